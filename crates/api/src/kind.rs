@@ -1,0 +1,110 @@
+//! A kind's identity: its group, version, names and scope.
+
+use std::borrow::Cow;
+
+/// Names one kind of object, built-in or custom, as URLs and manifests do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind {
+    /// API group; empty for the core group.
+    pub group: Cow<'static, str>,
+    /// API version inside the group, such as `v1`.
+    pub version: Cow<'static, str>,
+    /// CamelCase singular, as in manifests.
+    pub kind: Cow<'static, str>,
+    /// Lower-case plural, as in URLs.
+    pub plural: Cow<'static, str>,
+    /// Whether objects live in a namespace.
+    pub namespaced: bool,
+}
+
+impl Kind {
+    const fn built_in(
+        group: &'static str,
+        version: &'static str,
+        kind: &'static str,
+        plural: &'static str,
+        namespaced: bool,
+    ) -> Kind {
+        Kind {
+            group: Cow::Borrowed(group),
+            version: Cow::Borrowed(version),
+            kind: Cow::Borrowed(kind),
+            plural: Cow::Borrowed(plural),
+            namespaced,
+        }
+    }
+
+    /// `v1` for the core group, `group/version` otherwise: what `apiVersion` says.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// `pods` or `deployments.apps`: how error messages and store keys name the resource.
+    pub fn qualified_plural(&self) -> String {
+        if self.group.is_empty() { self.plural.to_string() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// The URL of the collection, for all namespaces or one.
+    pub fn collection_path(&self, namespace: Option<&str>) -> String {
+        let root = if self.group.is_empty() {
+            format!("/api/{}", self.version)
+        } else {
+            format!("/apis/{}/{}", self.group, self.version)
+        };
+        match namespace {
+            Some(namespace) if self.namespaced && !namespace.is_empty() => {
+                format!("{root}/namespaces/{namespace}/{}", self.plural)
+            }
+            _ => format!("{root}/{}", self.plural),
+        }
+    }
+
+    /// The URL of one object. `namespace` is ignored for cluster-scoped kinds.
+    pub fn object_path(&self, namespace: &str, name: &str) -> String {
+        format!("{}/{name}", self.collection_path(Some(namespace)))
+    }
+}
+
+/// The built-in kinds.
+pub mod kinds {
+    use super::Kind;
+
+    /// core/v1 Namespace.
+    pub static NAMESPACE: Kind = Kind::built_in("", "v1", "Namespace", "namespaces", false);
+    /// core/v1 Node.
+    pub static NODE: Kind = Kind::built_in("", "v1", "Node", "nodes", false);
+    /// core/v1 Pod.
+    pub static POD: Kind = Kind::built_in("", "v1", "Pod", "pods", true);
+    /// core/v1 Service.
+    pub static SERVICE: Kind = Kind::built_in("", "v1", "Service", "services", true);
+    /// core/v1 ConfigMap.
+    pub static CONFIG_MAP: Kind = Kind::built_in("", "v1", "ConfigMap", "configmaps", true);
+    /// core/v1 Secret.
+    pub static SECRET: Kind = Kind::built_in("", "v1", "Secret", "secrets", true);
+    /// core/v1 ServiceAccount.
+    pub static SERVICE_ACCOUNT: Kind = Kind::built_in("", "v1", "ServiceAccount", "serviceaccounts", true);
+    /// core/v1 Event. `events.k8s.io/v1` is a later view of the same thing.
+    pub static EVENT: Kind = Kind::built_in("", "v1", "Event", "events", true);
+    /// apps/v1 Deployment.
+    pub static DEPLOYMENT: Kind = Kind::built_in("apps", "v1", "Deployment", "deployments", true);
+    /// apps/v1 ReplicaSet.
+    pub static REPLICA_SET: Kind = Kind::built_in("apps", "v1", "ReplicaSet", "replicasets", true);
+    /// discovery.k8s.io/v1 EndpointSlice.
+    pub static ENDPOINT_SLICE: Kind = Kind::built_in("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", true);
+    /// coordination.k8s.io/v1 Lease.
+    pub static LEASE: Kind = Kind::built_in("coordination.k8s.io", "v1", "Lease", "leases", true);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kinds;
+
+    #[test]
+    fn paths_follow_group_and_scope() {
+        assert_eq!(kinds::POD.object_path("ns", "p"), "/api/v1/namespaces/ns/pods/p");
+        assert_eq!(kinds::NODE.object_path("", "n"), "/api/v1/nodes/n");
+        assert_eq!(kinds::DEPLOYMENT.collection_path(None), "/apis/apps/v1/deployments");
+        assert_eq!(kinds::DEPLOYMENT.qualified_plural(), "deployments.apps");
+        assert_eq!(kinds::DEPLOYMENT.api_version(), "apps/v1");
+    }
+}

@@ -1,0 +1,20 @@
+//! The nouns of the API: what kinds exist, what their objects may hold, how they are read, checked, merged and shown.
+//!
+//! Goal        everything that is true of an object without looking at another object
+//! Relies on   nothing outside its arguments: no clock, no store, no network
+//! Not here    who may do what, and in which order a write passes (apiserver)
+//!
+//! This is the only crate that names `k8s-openapi`.
+
+pub mod error;
+pub mod field;
+pub mod kind;
+pub mod object;
+pub mod resource;
+
+pub use error::{ApiError, Reason};
+pub use kind::{Kind, kinds};
+pub use object::{Header, Object, OwnerRef};
+pub use resource::{Column, Registry, Resource, Rules, Subresource};
+/// The transient tree form of an object.
+pub use serde_json::Value;

@@ -1,0 +1,163 @@
+//! The row that says all about a kind that is data, and the few pure functions that are not.
+//!
+//! Verbs are written once (apiserver) and read the row. A custom resource definition builds the same row at run time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::field::Errors;
+use crate::kind::Kind;
+
+/// A part of an object with its own URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subresource {
+    /// `/status`: written by controllers only.
+    Status,
+    /// `/scale`: replicas, whatever the kind.
+    Scale,
+    /// `/binding` of a pod: the scheduler's decision.
+    Binding,
+    /// `/eviction` of a pod.
+    Eviction,
+    /// `/log` of a pod.
+    Log,
+    /// `/exec` of a pod.
+    Exec,
+    /// `/attach` of a pod.
+    Attach,
+    /// `/portforward` of a pod.
+    PortForward,
+    /// `/finalize` of a namespace.
+    Finalize,
+}
+
+impl Subresource {
+    /// The last segment of the URL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Subresource::Status => "status",
+            Subresource::Scale => "scale",
+            Subresource::Binding => "binding",
+            Subresource::Eviction => "eviction",
+            Subresource::Log => "log",
+            Subresource::Exec => "exec",
+            Subresource::Attach => "attach",
+            Subresource::PortForward => "portforward",
+            Subresource::Finalize => "finalize",
+        }
+    }
+}
+
+/// One column of `kubectl get`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Header, such as `Ready`.
+    pub name: String,
+    /// JSON type of the cells: `string`, `integer`, `date`…
+    pub kind: &'static str,
+    /// `name` for the column that holds the object's name, else empty.
+    pub format: &'static str,
+    /// What the column shows.
+    pub description: String,
+    /// 0 is always shown; greater only by `-o wide`.
+    pub priority: i32,
+}
+
+/// The rules of a kind: four pure functions and its printed row.
+pub trait Rules: Send + Sync + 'static {
+    /// Fills in what the client left out. Runs on every write, after decoding; idempotent.
+    fn default(&self, _object: &mut Value) {}
+
+    /// Readies a new object: sets what only the server may set, drops what a client may not.
+    fn prepare_create(&self, _object: &mut Value) {}
+
+    /// Readies a changed object: carries over from `old` what a client may not change through the main resource.
+    fn prepare_update(&self, _object: &mut Value, _old: &Value) {}
+
+    /// Adds an error for each broken rule of a new or changed object.
+    fn validate(&self, _object: &Value, _errors: &mut Errors) {}
+
+    /// Adds an error for each change that is not allowed.
+    fn validate_update(&self, _object: &Value, _old: &Value, _errors: &mut Errors) {}
+
+    /// Adds an error for each change that the status subresource does not allow.
+    fn validate_status(&self, _object: &Value, _old: &Value, _errors: &mut Errors) {}
+
+    /// The cells of the printed row, one per column of the resource. `now` is for ages.
+    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
+}
+
+/// All about one kind.
+#[derive(Clone)]
+pub struct Resource {
+    /// Its identity.
+    pub kind: Kind,
+    /// Lower-case singular.
+    pub singular: String,
+    /// What `kubectl get` also takes, such as `deploy`.
+    pub short_names: Vec<String>,
+    /// Groups of kinds, such as `all`.
+    pub categories: Vec<String>,
+    /// Its message in the schema table, such as `k8s.io.api.apps.v1.Deployment`.
+    pub message: String,
+    /// The parts with their own URL.
+    pub subresources: Vec<Subresource>,
+    /// Columns of `kubectl get`.
+    pub columns: Vec<Column>,
+    /// Field selectors beyond `metadata.name` and `metadata.namespace`, as paths: `spec.nodeName`.
+    pub selectable_fields: Vec<String>,
+    /// Whether `metadata.generation` counts changes of the object's spec.
+    pub generation: bool,
+    /// Whether deletion is graceful by default (a pod), and for how long in seconds.
+    pub grace_seconds_default: Option<u32>,
+    /// What is not data.
+    pub rules: Arc<dyn Rules>,
+}
+
+impl Resource {
+    /// Whether the kind has this subresource.
+    pub fn has(&self, subresource: Subresource) -> bool {
+        self.subresources.contains(&subresource)
+    }
+}
+
+/// All kinds that are served, found by their URL.
+#[derive(Clone, Default)]
+pub struct Registry {
+    by_path: BTreeMap<(String, String, String), Arc<Resource>>,
+}
+
+impl Registry {
+    /// A registry of these kinds.
+    pub fn new(resources: impl IntoIterator<Item = Resource>) -> Registry {
+        let mut registry = Registry::default();
+        for resource in resources {
+            registry.insert(resource);
+        }
+        registry
+    }
+
+    /// Adds or replaces a kind.
+    pub fn insert(&mut self, resource: Resource) {
+        let kind = &resource.kind;
+        let path = (kind.group.to_string(), kind.version.to_string(), kind.plural.to_string());
+        self.by_path.insert(path, Arc::new(resource));
+    }
+
+    /// The kind at this URL.
+    pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
+        self.by_path.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+    }
+
+    /// The kind that a manifest names.
+    pub fn find_kind(&self, api_version: &str, kind: &str) -> Option<&Arc<Resource>> {
+        self.by_path.values().find(|resource| resource.kind.kind == kind && resource.kind.api_version() == api_version)
+    }
+
+    /// All kinds, by group, version and plural.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.by_path.values()
+    }
+}
