@@ -1,0 +1,32 @@
+//! The store: a replicated, versioned, watchable map of keys to bytes.
+//!
+//! Goal        every acknowledged transaction survives, in one order, and every watcher sees that order without a gap
+//! Relies on   [`Disk`] for files, `windlass_stdx::World` for randomness, openraft for replication
+//! Not here    what the bytes mean; the store knows no API words
+//!
+//! # Flow
+//! [`Store::commit`] → transactions are grouped → one log entry, one sync for a group → applied in memory → watchers
+//! wake. Reads are answered from memory.
+//!
+//! # Guarantees
+//! - A transaction is atomic; each one that changes something takes the next [`Revision`], without gaps.
+//! - `Ok` from [`Store::commit`] means durable and visible to every later read.
+//! - After a restart every acknowledged transaction is there, or opening fails and names the damaged file and offset.
+//! - A [`Watch`] yields every event of its prefix after its start, once, in order, or ends with an error.
+//!
+//! # Caveats
+//! - A failed sync stops the store ([`Store::failed`]): what is on disk is unknown then. The process should exit.
+//! - A full disk refuses writes with [`CommitError::StorageFull`]; reads go on, and writes do when space returns.
+
+mod config;
+mod disk;
+mod entry;
+mod error;
+mod memo;
+mod op;
+
+pub use config::{Config, Limits};
+pub use disk::{Disk, DiskFile, DiskJob, RealDisk};
+pub use entry::{Entry, Event, Revision, Template};
+pub use error::{CommitError, OpenError, ReadError, WatchError};
+pub use op::{Committed, Expect, Op};
