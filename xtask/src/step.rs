@@ -1,0 +1,135 @@
+//! The steps that other commands are made of: run cargo, say what runs and how long it took.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{image, licence, setup, tidy};
+
+/// The options of `cargo x sim`.
+#[derive(clap::Args)]
+pub struct SimArgs {
+    /// The seed; the same seed gives the same history
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How many seeds to run, counting up from the first
+    #[arg(long, default_value_t = 1)]
+    pub count: u64,
+    /// Print every event of the history
+    #[arg(long)]
+    pub verbose: bool,
+}
+
+/// The root of the checkout.
+pub fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().expect("xtask lies in the workspace root").to_owned()
+}
+
+/// Where cargo puts what it builds.
+pub fn target_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => root().join(dir),
+        None => root().join("target"),
+    }
+}
+
+/// Runs a program in the checkout, with its output shown, and says how long it took.
+pub fn run(title: &str, command: &mut Command) -> Result<()> {
+    eprintln!("── {title}");
+    let started = Instant::now();
+    let status = command.current_dir(root()).status().with_context(|| format!("could not start {command:?}"))?;
+    if !status.success() {
+        bail!("{title}: failed with {status}");
+    }
+    eprintln!("── {title}: {:.1} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Runs a program and returns what it printed.
+pub fn output(command: &mut Command) -> Result<String> {
+    let out = command.current_dir(root()).output().with_context(|| format!("could not start {command:?}"))?;
+    if !out.status.success() {
+        bail!("{command:?} failed with {}: {}", out.status, String::from_utf8_lossy(&out.stderr));
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// A cargo command.
+pub fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
+    command
+}
+
+/// Builds the binary of the given profile and returns its path.
+///
+/// The release binary is one static file: the same sources with the C library linked in.
+pub fn build_binary(release: bool) -> Result<PathBuf> {
+    if !release {
+        run("build windlass", &mut cargo(&["build", "-p", "windlass"]))?;
+        return Ok(target_dir().join("debug/windlass"));
+    }
+    let host = host_triple()?;
+    let mut build = cargo(&["build", "--release", "-p", "windlass", "--target", &host]);
+    build.env("RUSTFLAGS", "--cfg tokio_unstable -C target-feature=+crt-static");
+    run("build windlass (release, static)", &mut build)?;
+    Ok(target_dir().join(host).join("release/windlass"))
+}
+
+fn host_triple() -> Result<String> {
+    let version = output(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc -vV names no host")?.to_owned())
+}
+
+/// `cargo x check`.
+pub fn check() -> Result<()> {
+    setup::ensure(setup::BUILD)?;
+    run("format", &mut cargo(&["fmt", "--all", "--check"]))?;
+    tidy::run()?;
+    licence::run()?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+    run("clippy", &mut cargo(&clippy))
+}
+
+/// `cargo x test`.
+pub fn test() -> Result<()> {
+    setup::ensure(setup::BUILD)?;
+    setup::ensure(setup::TEST)?;
+    check()?;
+    run("tests", &mut cargo(&["test", "--workspace", "--exclude", "windlass-tests", "--quiet"]))?;
+    e2e(None)?;
+    eprintln!("all tests passed");
+    Ok(())
+}
+
+/// `cargo x e2e`.
+pub fn e2e(filter: Option<&str>) -> Result<()> {
+    setup::ensure(setup::BUILD)?;
+    setup::ensure(setup::TEST)?;
+    let tools = setup::clients()?;
+    let binary = build_binary(false)?;
+    let image = image::build()?;
+    let mut command = cargo(&["test", "-p", "windlass-tests", "--test", "e2e", "--"]);
+    command.args(["--test-threads", "2"]).args(filter);
+    command
+        .env("WINDLASS_BIN", binary)
+        .env("WINDLASS_IMAGE", image)
+        .env("WINDLASS_KUBECTL", tools.kubectl)
+        .env("WINDLASS_HELM", tools.helm)
+        .env("WINDLASS_PYTHON", tools.python);
+    run("end-to-end tests", &mut command)
+}
+
+/// `cargo x sim`.
+pub fn sim(args: &SimArgs) -> Result<()> {
+    let mut command = cargo(&["run", "-q", "-p", "windlass-sim", "--"]);
+    command.args(["--seed", &args.seed.to_string(), "--count", &args.count.to_string()]);
+    if args.verbose {
+        command.arg("--verbose");
+    }
+    run("simulation", &mut command)
+}
