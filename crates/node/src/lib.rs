@@ -1,1 +1,40 @@
-//! windlass-node
+//! The node agent: makes this machine agree with the pods that are bound to it.
+//!
+//! Goal        every pod bound to this node runs as its spec says, and its status says how it really is
+//! Watches     Pod (bound here), Node (own), Service, EndpointSlice; ConfigMap and Secret (named by its pods)
+//! Writes      Pod: status, and the deletion of what has ended · Node: itself and its status · Lease: its own · Event
+//! Relies on   the scheduler binds; nobody else touches what [`Machine`] makes
+//!
+//! Flow: an object changes → [`agent`] tells the pod's task → the task looks at the pod and at its containers and
+//! plans (`plan`) → steps make the machine agree (`steps`) → the status is written when it differs (`status`).
+//!
+//! Not here    namespaces, cgroups, overlay file systems (runtime), addresses and rules (network), placement (scheduler)
+
+pub mod agent;
+pub mod config;
+pub mod join;
+pub mod kernel;
+pub mod machine;
+pub mod server;
+pub mod services;
+pub mod stream;
+
+mod backoff;
+mod downward;
+mod env;
+mod expansion;
+mod logs;
+mod node;
+mod plan;
+mod pod;
+mod probe;
+mod record;
+mod source;
+mod status;
+mod steps;
+mod token;
+
+pub use agent::Agent;
+pub use config::NodeConfig;
+pub use kernel::{Kernel, KernelConfig};
+pub use machine::{Machine, MachineError};

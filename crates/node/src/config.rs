@@ -1,0 +1,67 @@
+//! What the agent of one node is told when it starts.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// The agent's settings. `NodeConfig::named("n1")` has the defaults of every field.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The name of the Node object; a DNS subdomain.
+    pub name: String,
+    /// Labels the Node gets beside those of every node (`kubernetes.io/hostname`, `…/os`, `…/arch`).
+    pub labels: BTreeMap<String, String>,
+    /// `node-role.kubernetes.io/ROLE` labels.
+    pub roles: Vec<String>,
+    /// The address others reach this node at; `None` takes the machine's own idea of it.
+    pub address: Option<IpAddr>,
+    /// Where this node's HTTP server listens: logs, exec, port-forward.
+    pub port: u16,
+    /// The address that pods ask for names.
+    pub cluster_dns: Ipv4Addr,
+    /// The domain that services have their names in.
+    pub cluster_domain: String,
+    /// After this long without a renewal the node counts as lost. It is renewed four times as often, and the duration is
+    /// written into the Lease, so that whoever judges the node needs no setting of its own.
+    pub lease_duration: Duration,
+    /// The most pods this node takes.
+    pub pods_max: u32,
+    /// What Node.status.nodeInfo names as the agent's version.
+    pub version: String,
+}
+
+impl NodeConfig {
+    /// The defaults for a node of this name.
+    pub fn named(name: &str) -> NodeConfig {
+        NodeConfig {
+            name: name.to_owned(),
+            labels: BTreeMap::new(),
+            roles: Vec::new(),
+            address: None,
+            port: 10250,
+            cluster_dns: Ipv4Addr::new(10, 43, 0, 10),
+            cluster_domain: "cluster.local".to_owned(),
+            lease_duration: Duration::from_secs(40),
+            pods_max: 110,
+            version: format!("v1.37.0+windlass.{}", env!("CARGO_PKG_VERSION")),
+        }
+    }
+
+    /// How often the Lease is renewed.
+    pub fn lease_interval(&self) -> Duration {
+        self.lease_duration / 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NodeConfig;
+    use std::time::Duration;
+
+    #[test]
+    fn a_lost_node_can_be_noticed_within_six_seconds_by_setting() {
+        let config = NodeConfig { lease_duration: Duration::from_secs(5), ..NodeConfig::named("n") };
+        assert!(config.lease_interval() * 3 < config.lease_duration, "two renewals may be lost");
+        assert!(config.lease_interval() >= Duration::from_secs(1), "at most one write a second");
+    }
+}

@@ -1,0 +1,439 @@
+//! Machine: everything the agent asks of the computer under it. The seam between the agent and its kernel.
+//!
+//! Two implementations: [`crate::Kernel`] (containers, network and files of this computer) and the simulator's.
+//!
+//! Guarantees  an `…_up` that is already done is `Ok` at once; a `…_down` without an `…_up` is `Ok`
+//! Assumes     a pod's uid is a file name: the API server makes uids
+//! Caveats     every call may be dropped half-way; the next `up` or `down` then finishes or undoes it
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::sync::broadcast;
+use windlass_network::ServiceTable;
+pub use windlass_runtime::{Capabilities, ContainerState, Exit, ExitReason, Resources, Seccomp};
+
+/// The most of a probe's or hook's output that is kept.
+pub const OUTPUT_BYTES_MAX: usize = 10 << 10;
+/// The most of a termination message that is kept (API reference, Container.terminationMessagePath).
+pub const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// The result of a call.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, MachineError>>;
+
+/// Why the machine did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MachineError {
+    /// An image's name is malformed.
+    #[error("{0}")]
+    ImageName(String),
+    /// The sandbox or container is not there (any more).
+    #[error("{what} {id} does not exist")]
+    NotFound {
+        /// `sandbox`, `container`.
+        what: &'static str,
+        /// Which.
+        id: String,
+    },
+    /// It was tried and did not work.
+    #[error("{operation}: {why}")]
+    Failed {
+        /// What was tried, as `create container web.0`.
+        operation: String,
+        /// What went wrong, with its causes.
+        why: String,
+    },
+    /// It took too long; it may still happen.
+    #[error("{operation}: not done within {after:?}")]
+    TimedOut {
+        /// What was tried.
+        operation: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+}
+
+/// What a machine can do for the agent. A *pod* is named by its uid; a *container* by `NAME.ATTEMPT` within it.
+pub trait Machine: Send + Sync + 'static {
+    /// What this machine is and has.
+    fn facts(&self) -> Answer<'_, Facts>;
+
+    /// Readies the network for pods with addresses of this range (`10.42.3.0/24`).
+    fn network_up<'a>(&'a self, pod_cidr: &'a str) -> Answer<'a, ()>;
+
+    /// The image of this name, if it is here.
+    fn find_image<'a>(&'a self, name: &'a str) -> Answer<'a, Option<Image>>;
+
+    /// Fetches the image of this name. Credentials are tried in order; none means anonymously.
+    fn pull_image<'a>(&'a self, name: &'a str, credentials: &'a [Credential]) -> Answer<'a, Image>;
+
+    /// Gives the pod its place in the network; the same one when it has one already.
+    fn attach<'a>(&'a self, pod: &'a str) -> Answer<'a, Vec<IpAddr>>;
+
+    /// Makes what the pod's containers share.
+    fn sandbox_up<'a>(&'a self, sandbox: &'a Sandbox) -> Answer<'a, ()>;
+
+    /// Ends the pod: its containers are killed, and they, its sandbox, place, volumes, logs and record removed.
+    fn pod_down<'a>(&'a self, pod: &'a str) -> Answer<'a, ()>;
+
+    /// Removes the sandbox and the containers but keeps place, volumes, logs and record: for a sandbox that is broken.
+    fn sandbox_down<'a>(&'a self, pod: &'a str) -> Answer<'a, ()>;
+
+    /// The uids of all pods of which anything is left on this machine.
+    fn pods(&self) -> Answer<'_, Vec<String>>;
+
+    /// Makes a volume of the pod hold exactly this. Files change all at once for those who look.
+    fn volume_up<'a>(&'a self, pod: &'a str, volume: &'a Volume) -> Answer<'a, ()>;
+
+    /// Makes a container; it does not run yet.
+    fn create<'a>(&'a self, pod: &'a str, container: &'a Container) -> Answer<'a, ()>;
+
+    /// Lets a created container run.
+    fn start<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()>;
+
+    /// Sends the signal, waits for the grace, kills what is left; done when the container is over.
+    fn stop<'a>(&'a self, pod: &'a str, container: &'a str, stop: &'a Stop) -> Answer<'a, ()>;
+
+    /// Removes a container that does not run; its log stays.
+    fn remove<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()>;
+
+    /// Removes the logs of a container that is removed.
+    fn remove_logs<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()>;
+
+    /// The pod's containers; [`MachineError::NotFound`] when the pod has no (living) sandbox.
+    fn containers<'a>(&'a self, pod: &'a str) -> Answer<'a, Vec<ContainerStatus>>;
+
+    /// Says which pod has a container that changed; after a lag, look at all.
+    fn changes(&self) -> broadcast::Receiver<String>;
+
+    /// Runs a command in a running container. It is killed when the time is over.
+    fn exec<'a>(&'a self, pod: &'a str, container: &'a str, exec: &'a Exec) -> Answer<'a, ExecResult>;
+
+    /// Sends a GET request to the pod, or an address of its own.
+    fn http_get<'a>(&'a self, get: &'a HttpGet) -> Answer<'a, HttpAnswer>;
+
+    /// Opens a connection and closes it.
+    fn connect(&self, address: SocketAddr, timeout: Duration) -> Answer<'_, ()>;
+
+    /// What the container left as its last words: its message file, or the end of its log.
+    fn last_words<'a>(&'a self, pod: &'a str, container: &'a str, from: MessageSource) -> Answer<'a, String>;
+
+    /// Makes services reachable by address and by name as these tables say.
+    fn apply_services<'a>(&'a self, services: &'a ServiceTable, names: &'a windlass_network::DnsTable) -> Answer<'a, ()>;
+
+    /// Keeps what the agent wants to know of a pod after its own restart.
+    fn save<'a>(&'a self, key: &'a str, record: Bytes) -> Answer<'a, ()>;
+
+    /// Everything kept, by key.
+    fn load(&self) -> Answer<'_, BTreeMap<String, Bytes>>;
+
+    /// Forgets what was kept.
+    fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, ()>;
+}
+
+/// What a machine is and has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Its host name.
+    pub hostname: String,
+    /// The addresses it is reached at inside the cluster, best first.
+    pub addresses: Vec<IpAddr>,
+    /// How many CPUs it has.
+    pub cpus: u32,
+    /// Its memory in bytes.
+    pub memory_bytes: u64,
+    /// Disk space for images, containers and emptyDirs in bytes.
+    pub disk_bytes: u64,
+    /// Memory that could be given out now.
+    pub memory_free_bytes: u64,
+    /// Disk space that is free now.
+    pub disk_free_bytes: u64,
+    /// Process ids the kernel has and those in use.
+    pub pids: (u64, u64),
+    /// `amd64`, `arm64`.
+    pub architecture: String,
+    /// `linux`.
+    pub operating_system: String,
+    /// `6.18.44`.
+    pub kernel_version: String,
+    /// `Debian GNU/Linux 12 (bookworm)`.
+    pub os_image: String,
+    /// Stays while the machine is not reinstalled.
+    pub machine_id: String,
+    /// Changes with every boot.
+    pub boot_id: String,
+    /// What runs containers, as `windlass://0.1.0`.
+    pub runtime_version: String,
+    /// The images here, by their names, with their sizes in bytes.
+    pub images: Vec<(Vec<String>, u64)>,
+}
+
+/// An image and what it says about running it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// What it is, whatever it is called: `sha256:…`.
+    pub id: String,
+    /// What a pod's status names it by.
+    pub digest: String,
+    /// Program and first arguments.
+    pub entrypoint: Vec<String>,
+    /// Further arguments, or the program when there is no entrypoint.
+    pub cmd: Vec<String>,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// Absolute path or empty.
+    pub working_dir: String,
+    /// `user`, `uid`, `user:group`, `uid:gid` or empty.
+    pub user: String,
+    /// Signal name or number, or empty.
+    pub stop_signal: String,
+    /// Unpacked size in bytes.
+    pub size: u64,
+}
+
+/// A user and password for a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Who asks.
+    pub username: String,
+    /// Their secret.
+    pub password: String,
+}
+
+/// What the containers of a pod share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sandbox {
+    /// The pod's uid.
+    pub pod: String,
+    /// `namespace/name`, for people who look at the machine.
+    pub title: String,
+    /// The host name inside; empty keeps the machine's.
+    pub hostname: String,
+    /// Use the machine's network.
+    pub host_network: bool,
+    /// Use the machine's System V IPC.
+    pub host_ipc: bool,
+    /// Use the machine's process numbers.
+    pub host_pid: bool,
+    /// The containers see each other's processes.
+    pub share_pids: bool,
+    /// Kernel parameters of the pod's own.
+    pub sysctls: BTreeMap<String, String>,
+    /// Limits on all containers together.
+    pub resources: Resources,
+    /// Files that containers mount by name: `hosts`, `resolv.conf`, `hostname`.
+    pub files: BTreeMap<String, String>,
+}
+
+/// A volume of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name in the pod.
+    pub name: String,
+    /// The group that may use it beside its owner.
+    pub group: Option<u32>,
+    /// What it holds.
+    pub content: VolumeContent,
+}
+
+/// What a volume holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeContent {
+    /// These files, by relative path.
+    Files(BTreeMap<String, FileContent>),
+    /// What containers put there; empty at first.
+    Empty {
+        /// In memory instead of on disk.
+        memory: bool,
+        /// How much may be put there.
+        bytes_max: Option<u64>,
+    },
+    /// A path of this machine.
+    Host {
+        /// The path, absolute.
+        path: PathBuf,
+        /// What must be there, in the API's word (`DirectoryOrCreate`, …); empty means anything.
+        expect: String,
+    },
+}
+
+/// A file in a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileContent {
+    /// What it holds.
+    pub bytes: Bytes,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// A container to be made. Everything is resolved: nothing here refers to another object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Container {
+    /// `NAME.ATTEMPT`, unique in the pod.
+    pub id: String,
+    /// [`Image::id`].
+    pub image: String,
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<(String, String)>,
+    /// Working directory; empty is the root.
+    pub cwd: String,
+    /// As in an image: empty, `uid`, `uid:gid`, `name`, `name:group`.
+    pub user: String,
+    /// More groups.
+    pub groups: Vec<u32>,
+    /// Refuse a user that turns out to be root.
+    pub non_root: bool,
+    /// What is mounted.
+    pub mounts: Vec<Mount>,
+    /// What root may do.
+    pub capabilities: Capabilities,
+    /// Which system calls are allowed.
+    pub seccomp: Seccomp,
+    /// Everything is allowed.
+    pub privileged: bool,
+    /// The image cannot be written to.
+    pub read_only_root: bool,
+    /// Programs cannot gain privileges.
+    pub no_new_privileges: bool,
+    /// Nothing of `/proc` is hidden or read-only.
+    pub proc_unmasked: bool,
+    /// Limits.
+    pub resources: Resources,
+    /// Who goes first when memory is short: -1000 … 1000.
+    pub oom_score_adj: i32,
+    /// Keep standard input open.
+    pub stdin: bool,
+    /// Close standard input with its first client.
+    pub stdin_once: bool,
+    /// Give it a terminal.
+    pub tty: bool,
+    /// Where inside it may leave its last words.
+    pub message_path: String,
+}
+
+/// Something a container sees at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// What.
+    pub source: MountSource,
+    /// A path inside of it; empty is all.
+    pub sub_path: String,
+    /// Where, absolute.
+    pub target: String,
+    /// Refuse writes.
+    pub read_only: bool,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountSource {
+    /// A volume of the pod, by name.
+    Volume(String),
+    /// A file of the sandbox, by name.
+    File(String),
+}
+
+/// How a container is stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// Name (`SIGTERM`) or number; empty is `SIGTERM`.
+    pub signal: String,
+    /// How long it may take before it is killed.
+    pub grace: Duration,
+}
+
+/// A container and its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerStatus {
+    /// `NAME.ATTEMPT`.
+    pub id: String,
+    /// Where it is in its life.
+    pub state: ContainerState,
+}
+
+/// A command to run in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecResult {
+    /// Its exit code.
+    pub code: i32,
+    /// The beginning of what it said, at most [`OUTPUT_BYTES_MAX`].
+    pub output: String,
+}
+
+/// A GET request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpGet {
+    /// `http` or `https`; certificates are not checked (API reference, HTTPGetAction).
+    pub scheme: String,
+    /// A name or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Path and query, beginning with a slash.
+    pub path: String,
+    /// Headers; a `Host` here replaces the host's own.
+    pub headers: Vec<(String, String)>,
+    /// How long all of it may take.
+    pub timeout: Duration,
+}
+
+/// The answer to a GET request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpAnswer {
+    /// The status code.
+    pub status: u16,
+    /// The beginning of the body, at most [`OUTPUT_BYTES_MAX`].
+    pub body: String,
+}
+
+/// Where a container's last words are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageSource {
+    /// The file it may write.
+    File,
+    /// The file it may write; when that is empty, the end of its log.
+    FileOrLog,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Credential").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+impl Facts {
+    /// The part of the facts that does not change by itself all the time: when this differs, the Node is written.
+    #[must_use]
+    pub fn lasting(&self) -> Facts {
+        Facts { memory_free_bytes: 0, disk_free_bytes: 0, pids: (self.pids.0, 0), ..self.clone() }
+    }
+}
+
+/// The state a container is in when it is over without anybody having seen how.
+pub fn lost_exit(at: Timestamp) -> Exit {
+    Exit {
+        code: 137,
+        signal: None,
+        oom: false,
+        reason: ExitReason::Unknown,
+        message: "the container could not be located when the pod was looked at".to_owned(),
+        started_at: None,
+        finished_at: at,
+    }
+}
