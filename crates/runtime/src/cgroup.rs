@@ -1,0 +1,452 @@
+//! Control groups: limits on containers, who is in one, killing all of it, and removing it without a trace.
+//!
+//! Flow        `Cgroups` (the instance) → `SandboxCgroup` → `ContainerCgroup`; the directories are
+//!             `HIERARCHY/PARENT/SANDBOX/CONTAINER`, in each hierarchy of cgroup v1, in the one of v2
+//! Guarantees  everything made here is removed here: libcontainer only puts processes in
+//! Assumes     the parent is this instance's alone
+//! Caveats     on v2 the kernel has no devices controller; there a container is kept from devices by not having `MKNOD`
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::RuntimeError;
+use crate::kernel;
+use crate::spec::Resources;
+
+/// Where the kernel's hierarchies are mounted, by convention of every distribution.
+const ROOT: &str = "/sys/fs/cgroup";
+/// The group the shims are in, so that they do not end with the service that started them.
+const SHIMS: &str = "shims";
+/// How often an emptying group is looked at, and how long at most: killed processes go within a few milliseconds unless
+/// they hang in the kernel, and then no wait is long enough.
+const REMOVE_STEP: Duration = Duration::from_millis(2);
+const REMOVE_STEPS_MAX: u32 = 2500;
+/// Controllers switched on for containers, v2.
+const V2_CONTROLLERS: [&str; 5] = ["cpu", "memory", "pids", "cpuset", "io"];
+/// Hierarchies a container may look at, v1: programs size themselves by them.
+const V1_VISIBLE: [&str; 5] = ["memory", "cpu", "cpuacct", "cpuset", "pids"];
+/// Device nodes every container has, v1 devices controller: null, zero, full, random, urandom, tty, console, ptmx, pts/*.
+const DEVICES: [&str; 9] =
+    ["c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:1 rwm", "c 5:2 rwm", "c 136:* rwm"];
+
+/// One mounted hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Hierarchy {
+    mount: PathBuf,
+    /// v1: its controllers, or `name=…`. v2: empty.
+    controllers: Vec<String>,
+}
+
+impl Hierarchy {
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|c| c == controller)
+    }
+
+    fn is_named(&self) -> bool {
+        self.controllers.iter().any(|c| c.starts_with("name="))
+    }
+}
+
+/// The groups of one instance.
+#[derive(Clone, Debug)]
+pub(crate) struct Cgroups {
+    parent: String,
+    is_v2: bool,
+    /// Those that carry controllers: containers are in them.
+    limiting: Vec<Hierarchy>,
+    /// Those a service manager keeps its services apart with: only shims are moved in them, and their children follow.
+    tracking: Vec<Hierarchy>,
+}
+
+impl Cgroups {
+    /// Looks at what this machine has mounted.
+    pub fn detect(parent: &str) -> Result<Cgroups, RuntimeError> {
+        let table = fs::read_to_string("/proc/self/mountinfo").map_err(RuntimeError::system("list mounts"))?;
+        let cgroups = Cgroups::from_mounts(parent, &table);
+        if cgroups.limiting.is_empty() {
+            let source = io::Error::new(io::ErrorKind::NotFound, "no cgroup hierarchy is mounted below /sys/fs/cgroup");
+            return Err(RuntimeError::System { operation: "find control groups", source });
+        }
+        Ok(cgroups)
+    }
+
+    fn from_mounts(parent: &str, table: &str) -> Cgroups {
+        let (mut v1, mut v2) = (Vec::new(), Vec::new());
+        for line in table.lines() {
+            let Some((left, right)) = line.split_once(" - ") else { continue };
+            let Some(mount) = left.split(' ').nth(4).map(PathBuf::from).filter(|m| m.starts_with(ROOT)) else { continue };
+            let mut right = right.split(' ');
+            let (fstype, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
+            let is_controller = |o: &&str| !matches!(*o, "rw" | "ro" | "xattr" | "none" | "clone_children");
+            let controllers = options.split(',').filter(is_controller).map(str::to_owned).collect();
+            match fstype {
+                "cgroup" => v1.push(Hierarchy { mount, controllers }),
+                "cgroup2" => v2.push(Hierarchy { mount, controllers: Vec::new() }),
+                _ => {}
+            }
+        }
+        let is_v2 = v2.iter().any(|h| h.mount == Path::new(ROOT));
+        if is_v2 {
+            v2.truncate(1);
+            return Cgroups { parent: parent.to_owned(), is_v2, limiting: v2, tracking: Vec::new() };
+        }
+        let (tracking, limiting): (Vec<_>, Vec<_>) = v1.into_iter().partition(Hierarchy::is_named);
+        Cgroups { parent: parent.to_owned(), is_v2, limiting, tracking: tracking.into_iter().chain(v2).collect() }
+    }
+
+    fn below_parent(&self, hierarchy: &Hierarchy) -> PathBuf {
+        hierarchy.mount.join(self.parent.trim_start_matches('/'))
+    }
+
+    /// The group of one sandbox; it is made with its first container.
+    pub fn sandbox(&self, id: &str) -> SandboxCgroup {
+        SandboxCgroup { all: self.clone(), name: id.to_owned() }
+    }
+
+    /// Moves this process to where the instance's shims are.
+    pub fn join_shims(&self) -> Result<(), RuntimeError> {
+        let places = if self.is_v2 { &self.limiting } else { &self.tracking };
+        for hierarchy in places {
+            let dir = self.below_parent(hierarchy).join(SHIMS);
+            fs::create_dir_all(&dir).map_err(RuntimeError::file("make control group", &dir))?;
+            put(&dir, "cgroup.procs", "0")?;
+        }
+        Ok(())
+    }
+
+    /// Kills every process of the instance, shims too, and removes its groups.
+    pub fn destroy_all(&self) -> Result<(), RuntimeError> {
+        let dirs = self.limiting.iter().chain(&self.tracking).map(|h| self.below_parent(h)).collect::<Vec<_>>();
+        destroy(&dirs)
+    }
+}
+
+/// The group of one sandbox.
+#[derive(Clone, Debug)]
+pub(crate) struct SandboxCgroup {
+    all: Cgroups,
+    name: String,
+}
+
+impl SandboxCgroup {
+    fn dirs(&self) -> Vec<PathBuf> {
+        self.all.limiting.iter().map(|h| self.all.below_parent(h).join(&self.name)).collect()
+    }
+
+    /// The group of one container.
+    pub fn container(&self, id: &str) -> ContainerCgroup {
+        ContainerCgroup { sandbox: self.clone(), name: id.to_owned() }
+    }
+
+    /// Sets limits on all containers together. Makes the group.
+    pub fn limit(&self, resources: &Resources) -> Result<(), RuntimeError> {
+        if *resources == Resources::default() {
+            return Ok(());
+        }
+        for (hierarchy, dir) in self.all.limiting.iter().zip(self.dirs()) {
+            make(hierarchy, &dir, &self.all)?;
+            limit(hierarchy, &dir, resources, self.all.is_v2)?;
+            limit_cpu_time(hierarchy, &dir, resources, self.all.is_v2)?;
+        }
+        Ok(())
+    }
+
+    /// Kills everything in it and removes it.
+    pub fn destroy(&self) -> Result<(), RuntimeError> {
+        destroy(&self.dirs())
+    }
+}
+
+/// The group of one container.
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerCgroup {
+    sandbox: SandboxCgroup,
+    name: String,
+}
+
+impl ContainerCgroup {
+    fn dirs(&self) -> Vec<PathBuf> {
+        self.sandbox.dirs().into_iter().map(|dir| dir.join(&self.name)).collect()
+    }
+
+    fn hierarchies(&self) -> impl Iterator<Item = (&Hierarchy, PathBuf)> {
+        self.sandbox.all.limiting.iter().zip(self.dirs())
+    }
+
+    /// The absolute path, as an OCI spec has it.
+    pub fn path(&self) -> String {
+        format!("{}/{}/{}", self.sandbox.all.parent, self.sandbox.name, self.name)
+    }
+
+    /// Makes it, with all limits except that on CPU time: libcontainer's own work must not be slowed by it.
+    pub fn create(&self, resources: &Resources, all_devices: bool) -> Result<(), RuntimeError> {
+        for (hierarchy, dir) in self.hierarchies() {
+            make(hierarchy, &dir, &self.sandbox.all)?;
+            limit(hierarchy, &dir, resources, self.sandbox.all.is_v2)?;
+            if hierarchy.has("devices") && !all_devices {
+                put(&dir, "devices.deny", "a")?;
+                DEVICES.iter().try_for_each(|device| put(&dir, "devices.allow", device))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets all limits on a running container.
+    pub fn update(&self, resources: &Resources) -> Result<(), RuntimeError> {
+        for (hierarchy, dir) in self.hierarchies() {
+            limit(hierarchy, &dir, resources, self.sandbox.all.is_v2)?;
+        }
+        self.limit_cpu_time(resources)
+    }
+
+    /// Sets the limit on CPU time.
+    pub fn limit_cpu_time(&self, resources: &Resources) -> Result<(), RuntimeError> {
+        let is_v2 = self.sandbox.all.is_v2;
+        self.hierarchies().try_for_each(|(hierarchy, dir)| limit_cpu_time(hierarchy, &dir, resources, is_v2))
+    }
+
+    /// Moves the calling process in.
+    pub fn join(&self) -> Result<(), RuntimeError> {
+        self.dirs().iter().try_for_each(|dir| put(dir, "cgroup.procs", "0"))
+    }
+
+    /// How often the kernel killed in it for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        let file = if self.sandbox.all.is_v2 { "memory.events" } else { "memory.oom_control" };
+        let counts = self.hierarchies().filter(|(h, _)| self.sandbox.all.is_v2 || h.has("memory")).map(|(_, dir)| {
+            let text = fs::read_to_string(dir.join(file)).unwrap_or_default();
+            let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+            count.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or(0)
+        });
+        counts.sum()
+    }
+
+    /// Kills everything in it, once, without waiting.
+    pub fn kill(&self) -> Result<(), RuntimeError> {
+        kill(&self.dirs())
+    }
+
+    /// Kills everything in it and removes it.
+    pub fn destroy(&self) -> Result<(), RuntimeError> {
+        destroy(&self.dirs())
+    }
+
+    /// Directories of this machine that the container shall see read-only, and where below `/sys/fs/cgroup`.
+    pub fn visible(&self) -> Vec<(PathBuf, PathBuf)> {
+        if self.sandbox.all.is_v2 {
+            return self.dirs().into_iter().map(|dir| (dir, PathBuf::from(ROOT))).collect();
+        }
+        let shown = |(h, dir): (&Hierarchy, PathBuf)| {
+            let is_visible = V1_VISIBLE.iter().any(|controller| h.has(controller));
+            is_visible.then(|| (dir, h.mount.clone()))
+        };
+        self.hierarchies().filter_map(shown).collect()
+    }
+
+    /// Whether `/sys/fs/cgroup` of the container has a directory for each hierarchy.
+    pub fn is_v1(&self) -> bool {
+        !self.sandbox.all.is_v2
+    }
+}
+
+fn put(dir: &Path, file: &str, value: &str) -> Result<(), RuntimeError> {
+    let path = dir.join(file);
+    fs::write(&path, value).map_err(RuntimeError::file("write", path))
+}
+
+/// Makes a directory and its missing parents below the hierarchy's root, each fit to have processes.
+fn make(hierarchy: &Hierarchy, dir: &Path, all: &Cgroups) -> Result<(), RuntimeError> {
+    if dir.exists() && !hierarchy.has("cpuset") {
+        return Ok(());
+    }
+    let below = dir.strip_prefix(&hierarchy.mount).expect("every group lies below its hierarchy's root");
+    let mut here = hierarchy.mount.clone();
+    for part in below.components() {
+        if all.is_v2 {
+            for controller in V2_CONTROLLERS {
+                // One the machine does not have is not missed until a limit needs it.
+                let _ = fs::write(here.join("cgroup.subtree_control"), format!("+{controller}"));
+            }
+        }
+        let parent = here.clone();
+        here.push(part);
+        match fs::create_dir(&here) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(RuntimeError::file("make control group", &here)(error));
+            }
+            _ => {}
+        }
+        if hierarchy.has("cpuset") {
+            inherit_cpuset(&parent, &here)?;
+        }
+    }
+    Ok(())
+}
+
+/// A v1 cpuset takes no process before it has CPUs and memory nodes.
+fn inherit_cpuset(parent: &Path, child: &Path) -> Result<(), RuntimeError> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let own = fs::read_to_string(child.join(file)).map_err(RuntimeError::file("read", child.join(file)))?;
+        if own.trim().is_empty() {
+            let theirs = fs::read_to_string(parent.join(file)).map_err(RuntimeError::file("read", parent.join(file)))?;
+            put(child, file, theirs.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets all limits but that on CPU time.
+fn limit(hierarchy: &Hierarchy, dir: &Path, resources: &Resources, is_v2: bool) -> Result<(), RuntimeError> {
+    let Resources { cpu_shares, memory_bytes, pids, .. } = *resources;
+    if let Some(shares) = cpu_shares.map(|shares| shares.clamp(2, 262_144)) {
+        if is_v2 {
+            put(dir, "cpu.weight", &weight_of(shares).to_string())?;
+        } else if hierarchy.has("cpu") {
+            put(dir, "cpu.shares", &shares.to_string())?;
+        }
+    }
+    if let Some(bytes) = memory_bytes {
+        if is_v2 {
+            put(dir, "memory.max", &bytes.to_string())?;
+            put_if_there(dir, "memory.swap.max", "0")?;
+        } else if hierarchy.has("memory") {
+            limit_memory_v1(dir, bytes)?;
+        }
+    }
+    if let Some(count) = pids
+        && (is_v2 || hierarchy.has("pids"))
+    {
+        put(dir, "pids.max", &count.to_string())?;
+    }
+    Ok(())
+}
+
+/// Memory with swap may never be less than memory alone, so growing goes from the outer to the inner, shrinking back.
+fn limit_memory_v1(dir: &Path, bytes: u64) -> Result<(), RuntimeError> {
+    let (inner, outer) = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes");
+    let bytes = bytes.to_string();
+    if put(dir, inner, &bytes).is_ok() {
+        return put_if_there(dir, outer, &bytes);
+    }
+    put_if_there(dir, outer, &bytes)?;
+    put(dir, inner, &bytes)
+}
+
+/// Kernels without swap accounting do not have the file, and then there is no swap to limit either.
+fn put_if_there(dir: &Path, file: &str, value: &str) -> Result<(), RuntimeError> {
+    if dir.join(file).exists() { put(dir, file, value) } else { Ok(()) }
+}
+
+/// The v2 weight (1 … 10,000) of v1 shares (2 … 262,144): the linear map of Kubernetes and the OCI runtimes.
+fn weight_of(shares: u64) -> u64 {
+    1 + (shares - 2) * 9_999 / 262_142
+}
+
+fn limit_cpu_time(hierarchy: &Hierarchy, dir: &Path, resources: &Resources, is_v2: bool) -> Result<(), RuntimeError> {
+    let Some(quota) = resources.cpu_quota_us else { return Ok(()) };
+    let period = resources.cpu_period_us.unwrap_or(100_000);
+    if is_v2 {
+        put(dir, "cpu.max", &format!("{quota} {period}"))
+    } else if hierarchy.has("cpu") {
+        put(dir, "cpu.cfs_period_us", &period.to_string())?;
+        put(dir, "cpu.cfs_quota_us", &quota.to_string())
+    } else {
+        Ok(())
+    }
+}
+
+/// A directory's own groups, deepest first, itself last; none when it does not exist.
+fn tree(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(next) = open.pop() {
+        let Ok(entries) = fs::read_dir(&next) else { continue };
+        open.extend(entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
+        found.push(next);
+    }
+    found.reverse();
+    found
+}
+
+fn kill(dirs: &[PathBuf]) -> Result<(), RuntimeError> {
+    let groups: Vec<PathBuf> = dirs.iter().flat_map(|dir| tree(dir)).collect();
+    // Frozen processes do not fork while they are killed; v2's cgroup.kill needs no such help.
+    let freeze = |word: &str| groups.iter().for_each(|group| drop(put_if_there(group, "freezer.state", word)));
+    if groups.iter().all(|group| put_if_there(group, "cgroup.kill", "1").is_ok() && group.join("cgroup.kill").exists()) {
+        return Ok(());
+    }
+    freeze("FROZEN");
+    let mut pids = std::collections::BTreeSet::new();
+    for group in &groups {
+        let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+    }
+    // 0 is how the kernel writes a process of another pid namespace than ours: not ours to kill by number.
+    let killed = pids.iter().filter(|pid| **pid > 0).try_for_each(|pid| kernel::kill(*pid, libc::SIGKILL));
+    freeze("THAWED");
+    killed.map_err(RuntimeError::system("kill the processes of a control group"))
+}
+
+/// Kills and removes until nothing is left, or until it is clear that something hangs in the kernel.
+fn destroy(dirs: &[PathBuf]) -> Result<(), RuntimeError> {
+    let mut busy = None;
+    for step in 0..REMOVE_STEPS_MAX {
+        busy = dirs.iter().flat_map(|dir| tree(dir)).fold(None, |busy, group| match fs::remove_dir(&group) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Some((group, error)),
+            _ => busy,
+        });
+        if busy.is_none() {
+            return Ok(());
+        }
+        if step % 16 == 0 {
+            kill(dirs)?;
+        }
+        std::thread::sleep(REMOVE_STEP);
+    }
+    match busy {
+        Some((group, error)) => Err(RuntimeError::file("remove control group (a process in it does not end)", group)(error)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+30 28 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct
+32 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+33 30 0:29 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+34 30 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+";
+    const UNIFIED: &str = "30 28 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    #[test]
+    fn hybrid_machines_limit_by_v1_and_track_by_the_rest() {
+        let found = Cgroups::from_mounts("/w", HYBRID);
+        assert!(!found.is_v2);
+        let limiting: Vec<_> = found.limiting.iter().map(|h| h.controllers.join("+")).collect();
+        assert_eq!(limiting, ["cpu+cpuacct", "memory"]);
+        assert_eq!(found.tracking.len(), 2);
+        let dirs = found.sandbox("s").container("c").dirs();
+        assert_eq!(dirs[1], Path::new("/sys/fs/cgroup/memory/w/s/c"));
+    }
+
+    #[test]
+    fn unified_machines_have_one_hierarchy() {
+        let found = Cgroups::from_mounts("/w", UNIFIED);
+        assert!(found.is_v2);
+        assert_eq!(found.sandbox("s").container("c").dirs(), [PathBuf::from("/sys/fs/cgroup/w/s/c")]);
+        assert_eq!(found.sandbox("s").container("c").path(), "/w/s/c");
+    }
+
+    #[test]
+    fn shares_map_to_weights_at_both_ends() {
+        assert_eq!(weight_of(2), 1);
+        assert_eq!(weight_of(262_144), 10_000);
+        assert_eq!(weight_of(1024), 39);
+    }
+}

@@ -1,0 +1,40 @@
+//! Containers on one machine: images, rootfs, namespaces, cgroups, and the shim that watches over each pod.
+//!
+//! Goal        a container runs as its [`ContainerSpec`] says, outlives the agent that asked for it, and leaves nothing behind
+//! Relies on   Linux ≥ 5.12 with overlayfs, cgroup v1 or v2, root
+//! Not here    Kubernetes: this crate has never heard of a pod, a probe or a kubelet
+//!
+//! Two halves meet at a unix socket. The *agent* half ([`Runtime`], [`Sandbox`], [`Process`]) is async and may come and
+//! go. The *shim* half ([`shim_main`]) is this same binary started again, one single-threaded process for each sandbox:
+//! it alone forks, so nothing is ever forked from a threaded program.
+
+#![allow(unsafe_code, reason = "this crate talks to the kernel: namespaces, mounts, pidfds, seccomp, file descriptors over sockets")]
+
+mod capability;
+mod cgroup;
+mod error;
+pub mod image;
+mod kernel;
+mod launch;
+mod layout;
+mod link;
+mod process;
+mod protocol;
+mod runtime;
+mod sandbox;
+mod seccomp;
+mod shim;
+mod spec;
+mod state;
+
+pub use capability::{Capabilities, Capability, UnknownCapability};
+pub use error::RuntimeError;
+pub use process::{Attachment, Process, ProcessExit, Resizer, Stream};
+pub use runtime::{Runtime, RuntimeConfig};
+pub use sandbox::{Events, Sandbox};
+pub use shim::shim_main;
+pub use spec::{
+    ContainerSpec, ExecSpec, IpcMode, LogSpec, Mount, NetworkMode, PidMode, Resources, Rlimit, SandboxSpec, Seccomp,
+    TerminalSize,
+};
+pub use state::{ContainerEvent, ContainerState, ContainerStatus, Exit, ExitReason};

@@ -1,0 +1,408 @@
+//! What a sandbox, a container and an exec'd process shall be: plain values, said once, written to disk as JSON.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::capability::Capabilities;
+use crate::error::RuntimeError;
+
+/// The longest sandbox or container id: it becomes a file name and a cgroup name.
+pub const ID_BYTES_MAX: usize = 128;
+
+/// A group of containers that share a network, host name and System V IPC: what Kubernetes calls a pod's sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SandboxSpec {
+    /// Unique on this instance; `[A-Za-z0-9][A-Za-z0-9_.-]*`, at most 128 bytes.
+    pub id: String,
+    /// What `uname -n` says inside. Empty keeps the machine's name.
+    pub hostname: String,
+    /// Which network the containers see.
+    pub network: NetworkMode,
+    /// Which System V IPC namespace the containers see.
+    pub ipc: IpcMode,
+    /// Which processes the containers see.
+    pub pid: PidMode,
+    /// Size of the `/dev/shm` all containers of this sandbox share, in bytes; `None` is 64 MiB.
+    pub shm_bytes: Option<u64>,
+    /// Namespaced kernel parameters (`net.*`, `kernel.shm*`, `kernel.msg*`, `kernel.sem`, `fs.mqueue.*`); others are refused.
+    pub sysctls: BTreeMap<String, String>,
+    /// Limits on all containers of the sandbox together.
+    pub resources: Resources,
+    /// The caller's own words, kept and given back after a restart of the agent; no meaning here.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Which network namespace a sandbox lives in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkMode {
+    /// The machine's own.
+    #[default]
+    Host,
+    /// The namespace pinned at this path (as `ip netns` does). It must exist when the sandbox is created.
+    Path(PathBuf),
+}
+
+/// Which System V IPC namespace a sandbox lives in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpcMode {
+    /// One of its own, shared by its containers.
+    #[default]
+    Sandbox,
+    /// The machine's.
+    Host,
+}
+
+/// Which process namespace the containers of a sandbox live in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PidMode {
+    /// Each container its own; its first process is pid 1.
+    #[default]
+    Container,
+    /// One for all containers of the sandbox.
+    Sandbox,
+    /// The machine's.
+    Host,
+}
+
+/// One container. `ContainerSpec { id, layers, args, ..Default::default() }` is a sensible unprivileged container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerSpec {
+    /// Unique in its sandbox; same alphabet as [`SandboxSpec::id`].
+    pub id: String,
+    /// The caller's own words, kept and given back after a restart of the agent; no meaning here.
+    pub labels: BTreeMap<String, String>,
+    /// Directories that make the root file system, top first, ready as overlayfs lower directories. 1 to 500.
+    pub layers: Vec<PathBuf>,
+    /// Program and arguments; the program is looked up in the container's `PATH` unless it contains a slash.
+    pub args: Vec<String>,
+    /// Environment, in order; a later name wins. `PATH` and `HOME` are added when missing.
+    pub env: Vec<(String, String)>,
+    /// Working directory, absolute; made when missing. Empty is `/`.
+    pub cwd: String,
+    /// As in an image: empty, `uid`, `uid:gid`, `name`, `name:group`. Names are looked up in the container's own files.
+    pub user: String,
+    /// Groups beyond the user's own.
+    pub additional_gids: Vec<u32>,
+    /// What is mounted into the container beside `/proc`, `/dev`, `/sys`; in this order.
+    pub mounts: Vec<Mount>,
+    /// What root inside may do. The default has neither `NET_RAW` nor `MKNOD`.
+    pub capabilities: Capabilities,
+    /// Which system calls are allowed.
+    pub seccomp: Seccomp,
+    /// Mount the root file system read-only.
+    pub read_only_root: bool,
+    /// Set `no_new_privs`: set-uid programs and file capabilities give nothing.
+    pub no_new_privileges: bool,
+    /// All capabilities and devices, no seccomp filter, no masked or read-only kernel files.
+    pub privileged: bool,
+    /// Limits.
+    pub resources: Resources,
+    /// Resource limits (`setrlimit`); what is not named is inherited.
+    pub rlimits: Vec<Rlimit>,
+    /// Who is killed first when the machine is out of memory: -1000 … 1000.
+    pub oom_score_adj: i32,
+    /// Where standard output and error go. `None`: nowhere but to those attached.
+    pub log: Option<LogSpec>,
+    /// Keep a standard input that can be attached to; otherwise it is `/dev/null`.
+    pub stdin: bool,
+    /// Close standard input when the first one attached to it leaves.
+    pub stdin_once: bool,
+    /// Give the container a terminal; standard error is then part of standard output.
+    pub tty: bool,
+    /// Kernel files hidden from the container; `None` is the usual list.
+    pub masked_paths: Option<Vec<PathBuf>>,
+    /// Kernel files the container may only read; `None` is the usual list.
+    pub readonly_paths: Option<Vec<PathBuf>>,
+}
+
+impl Default for ContainerSpec {
+    fn default() -> Self {
+        ContainerSpec {
+            id: String::new(),
+            labels: BTreeMap::new(),
+            layers: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: String::new(),
+            user: String::new(),
+            additional_gids: Vec::new(),
+            mounts: Vec::new(),
+            capabilities: Capabilities::default(),
+            seccomp: Seccomp::default(),
+            read_only_root: false,
+            no_new_privileges: false,
+            privileged: false,
+            resources: Resources::default(),
+            rlimits: Vec::new(),
+            oom_score_adj: 0,
+            log: None,
+            stdin: false,
+            stdin_once: false,
+            tty: false,
+            masked_paths: None,
+            readonly_paths: None,
+        }
+    }
+}
+
+/// Something mounted into a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mount {
+    /// A file or directory of the machine. Its own submounts come along; nothing mounted later propagates either way.
+    Bind {
+        /// Absolute path on the machine, chosen by someone trusted.
+        source: PathBuf,
+        /// A path inside `source` that the container may have influenced: resolved beneath it, never outside. A missing one
+        /// is made as a directory.
+        sub_path: Option<PathBuf>,
+        /// Absolute path in the container; made when missing.
+        target: PathBuf,
+        /// Refuse writes, also on submounts.
+        read_only: bool,
+    },
+    /// An empty memory file system.
+    Tmpfs {
+        /// Absolute path in the container; made when missing.
+        target: PathBuf,
+        /// Its size; `None` is half of the machine's memory, as the kernel has it.
+        bytes_max: Option<u64>,
+    },
+}
+
+/// Which system calls a container may make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seccomp {
+    /// An allow-list that ordinary programs never notice; it widens with the capabilities granted.
+    #[default]
+    Default,
+    /// All of them.
+    Unconfined,
+}
+
+/// Limits on a container or a sandbox. What is `None` is not limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// Relative weight, 1024 is one CPU's worth (2 … 262144).
+    pub cpu_shares: Option<u64>,
+    /// CPU time per period, in microseconds.
+    pub cpu_quota_us: Option<u64>,
+    /// The period, in microseconds; `None` is 100,000.
+    pub cpu_period_us: Option<u64>,
+    /// Memory in bytes; beyond it the kernel kills. Swap is not given in addition.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// One resource limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// Its name as `setrlimit(2)` has it, in lower case without `RLIMIT_`: `nofile`, `core`, `nproc`, …
+    pub name: String,
+    /// The value in force.
+    pub soft: u64,
+    /// The ceiling.
+    pub hard: u64,
+}
+
+/// Where a container's output is written, in the CRI log format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSpec {
+    /// The file; its directory must exist. Older output is `PATH.1` (newest) … `PATH.4` (oldest).
+    pub path: PathBuf,
+    /// A file is rotated when it would grow beyond this.
+    pub bytes_max: u64,
+    /// How many files are kept in all, at least 1.
+    pub files_max: u32,
+}
+
+impl LogSpec {
+    /// The usual bounds: 10 MiB, five files.
+    pub fn new(path: impl Into<PathBuf>) -> LogSpec {
+        LogSpec { path: path.into(), bytes_max: 10 << 20, files_max: 5 }
+    }
+}
+
+/// One more process in a running container, under the same rules as its first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExecSpec {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// Added to the container's environment.
+    pub env: Vec<(String, String)>,
+    /// `None` is the container's own working directory.
+    pub cwd: Option<String>,
+    /// Give it a standard input; otherwise it is `/dev/null`.
+    pub stdin: bool,
+    /// Give it a terminal; standard output and error are then one.
+    pub tty: bool,
+    /// The terminal's size at the start.
+    pub size: Option<TerminalSize>,
+}
+
+/// Size of a terminal in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Characters in a line.
+    pub columns: u16,
+    /// Lines.
+    pub rows: u16,
+}
+
+/// Refuses what cannot be a file name and a cgroup name.
+pub(crate) fn check_id(what: &'static str, id: &str) -> Result<(), RuntimeError> {
+    let letters = id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+    let first = id.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if letters && first && id.len() <= ID_BYTES_MAX {
+        return Ok(());
+    }
+    Err(RuntimeError::Invalid {
+        field: what,
+        why: format!("{id:?} is not 1 to {ID_BYTES_MAX} of A-Z a-z 0-9 _ . - beginning with a letter or digit"),
+    })
+}
+
+fn invalid(field: &'static str, why: impl Into<String>) -> RuntimeError {
+    RuntimeError::Invalid { field, why: why.into() }
+}
+
+impl SandboxSpec {
+    /// Refuses a spec that could not be carried out, before anything is made.
+    pub fn check(&self) -> Result<(), RuntimeError> {
+        check_id("sandbox.id", &self.id)?;
+        if self.hostname.len() > 64 || self.hostname.contains('\0') {
+            return Err(invalid("sandbox.hostname", "longer than the kernel's 64 bytes; shorten it"));
+        }
+        for name in self.sysctls.keys() {
+            if !is_namespaced_sysctl(name) {
+                return Err(invalid("sandbox.sysctls", format!("{name:?} would change the whole machine; only namespaced ones are allowed")));
+            }
+            if name.starts_with("net.") && self.network == NetworkMode::Host {
+                return Err(invalid("sandbox.sysctls", format!("{name:?} would change the machine's network; the sandbox has none of its own")));
+            }
+            if !name.starts_with("net.") && self.ipc == IpcMode::Host {
+                return Err(invalid("sandbox.sysctls", format!("{name:?} would change the machine's IPC; the sandbox has none of its own")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_namespaced_sysctl(name: &str) -> bool {
+    let plain = !name.contains('/') && !name.contains("..");
+    let ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|p| name.starts_with(p)) || name == "kernel.sem";
+    plain && (name.starts_with("net.") || ipc)
+}
+
+/// Most layers overlayfs takes.
+pub(crate) const LAYERS_MAX: usize = 500;
+
+impl ContainerSpec {
+    /// Refuses a spec that could not be carried out, before anything is made.
+    pub fn check(&self) -> Result<(), RuntimeError> {
+        check_id("container.id", &self.id)?;
+        if self.layers.is_empty() || self.layers.len() > LAYERS_MAX {
+            return Err(invalid("container.layers", format!("{} layers; 1 to {LAYERS_MAX} are possible", self.layers.len())));
+        }
+        check_command("container.args", &self.args, &self.env)?;
+        if !self.cwd.is_empty() && !self.cwd.starts_with('/') || self.cwd.contains('\0') {
+            return Err(invalid("container.cwd", format!("{:?} is not an absolute path", self.cwd)));
+        }
+        if !(-1000..=1000).contains(&self.oom_score_adj) {
+            return Err(invalid("container.oom_score_adj", format!("{} is not within -1000 … 1000", self.oom_score_adj)));
+        }
+        for mount in &self.mounts {
+            let target = match mount {
+                Mount::Bind { source, target, .. } => {
+                    if !source.is_absolute() {
+                        return Err(invalid("container.mounts.source", format!("{} is not absolute", source.display())));
+                    }
+                    target
+                }
+                Mount::Tmpfs { target, .. } => target,
+            };
+            if !target.is_absolute() || target.components().any(|c| c.as_os_str() == "..") {
+                return Err(invalid("container.mounts.target", format!("{} is not absolute without ..", target.display())));
+            }
+        }
+        for limit in &self.rlimits {
+            if crate::launch::rlimit_number(&limit.name).is_none() || limit.soft > limit.hard {
+                return Err(invalid("container.rlimits", format!("{limit:?} is not a known limit with soft ≤ hard")));
+            }
+        }
+        if self.log.as_ref().is_some_and(|log| log.files_max == 0 || log.bytes_max < 4096) {
+            return Err(invalid("container.log", "needs at least one file of 4096 bytes"));
+        }
+        Ok(())
+    }
+}
+
+impl ExecSpec {
+    /// Refuses a spec that could not be carried out.
+    pub fn check(&self) -> Result<(), RuntimeError> {
+        check_command("exec.args", &self.args, &self.env)
+    }
+}
+
+fn check_command(field: &'static str, args: &[String], env: &[(String, String)]) -> Result<(), RuntimeError> {
+    if args.first().is_none_or(String::is_empty) {
+        return Err(invalid(field, "no program named"));
+    }
+    if args.iter().any(|arg| arg.contains('\0')) {
+        return Err(invalid(field, "an argument contains a NUL byte"));
+    }
+    let bad = env.iter().find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'));
+    match bad {
+        Some((name, _)) => Err(invalid("env", format!("variable {name:?} has an empty name, '=' in it, or a NUL byte"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(spec: ContainerSpec) -> String {
+        spec.check().expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn ids_that_are_paths_are_refused() {
+        for id in ["", ".", "..", "a/b", "../x", "-x", "a b", "ü"] {
+            assert!(check_id("sandbox.id", id).is_err(), "{id:?}");
+        }
+        for id in ["a", "0-1", "web_1.2"] {
+            assert!(check_id("sandbox.id", id).is_ok(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn machine_wide_sysctls_are_refused() {
+        let network = NetworkMode::Path("/run/netns/x".into());
+        let with = |name: &str, network: &NetworkMode| {
+            let sysctls = BTreeMap::from([(name.to_owned(), "1".to_owned())]);
+            SandboxSpec { id: "a".into(), network: network.clone(), sysctls, ..Default::default() }.check().is_ok()
+        };
+        assert!(with("net.ipv4.ip_forward", &network));
+        assert!(!with("net.ipv4.ip_forward", &NetworkMode::Host));
+        assert!(with("kernel.shmmax", &network));
+        assert!(!with("kernel.core_pattern", &network));
+        assert!(!with("net/../kernel.core_pattern", &network));
+    }
+
+    #[test]
+    fn a_container_without_a_program_or_layers_is_refused_with_its_field() {
+        let good = ContainerSpec { id: "c".into(), layers: vec!["/l".into()], args: vec!["/bin/true".into()], ..Default::default() };
+        good.check().expect("a minimal container");
+        assert!(refused(ContainerSpec { args: vec![], ..good.clone() }).contains("container.args"));
+        assert!(refused(ContainerSpec { layers: vec![], ..good.clone() }).contains("container.layers"));
+        assert!(refused(ContainerSpec { cwd: "x".into(), ..good.clone() }).contains("container.cwd"));
+        assert!(refused(ContainerSpec { env: vec![("A=B".into(), String::new())], ..good }).contains("env"));
+    }
+}
