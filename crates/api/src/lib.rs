@@ -6,11 +6,17 @@
 //!
 //! This is the only crate that names `k8s-openapi`.
 
+pub mod discovery;
 pub mod error;
 pub mod field;
 pub mod kind;
+pub mod name;
 pub mod object;
 pub mod resource;
+pub mod resources;
+pub mod scale;
+pub mod table;
+pub mod types;
 
 pub use error::{ApiError, Reason};
 pub use kind::{Kind, kinds};

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::field::Errors;
 use crate::kind::Kind;
+use crate::name::NameRule;
 
 /// A part of an object with its own URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +66,7 @@ pub struct Column {
     pub priority: i32,
 }
 
-/// The rules of a kind: four pure functions and its printed row.
+/// The rules of a kind: small pure functions, and its printed row.
 pub trait Rules: Send + Sync + 'static {
     /// Fills in what the client left out. Runs on every write, after decoding; idempotent.
     fn default(&self, _object: &mut Value) {}
@@ -84,6 +85,11 @@ pub trait Rules: Send + Sync + 'static {
 
     /// Adds an error for each change that the status subresource does not allow.
     fn validate_status(&self, _object: &Value, _old: &Value, _errors: &mut Errors) {}
+
+    /// How objects of this kind may be named.
+    fn name_rule(&self) -> NameRule {
+        NameRule::Subdomain
+    }
 
     /// The cells of the printed row, one per column of the resource. `now` is for ages.
     fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
