@@ -1,0 +1,53 @@
+//! One cache a kind for all parts of a process.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use windlass_api::{Kind, kinds};
+
+use crate::cache::{Cache, Keep, Scope};
+use crate::client::Client;
+
+/// The cluster-wide caches of this process, each started when first asked for. Cheap to clone.
+#[derive(Clone)]
+pub struct Caches {
+    client: Client,
+    started: Arc<Mutex<BTreeMap<Kind, Cache>>>,
+}
+
+impl Caches {
+    /// No caches yet.
+    pub fn new(client: Client) -> Caches {
+        Caches { client, started: Arc::default() }
+    }
+
+    /// The client behind the caches.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The cache of all objects of this kind. Must be called inside a tokio runtime.
+    ///
+    /// ConfigMaps and Secrets are kept as headers: nobody in the control plane reads what is in them.
+    pub fn of(&self, kind: &Kind) -> Cache {
+        let mut started = self.started.lock().expect("nothing panics while holding it");
+        if let Some(cache) = started.get(kind) {
+            return cache.clone();
+        }
+        let contents = *kind == kinds::CONFIG_MAP || *kind == kinds::SECRET;
+        let keep = if contents { Keep::Header } else { Keep::Whole };
+        let scope = Scope { keep, index_labels: *kind == kinds::POD, ..Scope::all() };
+        let cache = Cache::start(self.client.clone(), kind, scope);
+        started.insert(kind.clone(), cache.clone());
+        cache
+    }
+
+    /// Returns once all caches started so far have their first list.
+    pub async fn synced(&self) {
+        let caches: Vec<Cache> =
+            self.started.lock().expect("nothing panics while holding it").values().cloned().collect();
+        for cache in caches {
+            cache.synced().await;
+        }
+    }
+}
