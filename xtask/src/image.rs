@@ -19,7 +19,7 @@ const APPLETS: &[&str] = &[
     "sh", "cat", "ls", "sleep", "echo", "env", "tar", "wget", "nc", "ps", "id", "mkdir", "rm", "touch", "head", "tail",
     "grep", "sed", "date", "hostname", "ip", "nslookup", "true", "false", "kill", "dd", "printf", "seq", "test",
     "stat", "mount", "find", "wc", "cp", "mv", "ln", "chmod", "vi", "top", "df", "du", "tee", "cut", "sort", "uniq",
-    "yes",
+    "yes", "stty", "tty", "base64",
 ];
 
 /// Makes the image when it is older than its sources and returns the path of the OCI layout archive.

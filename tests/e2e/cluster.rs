@@ -1,0 +1,82 @@
+//! The program itself: server and node apart, and how it fails when it is asked for what cannot be.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use windlass_tests::cluster::{must, run, until};
+use windlass_tests::{Cluster, trace};
+
+pub fn server_and_node_run_apart() {
+    let directory = std::env::temp_dir().join(format!("windlass-apart-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+    let server = Cluster::at(7, &directory.join("server"));
+    let node = Cluster::at(8, &directory.join("node"));
+    let spawn = |command: &mut Command| {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts")
+    };
+    let mut command = server.windlass(&["server", "--pod-cidr", "10.116.0.0/16", "--service-cidr", "10.117.0.0/16"]);
+    let mut server_process = spawn(command.arg("--listen").arg(format!("127.0.0.1:{}", server.port())));
+    until("the server is ready", Duration::from_secs(60), || {
+        let out = server.kubectl(&["get", "--raw", "/readyz"]);
+        if out.ok { Ok(()) } else { Err(out.stderr) }
+    });
+    let token = must(&mut server.windlass(&["token"])).trim().to_owned();
+    let join = |token: &str| {
+        let mut command = node.windlass(&["node", "--token", token, "--node-name", "apart", "--node-port", "11258"]);
+        command.arg("--server").arg(server.url("")).args([
+            "--service-cidr",
+            "10.117.0.0/16",
+            "--pod-cidr",
+            "10.116.0.0/16",
+        ]);
+        command
+    };
+    let wrong = format!("WL1.{}.{}", "0".repeat(64), "x".repeat(32));
+    let refused = run(&mut join(&wrong));
+    assert!(
+        !refused.ok && refused.stderr.contains("CA"),
+        "a server with another CA is not trusted: {}",
+        refused.stderr
+    );
+    let mut node_process = spawn(&mut join(&token));
+    must(node.windlass(&["image", "import"]).arg(windlass_tests::cluster::given("WINDLASS_IMAGE")));
+    must(&mut server.kubectl_command(&["run", "apart", "--image=windlass.local/demo:1"]));
+    until("a pod runs on the node", Duration::from_secs(60), || {
+        let out = server.kubectl(&["get", "pod", "apart", "-o", "wide"]);
+        if out.stdout.contains("Running") { Ok(()) } else { Err(format!("{}{}", out.stdout, out.stderr)) }
+    });
+    let log = must(&mut server.kubectl_command(&["exec", "apart", "--", "echo", "through the server"]));
+    assert_eq!(log, "through the server\n");
+    for (part, process) in [(&node, &mut node_process), (&server, &mut server_process)] {
+        must(&mut part.windlass(&["down"]));
+        until("the process ends", Duration::from_secs(20), || match process.try_wait() {
+            Ok(Some(_)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        let left = trace::left_behind(part);
+        assert!(left.is_empty(), "{}", left.join("\n"));
+    }
+    std::fs::remove_dir_all(&directory).expect("nothing is mounted there any more");
+}
+
+pub fn bad_flags_and_taken_ports_say_what_to_do() {
+    let cluster = Cluster::start(6);
+    let directory = std::env::temp_dir().join(format!("windlass-second-{}", std::process::id()));
+    let second = Cluster::at(9, &directory);
+    std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+    let taken = run(second.windlass(&["up"]).arg("--listen").arg(format!("127.0.0.1:{}", cluster.port())));
+    assert!(!taken.ok && taken.stderr.contains("in use") && taken.stderr.contains("--listen"), "{}", taken.stderr);
+    let bad = run(second.windlass(&["up"]).args(["--pod-cidr", "300.1.2.3/16"]));
+    assert!(!bad.ok && bad.stderr.contains("--pod-cidr"), "{}", bad.stderr);
+    let twice = run(&mut cluster.windlass(&["up"]));
+    assert!(!twice.ok && twice.stderr.contains("running"), "{}", twice.stderr);
+    let status = must(&mut cluster.windlass(&["status"]));
+    assert!(status.contains("node1") && status.contains("Ready"), "{status}");
+    let printed = must(&mut cluster.windlass(&["kubeconfig"]));
+    assert!(
+        printed.contains("client-certificate-data") && printed.contains(&cluster.url("")),
+        "the kubeconfig is printed"
+    );
+    let nothing = run(&mut second.windlass(&["status"]));
+    assert!(!nothing.ok && nothing.stderr.contains("windlass up"), "{}", nothing.stderr);
+}

@@ -1,0 +1,206 @@
+//! Faults: processes killed, disks full. Nothing acknowledged is lost, nothing running is harmed.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use windlass_tests::cluster::{must, run, until};
+use windlass_tests::suite::PATIENCE;
+use windlass_tests::{Cluster, trace};
+
+fn list(cluster: &Cluster, kind: &str) -> Vec<Value> {
+    let out = cluster.kubectl(&["get", kind, "-n", "default", "-o", "json"]);
+    let list: Value = serde_json::from_str(&out.stdout).unwrap_or_default();
+    list["items"].as_array().cloned().unwrap_or_default()
+}
+
+pub fn the_server_is_killed_50_times_and_no_write_is_lost() {
+    let mut cluster = Cluster::start(1);
+    let url = cluster.url("/api/v1/namespaces/default/configmaps");
+    let (code, _) = cluster.curl(&[&url]);
+    assert_eq!(code, 200);
+    let mut acknowledged = 0;
+    for round in 0..50 {
+        let stop = AtomicBool::new(false);
+        let written = std::thread::scope(|scope| {
+            let (shared, stop, url) = (&cluster, &stop, &url);
+            let writer = scope.spawn(move || {
+                let mut count = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let body =
+                        format!(r#"{{"metadata":{{"name":"w-{}"}},"data":{{"n":"{count}"}}}}"#, acknowledged + count);
+                    let (code, _) =
+                        shared.curl(&["-X", "POST", "-H", "Content-Type: application/json", "-d", &body, url]);
+                    match code {
+                        // 409: it was written by a request whose answer was lost.
+                        201 | 409 => count += 1,
+                        _ if stop.load(Ordering::Relaxed) => break,
+                        _ => std::thread::park_timeout(Duration::from_millis(10)),
+                    }
+                }
+                count
+            });
+            std::thread::park_timeout(Duration::from_millis(60 + 7 * (round % 9)));
+            let killed = run(Command::new("/bin/kill").args(["-KILL", &shared.pid().to_string()]));
+            assert!(killed.ok, "{}", killed.stderr);
+            stop.store(true, Ordering::Relaxed);
+            writer.join().expect("the writer does not panic")
+        });
+        acknowledged += written;
+        cluster.kill();
+        cluster.spawn();
+        until("the server answers again", PATIENCE, || {
+            match cluster.curl(&["--max-time", "2", &cluster.url("/readyz")]) {
+                (200, _) => Ok(()),
+                (code, text) => Err(format!("{code} {text}")),
+            }
+        });
+    }
+    let (_, text) = cluster.curl(&[&url]);
+    let all: Value = serde_json::from_str(&text).expect("a list");
+    let names: std::collections::BTreeSet<&str> =
+        all["items"].as_array().into_iter().flatten().filter_map(|item| item["metadata"]["name"].as_str()).collect();
+    assert!(acknowledged > 50, "the rounds wrote something: {acknowledged}");
+    for number in 0..acknowledged {
+        assert!(
+            names.contains(format!("w-{number}").as_str()),
+            "w-{number} of {acknowledged} was acknowledged and is lost"
+        );
+    }
+}
+
+/// The process ids of the containers' first processes, by pod.
+fn container_pids() -> BTreeMap<String, u32> {
+    let marker = "sleep-forever-";
+    let found = trace::processes().into_iter().filter(|(_, line)| line.contains(marker) && line.starts_with("sh "));
+    found
+        .map(|(pid, line)| {
+            (
+                line.split(marker).nth(1).unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned(),
+                pid,
+            )
+        })
+        .collect()
+}
+
+fn pod(name: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - name: main\n    image: windlass.local/demo:1\n    command: [sh, -c, 'trap \"exit 0\" TERM; i=0; while true; do echo $i; i=$((i+1)); sleep 0.2; done', sleep-forever-{name}]\n---\n"
+    )
+}
+
+fn running(cluster: &Cluster) -> usize {
+    list(cluster, "pods").iter().filter(|pod| windlass_tests::suite::is_ready(pod)).count()
+}
+
+pub fn the_agent_is_killed_with_20_pods_and_none_restarts() {
+    let mut cluster = Cluster::start(2);
+    cluster.import_image();
+    let manifest: String = (0..20).map(|number| pod(&format!("p{number}"))).collect();
+    let file = cluster.data_dir().join("pods.yaml");
+    std::fs::write(&file, manifest).expect("writable");
+    must(cluster.kubectl_command(&["apply", "-f"]).arg(&file));
+    until("all run", PATIENCE, || {
+        if running(&cluster) == 20 { Ok(()) } else { Err(format!("{} run", running(&cluster))) }
+    });
+    let before = container_pids();
+    assert_eq!(before.len(), 20, "{before:?}");
+    for _ in 0..3 {
+        cluster.kill();
+        cluster.up();
+    }
+    until("all are Ready again", PATIENCE, || {
+        if running(&cluster) == 20 { Ok(()) } else { Err(format!("{} run", running(&cluster))) }
+    });
+    assert_eq!(container_pids(), before, "the same processes run");
+    for pod in list(&cluster, "pods") {
+        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{}", pod["metadata"]["name"]);
+    }
+    for name in ["p0", "p7", "p19"] {
+        let log = must(&mut cluster.kubectl_command(&["logs", name]));
+        for (number, line) in log.lines().enumerate() {
+            assert_eq!(line, number.to_string(), "{name}: no line is lost");
+        }
+        assert!(log.lines().count() > 10, "{name}: the log goes on");
+    }
+    must(&mut cluster.kubectl_command(&["delete", "pods", "--all", "--timeout=60s"]));
+    let down = cluster.down();
+    assert!(down.ok, "{}", down.stderr);
+    let left = trace::left_behind(&cluster);
+    assert!(left.is_empty(), "{}", left.join("\n"));
+}
+
+pub fn a_killed_shim_is_noticed_and_its_pod_restarted() {
+    let cluster = Cluster::start(3);
+    cluster.import_image();
+    let file = cluster.data_dir().join("pod.yaml");
+    std::fs::write(&file, pod("shimless")).expect("writable");
+    must(cluster.kubectl_command(&["apply", "-f"]).arg(&file));
+    until("it runs", PATIENCE, || if running(&cluster) == 1 { Ok(()) } else { Err("not yet".to_owned()) });
+    let run_dir = cluster.run_dir().to_string_lossy().into_owned();
+    let shims: Vec<u32> = trace::processes()
+        .into_iter()
+        .filter(|(_, line)| line.split_whitespace().nth(1) == Some("shim") && line.contains(&run_dir))
+        .map(|(pid, _)| pid)
+        .collect();
+    assert_eq!(shims.len(), 1, "one pod has one shim");
+    assert!(run(Command::new("/bin/kill").args(["-KILL", &shims[0].to_string()])).ok);
+    until("it was restarted and runs", PATIENCE, || {
+        let pods = list(&cluster, "pods");
+        let status = &pods[0]["status"];
+        let restarted = status["containerStatuses"][0]["restartCount"].as_u64() >= Some(1);
+        if restarted && windlass_tests::suite::is_ready(&pods[0]) { Ok(()) } else { Err(status.to_string()) }
+    });
+    assert_eq!(container_pids().len(), 1, "the old container is gone");
+}
+
+pub fn a_full_disk_refuses_writes_and_heals() {
+    let directory = std::env::temp_dir().join(format!("windlass-full-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+    must(Command::new("/bin/mount").args(["-t", "tmpfs", "-o", "size=64m", "windlass-full"]).arg(&directory));
+    let result = std::panic::catch_unwind(|| {
+        let mut cluster = Cluster::at(4, &directory);
+        cluster.up();
+        must(&mut cluster.kubectl_command(&["create", "configmap", "before", "--from-literal=a=1"]));
+        let filler = directory.join("filler");
+        run(Command::new("/bin/dd").args(["if=/dev/zero", &format!("of={}", filler.display()), "bs=64k"]));
+        let url = cluster.url("/api/v1/namespaces/default/configmaps");
+        let payload = format!(r#"{{"metadata":{{"generateName":"fill-"}},"data":{{"x":"{}"}}}}"#, "x".repeat(900_000));
+        let file = std::env::temp_dir().join(format!("windlass-full-body-{}", std::process::id()));
+        std::fs::write(&file, payload).expect("writable");
+        let data = format!("@{}", file.display());
+        let write =
+            || cluster.curl(&["-X", "POST", "-H", "Content-Type: application/json", "--data-binary", &data, &url]);
+        let (code, text) = until("writes are refused", PATIENCE, || match write() {
+            (201, _) => Err("still accepted".to_owned()),
+            other => Ok(other),
+        });
+        assert_eq!(code, 507, "{text}");
+        assert!(text.contains("StorageFull"), "{text}");
+        assert_eq!(
+            must(&mut cluster.kubectl_command(&["get", "configmap", "before", "-o", "jsonpath={.data.a}"])),
+            "1"
+        );
+        std::fs::remove_file(&filler).expect("our own file");
+        until("writes are taken again", PATIENCE, || match write() {
+            (201, _) => Ok(()),
+            (code, text) => Err(format!("{code} {text}")),
+        });
+        std::fs::remove_file(&file).expect("our own file");
+        cluster.kill();
+        cluster.up();
+        assert_eq!(
+            must(&mut cluster.kubectl_command(&["get", "configmap", "before", "-o", "jsonpath={.data.a}"])),
+            "1"
+        );
+        cluster.down();
+        std::mem::forget(cluster);
+    });
+    must(Command::new("/bin/umount").arg("-l").arg(&directory));
+    std::fs::remove_dir(&directory).expect("an empty directory");
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}

@@ -1,0 +1,168 @@
+//! kubectl's everyday commands.
+
+use std::io::Read;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use windlass_tests::Test;
+use windlass_tests::cluster::{must, until};
+use windlass_tests::suite::PATIENCE;
+
+use crate::deployment::web;
+
+pub fn get_in_every_form(test: &Test) {
+    test.apply(&web("web", 1));
+    test.rolled_out("web");
+    let table = test.kubectl(&["get", "deployment", "web"]);
+    let columns: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(columns, ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"], "{table}");
+    assert!(table.contains("1/1"), "{table}");
+    let wide = test.kubectl(&["get", "deployment", "web", "-o", "wide"]);
+    assert!(wide.contains("windlass.local/demo:1") && wide.contains("app=web"), "{wide}");
+    let yaml = test.kubectl(&["get", "deployment", "web", "-o", "yaml"]);
+    assert!(yaml.contains("kind: Deployment") && yaml.contains("resourceVersion:"), "{yaml}");
+    assert_eq!(test.get("deployment", "web")["spec"]["replicas"], 1);
+    let pods = test.kubectl(&["get", "pods", "-o", "wide"]);
+    assert!(pods.contains("Running") && pods.contains("node1"), "{pods}");
+    let names = test.kubectl(&["get", "pods", "-l", "app=web", "-o", "name"]);
+    assert!(names.starts_with("pod/web-"), "{names}");
+    assert_eq!(test.kubectl(&["get", "pods", "-l", "app!=web", "-o", "name"]), "");
+    assert_eq!(test.kubectl(&["get", "pods", "--field-selector", "status.phase=Failed", "-o", "name"]), "");
+    let all = test.kubectl(&["get", "all"]);
+    for what in ["pod/web-", "service/web", "deployment.apps/web", "replicaset.apps/web-"] {
+        assert!(all.contains(what), "get all shows {what}: {all}");
+    }
+    let everywhere = test.kubectl(&["get", "deploy", "--all-namespaces", "--chunk-size=1"]);
+    assert!(everywhere.contains(&test.namespace), "{everywhere}");
+    let kinds = test.kubectl(&["api-resources"]);
+    assert!(kinds.contains("deployments") && kinds.contains("endpointslices"), "{kinds}");
+    let version = test.kubectl(&["version"]);
+    assert!(version.contains("Server Version: v1.37"), "{version}");
+}
+
+pub fn get_watch_sees_changes(test: &Test) {
+    test.kubectl(&["create", "configmap", "watched", "--from-literal=a=1"]);
+    let mut command = test.cluster.kubectl_command(&["get", "configmaps", "-w", "-o", "name", "-n", &test.namespace]);
+    let mut watch = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("kubectl starts");
+    let mut out = watch.stdout.take().expect("piped");
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        let mut byte = [0];
+        while text.matches("configmap/later").count() < 2 && matches!(out.read(&mut byte), Ok(1)) {
+            text.push(char::from(byte[0]));
+        }
+        text
+    });
+    test.kubectl(&["create", "configmap", "later", "--from-literal=a=1"]);
+    test.kubectl(&["patch", "configmap", "later", "-p", r#"{"data":{"a":"2"}}"#]);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !reader.is_finished() && std::time::Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    watch.kill().expect("our own child can be killed");
+    watch.wait().expect("our own child can be waited for");
+    let text = reader.join().expect("the reading thread does not panic");
+    assert!(text.contains("configmap/watched"), "the watch starts with what is there: {text}");
+    assert_eq!(text.matches("configmap/later").count(), 2, "created and changed: {text}");
+}
+
+pub fn describe_tells_events(test: &Test) {
+    test.apply(&web("told", 1));
+    test.rolled_out("told");
+    let deployment = test.kubectl(&["describe", "deployment", "told"]);
+    assert!(deployment.contains("ScalingReplicaSet") && deployment.contains("RollingUpdate"), "{deployment}");
+    let pods = test.kubectl(&["describe", "pods"]);
+    for word in ["Successfully assigned", "Started", "node1", "windlass.local/demo:1", "QoS Class"] {
+        assert!(pods.contains(word), "describe says {word:?}: {pods}");
+    }
+    let node = must(&mut test.cluster.kubectl_command(&["describe", "node", "node1"]));
+    assert!(node.contains("Allocatable") && node.contains("KubeletReady"), "{node}");
+    let service = test.kubectl(&["describe", "service", "told"]);
+    assert!(service.contains("Endpoints:") && service.contains(":8080"), "{service}");
+}
+
+pub fn patch_of_every_type(test: &Test) {
+    test.apply(&web("patched", 1));
+    test.kubectl(&["patch", "deployment", "patched", "--type=merge", "-p", r#"{"spec":{"replicas":2}}"#]);
+    let strategic =
+        r#"{"spec":{"template":{"spec":{"containers":[{"name":"web","env":[{"name":"MORE","value":"x"}]}]}}}}"#;
+    test.kubectl(&["patch", "deployment", "patched", "-p", strategic]);
+    let json =
+        r#"[{"op":"replace","path":"/spec/replicas","value":1},{"op":"test","path":"/spec/replicas","value":1}]"#;
+    test.kubectl(&["patch", "deployment", "patched", "--type=json", "-p", json]);
+    let object = test.get("deployment", "patched");
+    assert_eq!(object["spec"]["replicas"], 1);
+    let container = &object["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "windlass.local/demo:1", "a strategic patch merges by name");
+    let names: Vec<&str> =
+        container["env"].as_array().into_iter().flatten().filter_map(|entry| entry["name"].as_str()).collect();
+    assert!(names.contains(&"MORE") && names.contains(&"GREETING"), "{names:?}");
+    let failing = r#"[{"op":"test","path":"/spec/replicas","value":9}]"#;
+    let refused = test.refused(&["patch", "deployment", "patched", "--type=json", "-p", failing]);
+    assert!(refused.to_lowercase().contains("test"), "{refused}");
+}
+
+pub fn label_and_annotate(test: &Test) {
+    test.kubectl(&["create", "configmap", "marked", "--from-literal=a=1"]);
+    test.kubectl(&["label", "configmap", "marked", "tier=gold"]);
+    test.kubectl(&["annotate", "configmap", "marked", "note=hello"]);
+    assert!(test.kubectl(&["get", "configmap", "-l", "tier in (gold)", "-o", "name"]).contains("marked"));
+    let refused = test.refused(&["label", "configmap", "marked", "tier=silver"]);
+    assert!(refused.contains("overwrite"), "{refused}");
+    test.kubectl(&["label", "configmap", "marked", "tier-"]);
+    assert_eq!(test.kubectl(&["get", "configmap", "-l", "tier", "-o", "name"]), "");
+    let refused = test.refused(&["label", "configmap", "marked", "bad key=x"]);
+    assert!(!refused.is_empty());
+}
+
+pub fn explain_knows_the_fields(test: &Test) {
+    let text = test.kubectl(&["explain", "deployment.spec.strategy"]);
+    assert!(text.contains("rollingUpdate") && text.contains("KIND:       Deployment"), "{text}");
+    let text = test.kubectl(&["explain", "pod.spec.containers.resources"]);
+    assert!(text.contains("limits"), "{text}");
+    let refused = test.refused(&["explain", "pod.spec.nonsense"]);
+    assert!(refused.contains("nonsense"), "{refused}");
+}
+
+pub fn edit_is_refused_on_a_stale_version(test: &Test) {
+    test.kubectl(&["create", "configmap", "edited", "--from-literal=a=1"]);
+    let stale = test.kubectl(&["get", "configmap", "edited", "-o", "json"]);
+    test.kubectl(&["patch", "configmap", "edited", "-p", r#"{"data":{"a":"2"}}"#]);
+    let file = test.file("json", &stale.replace("\"1\"", "\"3\""));
+    let refused = test.refused(&["replace", "-f", &file]);
+    assert!(refused.contains("Conflict") && refused.contains("the object has been modified"), "{refused}");
+    let mut fresh: Value = serde_json::from_str(&stale).expect("kubectl prints JSON");
+    fresh["metadata"].as_object_mut().expect("an object has metadata").remove("resourceVersion");
+    fresh["data"]["a"] = Value::from("4");
+    test.kubectl(&["replace", "-f", &test.file("json", &fresh.to_string())]);
+    assert_eq!(test.get("configmap", "edited")["data"]["a"], "4");
+}
+
+pub fn namespaces_end_with_all_they_hold(test: &Test) {
+    let name = format!("{}-x", test.namespace);
+    must(&mut test.cluster.kubectl_command(&["create", "namespace", &name]));
+    let manifest = test.file("yaml", &web("held", 2));
+    must(&mut test.cluster.kubectl_command(&["apply", "-n", &name, "-f", &manifest]));
+    must(&mut test.cluster.kubectl_command(&["create", "secret", "generic", "s", "--from-literal=k=v", "-n", &name]));
+    must(&mut test.cluster.kubectl_command(&["delete", "namespace", &name, "--timeout=60s"]));
+    let gone = test.cluster.kubectl(&["get", "namespace", &name]);
+    assert!(gone.stderr.contains("NotFound"), "{}{}", gone.stdout, gone.stderr);
+    let pods = must(&mut test.cluster.kubectl_command(&["get", "pods", "-n", &name, "-o", "name"]));
+    assert_eq!(pods, "");
+}
+
+pub fn node_is_cordoned_and_drained_by_eviction(test: &Test) {
+    // The shared node must stay in service for the other tests: an eviction is asked for directly.
+    test.sleeping_pod("evicted", "");
+    let eviction = format!(
+        r#"{{"apiVersion":"policy/v1","kind":"Eviction","metadata":{{"name":"evicted","namespace":"{}"}}}}"#,
+        test.namespace
+    );
+    let path = format!("/api/v1/namespaces/{}/pods/evicted/eviction", test.namespace);
+    must(&mut test.cluster.kubectl_command(&["create", "--raw", &path, "-f", &test.file("json", &eviction)]));
+    until("the pod is gone", PATIENCE, || {
+        let pods = test.list("pods");
+        if pods.is_empty() { Ok(()) } else { Err(format!("{}", pods[0]["status"])) }
+    });
+}

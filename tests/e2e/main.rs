@@ -1,0 +1,121 @@
+//! The end-to-end suite: the built binary as root, driven by real clients. Run by `cargo x e2e`.
+//!
+//! The first list shares one cluster, a few tests at a time; the second starts, breaks and mends clusters of its own.
+
+mod cluster;
+mod deployment;
+mod fault;
+mod helm;
+mod image;
+mod input;
+mod kubectl;
+mod pod;
+mod python;
+mod service;
+mod stream;
+
+use windlass_tests::suite::{Case, run_cases};
+use windlass_tests::{Cluster, trace};
+
+/// Tests at a time: kubectl itself costs more of the machine than the cluster does.
+const LANES: usize = 3;
+
+macro_rules! cases {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        &[$(Case { name: stringify!($name), body: $module::$name }),*]
+    };
+}
+
+const SHARED: &[Case] = cases![
+    deployment::follow_one_deployment,
+    deployment::create_deployment_by_generator,
+    deployment::apply_twice_says_unchanged,
+    deployment::scale_up_and_down,
+    deployment::rollout_status_history_undo,
+    deployment::set_image_rolls_with_no_failed_request,
+    deployment::a_bad_image_does_not_take_down_the_old_replicas,
+    deployment::delete_takes_the_pods_along,
+    kubectl::get_in_every_form,
+    kubectl::get_watch_sees_changes,
+    kubectl::describe_tells_events,
+    kubectl::patch_of_every_type,
+    kubectl::label_and_annotate,
+    kubectl::explain_knows_the_fields,
+    kubectl::edit_is_refused_on_a_stale_version,
+    kubectl::namespaces_end_with_all_they_hold,
+    kubectl::node_is_cordoned_and_drained_by_eviction,
+    pod::env_config_and_secrets_arrive,
+    pod::volumes_are_shared_and_updated,
+    pod::downward_api_tells_the_pod_about_itself,
+    pod::limits_are_in_the_cgroup,
+    pod::memory_hog_is_oom_killed,
+    pod::a_failing_container_backs_off,
+    pod::a_finished_pod_succeeds,
+    pod::init_containers_run_in_order,
+    pod::probes_gate_and_restart,
+    pod::stop_is_graceful_and_then_not,
+    pod::seccomp_and_capabilities_are_the_default,
+    pod::a_pending_pod_says_why,
+    stream::logs_follow_previous_and_tail,
+    stream::exec_passes_streams_and_exit_codes,
+    stream::exec_with_a_terminal,
+    stream::port_forward_carries_a_request,
+    stream::copy_to_and_from_a_pod,
+    service::a_service_is_reached_by_name_and_from_the_host,
+    service::endpoints_follow_readiness,
+    service::node_port_answers,
+    image::a_bad_archive_is_refused_with_the_reason,
+    image::a_missing_image_fails_its_pod_with_the_reason,
+    image::a_registry_image_is_pulled,
+    helm::a_chart_is_installed_upgraded_rolled_back_and_uninstalled,
+    python::the_python_client_lists_watches_and_patches,
+    input::unknown_fields_strict_warn_ignore,
+    input::wrong_types_and_names_are_refused_with_their_path,
+    input::bodies_over_the_limit_are_413,
+    input::yaml_bombs_are_refused_quickly,
+    input::deep_json_is_refused,
+    input::json_patch_copy_bombs_are_refused,
+    input::path_traversal_finds_nothing,
+    input::nobody_gets_in_without_a_certificate,
+];
+
+/// A test with clusters of its own.
+type Lone = (&'static str, fn());
+
+const LONE: &[Lone] = &[
+    ("the_server_is_killed_50_times_and_no_write_is_lost", fault::the_server_is_killed_50_times_and_no_write_is_lost),
+    ("the_agent_is_killed_with_20_pods_and_none_restarts", fault::the_agent_is_killed_with_20_pods_and_none_restarts),
+    ("a_killed_shim_is_noticed_and_its_pod_restarted", fault::a_killed_shim_is_noticed_and_its_pod_restarted),
+    ("a_full_disk_refuses_writes_and_heals", fault::a_full_disk_refuses_writes_and_heals),
+    ("server_and_node_run_apart", cluster::server_and_node_run_apart),
+    ("bad_flags_and_taken_ports_say_what_to_do", cluster::bad_flags_and_taken_ports_say_what_to_do),
+];
+
+fn main() {
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+    let (mut passed, mut failed) = (0, 0);
+    if SHARED.iter().any(|case| case.name.contains(&filter)) {
+        let mut cluster = Cluster::start(0);
+        cluster.import_image();
+        (passed, failed) = run_cases(&cluster, SHARED, &filter, LANES);
+        let down = cluster.down();
+        let left = trace::left_behind(&cluster);
+        if down.ok && left.is_empty() {
+            passed += 1;
+        } else {
+            failed += 1;
+            eprintln!("FAILED down_leaves_nothing_behind: {}\n{}", down.stderr, left.join("\n"));
+        }
+    }
+    for (name, body) in LONE.iter().filter(|(name, _)| name.contains(&filter)) {
+        let started = std::time::Instant::now();
+        let ok = std::panic::catch_unwind(body).is_ok();
+        eprintln!("{} {name} ({:.1} s)", if ok { "ok    " } else { "FAILED" }, started.elapsed().as_secs_f64());
+        *(if ok { &mut passed } else { &mut failed }) += 1;
+    }
+    println!("{passed} passed, {failed} failed");
+    if failed > 0 || passed == 0 {
+        std::process::exit(1);
+    }
+}
