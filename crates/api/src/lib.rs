@@ -12,9 +12,11 @@ pub mod field;
 pub mod kind;
 pub mod name;
 pub mod object;
+pub mod quantity;
 pub mod resource;
 pub mod resources;
 pub mod scale;
+pub mod schema;
 pub mod table;
 pub mod types;
 
