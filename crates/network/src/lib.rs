@@ -5,11 +5,24 @@
 //! Relies on   nobody else writes to the nft table and interfaces named after the instance
 //!
 //! Not here    which pods and services exist (node), containers (runtime)
+#![allow(unsafe_code, reason = "leaving a network namespace and one socket option have no safe call")]
 
+mod attach;
 mod cidr;
+mod conntrack;
+mod lease;
+mod namespace;
+mod netlink;
 mod network;
+mod nft;
+mod route;
 mod service;
+mod sysctl;
 
 pub use cidr::{Cidr, CidrError};
-pub use network::{AttachSpec, Attachment, NetworkConfig};
-pub use service::{Backend, ELEMENTS_MAX, ENDPOINTS_MAX, Frontend, Protocol, ServiceTable};
+pub use lease::LeaseError;
+pub use namespace::NamespaceError;
+pub use netlink::NetlinkError;
+pub use network::{AttachSpec, Attachment, Network, NetworkConfig, NetworkError};
+pub use nft::{Applied, Verified};
+pub use service::{Backend, ELEMENTS_MAX, ENDPOINTS_MAX, Frontend, Protocol, Refused, ServiceTable};

@@ -1,0 +1,231 @@
+//! The fixed part of our nft table: chains, maps and rules, laid out so that no service ever needs a rule of its own.
+//!
+//! ```text
+//! services    address . protocol . port           → jump to the chain that chooses among so many
+//! endpoints   address . protocol . port . number  → endpoint address . port
+//! own         pod address . pod address             (a pod that reaches itself through a service)
+//! ```
+//! A NodePort has the address 0.0.0.0 in the maps and is asked for when the destination is this machine.
+//! (A map from service to number and one from number to chain would spare the kernel its loop check when a service
+//! grows, but `nft list` of Debian 12 aborts on a map that is looked up by another map's value.)
+
+use std::net::Ipv4Addr;
+
+use crate::cidr::Cidr;
+use crate::netlink::{Attributes, Messages};
+use crate::service::Spread;
+
+use super::expression::{End, R0, Rule, Way};
+use super::{CREATE, Layout, message};
+
+pub(super) const SERVICES: &str = "services";
+pub(super) const ENDPOINTS: &str = "endpoints";
+const OWN: &str = "own";
+
+const APPEND: u16 = 0x800;
+/// Type numbers as the nft program names them, so that it can print our maps.
+mod datatype {
+    pub(super) const ADDRESS: u32 = 7;
+    pub(super) const PROTOCOL: u32 = 12;
+    pub(super) const PORT: u32 = 13;
+    pub(super) const MARK: u32 = 19;
+    pub(super) const VERDICT: u32 = 0xffff_ff00;
+}
+
+fn concatenated(types: &[u32]) -> u32 {
+    types.iter().fold(0, |whole, one| whole << 6 | one)
+}
+
+/// Replaces the whole table, if there is one, by a fresh one without services.
+pub(super) fn put(messages: &mut Messages, layout: &Layout) {
+    const DELETE_TABLE: u16 = 2;
+    const NEW_TABLE: u16 = 0;
+    let name = |top: &mut Attributes<'_>| top.put_text(1, &layout.table);
+    message(messages, "the nft table", (NEW_TABLE, CREATE), name);
+    message(messages, "deletion of the nft table", (DELETE_TABLE, 0), name);
+    message(messages, "the nft table", (NEW_TABLE, CREATE), name);
+    put_sets(messages, layout);
+    put_chains(messages, layout);
+    put_guard_rules(messages, layout);
+    put_service_rules(messages, layout);
+    put_source_rules(messages, layout);
+}
+
+struct Set<'a> {
+    name: &'a str,
+    id: u32,
+    key: &'a [u32],
+    /// Type and bytes of the value.
+    value: Option<(u32, u32)>,
+}
+
+fn put_sets(messages: &mut Messages, layout: &Layout) {
+    use datatype::{ADDRESS, MARK, PORT, PROTOCOL, VERDICT};
+    let sets = [
+        Set { name: SERVICES, id: 1, key: &[ADDRESS, PROTOCOL, PORT], value: Some((VERDICT, 0)) },
+        Set {
+            name: ENDPOINTS,
+            id: 2,
+            key: &[ADDRESS, PROTOCOL, PORT, MARK],
+            value: Some((concatenated(&[ADDRESS, PORT]), 8)),
+        },
+        Set { name: OWN, id: 3, key: &[ADDRESS, ADDRESS], value: None },
+    ];
+    for set in sets {
+        put_set(messages, layout, &set);
+    }
+    let addresses: Vec<Ipv4Addr> =
+        (2..).map_while(|index| layout.pod_cidr.nth(index)).take(super::POD_ADDRESSES_MAX).collect();
+    for chunk in addresses.chunks(super::ELEMENTS_PER_MESSAGE_MAX) {
+        super::put_elements(messages, layout, (OWN, false), chunk, |element, address| {
+            let octets = address.octets();
+            super::put_key(element, &[octets, octets].concat());
+        });
+    }
+}
+
+fn put_set(messages: &mut Messages, layout: &Layout, set: &Set<'_>) {
+    const NEW_SET: u16 = 9;
+    const FLAG_MAP: u32 = 8;
+    message(messages, "an nft map", (NEW_SET, CREATE), |top| {
+        top.put_text(1, &layout.table);
+        top.put_text(2, set.name);
+        top.put_be32(3, if set.value.is_some() { FLAG_MAP } else { 0 });
+        top.put_be32(4, concatenated(set.key));
+        top.put_be32(5, 4 * set.key.len() as u32);
+        if let Some((kind, bytes)) = set.value {
+            top.put_be32(6, kind);
+            if bytes > 0 {
+                top.put_be32(7, bytes);
+            }
+        }
+        top.put_be32(10, set.id);
+    });
+}
+
+/// Name, type, hook and priority of a chain that packets come through.
+const CHAINS: [(&str, &str, u32, i32); 6] = [
+    ("guard", "filter", hook::PREROUTING, -300),
+    ("arriving", "nat", hook::PREROUTING, -100),
+    ("own-output", "nat", hook::OUTPUT, -100),
+    ("leaving", "nat", hook::POSTROUTING, 100),
+    ("refuse-forward", "filter", hook::FORWARD, 0),
+    ("refuse-output", "filter", hook::OUTPUT, 0),
+];
+
+mod hook {
+    pub(super) const PREROUTING: u32 = 0;
+    pub(super) const FORWARD: u32 = 2;
+    pub(super) const OUTPUT: u32 = 3;
+    pub(super) const POSTROUTING: u32 = 4;
+}
+
+fn put_chains(messages: &mut Messages, layout: &Layout) {
+    for (name, kind, hook, priority) in CHAINS {
+        message(messages, "an nft chain", (super::NEW_CHAIN, CREATE), |top| {
+            top.put_text(1, &layout.table);
+            top.put_text(3, name);
+            top.nest(4, |place| {
+                place.put_be32(1, hook);
+                place.put_be32(2, priority as u32);
+            });
+            top.put_text(7, kind);
+        });
+    }
+}
+
+fn put_rule(messages: &mut Messages, layout: &Layout, chain: &str, fill: impl FnOnce(&mut Rule<'_, '_>)) {
+    const NEW_RULE: u16 = 6;
+    message(messages, "an nft rule", (NEW_RULE, CREATE | APPEND), |top| {
+        top.put_text(1, &layout.table);
+        top.put_text(2, chain);
+        top.nest(4, |list| fill(&mut Rule::new(list)));
+    });
+}
+
+/// What a pod may not send: packets to the machine's loopback addresses, and packets in another's name.
+fn put_guard_rules(messages: &mut Messages, layout: &Layout) {
+    let loopback = Cidr::containing(Ipv4Addr::LOCALHOST, 8).expect("8 bits are a prefix");
+    put_rule(messages, layout, "guard", |rule| {
+        rule.interface_begins(Way::In, &layout.pod_interfaces).address_in(End::Destination, loopback, true).drop();
+    });
+    put_rule(messages, layout, "guard", |rule| {
+        rule.interface_begins(Way::In, &layout.pod_interfaces).source_is_forged().drop();
+    });
+}
+
+/// Services, for packets that arrive and for those of the machine itself; what is left of the service network after
+/// that has no endpoint.
+fn put_service_rules(messages: &mut Messages, layout: &Layout) {
+    for chain in ["arriving", "own-output"] {
+        put_rule(messages, layout, chain, |rule| {
+            rule.load_address(End::Destination, R0).load_protocol(R0 + 1).load_port(R0 + 2);
+            rule.jump_by(SERVICES, R0);
+        });
+        put_rule(messages, layout, chain, |rule| {
+            rule.destination_is_local();
+            load_any_address(rule).load_protocol(R0 + 1).load_port(R0 + 2);
+            rule.jump_by(SERVICES, R0);
+        });
+    }
+    for chain in ["refuse-forward", "refuse-output"] {
+        put_rule(messages, layout, chain, |rule| {
+            rule.address_in(End::Destination, layout.service_cidr, true).refuse();
+        });
+    }
+}
+
+fn load_any_address<'r, 'a, 'b>(rule: &'r mut Rule<'a, 'b>) -> &'r mut Rule<'a, 'b> {
+    rule.load_value(Ipv4Addr::UNSPECIFIED.octets(), R0)
+}
+
+/// Whose name packets carry where the true one would not find its way back.
+fn put_source_rules(messages: &mut Messages, layout: &Layout) {
+    let loopback = Cidr::containing(Ipv4Addr::LOCALHOST, 8).expect("8 bits are a prefix");
+    let chain = "leaving";
+    put_rule(messages, layout, chain, |rule| {
+        rule.load_address(End::Source, R0).load_address(End::Destination, R0 + 1).is_in(OWN, R0);
+        rule.source_becomes(layout.gateway);
+    });
+    put_rule(messages, layout, chain, |rule| {
+        rule.interface_begins(Way::Out, &layout.pod_interfaces).address_in(End::Source, loopback, true);
+        rule.source_becomes(layout.gateway);
+    });
+    put_rule(messages, layout, chain, |rule| {
+        rule.address_in(End::Source, layout.pod_cidr, true).address_in(End::Destination, layout.cluster_cidr, false);
+        rule.masquerade();
+    });
+    put_rule(messages, layout, chain, |rule| {
+        rule.connection_is_redirected().address_in(End::Source, layout.cluster_cidr, false);
+        rule.address_in(End::Destination, layout.pod_cidr, false).masquerade();
+    });
+}
+
+/// The chain that chooses one of so many endpoints.
+pub(super) fn put_spread(messages: &mut Messages, layout: &Layout, spread: Spread) {
+    let name = chain_name(spread);
+    message(messages, "an nft chain of a service size", (super::NEW_CHAIN, CREATE), |top| {
+        top.put_text(1, &layout.table);
+        top.put_text(3, &name);
+    });
+    for any_address in [false, true] {
+        put_rule(messages, layout, &name, |rule| {
+            match any_address {
+                false => rule.load_address(End::Destination, R0),
+                true => load_any_address(rule),
+            };
+            rule.load_protocol(R0 + 1).load_port(R0 + 2);
+            match spread.client_affinity {
+                false => rule.load_random(u32::from(spread.endpoints), R0 + 3),
+                true => rule.load_source_hash(u32::from(spread.endpoints), R0 + 3),
+            };
+            rule.look_up(ENDPOINTS, R0).redirect();
+        });
+    }
+}
+
+/// The chain that chooses among so many.
+pub(super) fn chain_name(spread: Spread) -> String {
+    let how = if spread.client_affinity { "by-client" } else { "random" };
+    format!("{how}-of-{}", spread.endpoints)
+}

@@ -1,0 +1,294 @@
+//! Our nftables table, written by raw netlink: one transaction per change, whatever its size.
+//!
+//! Guarantees  a packet sees the services before a change or after it, never between
+//! Relies on   nobody else writes to the table; [`Nft::verify`] notices when somebody did
+
+mod base;
+mod expression;
+mod readback;
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::cidr::Cidr;
+use crate::netlink::{Attributes, Messages, NetlinkError, Protocol, Socket};
+use crate::service::{Changes, Frontend, Refused, ServiceTable, SlotTable, Slots, Spread, difference, place};
+
+use expression::put_jump;
+
+const SUBSYSTEM: u16 = 10;
+const NEW_CHAIN: u16 = 3;
+const NEW_ELEMENT: u16 = 12;
+const DELETE_ELEMENT: u16 = 14;
+const CREATE: u16 = 0x400;
+const ACK: u16 = 0x4;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+/// A message of elements is one attribute, which is below 64 KiB; an element is at most 56 bytes.
+const ELEMENTS_PER_MESSAGE_MAX: usize = 1000;
+/// The pod addresses of one machine that can reach themselves through a service.
+const POD_ADDRESSES_MAX: usize = 4096;
+
+/// What the table is made from.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) table: String,
+    /// What the names of the pods' interfaces begin with.
+    pub(crate) pod_interfaces: String,
+    pub(crate) pod_cidr: Cidr,
+    pub(crate) cluster_cidr: Cidr,
+    pub(crate) service_cidr: Cidr,
+    pub(crate) gateway: Ipv4Addr,
+}
+
+/// What became of a service table.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// How many map elements were written or cleared; 0 when the kernel already had it all.
+    pub elements: usize,
+    /// The table was written anew, because what stood in the kernel was not known.
+    pub rebuilt: bool,
+    /// Endpoints that are not used.
+    pub refused: Vec<Refused>,
+    pub(crate) gone: BTreeSet<(Frontend, SocketAddrV4)>,
+}
+
+/// Whether the kernel still has what we wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// It has.
+    Intact,
+    /// It had not, and was put right.
+    Restored {
+        /// What was wrong.
+        why: &'static str,
+    },
+}
+
+/// The table and what we know of it.
+pub(crate) struct Nft {
+    socket: Socket,
+    layout: Layout,
+    /// What stands in the kernel, if that is known.
+    known: Option<Known>,
+    /// What stands there or should.
+    table: SlotTable,
+}
+
+struct Known {
+    spreads: BTreeSet<Spread>,
+    /// The ruleset's generation after our last change, if nobody else changed it at the same time.
+    generation: Option<u32>,
+    /// A digest of chains, maps and rules as the kernel prints them.
+    structure: u64,
+}
+
+impl Nft {
+    /// Opens a conversation in the calling thread's network namespace. Nothing is changed yet.
+    pub(crate) fn open(layout: Layout) -> Result<Nft, NetlinkError> {
+        let socket = Socket::open(Protocol::Netfilter)?;
+        Ok(Nft { socket, layout, known: None, table: SlotTable::new() })
+    }
+
+    /// Whether the table is in the kernel.
+    pub(crate) fn exists(&mut self) -> Result<bool, NetlinkError> {
+        readback::table_exists(&mut self.socket, &self.layout.table)
+    }
+
+    /// Makes the kernel's services equal to `desired`.
+    ///
+    /// Errors      when the kernel refuses the difference, the whole table is tried; if that too is refused, the old one stays
+    pub(crate) fn apply(&mut self, desired: &ServiceTable) -> Result<Applied, NetlinkError> {
+        let (after, refused) = place(&self.table, desired);
+        let changes = difference(&self.table, &after);
+        let mut applied = Applied { elements: changes.elements(), refused, ..Applied::default() };
+        if self.known.is_some() && changes.is_empty() {
+            return Ok(applied);
+        }
+        if self.known.is_none() || self.write_difference(&changes).is_err() {
+            self.rebuild(&after)?;
+            applied.rebuilt = true;
+        }
+        self.table = after;
+        applied.gone = changes.gone;
+        Ok(applied)
+    }
+
+    /// Compares the kernel's table with what we wrote, and writes it anew where they differ.
+    pub(crate) fn verify(&mut self) -> Result<Verified, NetlinkError> {
+        let Some(known) = &mut self.known else { return Ok(Verified::Intact) };
+        let generation = readback::generation(&mut self.socket)?;
+        if known.generation == Some(generation) {
+            return Ok(Verified::Intact);
+        }
+        let structure = readback::structure(&mut self.socket, &self.layout.table)?;
+        let why = if structure != known.structure {
+            "chains, maps or rules of the nft table were changed by somebody else"
+        } else if readback::services(&mut self.socket, &self.layout.table)? != readback::expected(&self.table) {
+            "services in the nft table were changed by somebody else"
+        } else {
+            known.generation = Some(generation);
+            return Ok(Verified::Intact);
+        };
+        let table = std::mem::take(&mut self.table);
+        let rebuilt = self.rebuild(&table);
+        self.table = table;
+        rebuilt.map(|()| Verified::Restored { why })
+    }
+
+    fn write_difference(&mut self, changes: &Changes) -> Result<(), NetlinkError> {
+        let Some(known) = self.known.take() else { return Ok(()) };
+        let mut messages = begin();
+        let wanted: BTreeSet<Spread> = changes.spreads_set.iter().map(|(_, spread)| *spread).collect();
+        let fresh: BTreeSet<Spread> = wanted.difference(&known.spreads).copied().collect();
+        for spread in &fresh {
+            base::put_spread(&mut messages, &self.layout, *spread);
+        }
+        put_changes(&mut messages, &self.layout, changes);
+        let before = readback::generation(&mut self.socket)?;
+        self.commit(messages)?;
+        let after = readback::generation(&mut self.socket)?;
+        let alone = known.generation == Some(before) && after == before.wrapping_add(1);
+        let structure = match fresh.is_empty() {
+            true => known.structure,
+            false => readback::structure(&mut self.socket, &self.layout.table)?,
+        };
+        let spreads = known.spreads.union(&fresh).copied().collect();
+        self.known = Some(Known { spreads, generation: alone.then_some(after), structure });
+        Ok(())
+    }
+
+    fn rebuild(&mut self, table: &SlotTable) -> Result<(), NetlinkError> {
+        self.known = None;
+        let mut messages = begin();
+        base::put(&mut messages, &self.layout);
+        let spreads: BTreeSet<Spread> = table.values().map(Slots::spread).collect();
+        for spread in &spreads {
+            base::put_spread(&mut messages, &self.layout, *spread);
+        }
+        put_changes(&mut messages, &self.layout, &difference(&SlotTable::new(), table));
+        let before = readback::generation(&mut self.socket)?;
+        self.commit(messages)?;
+        let structure = readback::structure(&mut self.socket, &self.layout.table)?;
+        let after = readback::generation(&mut self.socket)?;
+        let generation = (after == before.wrapping_add(1)).then_some(after);
+        self.known = Some(Known { spreads, generation, structure });
+        Ok(())
+    }
+
+    fn commit(&mut self, mut messages: Messages) -> Result<(), NetlinkError> {
+        messages.flag_last(ACK);
+        messages.add("the end of a transaction", (BATCH_END, 0), &batch_header(), |_| {});
+        self.socket.transact(messages)
+    }
+}
+
+/// Removes a table; none of that name is fine.
+pub(crate) fn remove(table: &str) -> Result<(), NetlinkError> {
+    const DELETE_TABLE: u16 = 2;
+    let mut socket = Socket::open(Protocol::Netfilter)?;
+    let mut messages = begin();
+    message(&mut messages, "deletion of the nft table", (DELETE_TABLE, 0), |top| top.put_text(1, table));
+    messages.flag_last(ACK);
+    messages.add("the end of a transaction", (BATCH_END, 0), &batch_header(), |_| {});
+    match socket.transact(messages) {
+        Err(error) if error.refusal() == Some(libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}
+
+fn begin() -> Messages {
+    let mut messages = Messages::new();
+    messages.add("the begin of a transaction", (BATCH_BEGIN, 0), &batch_header(), |_| {});
+    messages
+}
+
+/// Family unspecified, version 0, and the subsystem the batch is for.
+fn batch_header() -> [u8; 4] {
+    let [high, low] = SUBSYSTEM.to_be_bytes();
+    [0, 0, high, low]
+}
+
+/// One nf_tables message of the IPv4 family.
+fn message(
+    messages: &mut Messages,
+    label: &'static str,
+    (kind, flags): (u16, u16),
+    fill: impl FnOnce(&mut Attributes<'_>),
+) {
+    messages.add(label, (SUBSYSTEM << 8 | kind, flags), &[libc::NFPROTO_IPV4 as u8, 0, 0, 0], fill);
+}
+
+/// One message of map elements, set or cleared.
+fn put_elements<T>(
+    messages: &mut Messages,
+    layout: &Layout,
+    (map, clear): (&str, bool),
+    elements: &[T],
+    fill: impl Fn(&mut Attributes<'_>, &T),
+) {
+    const LIST_ELEMENT: u16 = 1;
+    let kind = if clear { (DELETE_ELEMENT, 0) } else { (NEW_ELEMENT, CREATE) };
+    message(messages, "elements of an nft map", kind, |top| {
+        top.put_text(1, &layout.table);
+        top.put_text(2, map);
+        top.nest(3, |list| {
+            for element in elements {
+                list.nest(LIST_ELEMENT, |attributes| fill(attributes, element));
+            }
+        });
+    });
+}
+
+fn put_key(element: &mut Attributes<'_>, key: &[u8]) {
+    element.nest(1, |data| data.put(1, key));
+}
+
+fn put_value(element: &mut Attributes<'_>, value: &[u8]) {
+    element.nest(2, |data| data.put(1, value));
+}
+
+fn put_changes(messages: &mut Messages, layout: &Layout, changes: &Changes) {
+    for chunk in changes.slots_cleared.chunks(ELEMENTS_PER_MESSAGE_MAX) {
+        put_elements(messages, layout, (base::ENDPOINTS, true), chunk, |element, (frontend, slot)| {
+            put_key(element, &slot_key(frontend, *slot));
+        });
+    }
+    for chunk in changes.spreads_cleared.chunks(ELEMENTS_PER_MESSAGE_MAX) {
+        put_elements(messages, layout, (base::SERVICES, true), chunk, |element, frontend| {
+            put_key(element, &frontend_key(frontend));
+        });
+    }
+    for chunk in changes.slots_set.chunks(ELEMENTS_PER_MESSAGE_MAX) {
+        put_elements(messages, layout, (base::ENDPOINTS, false), chunk, |element, (frontend, slot, endpoint)| {
+            put_key(element, &slot_key(frontend, *slot));
+            put_value(element, &endpoint_value(endpoint));
+        });
+    }
+    for chunk in changes.spreads_set.chunks(ELEMENTS_PER_MESSAGE_MAX) {
+        put_elements(messages, layout, (base::SERVICES, false), chunk, |element, (frontend, spread)| {
+            put_key(element, &frontend_key(frontend));
+            element.nest(2, |data| put_jump(data, &base::chain_name(*spread)));
+        });
+    }
+}
+
+/// Address, protocol and port, each padded to four bytes.
+fn frontend_key(frontend: &Frontend) -> [u8; 12] {
+    let [a, b, c, d] = frontend.address.unwrap_or(Ipv4Addr::UNSPECIFIED).octets();
+    let [high, low] = frontend.port.to_be_bytes();
+    [a, b, c, d, frontend.protocol.number(), 0, 0, 0, high, low, 0, 0]
+}
+
+fn slot_key(frontend: &Frontend, slot: u16) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..12].copy_from_slice(&frontend_key(frontend));
+    key[12..].copy_from_slice(&u32::from(slot).to_ne_bytes());
+    key
+}
+
+fn endpoint_value(endpoint: &SocketAddrV4) -> [u8; 8] {
+    let [a, b, c, d] = endpoint.ip().octets();
+    let [high, low] = endpoint.port().to_be_bytes();
+    [a, b, c, d, high, low, 0, 0]
+}
