@@ -76,14 +76,16 @@ pub(crate) fn connect(cable: &Cable) -> Result<(), NetworkError> {
     let index = index.ok_or_else(missing)?;
     let mut messages = Messages::new();
     route::set_up(&mut messages, index);
-    let to_pod =
-        Route { destination: single(cable.address), index, gateway: None, source: Some(cable.gateway) };
+    let to_pod = Route { destination: single(cable.address), index, gateway: None, source: Some(cable.gateway) };
     route::add_route(&mut messages, &to_pod);
     socket.change(messages).map_err(kernel("connecting the machine to a pod"))?;
     // Lets answers come back to a client on 127.0.0.1 that used a NodePort; the guard chain keeps pods out of 127/8.
     let name = format!("ipv4/conf/{}/route_localnet", cable.host_interface);
-    sysctl::write(&name, "1")
-        .map_err(|source| NetworkError::File { doing: "write the setting", path: name.into(), source })
+    sysctl::write(&name, "1").map_err(|source| NetworkError::File {
+        doing: "write the setting",
+        path: name.into(),
+        source,
+    })
 }
 
 /// Removes what there is of the cable and the namespace.

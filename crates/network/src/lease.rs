@@ -91,7 +91,8 @@ impl Leases {
 
     /// Every pod that has an address with completed plumbing.
     pub(crate) fn ready(&self) -> impl Iterator<Item = (&str, Ipv4Addr)> {
-        let held = self.by_id.iter().filter(|(_, address)| self.by_address.get(address).is_some_and(|lease| lease.ready));
+        let held =
+            self.by_id.iter().filter(|(_, address)| self.by_address.get(address).is_some_and(|lease| lease.ready));
         held.map(|(id, address)| (id.as_str(), *address))
     }
 
@@ -154,9 +155,11 @@ impl Leases {
         let path = self.directory.join(address.to_string());
         let fresh = self.directory.join(format!("{address}.new"));
         let text = serde_json::to_vec(lease).expect("a lease has only texts and numbers");
-        std::fs::write(&fresh, text)
-            .and_then(|()| std::fs::rename(&fresh, &path))
-            .map_err(|source| LeaseError::File { doing: "write", path, source })
+        std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, &path)).map_err(|source| LeaseError::File {
+            doing: "write",
+            path,
+            source,
+        })
     }
 }
 

@@ -10,6 +10,7 @@
 mod attach;
 mod cidr;
 mod conntrack;
+mod dns;
 mod lease;
 mod namespace;
 mod netlink;
@@ -20,6 +21,7 @@ mod service;
 mod sysctl;
 
 pub use cidr::{Cidr, CidrError};
+pub use dns::{DnsConfig, DnsEndpoint, DnsError, DnsPort, DnsServer, DnsService, DnsTable, resolvers_of};
 pub use lease::LeaseError;
 pub use namespace::NamespaceError;
 pub use netlink::NetlinkError;

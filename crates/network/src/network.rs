@@ -326,12 +326,18 @@ fn check(config: &NetworkConfig) -> Result<Ipv4Addr, NetworkError> {
         return refuse(format!("expected a pod network of 16 to 29 bits, found {}", config.pod_cidr));
     }
     if !config.cluster_cidr.contains(config.pod_cidr.address()) {
-        return refuse(format!("the pod network {} is not within the cluster's {}", config.pod_cidr, config.cluster_cidr));
+        return refuse(format!(
+            "the pod network {} is not within the cluster's {}",
+            config.pod_cidr, config.cluster_cidr
+        ));
     }
     if config.cluster_cidr.contains(config.service_cidr.address())
         || config.service_cidr.contains(config.cluster_cidr.address())
     {
-        return refuse(format!("the service network {} overlaps the pods' {}", config.service_cidr, config.cluster_cidr));
+        return refuse(format!(
+            "the service network {} overlaps the pods' {}",
+            config.service_cidr, config.cluster_cidr
+        ));
     }
     if !config.service_cidr.contains(config.dns_address) {
         return refuse(format!("the DNS address {} is not within {}", config.dns_address, config.service_cidr));
@@ -347,7 +353,9 @@ fn check_instance(instance: &str) -> Result<(), NetworkError> {
         && instance.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     match good {
         true => Ok(()),
-        false => Err(NetworkError::Config(format!("expected an instance of 1 to 13 of a-z, 0-9, '-', found {instance:?}"))),
+        false => {
+            Err(NetworkError::Config(format!("expected an instance of 1 to 13 of a-z, 0-9, '-', found {instance:?}")))
+        }
     }
 }
 
@@ -361,7 +369,8 @@ fn check_id(id: &str) -> Result<(), NetworkError> {
 /// What the names of an instance's pod interfaces begin with: 15 characters are not enough for the instance's own name
 /// and the address, so four digits stand for the instance.
 fn interface_prefix(instance: &str) -> String {
-    let folded = instance.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let folded =
+        instance.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     format!("wl{:04x}-", (folded >> 16) ^ (folded & 0xffff))
 }
 
@@ -373,8 +382,11 @@ fn bridge_name(instance: &str) -> String {
 fn own_services(config: &NetworkConfig, gateway: Ipv4Addr) -> ServiceTable {
     const DNS_PORT: u16 = 53;
     let endpoint = std::net::SocketAddrV4::new(gateway, DNS_PORT);
-    let frontends = [Protocol::Udp, Protocol::Tcp]
-        .map(|protocol| Frontend { address: Some(config.dns_address), protocol, port: DNS_PORT });
+    let frontends = [Protocol::Udp, Protocol::Tcp].map(|protocol| Frontend {
+        address: Some(config.dns_address),
+        protocol,
+        port: DNS_PORT,
+    });
     frontends.map(|frontend| (frontend, Backend { endpoints: vec![endpoint], client_affinity: false })).into()
 }
 
@@ -421,7 +433,9 @@ fn sweep_here(instance: &str, run_dir: &Path) -> Result<(), NetworkError> {
     nft::remove(instance).map_err(kernel("removing the nft table"))?;
     let mut links = route::link_names(&interface_prefix(instance)).map_err(kernel("listing interfaces"))?;
     let bridge = bridge_name(instance);
-    links.extend(route::link_names(&bridge).map_err(kernel("listing interfaces"))?.into_iter().filter(|name| *name == bridge));
+    links.extend(
+        route::link_names(&bridge).map_err(kernel("listing interfaces"))?.into_iter().filter(|name| *name == bridge),
+    );
     let mut socket = Socket::open(Family::Route).map_err(kernel("opening rtnetlink"))?;
     for name in links {
         let mut messages = Messages::new();
@@ -438,7 +452,11 @@ fn sweep_here(instance: &str, run_dir: &Path) -> Result<(), NetworkError> {
     }
     if run_dir.join("forwarding-was-off").exists() {
         let path = PathBuf::from(FORWARDING);
-        sysctl::write(FORWARDING, "0").map_err(|source| NetworkError::File { doing: "write the setting", path, source })?;
+        sysctl::write(FORWARDING, "0").map_err(|source| NetworkError::File {
+            doing: "write the setting",
+            path,
+            source,
+        })?;
     }
     match std::fs::remove_dir_all(run_dir) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {

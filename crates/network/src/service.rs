@@ -186,7 +186,9 @@ pub(crate) fn difference(before: &SlotTable, after: &SlotTable) -> Changes {
             Some(old) => alter(&mut changes, *frontend, old, new),
             None => {
                 changes.spreads_set.push((*frontend, new.spread()));
-                changes.slots_set.extend((0..).zip(&new.endpoints).map(|(slot, endpoint)| (*frontend, slot, *endpoint)));
+                changes
+                    .slots_set
+                    .extend((0..).zip(&new.endpoints).map(|(slot, endpoint)| (*frontend, slot, *endpoint)));
             }
         }
     }

@@ -55,7 +55,11 @@ pub(crate) struct Reply {
 
 enum Read {
     /// The answer to the message at this place in the request: 0 or an error number, and the kernel's explanation.
-    Ack { index: usize, code: i32, detail: Option<String> },
+    Ack {
+        index: usize,
+        code: i32,
+        detail: Option<String>,
+    },
     Data(Reply),
     Done,
 }
@@ -242,9 +246,7 @@ fn turn_on(fd: &OwnedFd, option: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
     let size = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the descriptor is open for the whole call, and `on` is readable for exactly `size` bytes.
-    let code = unsafe {
-        libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, option, std::ptr::from_ref(&on).cast(), size)
-    };
+    let code =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, option, std::ptr::from_ref(&on).cast(), size) };
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
-

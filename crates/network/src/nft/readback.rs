@@ -40,7 +40,8 @@ pub(super) fn table_exists(socket: &mut Socket, table: &str) -> Result<bool, Net
 /// The number that counts every change of any table in this network namespace.
 pub(super) fn generation(socket: &mut Socket) -> Result<u32, NetlinkError> {
     let replies = socket.ask(question(GET_GENERATION, |_| {}), false)?;
-    let number = replies.iter().flat_map(content).find(|(kind, _)| *kind == 1).and_then(|(_, payload)| be32_of(payload));
+    let number =
+        replies.iter().flat_map(content).find(|(kind, _)| *kind == 1).and_then(|(_, payload)| be32_of(payload));
     number.ok_or(NetlinkError::Answer { what: "the nft generation", found: "no number" })
 }
 

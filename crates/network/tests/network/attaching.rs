@@ -195,7 +195,8 @@ fn attaching_many_at_once_gives_everyone_a_place_of_its_own() {
         }
         let pods = tasks.join_all().await.into_iter().collect::<Result<Vec<_>, _>>().expect("all are attached");
         println!("attach: one {single:?}, twenty at once {:?}", start.elapsed());
-        let addresses: std::collections::BTreeSet<_> = pods.iter().map(|pod| pod.address).chain([one.address]).collect();
+        let addresses: std::collections::BTreeSet<_> =
+            pods.iter().map(|pod| pod.address).chain([one.address]).collect();
         assert_eq!(addresses.len(), 21);
     });
 }

@@ -3,5 +3,6 @@
 #![allow(unsafe_code, reason = "a test leaves the machine's network namespace, which has no safe call")]
 
 mod attaching;
+mod naming;
 mod serving;
 mod stage;

@@ -63,7 +63,9 @@ impl FromStr for Reference {
             _ => repository,
         };
         if repository.len() > 255 || !repository.split('/').all(is_component) {
-            return Err(refuse("the repository is not lower-case letters and digits, separated by '/', '.', '_' or '-'"));
+            return Err(refuse(
+                "the repository is not lower-case letters and digits, separated by '/', '.', '_' or '-'",
+            ));
         }
         let tag = if tag.is_none() && digest.is_none() { Some("latest".to_owned()) } else { tag };
         Ok(Reference { registry, repository, tag, digest })
@@ -124,7 +126,9 @@ fn is_component(component: &str) -> bool {
     let bytes = component.as_bytes();
     alphanumeric(bytes.first())
         && alphanumeric(bytes.last())
-        && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-'))
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-'))
         && !component.contains("..")
         && !component.contains("___")
         && !component.contains("._")
@@ -157,8 +161,22 @@ mod tests {
     fn what_is_not_a_name_is_refused() {
         let long = "a".repeat(600);
         let rows = [
-            "", "Nginx", "nginx:", "nginx:la test", "a//b", "../etc/passwd", "nginx@sha256:12", "nginx@md5:abc", "-x/y",
-            "host.example:0/app", "host.example:99999/app", "app/", "/app", "a..b", "nginx\n", long.as_str(),
+            "",
+            "Nginx",
+            "nginx:",
+            "nginx:la test",
+            "a//b",
+            "../etc/passwd",
+            "nginx@sha256:12",
+            "nginx@md5:abc",
+            "-x/y",
+            "host.example:0/app",
+            "host.example:99999/app",
+            "app/",
+            "/app",
+            "a..b",
+            "nginx\n",
+            long.as_str(),
         ];
         for given in rows {
             assert!(given.parse::<Reference>().is_err(), "{given:?} was accepted");
