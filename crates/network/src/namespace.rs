@@ -10,7 +10,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 
 const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 /// `NSFS_MAGIC` of Linux: what a kept namespace looks like to `statfs`.
-const NAMESPACE_FILESYSTEM: i64 = 0x6e73_6673;
+const NAMESPACE_FILESYSTEM: rustix::fs::FsWord = 0x6e73_6673;
 
 /// What could not be done to a namespace.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ pub(crate) fn make<T>(path: &Path, inside: impl FnOnce(&File) -> T) -> Result<T,
 
 /// Whether a namespace is kept at `path`.
 pub(crate) fn exists(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|found| i64::from(found.f_type) == NAMESPACE_FILESYSTEM)
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type == NAMESPACE_FILESYSTEM)
 }
 
 /// Lets go of the namespace at `path`: it ends with its last process. Nothing there is fine.

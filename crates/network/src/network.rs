@@ -149,7 +149,7 @@ impl Network {
         };
         let mut nft = Nft::open(layout).map_err(kernel("opening nftables"))?;
         if !nft.exists().map_err(kernel("reading nftables"))? {
-            nft.apply(&own_services(&config, gateway)).map_err(kernel("writing the nft table"))?;
+            nft.apply(own_services(&config, gateway)).map_err(kernel("writing the nft table"))?;
         }
         let shared =
             Shared { config, gateway, leases: Mutex::new(leases), nft: Mutex::new(nft), turns: Mutex::default() };
@@ -226,7 +226,7 @@ impl Network {
         off_the_runtime(move || {
             let mut table = own_services(&network.shared.config, network.shared.gateway);
             table.extend(desired);
-            let applied = network.nft().apply(&table).map_err(kernel("writing services"))?;
+            let applied = network.nft().apply(table).map_err(kernel("writing services"))?;
             conntrack::forget(&applied.gone).map_err(kernel("forgetting connections"))?;
             Ok(applied)
         })

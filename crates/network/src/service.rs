@@ -119,30 +119,95 @@ impl Changes {
     }
 }
 
-/// The table that shall stand in the kernel after `desired` replaced `before` (R1, R2, R3).
-pub(crate) fn place(before: &SlotTable, desired: &ServiceTable) -> (SlotTable, Vec<Refused>) {
-    let mut table = SlotTable::new();
-    let mut refused = Vec::new();
-    let mut elements = 0;
-    for (frontend, backend) in desired {
-        let mut wanted = BTreeSet::new();
-        for endpoint in &backend.endpoints {
-            let full = wanted.len() >= ENDPOINTS_MAX || elements >= ELEMENTS_MAX;
-            match forbidden(frontend, endpoint).or_else(|| full.then_some("there are too many endpoints")) {
-                None if wanted.insert(*endpoint) => elements += 1,
-                Some(why) if refused.len() < REFUSED_MAX => {
-                    refused.push(Refused { frontend: *frontend, endpoint: *endpoint, why });
-                }
-                None | Some(_) => {}
+/// The services as they stand in the kernel.
+#[derive(Debug, Default)]
+pub(crate) struct Services {
+    /// What was asked for when the slots were filled: what is asked for again needs no second look.
+    wanted: ServiceTable,
+    slots: SlotTable,
+    elements: usize,
+    /// Something was left out for want of room, so that any change may make room for it.
+    full: bool,
+}
+
+/// A way from the services as they stand to those desired.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    /// Every frontend that changes, with its new slots if it still has endpoints.
+    placed: Vec<(Frontend, Option<Slots>)>,
+    pub(crate) changes: Changes,
+    pub(crate) refused: Vec<Refused>,
+    elements: usize,
+    full: bool,
+}
+
+impl Services {
+    /// The frontends that have endpoints.
+    pub(crate) fn slots(&self) -> &SlotTable {
+        &self.slots
+    }
+
+    /// How to get to `desired` (R1, R2, R3, R4).
+    pub(crate) fn plan(&self, desired: &ServiceTable) -> Step {
+        let mut step = Step { elements: self.elements, ..Step::default() };
+        let ended = self.wanted.keys().filter(|frontend| !desired.contains_key(frontend));
+        for frontend in ended {
+            self.put(&mut step, *frontend, &Backend::default());
+        }
+        for (frontend, backend) in desired {
+            if self.full || self.wanted.get(frontend) != Some(backend) {
+                self.put(&mut step, *frontend, backend);
             }
         }
-        if !wanted.is_empty() {
-            let kept = before.get(frontend).map(|slots| slots.endpoints.as_slice()).unwrap_or_default();
-            let slots = Slots { endpoints: arrange(kept, wanted), client_affinity: backend.client_affinity };
-            table.insert(*frontend, slots);
-        }
+        step
     }
-    (table, refused)
+
+    /// Every slot as it will be after the step.
+    pub(crate) fn after(&self, step: &Step) -> SlotTable {
+        let mut slots = self.slots.clone();
+        for (frontend, placed) in &step.placed {
+            match placed {
+                Some(placed) => slots.insert(*frontend, placed.clone()),
+                None => slots.remove(frontend),
+            };
+        }
+        slots
+    }
+
+    /// Notes that the step was taken; which endpoints nobody serves any more.
+    pub(crate) fn take(&mut self, desired: ServiceTable, step: Step) -> BTreeSet<(Frontend, SocketAddrV4)> {
+        for (frontend, placed) in step.placed {
+            match placed {
+                Some(placed) => self.slots.insert(frontend, placed),
+                None => self.slots.remove(&frontend),
+            };
+        }
+        (self.wanted, self.elements, self.full) = (desired, step.elements, step.full);
+        step.changes.gone
+    }
+
+    fn put(&self, step: &mut Step, frontend: Frontend, backend: &Backend) {
+        let before = self.slots.get(&frontend);
+        step.elements -= before.map_or(0, |slots| slots.endpoints.len());
+        let mut wanted = BTreeSet::new();
+        for endpoint in &backend.endpoints {
+            let full = wanted.len() >= ENDPOINTS_MAX || step.elements + wanted.len() >= ELEMENTS_MAX;
+            step.full |= full;
+            match forbidden(&frontend, endpoint).or_else(|| full.then_some("there are too many endpoints")) {
+                None => drop(wanted.insert(*endpoint)),
+                Some(why) if step.refused.len() < REFUSED_MAX => {
+                    step.refused.push(Refused { frontend, endpoint: *endpoint, why });
+                }
+                Some(_) => {}
+            }
+        }
+        step.elements += wanted.len();
+        let kept = before.map(|slots| slots.endpoints.as_slice()).unwrap_or_default();
+        let placed = (!wanted.is_empty())
+            .then(|| Slots { endpoints: arrange(kept, wanted), client_affinity: backend.client_affinity });
+        step.changes.alter(frontend, before, placed.as_ref());
+        step.placed.push((frontend, placed));
+    }
 }
 
 /// Why connections must not be sent there (R1): the endpoint would be the machine itself behind its own guard.
@@ -170,54 +235,44 @@ fn arrange(kept: &[SocketAddrV4], mut wanted: BTreeSet<SocketAddrV4>) -> Vec<Soc
     stays.into_iter().map(|stay| stay.or_else(|| fresh.next()).expect("as many endpoints as slots")).collect()
 }
 
-/// What has to be written to get from `before` to `after` (R4).
-pub(crate) fn difference(before: &SlotTable, after: &SlotTable) -> Changes {
-    let mut changes = Changes::default();
-    for (frontend, old) in before {
-        if !after.contains_key(frontend) {
-            changes.spreads_cleared.push(*frontend);
-            changes.slots_cleared.extend((0..old.spread().endpoints).map(|slot| (*frontend, slot)));
-            changes.gone.extend(old.endpoints.iter().map(|endpoint| (*frontend, *endpoint)));
+impl Changes {
+    /// Everything that has to be written to get from nothing to `slots`.
+    pub(crate) fn whole(slots: &SlotTable) -> Changes {
+        let mut changes = Changes::default();
+        for (frontend, new) in slots {
+            changes.alter(*frontend, None, Some(new));
         }
+        changes
     }
-    for (frontend, new) in after {
-        match before.get(frontend) {
-            Some(old) if old == new => {}
-            Some(old) => alter(&mut changes, *frontend, old, new),
-            None => {
-                changes.spreads_set.push((*frontend, new.spread()));
-                changes
-                    .slots_set
-                    .extend((0..).zip(&new.endpoints).map(|(slot, endpoint)| (*frontend, slot, *endpoint)));
+
+    /// Adds what has to be written for one frontend to get from `old` to `new` (R4).
+    fn alter(&mut self, frontend: Frontend, old: Option<&Slots>, new: Option<&Slots>) {
+        let (was, is) = (old.map(Slots::spread), new.map(Slots::spread));
+        if was != is {
+            self.spreads_cleared.extend(was.map(|_| frontend));
+            self.spreads_set.extend(is.map(|spread| (frontend, spread)));
+        }
+        let old = old.map(|slots| slots.endpoints.as_slice()).unwrap_or_default();
+        let new = new.map(|slots| slots.endpoints.as_slice()).unwrap_or_default();
+        for slot in 0..old.len().max(new.len()) {
+            let (was, is) = (old.get(slot), new.get(slot));
+            let number = u16::try_from(slot).expect("a frontend has at most ENDPOINTS_MAX endpoints");
+            if was != is {
+                self.slots_cleared.extend(was.map(|_| (frontend, number)));
+                self.slots_set.extend(is.map(|endpoint| (frontend, number, *endpoint)));
             }
         }
-    }
-    changes
-}
-
-fn alter(changes: &mut Changes, frontend: Frontend, old: &Slots, new: &Slots) {
-    if old.spread() != new.spread() {
-        changes.spreads_cleared.push(frontend);
-        changes.spreads_set.push((frontend, new.spread()));
-    }
-    for slot in 0..old.endpoints.len().max(new.endpoints.len()) {
-        let (was, is) = (old.endpoints.get(slot), new.endpoints.get(slot));
-        let number = u16::try_from(slot).expect("a frontend has at most ENDPOINTS_MAX endpoints");
-        if was != is && was.is_some() {
-            changes.slots_cleared.push((frontend, number));
-        }
-        if let Some(is) = is.filter(|is| was != Some(*is)) {
-            changes.slots_set.push((frontend, number, *is));
+        if old != new {
+            let stay: BTreeSet<&SocketAddrV4> = new.iter().collect();
+            let gone = old.iter().filter(|endpoint| !stay.contains(endpoint));
+            self.gone.extend(gone.map(|endpoint| (frontend, *endpoint)));
         }
     }
-    let stay: BTreeSet<&SocketAddrV4> = new.endpoints.iter().collect();
-    let gone = old.endpoints.iter().filter(|endpoint| !stay.contains(endpoint));
-    changes.gone.extend(gone.map(|endpoint| (frontend, *endpoint)));
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Backend, Frontend, Protocol, ServiceTable, SlotTable, difference, place};
+    use super::{Backend, Frontend, Protocol, ServiceTable, Services, Step};
 
     const WEB: Frontend = Frontend { address: None, protocol: Protocol::Tcp, port: 30_080 };
 
@@ -226,38 +281,53 @@ mod tests {
         ServiceTable::from([(WEB, Backend { endpoints, client_affinity: false })])
     }
 
+    /// Goes through the tables in turn; the last step, and the endpoints of WEB's slots after it.
+    fn check(tables: &[&[&str]]) -> (Step, Vec<String>) {
+        let mut services = Services::default();
+        let (last, before) = tables.split_last().expect("at least one table");
+        for endpoints in before {
+            let step = services.plan(&table(endpoints));
+            services.take(table(endpoints), step);
+        }
+        let step = services.plan(&table(last));
+        let slots = services.after(&step).remove(&WEB).map(|slots| slots.endpoints).unwrap_or_default();
+        (step, slots.iter().map(ToString::to_string).collect())
+    }
+
     #[test]
     fn r1_endpoints_on_the_machine_itself_are_left_out_and_named() {
         let given = ["127.0.0.1:80", "169.254.169.254:80", "0.0.0.0:80", "224.0.0.1:80", "10.0.0.1:0", "10.0.0.1:80"];
-        let (placed, refused) = place(&SlotTable::new(), &table(&given));
-        assert_eq!(placed[&WEB].endpoints, ["10.0.0.1:80".parse().expect("an address")]);
-        assert_eq!(refused.len(), 5, "{refused:?}");
+        let (step, slots) = check(&[&given]);
+        assert_eq!(slots, ["10.0.0.1:80"]);
+        assert_eq!(step.refused.len(), 5, "{:?}", step.refused);
+    }
+
+    #[test]
+    fn r2_a_frontend_has_bounded_endpoints() {
+        let many: Vec<String> = (0..5000).map(|port| format!("10.0.0.1:{}", port + 1)).collect();
+        let (step, slots) = check(&[&many.iter().map(String::as_str).collect::<Vec<_>>()]);
+        assert_eq!((slots.len(), step.refused.len()), (super::ENDPOINTS_MAX, super::REFUSED_MAX));
     }
 
     #[test]
     fn r3_and_r4_removing_one_of_three_rewrites_one_slot() {
-        let (before, _) = place(&SlotTable::new(), &table(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]));
-        let (after, _) = place(&before, &table(&["10.0.0.3:80", "10.0.0.2:80"]));
-        let order: Vec<String> = after[&WEB].endpoints.iter().map(ToString::to_string).collect();
-        assert_eq!(order, ["10.0.0.3:80", "10.0.0.2:80"], "the hole is filled, the other stays");
-        let changes = difference(&before, &after);
-        assert_eq!(changes.slots_cleared, [(WEB, 0), (WEB, 2)]);
-        assert_eq!(changes.slots_set.len(), 1);
-        assert_eq!(changes.gone.len(), 1);
+        let (step, slots) = check(&[&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"], &["10.0.0.3:80", "10.0.0.2:80"]]);
+        assert_eq!(slots, ["10.0.0.3:80", "10.0.0.2:80"], "the hole is filled, the other stays");
+        assert_eq!(step.changes.slots_cleared, [(WEB, 0), (WEB, 2)]);
+        assert_eq!(step.changes.slots_set.len(), 1);
+        assert_eq!(step.changes.gone.len(), 1);
     }
 
     #[test]
-    fn r4_the_same_table_again_changes_nothing() {
-        let (before, _) = place(&SlotTable::new(), &table(&["10.0.0.2:80", "10.0.0.1:80"]));
-        let (after, _) = place(&before, &table(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.2:80"]));
-        assert!(difference(&before, &after).is_empty());
+    fn r4_the_same_endpoints_again_change_nothing() {
+        let (step, _) = check(&[&["10.0.0.2:80", "10.0.0.1:80"], &["10.0.0.1:80", "10.0.0.2:80", "10.0.0.2:80"]]);
+        assert!(step.changes.is_empty());
     }
 
     #[test]
     fn a_frontend_without_endpoints_is_not_in_the_table() {
-        let (before, _) = place(&SlotTable::new(), &table(&["10.0.0.1:80"]));
-        let (after, _) = place(&before, &table(&[]));
-        assert!(after.is_empty());
-        assert_eq!(difference(&before, &after).spreads_cleared, [WEB]);
+        let (step, slots) = check(&[&["10.0.0.1:80"], &[]]);
+        assert!(slots.is_empty());
+        assert_eq!(step.changes.spreads_cleared, [WEB]);
     }
 }

@@ -118,7 +118,7 @@ impl<'a, 'b> Rule<'a, 'b> {
     pub(super) fn load_source_hash(&mut self, bound: u32, register: u32) -> &mut Self {
         const JENKINS: u32 = 0;
         /// Any fixed number: the same client must meet the same endpoint after a restart.
-        const SEED: u32 = 0x77_69_6e_64;
+        const SEED: u32 = 0x7769_6e64;
         self.load_address(End::Source, register).push("hash", |hash| {
             hash.put_be32(1, register);
             hash.put_be32(2, register);

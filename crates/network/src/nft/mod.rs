@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::cidr::Cidr;
 use crate::netlink::{Attributes, Messages, NetlinkError, Protocol, Socket};
-use crate::service::{Changes, Frontend, Refused, ServiceTable, SlotTable, Slots, Spread, difference, place};
+use crate::service::{Changes, Frontend, Refused, ServiceTable, Services, SlotTable, Slots, Spread};
 
 use expression::put_jump;
 
@@ -48,7 +48,7 @@ pub struct Applied {
     pub elements: usize,
     /// The table was written anew, because what stood in the kernel was not known.
     pub rebuilt: bool,
-    /// Endpoints that are not used.
+    /// Endpoints that are not used, of the frontends that changed.
     pub refused: Vec<Refused>,
     pub(crate) gone: BTreeSet<(Frontend, SocketAddrV4)>,
 }
@@ -72,7 +72,7 @@ pub(crate) struct Nft {
     /// What stands in the kernel, if that is known.
     known: Option<Known>,
     /// What stands there or should.
-    table: SlotTable,
+    services: Services,
 }
 
 struct Known {
@@ -87,7 +87,7 @@ impl Nft {
     /// Opens a conversation in the calling thread's network namespace. Nothing is changed yet.
     pub(crate) fn open(layout: Layout) -> Result<Nft, NetlinkError> {
         let socket = Socket::open(Protocol::Netfilter)?;
-        Ok(Nft { socket, layout, known: None, table: SlotTable::new() })
+        Ok(Nft { socket, layout, known: None, services: Services::default() })
     }
 
     /// Whether the table is in the kernel.
@@ -98,19 +98,27 @@ impl Nft {
     /// Makes the kernel's services equal to `desired`.
     ///
     /// Errors      when the kernel refuses the difference, the whole table is tried; if that too is refused, the old one stays
-    pub(crate) fn apply(&mut self, desired: &ServiceTable) -> Result<Applied, NetlinkError> {
-        let (after, refused) = place(&self.table, desired);
-        let changes = difference(&self.table, &after);
-        let mut applied = Applied { elements: changes.elements(), refused, ..Applied::default() };
-        if self.known.is_some() && changes.is_empty() {
-            return Ok(applied);
-        }
-        if self.known.is_none() || self.write_difference(&changes).is_err() {
+    pub(crate) fn apply(&mut self, desired: ServiceTable) -> Result<Applied, NetlinkError> {
+        let mut step = self.services.plan(&desired);
+        let refused = std::mem::take(&mut step.refused);
+        let mut applied = Applied { elements: step.changes.elements(), refused, ..Applied::default() };
+        let written = match &self.known {
+            Some(_) if step.changes.is_empty() => true,
+            Some(_) => match self.write_difference(&step.changes) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(%error, "a change of services was refused, so the whole nft table is written anew");
+                    false
+                }
+            },
+            None => false,
+        };
+        if !written {
+            let after = self.services.after(&step);
             self.rebuild(&after)?;
             applied.rebuilt = true;
         }
-        self.table = after;
-        applied.gone = changes.gone;
+        applied.gone = self.services.take(desired, step);
         Ok(applied)
     }
 
@@ -124,16 +132,16 @@ impl Nft {
         let structure = readback::structure(&mut self.socket, &self.layout.table)?;
         let why = if structure != known.structure {
             "chains, maps or rules of the nft table were changed by somebody else"
-        } else if readback::services(&mut self.socket, &self.layout.table)? != readback::expected(&self.table) {
+        } else if readback::services(&mut self.socket, &self.layout.table)? != readback::expected(self.services.slots())
+        {
             "services in the nft table were changed by somebody else"
         } else {
             known.generation = Some(generation);
             return Ok(Verified::Intact);
         };
-        let table = std::mem::take(&mut self.table);
-        let rebuilt = self.rebuild(&table);
-        self.table = table;
-        rebuilt.map(|()| Verified::Restored { why })
+        let slots = self.services.slots().clone();
+        self.rebuild(&slots)?;
+        Ok(Verified::Restored { why })
     }
 
     fn write_difference(&mut self, changes: &Changes) -> Result<(), NetlinkError> {
@@ -166,7 +174,7 @@ impl Nft {
         for spread in &spreads {
             base::put_spread(&mut messages, &self.layout, *spread);
         }
-        put_changes(&mut messages, &self.layout, &difference(&SlotTable::new(), table));
+        put_changes(&mut messages, &self.layout, &Changes::whole(table));
         let before = readback::generation(&mut self.socket)?;
         self.commit(messages)?;
         let structure = readback::structure(&mut self.socket, &self.layout.table)?;
