@@ -5,6 +5,7 @@
 mod cluster;
 mod deployment;
 mod fault;
+mod guest;
 mod helm;
 mod image;
 mod input;
@@ -87,6 +88,7 @@ const LONE: &[Lone] = &[
     ("the_agent_is_killed_with_20_pods_and_none_restarts", fault::the_agent_is_killed_with_20_pods_and_none_restarts),
     ("a_killed_shim_is_noticed_and_its_pod_restarted", fault::a_killed_shim_is_noticed_and_its_pod_restarted),
     ("a_full_disk_refuses_writes_and_heals", fault::a_full_disk_refuses_writes_and_heals),
+    ("limits_hold_on_cgroup_v2_in_a_guest", guest::limits_hold_on_cgroup_v2_in_a_guest),
     ("server_and_node_run_apart", cluster::server_and_node_run_apart),
     ("bad_flags_and_taken_ports_say_what_to_do", cluster::bad_flags_and_taken_ports_say_what_to_do),
 ];

@@ -21,6 +21,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Install what is missing, fetch the real clients and make the demo image; the other commands do it by themselves
+    Setup,
     /// Format check, clippy with warnings as errors, tidy, licences
     Check,
     /// Everything that must pass: check, all tests, the end-to-end suite
@@ -49,6 +51,7 @@ enum Command {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
+        Command::Setup => step::setup_all(),
         Command::Check => step::check(),
         Command::Test => step::test(),
         Command::E2e { filter } => step::e2e(filter.as_deref()),

@@ -32,6 +32,8 @@ pub const TEST: &[Package] = &[
     Package { shown_by: "/usr/sbin/nft", name: "nftables" },
     Package { shown_by: "/usr/bin/curl", name: "curl" },
     Package { shown_by: "/sbin/ip", name: "iproute2" },
+    Package { shown_by: "/sbin/depmod", name: "kmod" },
+    Package { shown_by: "/usr/bin/qemu-system-x86_64", name: "qemu-system-x86" },
 ];
 
 /// Needed to fetch and run the real clients.
@@ -110,6 +112,31 @@ pub fn clients() -> Result<Clients> {
         fs::write(tools.join("python/ready"), PYTHON_CLIENT)?;
     }
     Ok(clients)
+}
+
+/// A stock Debian kernel for the test guest, unpacked but not installed: nothing of this machine's boot is touched.
+pub fn guest_kernel() -> Result<PathBuf> {
+    let directory = target_dir().join("tools/guest-kernel");
+    if directory.join("boot").exists() {
+        return Ok(directory);
+    }
+    let part = directory.with_extension("part");
+    if part.exists() {
+        fs::remove_dir_all(&part)?;
+    }
+    fs::create_dir_all(&part)?;
+    let mut update = Command::new("apt-get");
+    run("apt-get update", update.args(["update", "-qq"]))?;
+    let depends = output(Command::new("apt-cache").args(["depends", "linux-image-cloud-amd64"]))?;
+    let package = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image"));
+    let package = format!("linux-image{}", package.context("linux-image-cloud-amd64 names no kernel")?);
+    let fetch = format!(
+        "cd {0} && apt-get download -qq {package} && dpkg-deb -x {package}_*.deb . && rm {package}_*.deb",
+        part.display()
+    );
+    run("fetch a kernel for the test guest", Command::new("/bin/sh").args(["-c", &fetch]))?;
+    fs::rename(&part, &directory)?;
+    Ok(directory)
 }
 
 fn unpack_clients(tools: &Path) -> Result<()> {

@@ -85,6 +85,21 @@ fn host_triple() -> Result<String> {
     Ok(host.context("rustc -vV names no host")?.to_owned())
 }
 
+/// `cargo x setup`.
+pub fn setup_all() -> Result<()> {
+    setup::ensure(setup::BUILD)?;
+    setup::ensure(setup::TEST)?;
+    let clients = setup::clients()?;
+    println!(
+        "kubectl {}\nhelm    {}\npython  {}",
+        clients.kubectl.display(),
+        clients.helm.display(),
+        clients.python.display()
+    );
+    println!("kernel  {}\nimage   {}", setup::guest_kernel()?.display(), image::build()?.display());
+    Ok(())
+}
+
 /// `cargo x check`.
 pub fn check() -> Result<()> {
     setup::ensure(setup::BUILD)?;
@@ -118,6 +133,7 @@ pub fn e2e(filter: Option<&str>) -> Result<()> {
     command
         .env("WINDLASS_BIN", binary)
         .env("WINDLASS_IMAGE", image)
+        .env("WINDLASS_GUEST_KERNEL", setup::guest_kernel()?)
         .env("WINDLASS_KUBECTL", tools.kubectl)
         .env("WINDLASS_HELM", tools.helm)
         .env("WINDLASS_PYTHON", tools.python);
