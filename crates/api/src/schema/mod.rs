@@ -280,6 +280,12 @@ impl<'a> Message<'a> {
         format!("{}.{}", self.package(), self.name())
     }
 
+    /// The version of its group, such as `v1`.
+    pub fn version(self) -> &'a str {
+        let api_version = &self.schema.packages[usize::from(self.row().package)].api_version;
+        api_version.rsplit('/').next().unwrap_or_default()
+    }
+
     /// How it looks in JSON.
     pub fn form(self) -> Form {
         self.row().form
