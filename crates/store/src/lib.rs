@@ -18,15 +18,34 @@
 //! - A failed sync stops the store ([`Store::failed`]): what is on disk is unknown then. The process should exit.
 //! - A full disk refuses writes with [`CommitError::StorageFull`]; reads go on, and writes do when space returns.
 
+mod committer;
 mod config;
+mod consensus;
 mod disk;
 mod entry;
 mod error;
+mod group;
+mod hard_state;
+mod history;
+mod identity;
+mod log;
 mod memo;
 mod op;
+mod opening;
+mod range;
+mod shared;
+mod snapshot;
+mod snapshots;
+mod state;
+mod store;
+mod watch;
+mod wire;
 
 pub use config::{Config, Limits};
 pub use disk::{Disk, DiskFile, DiskJob, RealDisk};
 pub use entry::{Entry, Event, Revision, Template};
 pub use error::{CommitError, OpenError, ReadError, WatchError};
 pub use op::{Committed, Expect, Op};
+pub use range::{Page, Range};
+pub use store::{Stats, Store};
+pub use watch::Watch;

@@ -2,14 +2,16 @@
 //!
 //! Rules
 //!   R1 a page at an older revision is what it would have been then: newer events are undone
-//!   R2 a page tells how many more keys follow it
+//!   R2 a page tells how many more keys of its prefix follow it
 
 use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::entry::{Entry, Event, Revision};
-use crate::state::Entries;
+use crate::entry::{Entry, Revision};
+use crate::state::{Entries, State};
 
 /// Which keys to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +31,13 @@ impl Range {
     pub fn prefix(prefix: impl Into<String>) -> Range {
         Range { prefix: prefix.into(), ..Range::default() }
     }
+
+    fn start(&self) -> Bound<&str> {
+        match self.after.as_deref() {
+            Some(after) if after >= self.prefix.as_str() => Bound::Excluded(after),
+            _ => Bound::Included(self.prefix.as_str()),
+        }
+    }
 }
 
 /// Entries in key order.
@@ -40,4 +49,70 @@ pub struct Page {
     pub revision: Revision,
     /// How many keys of the prefix follow this page.
     pub remaining: u64,
+}
+
+/// What changed since the wanted revision: for each key the entry as it was then.
+type Undone = BTreeMap<Arc<str>, Option<Arc<Entry>>>;
+
+/// What a page is made from. Taken under the lock in a moment; the page is made without it.
+pub(crate) struct View {
+    entries: Entries,
+    undone: Undone,
+    revision: Revision,
+}
+
+impl View {
+    /// The keys of `range` as of `at`, which the history must still reach.
+    pub(crate) fn new(state: &State, range: &Range, at: Revision) -> View {
+        let mut undone = Undone::new();
+        if at < state.revision {
+            // From new to old, so that the oldest change after `at` has the last word (R1).
+            for event in state.history.from(state.history.position_after(at)).rev() {
+                if event.key.starts_with(range.prefix.as_str()) {
+                    undone.insert(event.key.clone(), event.previous.clone());
+                }
+            }
+        }
+        View { entries: state.entries.clone(), undone, revision: at }
+    }
+
+    pub(crate) fn page(&self, range: &Range) -> Page {
+        let mut walk = self.walk(range);
+        let limit = if range.limit == 0 { usize::MAX } else { range.limit };
+        let entries = walk.by_ref().take(limit).cloned().collect();
+        Page { entries, revision: self.revision, remaining: walk.count() as u64 }
+    }
+
+    fn walk<'a>(&'a self, range: &'a Range) -> impl Iterator<Item = &'a Arc<Entry>> {
+        let bounds = || (range.start(), Bound::<&str>::Unbounded);
+        let prefix = range.prefix.as_str();
+        let current = self.entries.range::<_, str>(bounds()).take_while(move |(key, _)| key.starts_with(prefix));
+        Walk { current: current.peekable(), undone: self.undone.range::<str, _>(bounds()).peekable() }
+    }
+}
+
+/// Merges current entries with undone ones, which win.
+struct Walk<'a, I: Iterator<Item = (&'a Arc<str>, &'a Arc<Entry>)>> {
+    current: Peekable<I>,
+    undone: Peekable<btree_map::Range<'a, Arc<str>, Option<Arc<Entry>>>>,
+}
+
+impl<'a, I: Iterator<Item = (&'a Arc<str>, &'a Arc<Entry>)>> Iterator for Walk<'a, I> {
+    type Item = &'a Arc<Entry>;
+
+    fn next(&mut self) -> Option<&'a Arc<Entry>> {
+        loop {
+            let Some((undone_key, _)) = self.undone.peek() else {
+                return self.current.next().map(|(_, entry)| entry);
+            };
+            match self.current.peek() {
+                Some((key, _)) if *key < *undone_key => return self.current.next().map(|(_, entry)| entry),
+                Some((key, _)) if *key == *undone_key => drop(self.current.next()),
+                Some(_) | None => {}
+            }
+            if let Some((_, Some(entry))) = self.undone.next() {
+                return Some(entry);
+            }
+        }
+    }
 }

@@ -1,0 +1,13 @@
+//! The rules of the store, held from outside: through its public interface, on a disk that can fail.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
+
+mod damage;
+mod durability;
+mod fixture;
+mod lifecycle;
+mod memory_disk;
+mod reading;
+mod space;
+mod transaction;
+mod watching;
