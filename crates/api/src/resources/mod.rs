@@ -5,6 +5,7 @@
 //! Not here    rules that need to look at another object or allocate something (apiserver: admission, allocation)
 
 mod age;
+mod check;
 mod config_map;
 mod deployment;
 mod endpoint_slice;
@@ -16,6 +17,7 @@ mod namespace;
 mod node;
 pub mod pod;
 mod replica_set;
+mod same;
 mod secret;
 mod service;
 mod service_account;

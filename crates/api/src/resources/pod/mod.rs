@@ -1,19 +1,41 @@
 //! Pod: containers that live and die together on one node.
 //!
-//! The nouns of a pod have files of their own here: container, volume, probe and so on.
+//! The nouns of a pod have files of their own here; templates of workloads go through the same ones.
+//!   defaults      what may be left out
+//!   spec          a spec as a whole → container, volume, env, probe, requirements, security, placement
+//!   update        what may change of a pod that exists
+//!   cells         the printed row
 
 mod cells;
+mod container;
+mod defaults;
+mod env;
+mod placement;
+mod probe;
+mod requirements;
+mod security;
+mod spec;
+mod update;
+mod volume;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::tree::Tree;
+use super::tree::{Tree, carry_over, fill, fill_text, part_mut};
 use super::{age_column, column, name_column, row, wide};
+use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::resource::{Resource, Rules, Subresource};
 
+pub(super) use defaults::fill_template;
+pub(super) use placement::validate_taints;
+pub(super) use spec::validate_template;
+
 /// Seconds a pod has to stop when neither it nor its deletion says otherwise.
 pub const GRACE_SECONDS_DEFAULT: u32 = 30;
+
+/// Seconds a pod stays bound to a node that is not ready or cannot be reached, unless it says otherwise.
+pub const LOST_NODE_SECONDS_DEFAULT: i64 = 300;
 
 /// The row of Pod.
 pub(super) fn resource() -> Resource {
@@ -59,9 +81,82 @@ pub(super) fn resource() -> Resource {
 struct Pod;
 
 impl Rules for Pod {
+    fn default(&self, object: &mut Value) {
+        defaults::fill_pod(object);
+    }
+
+    /// A new pod waits, and has what Kubernetes' admission gives to every pod: an account, a priority, and patience with
+    /// nodes that are lost.
+    fn prepare_create(&self, object: &mut Value) {
+        let Some(spec) = part_mut(object, "spec") else { return };
+        fill_text(spec, "serviceAccountName", "default");
+        defaults::fill_account(spec);
+        fill(spec, "priority", 0);
+        fill(spec, "preemptionPolicy", "PreemptLowerPriority");
+        tolerate_lost_nodes(spec);
+        let mut status = json!({"phase": "Pending", "qosClass": requirements::quality(spec)});
+        if !spec.items("schedulingGates").is_empty() {
+            status["conditions"] = json!([{
+                "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+            }]);
+        }
+        object["status"] = status;
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value) {
+        carry_over(object, old, "status");
+        let Some(spec) = part_mut(object, "spec") else { return };
+        for field in ["serviceAccountName", "serviceAccount", "priority", "preemptionPolicy"] {
+            if !spec.is_set(field) {
+                carry_over(spec, &old["spec"], field);
+            }
+        }
+        tolerate_lost_nodes(spec);
+    }
+
+    fn validate(&self, object: &Value, errors: &mut Errors) {
+        let at = Path::new("spec");
+        spec::validate(&object["spec"], &at, errors);
+        for list in ["containers", "initContainers"] {
+            for (index, container) in object["spec"].items(list).iter().enumerate() {
+                let image = container.text("image");
+                if image.trim() != image {
+                    let path = at.child(list).index(index).child("image");
+                    errors.invalid(&path, image, "must not have leading or trailing whitespace");
+                }
+            }
+        }
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, errors: &mut Errors) {
+        update::validate(object, old, errors);
+    }
+
+    fn validate_status(&self, object: &Value, old: &Value, errors: &mut Errors) {
+        update::validate_status(object, old, errors);
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         cells::cells(object, now)
     }
+}
+
+/// Adds the tolerations that let a pod outlast a short absence of its node, where it says nothing of its own.
+fn tolerate_lost_nodes(spec: &mut Value) {
+    let mut tolerations = spec.items("tolerations").to_vec();
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let says = tolerations.iter().any(|toleration| {
+            let of_key = toleration.text("key") == key || toleration.text("key").is_empty();
+            of_key && matches!(toleration.text("effect"), "" | "NoExecute")
+        });
+        if !says {
+            tolerations.push(json!({
+                "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": LOST_NODE_SECONDS_DEFAULT,
+            }));
+        }
+    }
+    spec["tolerations"] = Value::Array(tolerations);
 }
 
 /// The names and the images of a template's containers, as wide columns show them.
@@ -70,3 +165,6 @@ pub(super) fn template_columns(template: &Value) -> (String, String) {
     let joined = |field: &str| containers.iter().map(|container| container.text(field)).collect::<Vec<_>>().join(",");
     (joined("name"), joined("image"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! Requirements: how much of the machine a container is promised (requests) and may take (limits), and the quality of
+//! service that follows.
+//!
+//! Rules
+//!   Q1 names      standard resources, or extended ones with a domain of their own
+//!   Q2 amounts    quantities, not negative; extended resources and huge pages whole
+//!   Q3 order      a request is at most its limit; equal where the resource cannot be promised twice
+//!   Q4 class      Guaranteed if cpu and memory are limited everywhere to what is requested, BestEffort if nothing is said of
+//!                 them, else Burstable
+//! Source: API reference, core/v1 ResourceRequirements; "Configure Quality of Service for Pods".
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::super::check::NOT_NEGATIVE;
+use super::super::tree::{Tree, map_mut};
+use crate::field::{Errors, Path};
+use crate::name;
+use crate::quantity::Quantity;
+
+/// What the quality of service looks at, and what a pod as a whole may be given.
+const COMPUTE: [&str; 2] = ["cpu", "memory"];
+
+/// A limit is also the request where none is given.
+pub(super) fn fill_requests_from_limits(resources: &mut Value) {
+    let limits = resources.entries("limits").clone();
+    if limits.is_empty() {
+        return;
+    }
+    let Some(requests) = map_mut(resources, "requests") else { return };
+    for (name, limit) in limits {
+        requests.entry(name).or_insert(limit);
+    }
+}
+
+/// A pod with limits as a whole requests what its containers do together, or else its limits.
+pub(super) fn fill_pod_requests(spec: &mut Value) {
+    let limits = spec["resources"].entries("limits").clone();
+    if limits.is_empty() {
+        return;
+    }
+    let of_containers = together(spec, "requests");
+    let Some(requests) = spec.get_mut("resources").and_then(|resources| map_mut(resources, "requests")) else { return };
+    for name in COMPUTE {
+        if let (false, Some(amount)) = (requests.contains_key(name), of_containers.get(name)) {
+            requests.insert(name.to_owned(), Value::from(amount.to_string()));
+        }
+    }
+    for (name, limit) in limits {
+        requests.entry(name).or_insert(limit);
+    }
+}
+
+/// What the containers of a pod request, or are limited to, while it starts and while it runs, whichever is more.
+/// Sidecars run beside everything that starts after them.
+fn together(spec: &Value, field: &str) -> BTreeMap<String, Quantity> {
+    let amounts = |container: &Value| -> BTreeMap<String, Quantity> {
+        let entries = container["resources"].entries(field).iter();
+        entries.filter_map(|(name, value)| Some((name.clone(), Quantity::from_json(value).ok()?))).collect()
+    };
+    let add = |sum: &mut BTreeMap<String, Quantity>, more: BTreeMap<String, Quantity>| {
+        for (name, amount) in more {
+            let slot = sum.entry(name).or_insert(Quantity::ZERO);
+            *slot = *slot + amount;
+        }
+    };
+    let (mut running, mut sidecars, mut starting) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for container in spec.items("containers") {
+        add(&mut running, amounts(container));
+    }
+    for container in spec.items("initContainers") {
+        let mut now = amounts(container);
+        if container.text("restartPolicy") == "Always" {
+            add(&mut running, now.clone());
+            add(&mut sidecars, now);
+            now = sidecars.clone();
+        } else {
+            add(&mut now, sidecars.clone());
+        }
+        for (name, amount) in now {
+            let slot = starting.entry(name).or_insert(Quantity::ZERO);
+            *slot = (*slot).max(amount);
+        }
+    }
+    for (name, amount) in starting {
+        let slot = running.entry(name).or_insert(Quantity::ZERO);
+        *slot = (*slot).max(amount);
+    }
+    running
+}
+
+/// Q4: the quality of service of a pod.
+pub(super) fn quality(spec: &Value) -> &'static str {
+    if spec["resources"].entries("requests").len() + spec["resources"].entries("limits").len() > 0 {
+        return quality_of(&[&spec["resources"]]);
+    }
+    let containers = spec.items("containers").iter().chain(spec.items("initContainers"));
+    let resources: Vec<&Value> = containers.map(|container| &container["resources"]).collect();
+    quality_of(&resources)
+}
+
+fn quality_of(all: &[&Value]) -> &'static str {
+    let mut guaranteed = !all.is_empty();
+    let mut sums: BTreeMap<(&str, &str), Quantity> = BTreeMap::new();
+    for resources in all {
+        for field in ["requests", "limits"] {
+            for name in COMPUTE {
+                let amount = resources.entries(field).get(name).and_then(|value| Quantity::from_json(value).ok());
+                match amount.filter(|amount| !amount.is_zero() && !amount.is_negative()) {
+                    Some(amount) => {
+                        let slot = sums.entry((field, name)).or_insert(Quantity::ZERO);
+                        *slot = *slot + amount;
+                    }
+                    None if field == "limits" => guaranteed = false,
+                    None => {}
+                }
+            }
+        }
+    }
+    let equal = || COMPUTE.iter().all(|name| sums.get(&("requests", name)) == sums.get(&("limits", name)));
+    match (sums.is_empty(), guaranteed && equal()) {
+        (true, _) => "BestEffort",
+        (false, true) => "Guaranteed",
+        (false, false) => "Burstable",
+    }
+}
+
+/// Q1 to Q3 for a container or a pod as a whole.
+pub(super) fn validate(resources: &Value, path: &Path, errors: &mut Errors) {
+    let (limits, requests) = (resources.entries("limits"), resources.entries("requests"));
+    if limits.is_empty() && requests.is_empty() {
+        return;
+    }
+    for (field, amounts) in [("limits", limits), ("requests", requests)] {
+        let path = path.child(field);
+        for (name, amount) in amounts {
+            validate_amount(name, amount, &path.key(name), errors);
+        }
+    }
+    for (name, request) in requests {
+        validate_order(name, request, limits, path, errors);
+    }
+    let has_compute = COMPUTE.iter().any(|name| limits.contains_key(*name) || requests.contains_key(*name));
+    let mut names = limits.keys().chain(requests.keys());
+    if names.any(|name| is_huge_pages(name)) && !has_compute {
+        errors.forbidden(path, "HugePages require cpu or memory");
+    }
+}
+
+fn validate_amount(name: &str, amount: &Value, path: &Path, errors: &mut Errors) {
+    let reasons = name::label_key(name);
+    for reason in &reasons {
+        errors.invalid(path, name, reason);
+    }
+    if reasons.is_empty() && !is_standard(name) {
+        if !name.contains('/') {
+            errors.invalid(path, name, "must be a standard resource for containers");
+        } else if !is_extended(name) && !is_native(name) {
+            errors.invalid(path, name, "doesn't follow extended resource name standard");
+        }
+    }
+    match Quantity::from_json(amount) {
+        Err(error) => errors.invalid(path, amount.clone(), &error.to_string()),
+        Ok(quantity) if quantity.is_negative() => errors.invalid(path, quantity.to_string(), NOT_NEGATIVE),
+        Ok(quantity) if (is_extended(name) || is_huge_pages(name)) && !is_whole(quantity) => {
+            errors.invalid(path, quantity.to_string(), "must be an integer");
+        }
+        Ok(_) => {}
+    }
+}
+
+fn validate_order(name: &str, request: &Value, limits: &Map<String, Value>, path: &Path, errors: &mut Errors) {
+    let Ok(request) = Quantity::from_json(request) else { return };
+    let divisible = !is_extended(name) && !is_huge_pages(name);
+    let Some(limit) = limits.get(name) else {
+        if !divisible {
+            errors.required(&path.child("limits"), "Limit must be set for non overcommitable resources");
+        }
+        return;
+    };
+    let Ok(limit) = Quantity::from_json(limit) else { return };
+    let path = path.child("requests");
+    if !divisible && request != limit {
+        errors.invalid(&path, request.to_string(), &format!("must be equal to {name} limit of {limit}"));
+    } else if request > limit {
+        errors.invalid(&path, request.to_string(), &format!("must be less than or equal to {name} limit of {limit}"));
+    }
+}
+
+fn is_standard(name: &str) -> bool {
+    matches!(name, "cpu" | "memory" | "ephemeral-storage") || is_huge_pages(name)
+}
+
+fn is_huge_pages(name: &str) -> bool {
+    name.starts_with("hugepages-")
+}
+
+/// Resources that Kubernetes itself defines.
+fn is_native(name: &str) -> bool {
+    !name.contains('/') || name.split('/').next().is_some_and(|domain| domain.ends_with("kubernetes.io"))
+}
+
+fn is_extended(name: &str) -> bool {
+    !is_native(name) && !name.starts_with("requests.")
+}
+
+fn is_whole(quantity: Quantity) -> bool {
+    Quantity::from_units(quantity.units(), quantity.notation()) == quantity
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{fill_pod_requests, quality, validate};
+    use crate::field::{Errors, Path};
+    use serde_json::{Value, json};
+
+    fn check(resources: Value, expected: &[&str]) {
+        let mut errors = Errors::new();
+        validate(&resources, &Path::new("resources"), &mut errors);
+        let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(found, expected, "{resources}");
+    }
+
+    #[test]
+    fn q1_to_q3() {
+        check(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m"}}), &[]);
+        check(json!({"limits": {"example.com/gpu": "1"}, "requests": {"example.com/gpu": 1}}), &[]);
+        check(
+            json!({"limits": {"cpu": "1"}, "requests": {"cpu": "1500m"}}),
+            &["resources.requests: Invalid value: \"1500m\": must be less than or equal to cpu limit of 1"],
+        );
+        check(
+            json!({"requests": {"cpu": "-1", "disk": "1"}}),
+            &[
+                "resources.requests[cpu]: Invalid value: \"-1\": must be greater than or equal to 0",
+                "resources.requests[disk]: Invalid value: \"disk\": must be a standard resource for containers",
+            ],
+        );
+        check(
+            json!({"requests": {"example.com/gpu": "1"}}),
+            &["resources.limits: Required value: Limit must be set for non overcommitable resources"],
+        );
+        check(
+            json!({"limits": {"example.com/gpu": "500m"}}),
+            &["resources.limits[example.com/gpu]: Invalid value: \"500m\": must be an integer"],
+        );
+        check(json!({"limits": {"hugepages-2Mi": "2Mi"}}), &["resources: Forbidden: HugePages require cpu or memory"]);
+        let mut errors = Errors::new();
+        validate(&json!({"limits": {"cpu": "lots"}}), &Path::new("resources"), &mut errors);
+        assert_eq!(errors.iter().next().map(|error| error.path.as_str()), Some("resources.limits[cpu]"));
+    }
+
+    #[test]
+    fn q4_the_class_follows_from_all_containers() {
+        let full = json!({"resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1Gi"}}});
+        let part = json!({"resources": {"requests": {"cpu": "1"}}});
+        let none = json!({"resources": {}});
+        for (containers, class) in [
+            (json!([full]), "Guaranteed"),
+            (json!([full, full]), "Guaranteed"),
+            (json!([full, none]), "Burstable"),
+            (json!([part]), "Burstable"),
+            (json!([none, none]), "BestEffort"),
+            (json!([{"resources": {"limits": {"cpu": "0"}}}]), "BestEffort"),
+        ] {
+            assert_eq!(quality(&json!({"containers": containers})), class, "{containers}");
+        }
+        let whole = json!({"containers": [none], "resources": {"limits": {"cpu": "1", "memory": "1"}, "requests": {"cpu": "1", "memory": "1"}}});
+        assert_eq!(quality(&whole), "Guaranteed");
+    }
+
+    #[test]
+    fn a_pod_as_a_whole_requests_what_its_containers_do() {
+        let container = |cpu: &str| json!({"resources": {"requests": {"cpu": cpu}}});
+        let mut spec = json!({"containers": [container("1"), container("500m")], "initContainers": [container("2")],
+            "resources": {"limits": {"cpu": "4", "memory": "1Gi"}}});
+        fill_pod_requests(&mut spec);
+        assert_eq!(spec["resources"]["requests"], json!({"cpu": "2", "memory": "1Gi"}));
+    }
+}
