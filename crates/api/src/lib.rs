@@ -6,10 +6,12 @@
 //!
 //! This is the only crate that names `k8s-openapi`.
 
+pub mod codec;
 pub mod discovery;
 pub mod error;
 pub mod field;
 pub mod kind;
+pub mod merge;
 pub mod name;
 pub mod object;
 pub mod quantity;
@@ -17,6 +19,7 @@ pub mod resource;
 pub mod resources;
 pub mod scale;
 pub mod schema;
+pub mod selector;
 pub mod table;
 pub mod types;
 

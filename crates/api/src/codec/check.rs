@@ -227,7 +227,9 @@ impl Walk {
                     Some(canonical) => *text = canonical,
                     None => {
                         let found = shown(text);
-                        self.wrong(format!("field {at}: expected an RFC 3339 time such as 2026-01-02T03:04:05Z, found {found:?}"));
+                        self.wrong(format!(
+                            "field {at}: expected an RFC 3339 time such as 2026-01-02T03:04:05Z, found {found:?}"
+                        ));
                     }
                 }
             }
@@ -321,13 +323,21 @@ mod tests {
     #[test]
     fn unknown_fields_are_dropped_and_reported_as_asked() {
         let pod = json!({"kind": "Pod", "spec": {"containers": [{"name": "a", "imagee": "x"}], "volumes": [{"name": "v", "emptyDir": {"b": 1}}]}, "foo": {}});
-        let pruned = json!({"kind": "Pod", "spec": {"containers": [{"name": "a"}], "volumes": [{"name": "v", "emptyDir": {}}]}});
-        let found = ["unknown field \"foo\"", "unknown field \"spec.containers[0].imagee\"", "unknown field \"spec.volumes[0].emptyDir.b\""];
+        let pruned =
+            json!({"kind": "Pod", "spec": {"containers": [{"name": "a"}], "volumes": [{"name": "v", "emptyDir": {}}]}});
+        let found = [
+            "unknown field \"foo\"",
+            "unknown field \"spec.containers[0].imagee\"",
+            "unknown field \"spec.volumes[0].emptyDir.b\"",
+        ];
         let warned = check("core.v1.Pod", &pod, Validation::Warn).expect("warnings only");
         assert_eq!(warned, (pruned.clone(), found.map(str::to_owned).to_vec()));
         assert_eq!(check("core.v1.Pod", &pod, Validation::Ignore), Ok((pruned, vec![])));
         let refused = check("core.v1.Pod", &pod, Validation::Strict).expect_err("strict");
-        assert_eq!(refused, format!("Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: {}", found.join(", ")));
+        assert_eq!(
+            refused,
+            format!("Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: {}", found.join(", "))
+        );
     }
 
     #[test]
@@ -335,26 +345,69 @@ mod tests {
         let message = kubernetes().find("k8s.io.api.core.v1.Pod").expect("pods exist");
         let check = |validation| check_fields(&mut json!({}), message, &["spec.hostname".to_owned()], validation);
         assert_eq!(check(Validation::Warn).ok(), Some(vec!["duplicate field \"spec.hostname\"".to_owned()]));
-        assert!(check(Validation::Strict).is_err_and(|error| error.message.contains("strict decoding error: duplicate field")));
+        assert!(
+            check(Validation::Strict)
+                .is_err_and(|error| error.message.contains("strict decoding error: duplicate field"))
+        );
         assert_eq!(check(Validation::Ignore).ok(), Some(vec![]));
     }
 
     #[test]
     fn wrong_types_name_the_path() {
         for (message, value, part) in [
-            ("apps.v1.Deployment", json!({"spec": {"replicas": "3"}}), "cannot unmarshal string into field spec.replicas of type int32"),
-            ("apps.v1.Deployment", json!({"spec": {"replicas": 3.5}}), "cannot unmarshal number 3.5 into field spec.replicas of type int32"),
-            ("apps.v1.Deployment", json!({"spec": {"replicas": 3_000_000_000u64}}), "number 3000000000 into field spec.replicas of type int32"),
-            ("apps.v1.Deployment", json!({"spec": []}), "cannot unmarshal array into field spec of type DeploymentSpec"),
-            ("core.v1.Pod", json!({"spec": {"containers": {}}}), "cannot unmarshal object into field spec.containers of type []Container"),
-            ("core.v1.Pod", json!({"metadata": {"labels": {"a": 1}}}), "number 1 into field metadata.labels.a of type string"),
-            ("core.v1.Pod", json!({"metadata": {"labels": ["a"]}}), "array into field metadata.labels of type map[string]string"),
+            (
+                "apps.v1.Deployment",
+                json!({"spec": {"replicas": "3"}}),
+                "cannot unmarshal string into field spec.replicas of type int32",
+            ),
+            (
+                "apps.v1.Deployment",
+                json!({"spec": {"replicas": 3.5}}),
+                "cannot unmarshal number 3.5 into field spec.replicas of type int32",
+            ),
+            (
+                "apps.v1.Deployment",
+                json!({"spec": {"replicas": 3_000_000_000u64}}),
+                "number 3000000000 into field spec.replicas of type int32",
+            ),
+            (
+                "apps.v1.Deployment",
+                json!({"spec": []}),
+                "cannot unmarshal array into field spec of type DeploymentSpec",
+            ),
+            (
+                "core.v1.Pod",
+                json!({"spec": {"containers": {}}}),
+                "cannot unmarshal object into field spec.containers of type []Container",
+            ),
+            (
+                "core.v1.Pod",
+                json!({"metadata": {"labels": {"a": 1}}}),
+                "number 1 into field metadata.labels.a of type string",
+            ),
+            (
+                "core.v1.Pod",
+                json!({"metadata": {"labels": ["a"]}}),
+                "array into field metadata.labels of type map[string]string",
+            ),
             ("core.v1.Pod", json!([]), "cannot unmarshal array into the object of type Pod"),
             ("core.v1.Pod", json!({"kind": 1}), "number 1 into field kind of type string"),
             ("core.v1.Secret", json!({"data": {"k": "not base64!"}}), "field data.k: illegal base64 data"),
-            ("core.v1.Pod", json!({"spec": {"overhead": {"cpu": "much"}}}), "field spec.overhead.cpu: quantities must be"),
-            ("core.v1.Pod", json!({"metadata": {"creationTimestamp": "now"}}), "field metadata.creationTimestamp: expected an RFC 3339 time"),
-            ("core.v1.Service", json!({"spec": {"ports": [{"targetPort": true}]}}), "bool into field spec.ports[0].targetPort of type IntOrString"),
+            (
+                "core.v1.Pod",
+                json!({"spec": {"overhead": {"cpu": "much"}}}),
+                "field spec.overhead.cpu: quantities must be",
+            ),
+            (
+                "core.v1.Pod",
+                json!({"metadata": {"creationTimestamp": "now"}}),
+                "field metadata.creationTimestamp: expected an RFC 3339 time",
+            ),
+            (
+                "core.v1.Service",
+                json!({"spec": {"ports": [{"targetPort": true}]}}),
+                "bool into field spec.ports[0].targetPort of type IntOrString",
+            ),
         ] {
             for validation in [Validation::Ignore, Validation::Strict] {
                 let error = check(message, &value, validation).expect_err(part);
@@ -383,7 +436,8 @@ mod tests {
         let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"default": {"any": [1]}, "enum": ["x", 1]}},
             "additionalProperties": false, "items": {"$ref": "r"}, "dependencies": {"a": ["b"], "c": {"type": "string"}}});
         let crd = json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": schema}}]}});
-        let message = kubernetes().find("k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition");
+        let message =
+            kubernetes().find("k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition");
         let mut value = crd.clone();
         let checked = check_fields(&mut value, message.expect("definitions exist"), &[], Validation::Strict);
         assert_eq!((checked, value), (Ok(vec![]), crd));
@@ -391,7 +445,8 @@ mod tests {
 
     #[test]
     fn reports_are_bounded() {
-        let many: serde_json::Map<String, Value> = (0..10_000).map(|n| (format!("{n}{}", "x".repeat(1_000)), json!(1))).collect();
+        let many: serde_json::Map<String, Value> =
+            (0..10_000).map(|n| (format!("{n}{}", "x".repeat(1_000)), json!(1))).collect();
         let error = check("core.v1.Pod", &Value::Object(many), Validation::Strict).expect_err("unknown fields");
         assert!(error.len() < 16_384, "{}", error.len());
     }

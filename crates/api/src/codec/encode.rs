@@ -7,7 +7,9 @@ use crate::schema::{Field, Form, Message, Shape, Type};
 
 /// A tree that is not of its message: it was not checked first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("field {field:?} of {message:?}: expected a value of its type, found another; check the object before encoding it")]
+#[error(
+    "field {field:?} of {message:?}: expected a value of its type, found another; check the object before encoding it"
+)]
 pub struct EncodeError {
     /// The message's name.
     pub message: String,
@@ -147,9 +149,7 @@ fn schema_or(out: &mut Vec<u8>, value: &Value, message: Message) -> Option<Resul
     let nested = |item: &Value, tag: u32, out: &mut Vec<u8>| one(out, tag, item, field, message);
     match (message.form(), value) {
         (_, Value::Object(_)) => Some(nested(value, field.tag, out)),
-        (Form::SchemaOrArray, Value::Array(items)) => {
-            Some(items.iter().try_for_each(|item| nested(item, 2, out)))
-        }
+        (Form::SchemaOrArray, Value::Array(items)) => Some(items.iter().try_for_each(|item| nested(item, 2, out))),
         (Form::SchemaOrBool, Value::Bool(flag)) => {
             number(out, 1, i64::from(*flag));
             Some(Ok(()))

@@ -117,7 +117,16 @@ mod tests {
             assert_eq!(canonical_time(text, 0).as_deref(), Some(seconds));
             assert_eq!(canonical_time(text, 6).as_deref(), Some(micros));
         }
-        for text in ["", "now", "2026-01-02", "2026-01-02 03:04:05Z", "2026-13-02T03:04:05Z", "2026-01-02T03:04:05", "2026-01-02T03:04:05Z[UTC]", "20260102T030405Z"] {
+        for text in [
+            "",
+            "now",
+            "2026-01-02",
+            "2026-01-02 03:04:05Z",
+            "2026-13-02T03:04:05Z",
+            "2026-01-02T03:04:05",
+            "2026-01-02T03:04:05Z[UTC]",
+            "20260102T030405Z",
+        ] {
             assert_eq!(canonical_time(text, 0), None, "{text}");
         }
     }
@@ -125,8 +134,14 @@ mod tests {
     #[test]
     fn durations_are_go_durations() {
         for (text, nanos, shown) in [
-            ("1m30s", 90_000_000_000, "1m30s"), ("90s", 90_000_000_000, "1m30s"), ("1h", 3_600_000_000_000, "1h0m0s"), ("1.5s", 1_500_000_000, "1.5s"),
-            ("0", 0, "0s"), ("-2ms", -2_000_000, "-2ms"), ("1.5us", 1_500, "1.5µs"), ("7ns", 7, "7ns"),
+            ("1m30s", 90_000_000_000, "1m30s"),
+            ("90s", 90_000_000_000, "1m30s"),
+            ("1h", 3_600_000_000_000, "1h0m0s"),
+            ("1.5s", 1_500_000_000, "1.5s"),
+            ("0", 0, "0s"),
+            ("-2ms", -2_000_000, "-2ms"),
+            ("1.5us", 1_500, "1.5µs"),
+            ("7ns", 7, "7ns"),
         ] {
             assert_eq!(read_duration(text), Some(nanos), "{text}");
             assert_eq!(show_duration(nanos), shown);

@@ -67,7 +67,9 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_refused() {
-        for text in ["", "{", "{}x", "{} {}", "[1,]", "{\"a\":}", "nul", "'a'", "{\"a\":1e999}", "\u{feff}{}", "\"\\ud800\""] {
+        for text in
+            ["", "{", "{}x", "{} {}", "[1,]", "{\"a\":}", "nul", "'a'", "{\"a\":1e999}", "\u{feff}{}", "\"\\ud800\""]
+        {
             assert!(matches!(decode(text.as_bytes(), Limits::default()), Err(DecodeError::Syntax { .. })), "{text}");
         }
         assert!(decode(b"\"\xff\"", Limits::default()).is_err(), "text is UTF-8");
@@ -86,7 +88,11 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let small = Limits { tree_bytes_max: 64 * 1024, ..Limits::default() };
-        for text in [format!("[{}0]", "{\"a\":0},".repeat(100)), format!("[{}0]", "0,".repeat(10_000)), format!("\"{}\"", "x".repeat(70_000))] {
+        for text in [
+            format!("[{}0]", "{\"a\":0},".repeat(100)),
+            format!("[{}0]", "0,".repeat(10_000)),
+            format!("\"{}\"", "x".repeat(70_000)),
+        ] {
             assert_eq!(decode(text.as_bytes(), small), Err(DecodeError::TooComplex { max: 64 * 1024 }));
             assert!(decode(text.as_bytes(), Limits::default()).is_ok());
         }

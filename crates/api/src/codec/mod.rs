@@ -168,7 +168,8 @@ mod tests {
         let json = br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c"},"data":{"a":"x\n"}}"#;
         for (media, body) in [(Media::Yaml, &yaml[..]), (Media::Json, &json[..])] {
             let body = decode(media, body, message, Validation::Strict).expect("a config map");
-            let expected = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "x\n"}});
+            let expected =
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "x\n"}});
             assert_eq!((body.value, body.warnings.len()), (expected, 0));
         }
     }

@@ -148,7 +148,10 @@ impl Decoder {
         }
         let found = kubernetes().find_kind(&envelope.api_version, &envelope.kind);
         let Some(message) = found.or(expected) else {
-            return Err(DecodeError::UnknownKind { api_version: cut(&envelope.api_version), kind: cut(&envelope.kind) });
+            return Err(DecodeError::UnknownKind {
+                api_version: cut(&envelope.api_version),
+                kind: cut(&envelope.kind),
+            });
         };
         let mut value = self.message(envelope.raw, message, depth)?;
         if let Value::Object(map) = &mut value {
@@ -205,8 +208,12 @@ impl Decoder {
                         map.insert(field.name.to_string(), value);
                     }
                 }
-                (Shape::List, ..) => self.list(&wire, field, message, self.slot(map, field, Value::Array(Vec::new()))?, depth)?,
-                (Shape::Map, ..) => self.pair(&wire, field, message, self.slot(map, field, Value::Object(Map::new()))?, depth)?,
+                (Shape::List, ..) => {
+                    self.list(&wire, field, message, self.slot(map, field, Value::Array(Vec::new()))?, depth)?
+                }
+                (Shape::Map, ..) => {
+                    self.pair(&wire, field, message, self.slot(map, field, Value::Object(Map::new()))?, depth)?
+                }
             }
         }
         Ok(())

@@ -102,7 +102,8 @@ fn read(document: &str, pass: &Pass) -> Result<Value, DecodeError> {
         with_snippet: false,
     };
     let seed = Seed { pass, depth: 0 };
-    let read = serde_saphyr::with_deserializer_from_str_with_options(document, options, |reader| seed.deserialize(reader));
+    let read =
+        serde_saphyr::with_deserializer_from_str_with_options(document, options, |reader| seed.deserialize(reader));
     read.map_err(|error| pass.budget.hit().unwrap_or_else(|| syntax(cut(&error.to_string()))))
 }
 
@@ -124,11 +125,27 @@ mod tests {
     #[test]
     fn plain_scalars_are_read_as_kubectl_reads_them() {
         for (text, value) in [
-            ("yes", json!(true)), ("off", json!(false)), ("True", json!(true)), ("\"yes\"", json!("yes")), ("~", Value::Null),
-            ("null", Value::Null), ("0644", json!(420)), ("0o644", json!(420)), ("0x10", json!(16)), ("12", json!(12)), ("-3", json!(-3)),
-            ("1.5", json!(1.5)), ("1e3", json!(1000.0)), ("100m", json!("100m")), ("1.2.3", json!("1.2.3")), ("'12'", json!("12")),
-            ("2026-01-02T03:04:05Z", json!("2026-01-02T03:04:05Z")), ("2026-01-02", json!("2026-01-02")), ("12:30", json!("12:30")),
-            ("99999999999999999999", json!(1e20)), ("text with: colon", Value::Null),
+            ("yes", json!(true)),
+            ("off", json!(false)),
+            ("True", json!(true)),
+            ("\"yes\"", json!("yes")),
+            ("~", Value::Null),
+            ("null", Value::Null),
+            ("0644", json!(420)),
+            ("0o644", json!(420)),
+            ("0x10", json!(16)),
+            ("12", json!(12)),
+            ("-3", json!(-3)),
+            ("1.5", json!(1.5)),
+            ("1e3", json!(1000.0)),
+            ("100m", json!("100m")),
+            ("1.2.3", json!("1.2.3")),
+            ("'12'", json!("12")),
+            ("2026-01-02T03:04:05Z", json!("2026-01-02T03:04:05Z")),
+            ("2026-01-02", json!("2026-01-02")),
+            ("12:30", json!("12:30")),
+            ("99999999999999999999", json!(1e20)),
+            ("text with: colon", Value::Null),
         ] {
             let read = read(&format!("v: {text}\n"));
             match text {
@@ -138,15 +155,24 @@ mod tests {
         }
         assert_eq!(read("1: a\ntrue: b\n"), Ok(json!({"1": "a", "true": "b"})), "keys are text");
         assert_eq!(read("a: |\n  x\n  y\nb: >-\n  x\n  y\n"), Ok(json!({"a": "x\ny\n", "b": "x y"})));
-        assert_eq!(read("base: &b {x: 1, y: 2}\nd:\n  <<: *b\n  y: 3\n"), Ok(json!({"base": {"x": 1, "y": 2}, "d": {"x": 1, "y": 3}})));
+        assert_eq!(
+            read("base: &b {x: 1, y: 2}\nd:\n  <<: *b\n  y: 3\n"),
+            Ok(json!({"base": {"x": 1, "y": 2}, "d": {"x": 1, "y": 3}}))
+        );
         assert_eq!(read("{\"json\": [1, \"two\"]}"), Ok(json!({"json": [1, "two"]})));
     }
 
     #[test]
     fn what_is_no_single_document_is_refused() {
         for (text, part) in [
-            ("a: 1\na: 2\n", "duplicate"), ("a: 1\n---\nb: 2\n", "found 2"), ("# nothing\n", "found none"), ("a: [1\n", ""), ("a: *b\n", ""),
-            ("a: .inf\n", ""), ("\ta: 1\n", ""), ("a: \u{1}\n", ""),
+            ("a: 1\na: 2\n", "duplicate"),
+            ("a: 1\n---\nb: 2\n", "found 2"),
+            ("# nothing\n", "found none"),
+            ("a: [1\n", ""),
+            ("a: *b\n", ""),
+            ("a: .inf\n", ""),
+            ("\ta: 1\n", ""),
+            ("a: \u{1}\n", ""),
         ] {
             let error = read(text).expect_err(text);
             assert!(error.contains(part), "{text:?}: {error}");
@@ -177,7 +203,14 @@ mod tests {
 
     #[test]
     fn processor_bombs_are_refused() {
-        for text in ["[".repeat(300_000), "{".repeat(300_000), "? ".repeat(300_000), "- ".repeat(300_000), format!("a: &{} 1", "b".repeat(300_000)), format!("a: {}", "9".repeat(300_000)) + ": b"] {
+        for text in [
+            "[".repeat(300_000),
+            "{".repeat(300_000),
+            "? ".repeat(300_000),
+            "- ".repeat(300_000),
+            format!("a: &{} 1", "b".repeat(300_000)),
+            format!("a: {}", "9".repeat(300_000)) + ": b",
+        ] {
             assert!(read(&text).is_err(), "{}", &text[..8]);
         }
     }

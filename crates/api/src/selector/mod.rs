@@ -184,8 +184,7 @@ impl LabelSelector {
 
     /// Whether an object with these labels matches.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        !self.nothing
-            && self.requirements.iter().all(|term| term.matches(labels.get(&term.key).map(String::as_str)))
+        !self.nothing && self.requirements.iter().all(|term| term.matches(labels.get(&term.key).map(String::as_str)))
     }
 
     /// Whether an object with these labels, as JSON has them, matches.
@@ -312,8 +311,30 @@ mod tests {
     #[test]
     fn what_is_no_selector_is_refused() {
         for text in [
-            ",", "a,", "a=b,,c", "a=b c", "a in b", "a in (b", "a in ()x", "a in", "=b", "a=b=c", "!", "!a=b", "a>x", "a>", "a b",
-            "-a=b", "a=-b", "a in (b c)", "a=(b)", "x/y/z", "a!b", "a!", "é=1", "a in (b,(c))",
+            ",",
+            "a,",
+            "a=b,,c",
+            "a=b c",
+            "a in b",
+            "a in (b",
+            "a in ()x",
+            "a in",
+            "=b",
+            "a=b=c",
+            "!",
+            "!a=b",
+            "a>x",
+            "a>",
+            "a b",
+            "-a=b",
+            "a=-b",
+            "a in (b c)",
+            "a=(b)",
+            "x/y/z",
+            "a!b",
+            "a!",
+            "é=1",
+            "a in (b,(c))",
         ] {
             assert!(LabelSelector::parse(text).is_err(), "{text:?}");
         }
@@ -356,6 +377,9 @@ mod tests {
         let errors = errors.expect_err("three wrong terms");
         assert_eq!(errors.len(), 3, "{errors:?}");
         assert!(errors[0].starts_with("spec.selector.matchExpressions[0].values: Required value"), "{errors:?}");
-        assert!(errors[2].starts_with("spec.selector.matchExpressions[2].operator: Invalid value: \"Like\""), "{errors:?}");
+        assert!(
+            errors[2].starts_with("spec.selector.matchExpressions[2].operator: Invalid value: \"Like\""),
+            "{errors:?}"
+        );
     }
 }
