@@ -6,19 +6,129 @@
 //!
 //! # Flow
 //! request (path and verb) → authenticate → authorize → decode → admit → default → validate → merge → commit → answer
+//! (see `pipeline`, which names the file of each step)
 //!
-//! # Use
-//! ```ignore
-//! let apiserver = Apiserver::new(Config::new(registry), store, world)?;
-//! apiserver.bootstrap().await?;
-//! let transport = apiserver.transport(Identity::part("scheduler"));      // in process: no socket, same pipeline
-//! apiserver.serve(tcp_listener, pki.server_tls(service_address, &names)?).await; // until `apiserver.close()`
-//! ```
+//! # Guarantees
+//! - An answer of success to a write means that it is durable and seen by every later read.
+//! - Every write is one transaction: the object, its namespace's being there, and every address or port it takes.
+//! - A watch sees every change after its start once, in order, or ends with an error that says to list again.
+//! - No input ends the process: bodies, paths, selectors and tokens are bounded and typed before they are looked at.
 
+mod admit;
+mod answer;
+mod authenticate;
+mod authorize;
+mod bootstrap;
+mod change;
 mod config;
+mod create;
+mod decode;
+mod delete;
+mod documents;
+mod failure;
+mod form;
+mod get;
+mod health;
 mod identity;
+mod join;
+mod key;
+mod lanes;
+mod list;
+mod metrics;
+mod page;
+mod pipeline;
 mod pki;
+mod request;
+mod select;
+mod serve;
+mod server;
+mod sub;
+mod update;
+mod watch;
+mod write;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use windlass_api::ApiError;
+use windlass_stdx::{Request, Response, Transport, TransportError, World};
+use windlass_store::Store;
+
+use crate::documents::Documents;
+use crate::join::Knocks;
+use crate::lanes::Lanes;
+use crate::metrics::Metrics;
+use crate::page::PageKey;
+use crate::server::Server;
 
 pub use config::{AddressRange, AddressRangeError, Config, NodeLink};
 pub use identity::{GROUP_MASTERS, GROUP_NODES, Identity};
 pub use pki::{Credential, Pki, PkiError};
+
+/// The API server. Cheap to clone; clones are the same server.
+#[derive(Clone)]
+pub struct Apiserver {
+    server: Arc<Server>,
+}
+
+impl Apiserver {
+    /// A server over this store.
+    pub fn new(config: Config, store: Store, world: World) -> Apiserver {
+        let page_key = match &config.pki {
+            Some(pki) => PageKey(pki.derive("continue tokens")),
+            None => {
+                let mut key = [0; 32];
+                world.fill_random(&mut key);
+                PageKey(key)
+            }
+        };
+        let server = Server {
+            config,
+            store,
+            world,
+            page_key,
+            lanes: Lanes::default(),
+            metrics: Metrics::default(),
+            documents: Documents::default(),
+            knocks: Knocks::default(),
+            closing: tokio::sync::watch::Sender::new(false),
+        };
+        Apiserver { server: Arc::new(server) }
+    }
+
+    /// Creates what every cluster has: the namespaces `default`, `kube-system`, `kube-public` and `kube-node-lease`, and
+    /// the Service `default/kubernetes` with its endpoint. What is there already is left alone.
+    pub async fn bootstrap(&self) -> Result<(), ApiError> {
+        bootstrap::bootstrap(&self.server).await
+    }
+
+    /// The same pipeline without a socket, for a part of this process.
+    pub fn transport(&self, identity: Identity) -> Arc<dyn Transport> {
+        Arc::new(InProcess { server: self.server.clone(), identity: Arc::new(identity) })
+    }
+
+    /// Serves TLS connections until [`Apiserver::close`]. TLS comes from [`Pki::server_tls`], which asks for client
+    /// certificates of the cluster's CA.
+    pub async fn serve(&self, listener: TcpListener, tls: Arc<ServerConfig>) {
+        serve::serve(self.server.clone(), listener, tls).await;
+    }
+
+    /// Ends watches, streams and listeners. The store is not closed.
+    pub fn close(&self) {
+        self.server.closing.send_replace(true);
+    }
+}
+
+struct InProcess {
+    server: Arc<Server>,
+    identity: Arc<Identity>,
+}
+
+impl Transport for InProcess {
+    fn call(&self, request: Request) -> BoxFuture<'static, Result<Response, TransportError>> {
+        let (server, identity) = (self.server.clone(), self.identity.clone());
+        Box::pin(async move { Ok(pipeline::answer(&server, &identity, request).await) })
+    }
+}

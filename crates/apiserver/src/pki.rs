@@ -229,6 +229,15 @@ impl Pki {
         Ok(NodeLink { tls: Arc::new(tls) })
     }
 
+    /// A key of this cluster for one purpose, the same after every restart.
+    pub(crate) fn derive(&self, purpose: &str) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update("windlass key ");
+        hash.update(purpose);
+        hash.update(self.issuer.key().serialized_der());
+        hash.finalize().into()
+    }
+
     fn roots(&self) -> Result<RootCertStore, PkiError> {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca_der.clone()).map_err(|error| PkiError::Tls(error.to_string()))?;

@@ -1,0 +1,68 @@
+//! What a write must be allowed beyond its own rules: things that depend on other objects, or on who asks.
+//!
+//! Each file looks at one noun. What must still hold when the write happens comes back as operations, which go into the
+//! same transaction: nothing checked here can change between the check and the write.
+
+mod namespace;
+mod node;
+mod pod;
+mod service;
+
+use serde_json::Value;
+use windlass_api::{ApiError, kinds};
+use windlass_store::Op;
+
+use crate::change::Part;
+use crate::server::Call;
+
+/// What goes into the transaction beside the object.
+#[derive(Default)]
+pub(crate) struct Admission {
+    pub ops: Vec<Op>,
+}
+
+/// Admits a new object, completing it.
+pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, ApiError> {
+    node::create(call, object)?;
+    let kind = &call.target.resource.kind;
+    let mut admission = Admission::default();
+    if kind.namespaced {
+        admission.ops.push(namespace::check(call)?);
+    }
+    if *kind == kinds::NAMESPACE {
+        namespace::create(object);
+    } else if *kind == kinds::POD {
+        pod::create(object);
+    } else if *kind == kinds::SERVICE {
+        admission.ops.extend(service::create(call, object)?);
+    }
+    Ok(admission)
+}
+
+/// Admits a changed object, completing it.
+pub(crate) fn update(call: Call<'_>, part: Part, old: &Value, object: &mut Value) -> Result<Admission, ApiError> {
+    node::update(call, part, old, object)?;
+    let mut admission = Admission::default();
+    if call.target.resource.kind == kinds::SERVICE && part == Part::Main {
+        admission.ops.extend(service::update(call, old, object)?);
+    }
+    Ok(admission)
+}
+
+/// Admits the deletion of an object.
+pub(crate) fn delete(call: Call<'_>, name: &str, object: &Value) -> Result<(), ApiError> {
+    node::delete(call, name, object)?;
+    if call.target.resource.kind == kinds::NAMESPACE {
+        namespace::delete(name)?;
+    }
+    Ok(())
+}
+
+/// What an object gives back when it is removed.
+pub(crate) fn release(call: Call<'_>, object: &Value) -> Admission {
+    let mut admission = Admission::default();
+    if call.target.resource.kind == kinds::SERVICE {
+        admission.ops.extend(service::release(object));
+    }
+    admission
+}

@@ -1,0 +1,85 @@
+//! What a node's agent may write: its own Node, its own lease, the pods bound to it, and nothing in them that would
+//! give it more than it has.
+//!
+//! Rules
+//!   R1 own          a Node and a lease are created and changed only under the agent's own name
+//!   R2 pods         only those bound to the node are changed or deleted
+//!   R3 privileges   an agent changes neither its taints, nor its owners, nor labels reserved for the cluster's admin
+//!
+//! Source: admission controllers reference, NodeRestriction; CVE-2025-5187.
+
+use serde_json::Value;
+use windlass_api::{ApiError, kinds};
+
+use crate::change::Part;
+use crate::server::Call;
+use crate::write::text;
+
+/// Labels that only the cluster's admin gives to nodes.
+const RESERVED_LABEL_SUFFIX: &str = "node-restriction.kubernetes.io";
+
+pub(super) fn create(call: Call<'_>, object: &Value) -> Result<(), ApiError> {
+    let Some(node) = call.who.node_name() else { return Ok(()) };
+    let kind = &call.target.resource.kind;
+    let name = text(&object["metadata"], "name");
+    if (*kind == kinds::NODE || *kind == kinds::LEASE) && name != node {
+        return Err(refuse(call, name, &format!("node {node:?} is not allowed to create one for {name:?}")));
+    }
+    if *kind == kinds::NODE {
+        check_privileges(call, node, &Value::Null, object)?;
+    }
+    Ok(())
+}
+
+pub(super) fn update(call: Call<'_>, part: Part, old: &Value, object: &Value) -> Result<(), ApiError> {
+    let Some(node) = call.who.node_name() else { return Ok(()) };
+    let kind = &call.target.resource.kind;
+    if *kind == kinds::POD {
+        return check_bound(call, node, &call.target.name, old);
+    }
+    if *kind == kinds::NODE {
+        if part == Part::Main && old["spec"]["taints"] != object["spec"]["taints"] {
+            return Err(refuse(call, node, &format!("node {node:?} is not allowed to modify taints")));
+        }
+        return check_privileges(call, node, old, object);
+    }
+    Ok(())
+}
+
+pub(super) fn delete(call: Call<'_>, name: &str, object: &Value) -> Result<(), ApiError> {
+    match call.who.node_name() {
+        Some(node) if call.target.resource.kind == kinds::POD => check_bound(call, node, name, object),
+        _ => Ok(()),
+    }
+}
+
+fn check_bound(call: Call<'_>, node: &str, name: &str, pod: &Value) -> Result<(), ApiError> {
+    if text(&pod["spec"], "nodeName") == node {
+        return Ok(());
+    }
+    Err(refuse(call, name, &format!("node {node:?} can only change pods with spec.nodeName set to itself")))
+}
+
+fn check_privileges(call: Call<'_>, node: &str, old: &Value, object: &Value) -> Result<(), ApiError> {
+    let (before, after) = (&old["metadata"], &object["metadata"]);
+    if before["ownerReferences"] != after["ownerReferences"] {
+        return Err(refuse(call, node, &format!("node {node:?} is not allowed to set ownerReferences")));
+    }
+    let reserved = |metadata: &Value| -> Vec<(String, Value)> {
+        let labels = metadata["labels"].as_object().into_iter().flatten();
+        let reserved = labels.filter(|(key, _)| {
+            let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
+            prefix == RESERVED_LABEL_SUFFIX || prefix.ends_with(&format!(".{RESERVED_LABEL_SUFFIX}"))
+        });
+        reserved.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    if reserved(before) != reserved(after) {
+        let why = format!("node {node:?} is not allowed to set labels of {RESERVED_LABEL_SUFFIX}");
+        return Err(refuse(call, node, &why));
+    }
+    Ok(())
+}
+
+fn refuse(call: Call<'_>, name: &str, why: &str) -> ApiError {
+    ApiError::forbidden(&call.target.resource.kind, name, why)
+}

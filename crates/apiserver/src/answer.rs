@@ -1,0 +1,184 @@
+//! What a verb gives back, and how it becomes a response: objects in the negotiated form, lists joined chunk by chunk.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use http::{HeaderValue, StatusCode};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use windlass_stdx::{Body, BoxError, Response, World, body_from};
+use windlass_store::Entry;
+
+use crate::config::{CHUNK_BYTES, WARNINGS_MAX};
+use crate::form::{Form, Show};
+use crate::request::Target;
+
+/// What a verb gives back.
+pub(crate) struct Answer {
+    pub code: StatusCode,
+    pub payload: Payload,
+    /// What the client should know although it was served.
+    pub warnings: Vec<String>,
+}
+
+pub(crate) enum Payload {
+    /// An object of the target's kind, as stored.
+    Object(Bytes),
+    /// Objects of the target's kind and the list's metadata.
+    List { entries: Vec<Arc<Entry>>, metadata: Value },
+    /// Something else that is JSON in every form: a Status, a Scale.
+    Tree(Value),
+    /// A response that is already complete: a watch, a stream.
+    Ready(Response),
+}
+
+impl Answer {
+    /// 200 with an object.
+    pub fn object(object: Bytes) -> Answer {
+        Answer { code: StatusCode::OK, payload: Payload::Object(object), warnings: Vec::new() }
+    }
+
+    /// 200 with a tree.
+    pub fn tree(tree: Value) -> Answer {
+        Answer { code: StatusCode::OK, payload: Payload::Tree(tree), warnings: Vec::new() }
+    }
+
+    /// A complete response.
+    pub fn ready(response: Response) -> Answer {
+        Answer { code: response.status(), payload: Payload::Ready(response), warnings: Vec::new() }
+    }
+
+    /// With another code.
+    #[must_use]
+    pub fn code(mut self, code: StatusCode) -> Answer {
+        self.code = code;
+        self
+    }
+
+    /// With warnings.
+    #[must_use]
+    pub fn warn(mut self, warnings: Vec<String>) -> Answer {
+        self.warnings = warnings;
+        self
+    }
+
+    /// The response in this form.
+    pub fn into_response(self, form: Form, target: &Target, world: &World) -> Response {
+        let show = Show { form, resource: &target.resource, now: world.now() };
+        let body = match self.payload {
+            Payload::Ready(mut response) => {
+                add_warnings(&mut response, &self.warnings);
+                return response;
+            }
+            Payload::Object(object) => body_from(show.object(&object)),
+            Payload::Tree(tree) => body_from(tree.to_string()),
+            Payload::List { entries, metadata } => list_body(form, target, entries, &metadata, world),
+        };
+        let mut response = json_response(self.code, body);
+        add_warnings(&mut response, &self.warnings);
+        response
+    }
+}
+
+/// A JSON response with this body.
+pub(crate) fn json_response(code: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// Adds `Warning: 299` headers (RFC 7234 §5.5, as Kubernetes uses them).
+fn add_warnings(response: &mut Response, warnings: &[String]) {
+    const WARNING: HeaderName = HeaderName::from_static("warning");
+    const WARNING_CHARS_MAX: usize = 512;
+    for warning in warnings.iter().take(WARNINGS_MAX) {
+        let plain: String = warning.chars().filter(|c| !c.is_control()).take(WARNING_CHARS_MAX).collect();
+        let quoted = plain.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}
+
+fn list_body(form: Form, target: &Target, entries: Vec<Arc<Entry>>, metadata: &Value, world: &World) -> Body {
+    let show = Show { form, resource: &target.resource, now: world.now() };
+    let head = show.list_head(metadata);
+    let exact = (form == Form::Json).then(|| {
+        let items: usize = entries.iter().map(|entry| entry.value.len() + 1).sum();
+        (head.len() + items.saturating_sub(1) + show.list_tail().len()) as u64
+    });
+    let body = ListBody {
+        form,
+        target: target.clone(),
+        now: show.now,
+        head: Some(head),
+        entries: entries.into_iter(),
+        is_first: true,
+        is_done: false,
+        left: exact,
+    };
+    BodyExt::boxed_unsync(body)
+}
+
+/// A list that is joined from its entries while it is sent, so that a large one never lies in memory twice.
+struct ListBody {
+    form: Form,
+    target: Target,
+    now: jiff::Timestamp,
+    head: Option<Vec<u8>>,
+    entries: std::vec::IntoIter<Arc<Entry>>,
+    is_first: bool,
+    is_done: bool,
+    /// Bytes still to come, where that is known.
+    left: Option<u64>,
+}
+
+impl ListBody {
+    fn next_chunk(&mut self) -> Bytes {
+        let show = Show { form: self.form, resource: &self.target.resource, now: self.now };
+        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES.min(self.left.unwrap_or(u64::MAX) as usize));
+        if let Some(head) = self.head.take() {
+            chunk.put_slice(&head);
+        }
+        while chunk.len() < CHUNK_BYTES {
+            let Some(entry) = self.entries.next() else {
+                chunk.put_slice(show.list_tail());
+                self.is_done = true;
+                break;
+            };
+            if !std::mem::take(&mut self.is_first) {
+                chunk.put_u8(b',');
+            }
+            chunk.put_slice(&show.item(&entry.value));
+        }
+        self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
+        chunk.freeze()
+    }
+}
+
+impl http_body::Body for ListBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.is_done {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(Frame::data(self.next_chunk()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_done
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,100 @@
+//! What every cluster has before anybody asks: its own namespaces, and the Service through which pods reach this API.
+//!
+//! Rules
+//!   R1 once         what is there already is left alone
+//!   R2 endpoint     the EndpointSlice of `default/kubernetes` names where this server listens; loopback is never named,
+//!                   since in a pod it would mean the pod itself
+
+use std::sync::Arc;
+
+use http::{Method, Request};
+use serde_json::{Value, json};
+use windlass_api::{ApiError, Kind, kinds};
+use windlass_stdx::{body_from, read_body};
+
+use crate::config::BODY_BYTES_MAX;
+use crate::identity::Identity;
+use crate::pipeline;
+use crate::server::Server;
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// Creates what is missing.
+pub(crate) async fn bootstrap(server: &Arc<Server>) -> Result<(), ApiError> {
+    for name in NAMESPACES {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        ensure(server, &kinds::NAMESPACE, "", &namespace).await?;
+    }
+    ensure(server, &kinds::SERVICE, "default", &kubernetes_service(server)).await?;
+    let Some(slice) = kubernetes_endpoints(server) else { return Ok(()) };
+    if !ensure(server, &kinds::ENDPOINT_SLICE, "default", &slice).await? {
+        let patch = json!({"endpoints": slice["endpoints"], "ports": slice["ports"]});
+        let path = kinds::ENDPOINT_SLICE.object_path("default", "kubernetes");
+        call(server, Method::PATCH, &path, "application/merge-patch+json", &patch).await?;
+    }
+    Ok(())
+}
+
+fn kubernetes_service(server: &Server) -> Value {
+    let target_port = server.config.advertise.map_or(6443, |address| address.port());
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default",
+            "labels": {"component": "apiserver", "provider": "kubernetes"},
+        },
+        "spec": {
+            "type": "ClusterIP", "clusterIP": server.config.kubernetes_address().to_string(),
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": target_port}],
+        },
+    })
+}
+
+/// R2.
+fn kubernetes_endpoints(server: &Server) -> Option<Value> {
+    let address =
+        server.config.advertise.filter(|address| !address.ip().is_loopback() && !address.ip().is_unspecified())?;
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    Some(json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": family,
+        "endpoints": [{"addresses": [address.ip().to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}],
+    }))
+}
+
+/// Creates an object unless one of its name is there; says whether it did.
+async fn ensure(server: &Arc<Server>, kind: &Kind, namespace: &str, object: &Value) -> Result<bool, ApiError> {
+    let path = kind.collection_path(Some(namespace));
+    match call(server, Method::POST, &path, "application/json", object).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.reason == windlass_api::Reason::AlreadyExists => Ok(false),
+        // The address of a Service that exists is taken by itself, which is noticed before its name.
+        Err(error) if error.code() == 422 && exists(server, kind, namespace, object) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn exists(server: &Server, kind: &Kind, namespace: &str, object: &Value) -> bool {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    server.store.get(&crate::key::object(kind, namespace, name)).is_some()
+}
+
+async fn call(server: &Arc<Server>, method: Method, path: &str, media: &str, body: &Value) -> Result<(), ApiError> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", media)
+        .body(body_from(body.to_string()))
+        .map_err(ApiError::internal)?;
+    let response = pipeline::answer(server, &Identity::part("bootstrap"), request).await;
+    if response.status().is_success() {
+        return Ok(());
+    }
+    let bytes = read_body(response.into_body(), BODY_BYTES_MAX).await.map_err(ApiError::internal)?.unwrap_or_default();
+    let status: Value = serde_json::from_slice(&bytes).map_err(ApiError::internal)?;
+    Err(ApiError::from_status(&status).unwrap_or_else(|| ApiError::internal("an answer that is no Status")))
+}

@@ -1,0 +1,249 @@
+//! The way of every change of an object that exists: read, change, check, commit, and again if it changed meanwhile.
+//!
+//! Rules
+//!   R1 conflict     an object that names a resourceVersion or uid must be the one that is stored; one that names none is
+//!                   applied to whatever is stored, and again when that changed meanwhile
+//!   R2 identity     name, namespace, uid and times stay; only a delete sets deletionTimestamp
+//!   R3 parts        the main resource leaves status as it is; `/status` changes only status, labels, annotations and
+//!                   finalizers; the rest is the kind's own rules
+//!   R4 generation   counts changes of what is neither metadata nor status
+//!   R5 no-op        what changes nothing writes nothing and keeps its resourceVersion
+//!   R6 last         removing the last finalizer of an ending object removes the object
+//!
+//! Source: API concepts, "Updates to existing resources", "Finalizers"; KEP-2162 on status and generation.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use windlass_api::field::Errors;
+use windlass_api::resources::{validate_metadata, validate_metadata_update};
+use windlass_api::{ApiError, Subresource};
+use windlass_store::{Committed, Entry, Expect, Op, Template};
+
+use crate::admit::{self, Admission};
+use crate::config::WRITE_ATTEMPTS_MAX;
+use crate::key;
+use crate::server::Call;
+use crate::write::{self, Refused, text};
+
+/// The sentence clients look for.
+pub(crate) const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
+
+/// Which part of an object is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The main resource.
+    Main,
+    /// `/status`.
+    Status,
+    /// `/finalize` of a namespace.
+    Finalize,
+    /// The scheduler's decision, which writes what the main resource may not.
+    Binding,
+}
+
+impl Part {
+    /// The part that a target names.
+    pub fn of(sub: Option<Subresource>) -> Part {
+        match sub {
+            Some(Subresource::Status) => Part::Status,
+            Some(Subresource::Finalize) => Part::Finalize,
+            Some(Subresource::Binding) => Part::Binding,
+            _ => Part::Main,
+        }
+    }
+}
+
+/// Changes the target: `change` makes the wished object from the stored one, and may be asked again. Gives the object
+/// as it is then, or as it would be were it not removed.
+pub(crate) async fn change(
+    call: Call<'_>,
+    part: Part,
+    dry_run: bool,
+    mut change: impl FnMut(&Value, &Entry) -> Result<Value, ApiError>,
+) -> Result<Bytes, ApiError> {
+    let kind = &call.target.resource.kind;
+    let key = key::object(kind, &call.target.namespace, &call.target.name);
+    for _ in 0..WRITE_ATTEMPTS_MAX {
+        let entry = call.server.store.get(&key).ok_or_else(|| ApiError::not_found(kind, &call.target.name))?;
+        let old = write::tree(&entry);
+        let wished = change(&old, &entry)?;
+        let step = plan(call, part, &old, &entry, wished)?;
+        let (object, admission, ends) = match step {
+            Step::Nothing => return Ok(entry.value.clone()),
+            Step::Put { object, admission } => (object, admission, false),
+            Step::Remove { object, admission } => (object, admission, true),
+        };
+        let template = write::template(&object)?;
+        if dry_run {
+            return Ok(write::tried(&template, Some(entry.revision)));
+        }
+        let expect = Expect::Revision(entry.revision);
+        let mut ops = Vec::with_capacity(1 + admission.ops.len());
+        ops.push(if ends { Op::delete(key.as_str(), expect) } else { Op::put(key.as_str(), template.clone(), expect) });
+        ops.extend(admission.ops);
+        match call.server.commit(ops).await {
+            // What was stored and what is shown of a removed object are spelled alike.
+            Ok(committed) => return Ok(written(&committed, &template)),
+            // Whatever it was that changed, the next round looks at it again; a client that named a revision is told.
+            Err(Refused::Conflict { .. }) => {}
+            Err(Refused::Failed(error)) => return Err(error),
+        }
+    }
+    Err(ApiError::conflict(kind, &call.target.name, MODIFIED))
+}
+
+/// The object that a transaction wrote first, or removed first: then as it would have been written.
+fn written(committed: &Committed, template: &Template) -> Bytes {
+    match committed.entries.first() {
+        Some(Some(entry)) if entry.revision == committed.revision => entry.value.clone(),
+        _ => write::tried(template, Some(committed.revision)),
+    }
+}
+
+/// What is to be written.
+enum Step {
+    Nothing,
+    Put { object: Value, admission: Admission },
+    Remove { object: Value, admission: Admission },
+}
+
+fn plan(call: Call<'_>, part: Part, old: &Value, entry: &Entry, mut object: Value) -> Result<Step, ApiError> {
+    let target = call.target;
+    let resource = &target.resource;
+    write::check_kind(&resource.kind, &mut object)?;
+    write::check_place(&resource.kind, &target.namespace, &target.name, &mut object)?;
+    check_preconditions(call, old, entry, &object)?;
+    keep_identity(old, &mut object);
+    keep_other_parts(call, part, old, &mut object);
+    resource.rules.default(&mut object);
+    match part {
+        Part::Main => resource.rules.prepare_update(&mut object, old),
+        Part::Status | Part::Finalize | Part::Binding => {}
+    }
+    count_generation(call, part, old, &mut object);
+    let admission = admit::update(call, part, old, &mut object)?;
+    // The stored form holds its revision; the wished one gets the same, so that equal objects are equal.
+    write::metadata_mut(&mut object).insert("resourceVersion".to_owned(), old["metadata"]["resourceVersion"].clone());
+    let ends = is_finished(&object);
+    if object == *old && !ends {
+        return Ok(Step::Nothing);
+    }
+    validate(call, part, old, &object)?;
+    if ends {
+        Ok(Step::Remove { admission: admit::release(call, old), object })
+    } else {
+        Ok(Step::Put { object, admission })
+    }
+}
+
+/// R1.
+fn check_preconditions(call: Call<'_>, old: &Value, entry: &Entry, object: &Value) -> Result<(), ApiError> {
+    let kind = &call.target.resource.kind;
+    let metadata = &object["metadata"];
+    let (uid, stored_uid) = (text(metadata, "uid"), text(&old["metadata"], "uid"));
+    if !uid.is_empty() && uid != stored_uid {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {stored_uid}");
+        return Err(ApiError::conflict(kind, &call.target.name, &why));
+    }
+    match text(metadata, "resourceVersion") {
+        "" | "0" => Ok(()),
+        revision if revision.parse() == Ok(entry.revision) => Ok(()),
+        revision if revision.parse::<u64>().is_err() => {
+            let mut errors = Errors::new();
+            let path = windlass_api::field::Path::new("metadata").child("resourceVersion");
+            errors.invalid(&path, revision, "must be a resourceVersion that this server gave");
+            Err(ApiError::invalid(kind, &call.target.name, &errors))
+        }
+        _ => Err(ApiError::conflict(kind, &call.target.name, MODIFIED)),
+    }
+}
+
+/// R2.
+fn keep_identity(old: &Value, object: &mut Value) {
+    write::strip(object);
+    let metadata = write::metadata_mut(object);
+    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+        match old["metadata"].get(field) {
+            Some(value) => metadata.insert(field.to_owned(), value.clone()),
+            None => metadata.remove(field),
+        };
+    }
+}
+
+/// R3.
+fn keep_other_parts(call: Call<'_>, part: Part, old: &Value, object: &mut Value) {
+    match part {
+        Part::Main if call.target.resource.has(Subresource::Status) => carry(object, old, "status"),
+        Part::Main | Part::Binding => {}
+        Part::Status => {
+            let mut kept = old.clone();
+            for field in ["labels", "annotations", "finalizers"] {
+                carry(&mut kept["metadata"], &object["metadata"], field);
+            }
+            carry(&mut kept, object, "status");
+            carry(&mut kept["metadata"], &object["metadata"], "resourceVersion");
+            *object = kept;
+        }
+        Part::Finalize => {
+            let finalizers = object["spec"]["finalizers"].clone();
+            let mut kept = old.clone();
+            if !kept["spec"].is_object() {
+                kept["spec"] = json!({});
+            }
+            kept["spec"]["finalizers"] = if finalizers.is_array() { finalizers } else { json!([]) };
+            *object = kept;
+        }
+    }
+}
+
+/// Takes a field over from another object, absence included.
+fn carry(into: &mut Value, from: &Value, field: &str) {
+    let Some(fields) = into.as_object_mut() else { return };
+    match from.get(field) {
+        Some(value) => fields.insert(field.to_owned(), value.clone()),
+        None => fields.remove(field),
+    };
+}
+
+/// R4.
+fn count_generation(call: Call<'_>, part: Part, old: &Value, object: &mut Value) {
+    if !call.target.resource.generation || matches!(part, Part::Status | Part::Binding) {
+        return;
+    }
+    let body = |value: &Value| -> Vec<(String, Value)> {
+        let fields = value.as_object().into_iter().flatten();
+        let body = fields.filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"));
+        body.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    if body(old) != body(object) {
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+        write::metadata_mut(object).insert("generation".to_owned(), json!(generation));
+    }
+}
+
+fn validate(call: Call<'_>, part: Part, old: &Value, object: &Value) -> Result<(), ApiError> {
+    let resource = &call.target.resource;
+    let mut errors = Errors::new();
+    validate_metadata(resource, object, &mut errors);
+    validate_metadata_update(object, old, &mut errors);
+    match part {
+        Part::Status => resource.rules.validate_status(object, old, &mut errors),
+        Part::Main => {
+            resource.rules.validate(object, &mut errors);
+            resource.rules.validate_update(object, old, &mut errors);
+        }
+        Part::Finalize | Part::Binding => resource.rules.validate(object, &mut errors),
+    }
+    write::refuse_if_any(resource, object, &errors)
+}
+
+/// R6: whether nothing keeps an ending object any more.
+pub(crate) fn is_finished(object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    let is_empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+    metadata.get("deletionTimestamp").is_some()
+        && is_empty(&metadata["finalizers"])
+        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+        && (object["kind"] != "Namespace" || is_empty(&object["spec"]["finalizers"]))
+}

@@ -1,0 +1,140 @@
+//! `create`: a new object, all or nothing.
+//!
+//! Rules
+//!   R1 identity     uid, creationTimestamp, generation and resourceVersion are the server's to give
+//!   R2 names        the name is given, or made from `generateName`; a made name that is taken is made again, a few times
+//!   R3 one write    the namespace is not ending, the name is free and every address or port taken is free: all in the
+//!                   transaction that stores the object, so that no race lets a second one through
+//!
+//! Source: API concepts, "Object names and IDs", "Generated values".
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use windlass_api::field::Errors;
+use windlass_api::resources::validate_metadata;
+use windlass_api::{ApiError, Reason, name};
+use windlass_store::{Committed, Expect, Op, Template};
+
+use crate::admit::{self, Admission};
+use crate::answer::Answer;
+use crate::config::{GENERATED_NAMES_MAX, WRITE_ATTEMPTS_MAX};
+use crate::key;
+use crate::server::Call;
+use crate::write::{self, Refused, WriteOptions, text};
+
+pub(crate) async fn create(call: Call<'_>, mut object: Value) -> Result<Answer, ApiError> {
+    let options = WriteOptions::parse(call.query)?;
+    let target = call.target;
+    let resource = &target.resource;
+    write::check_kind(&resource.kind, &mut object)?;
+    write::check_place(&resource.kind, &target.namespace, "", &mut object)?;
+    give_identity(call, &mut object)?;
+    let generates_name = text(&object["metadata"], "name").is_empty();
+    let attempts = if generates_name { GENERATED_NAMES_MAX } else { WRITE_ATTEMPTS_MAX };
+    for _ in 0..attempts {
+        if generates_name {
+            make_name(call, &mut object)?;
+        }
+        let mut candidate = object.clone();
+        resource.rules.default(&mut candidate);
+        let admission = admit::create(call, &mut candidate)?;
+        resource.rules.prepare_create(&mut candidate);
+        let mut errors = Errors::new();
+        validate_metadata(resource, &candidate, &mut errors);
+        resource.rules.validate(&candidate, &mut errors);
+        write::refuse_if_any(resource, &candidate, &errors)?;
+        let template = write::template(&candidate)?;
+        if options.dry_run {
+            return try_only(call, &candidate, &template);
+        }
+        match commit(call, &candidate, template, admission).await? {
+            Attempt::Done(committed) => {
+                let stored = committed.entries.last().cloned().flatten();
+                let stored = stored.expect("the object is the last thing its transaction writes");
+                return Ok(Answer::object(stored.value.clone()).code(StatusCode::CREATED));
+            }
+            Attempt::Taken if !generates_name => {
+                return Err(ApiError::already_exists(&resource.kind, text(&candidate["metadata"], "name")));
+            }
+            Attempt::Taken | Attempt::Again => {}
+        }
+    }
+    Err(exhausted(call, &object, generates_name))
+}
+
+enum Attempt {
+    Done(Committed),
+    /// The name is taken.
+    Taken,
+    /// Something the object depends on changed: look at it again.
+    Again,
+}
+
+async fn commit(call: Call<'_>, object: &Value, template: Template, admission: Admission) -> Result<Attempt, ApiError> {
+    let kind = &call.target.resource.kind;
+    let mut ops = admission.ops;
+    let own = ops.len();
+    let key = key::object(kind, &call.target.namespace, text(&object["metadata"], "name"));
+    ops.push(Op::put(key, template, Expect::Absent));
+    match call.server.commit(ops).await {
+        Ok(committed) => Ok(Attempt::Done(committed)),
+        Err(Refused::Conflict { index }) if index == own => Ok(Attempt::Taken),
+        Err(Refused::Conflict { .. }) => Ok(Attempt::Again),
+        Err(Refused::Failed(error)) => Err(error),
+    }
+}
+
+/// R1.
+fn give_identity(call: Call<'_>, object: &mut Value) -> Result<(), ApiError> {
+    write::strip(object);
+    let world = &call.server.world;
+    let metadata = write::metadata_mut(object);
+    if metadata.get("resourceVersion").is_some_and(|found| *found != Value::Null && *found != "") {
+        return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    for field in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+        metadata.remove(field);
+    }
+    metadata.insert("uid".to_owned(), json!(world.uuid()));
+    metadata.insert("creationTimestamp".to_owned(), json!(world.now_rfc3339()));
+    if call.target.resource.generation {
+        metadata.insert("generation".to_owned(), json!(1));
+    }
+    Ok(())
+}
+
+/// R2.
+fn make_name(call: Call<'_>, object: &mut Value) -> Result<(), ApiError> {
+    let metadata = write::metadata_mut(object);
+    let prefix = match metadata.get("generateName") {
+        Some(Value::String(prefix)) if !prefix.is_empty() => prefix.clone(),
+        _ => {
+            let mut errors = Errors::new();
+            validate_metadata(&call.target.resource, object, &mut errors);
+            return Err(ApiError::invalid(&call.target.resource.kind, "", &errors));
+        }
+    };
+    metadata.insert("name".to_owned(), json!(name::generate(&prefix, call.server.world.random_u64())));
+    Ok(())
+}
+
+fn try_only(call: Call<'_>, object: &Value, template: &Template) -> Result<Answer, ApiError> {
+    let kind = &call.target.resource.kind;
+    let name = text(&object["metadata"], "name");
+    if call.server.store.get(&key::object(kind, &call.target.namespace, name)).is_some() {
+        return Err(ApiError::already_exists(kind, name));
+    }
+    Ok(Answer::object(write::tried(template, None)).code(StatusCode::CREATED))
+}
+
+fn exhausted(call: Call<'_>, object: &Value, generates_name: bool) -> ApiError {
+    if !generates_name {
+        let why = "what the object depends on kept changing; please try again";
+        return ApiError::conflict(&call.target.resource.kind, text(&object["metadata"], "name"), why);
+    }
+    let mut error = ApiError::already_exists(&call.target.resource.kind, text(&object["metadata"], "generateName"));
+    error.reason = Reason::AlreadyExists;
+    error.message = format!("{}, the server was not able to generate a unique name for the object", error.message);
+    error.details.retry_after_seconds = 1;
+    error
+}

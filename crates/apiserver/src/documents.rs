@@ -1,0 +1,159 @@
+//! Discovery and OpenAPI: documents about the kinds, made once and served with an ETag.
+//!
+//! Source: API concepts, "API Discovery"; OpenAPI v3 with `?hash=` as clients cache it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use windlass_api::{ApiError, Registry, discovery};
+use windlass_stdx::{Response, body_empty, body_from};
+
+use crate::form;
+use crate::pki::hex;
+use crate::request::{Endpoint, Query, not_found};
+use crate::server::Server;
+
+/// Documents made so far, by name: a closed set, two or three for each group version.
+#[derive(Default)]
+pub(crate) struct Documents(Mutex<BTreeMap<String, Arc<Document>>>);
+
+struct Document {
+    bytes: Bytes,
+    /// Hash of the bytes, in hex.
+    hash: String,
+}
+
+impl Documents {
+    fn get(&self, name: &str, make: impl FnOnce() -> Result<Vec<u8>, ApiError>) -> Result<Arc<Document>, ApiError> {
+        // Made outside the lock: two first readers may make the same document twice, and get equal ones.
+        if let Some(document) = self.documents().get(name) {
+            return Ok(document.clone());
+        }
+        let bytes = Bytes::from(make()?);
+        let hash = hex(&Sha256::digest(&bytes)).to_uppercase();
+        let document = Arc::new(Document { bytes, hash });
+        self.documents().insert(name.to_owned(), document.clone());
+        Ok(document)
+    }
+
+    fn documents(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Document>>> {
+        self.0.lock().expect("nothing panics while holding the documents")
+    }
+}
+
+/// Answers a discovery endpoint.
+pub(crate) fn discover(server: &Server, endpoint: &Endpoint, headers: &HeaderMap) -> Result<Response, ApiError> {
+    let aggregated = match endpoint {
+        Endpoint::Api | Endpoint::Apis => form::negotiate_discovery(headers)?,
+        _ => {
+            form::negotiate_json(headers)?;
+            false
+        }
+    };
+    let registry = server.registry();
+    let address = server.config.advertise.map_or_else(String::new, |address| address.to_string());
+    let name = format!("{endpoint:?} {aggregated}");
+    let document = server.documents.get(&name, || {
+        let value = match (endpoint, aggregated) {
+            (Endpoint::Api, true) => Some(discovery::aggregated_core(registry)),
+            (Endpoint::Api, false) => Some(discovery::core_versions(registry, &address)),
+            (Endpoint::Apis, true) => Some(discovery::aggregated_groups(registry)),
+            (Endpoint::Apis, false) => Some(discovery::group_list(registry)),
+            (Endpoint::Group(group), _) => discovery::group(registry, group),
+            (Endpoint::GroupVersion(group, version), _) => discovery::resource_list(registry, group, version),
+            _ => Some(root(registry)),
+        };
+        Ok(value.ok_or_else(not_found)?.to_string().into_bytes())
+    })?;
+    let mut response = with_etag(&document, headers);
+    if aggregated && response.status() == StatusCode::OK {
+        let media = HeaderValue::from_static(discovery::AGGREGATED_MEDIA_TYPE);
+        response.headers_mut().insert(CONTENT_TYPE, media);
+    }
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
+}
+
+/// `/`: the paths that are served.
+fn root(registry: &Registry) -> Value {
+    let mut paths: Vec<String> =
+        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]
+            .map(str::to_owned)
+            .to_vec();
+    for resource in registry.iter() {
+        let kind = &resource.kind;
+        if kind.group.is_empty() {
+            paths.push(format!("/api/{}", kind.version));
+        } else {
+            paths.push(format!("/apis/{}", kind.group));
+            paths.push(format!("/apis/{}/{}", kind.group, kind.version));
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    json!({"paths": paths})
+}
+
+/// Answers `/openapi/v3` and the documents below it.
+pub(crate) fn open_api(
+    server: &Server,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+    query: &Query,
+) -> Result<Response, ApiError> {
+    form::negotiate_json(headers)?;
+    let Endpoint::OpenApiGroup(group, version) = endpoint else {
+        let index = server.documents.get("openapi index", || open_api_index(server))?;
+        return Ok(with_etag(&index, headers));
+    };
+    let document = open_api_document(server, group, version)?;
+    let mut response = with_etag(&document, headers);
+    // A URL that names the hash of what it gets may be kept for good.
+    if query.get("hash") == Some(document.hash.as_str()) {
+        let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
+        response.headers_mut().insert(CACHE_CONTROL, forever);
+    }
+    Ok(response)
+}
+
+fn open_api_document(server: &Server, group: &str, version: &str) -> Result<Arc<Document>, ApiError> {
+    server.documents.get(&format!("openapi {group}/{version}"), || Err(not_found()))
+}
+
+fn open_api_index(server: &Server) -> Result<Vec<u8>, ApiError> {
+    let mut paths = serde_json::Map::new();
+    for resource in server.registry().iter() {
+        let (group, version) = (&resource.kind.group, &resource.kind.version);
+        let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+        if !paths.contains_key(&path) {
+            let hash = &open_api_document(server, group, version)?.hash;
+            let url = format!("/openapi/v3/{path}?hash={hash}");
+            paths.insert(path, json!({"serverRelativeURL": url}));
+        }
+    }
+    Ok(json!({"paths": paths}).to_string().into_bytes())
+}
+
+fn with_etag(document: &Document, headers: &HeaderMap) -> Response {
+    let etag = format!("\"{}\"", document.hash);
+    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let is_known = known.flat_map(|value| value.split(',')).any(|value| value.trim() == etag);
+    let mut response = if is_known {
+        let mut response = Response::new(body_empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let mut response = Response::new(body_from(document.bytes.clone()));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+    headers.insert(ETAG, HeaderValue::from_str(&etag).expect("hex digits in quotes are a header value"));
+    response
+}

@@ -1,0 +1,44 @@
+//! Where things lie in the store. The only place that spells store keys.
+//!
+//! `o/<plural[.group]>/<namespace>/<name>` objects · `a/ip/<address>` Service addresses · `a/port/<number>` NodePorts
+//!
+//! Every part comes from a path segment or a validated name, and none of those holds a `/`.
+
+use std::net::Ipv4Addr;
+
+use windlass_api::Kind;
+
+/// The key of an object. `namespace` is ignored for cluster-scoped kinds.
+pub(crate) fn object(kind: &Kind, namespace: &str, name: &str) -> String {
+    assert!(!name.contains('/') && !namespace.contains('/'), "names are checked before they become keys");
+    let mut key = prefix(kind, namespace);
+    key.push_str(name);
+    key
+}
+
+/// What the keys of all objects of a kind start with, in one namespace or (empty) in all.
+pub(crate) fn prefix(kind: &Kind, namespace: &str) -> String {
+    let mut key = String::with_capacity(96);
+    key.push_str("o/");
+    key.push_str(&kind.plural);
+    if !kind.group.is_empty() {
+        key.push('.');
+        key.push_str(&kind.group);
+    }
+    key.push('/');
+    if kind.namespaced && !namespace.is_empty() {
+        key.push_str(namespace);
+        key.push('/');
+    }
+    key
+}
+
+/// The key that a Service holds while it has this address.
+pub(crate) fn cluster_ip(address: Ipv4Addr) -> String {
+    format!("a/ip/{address}")
+}
+
+/// The key that a Service holds while it has this NodePort.
+pub(crate) fn node_port(port: u16) -> String {
+    format!("a/port/{port}")
+}

@@ -1,0 +1,71 @@
+//! How many requests are worked on at one time, in two lanes, so that a flood of users' requests never keeps a node from
+//! renewing its lease.
+//!
+//! Rules
+//!   R1 lanes        nodes and the server's own parts have a lane of their own, much wider than they need
+//!   R2 full         a full lane refuses at once with 429 and Retry-After; nothing queues
+//!   R3 watches      hold no lane; they are counted and bounded by themselves
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use windlass_api::{ApiError, Reason};
+
+use crate::config::{INFLIGHT_MAX, INFLIGHT_SYSTEM_MAX, WATCHES_MAX};
+use crate::failure::later;
+use crate::identity::Identity;
+
+/// The lanes of a server.
+pub(crate) struct Lanes {
+    users: Arc<Semaphore>,
+    system: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
+}
+
+/// A place in a lane, given back when dropped.
+pub(crate) struct Permit {
+    _place: OwnedSemaphorePermit,
+}
+
+/// A served watch, counted until dropped.
+pub(crate) struct WatchPermit {
+    _place: OwnedSemaphorePermit,
+}
+
+impl Default for Lanes {
+    fn default() -> Lanes {
+        Lanes {
+            users: Arc::new(Semaphore::new(INFLIGHT_MAX)),
+            system: Arc::new(Semaphore::new(INFLIGHT_SYSTEM_MAX)),
+            watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+        }
+    }
+}
+
+impl Lanes {
+    /// A place for a request of `who`.
+    pub fn enter(&self, who: &Identity) -> Result<Permit, ApiError> {
+        let lane = if who.is_system() { &self.system } else { &self.users };
+        match lane.clone().try_acquire_owned() {
+            Ok(place) => Ok(Permit { _place: place }),
+            Err(_) => Err(later(Reason::TooManyRequests, "too many requests at one time, please try again later")),
+        }
+    }
+
+    /// A place for a watch.
+    pub fn watch(&self) -> Result<WatchPermit, ApiError> {
+        match self.watches.clone().try_acquire_owned() {
+            Ok(place) => Ok(WatchPermit { _place: place }),
+            Err(_) => Err(later(Reason::TooManyRequests, "too many watches at one time, please try again later")),
+        }
+    }
+
+    /// Requests worked on: of users, of the system; watches served.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (
+            INFLIGHT_MAX - self.users.available_permits(),
+            INFLIGHT_SYSTEM_MAX - self.system.available_permits(),
+            WATCHES_MAX - self.watches.available_permits(),
+        )
+    }
+}

@@ -1,0 +1,206 @@
+//! The one way in: every request, from whatever transport, passes these steps in this order.
+//!
+//!   1 request       path and verb (`request`)
+//!   2 authenticate  done by the transport: a certificate, or the part of this process that asks (`authenticate`)
+//!   3 authorize     may this identity do this (`authorize`)
+//!   4 lanes         is there room (`lanes`)
+//!   5 decode        the body, bounded and checked (`decode`)
+//!   6 verb          admit → default → validate → merge → commit (`create`, `change`, `delete`), or a read
+//!   7 answer        the form the client accepts (`form`, `answer`)
+//!
+//! A refusal anywhere becomes a Status (`failure`); a panic becomes a 500 and a log line, and ends only its request.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, request::Parts};
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
+use windlass_api::{ApiError, Reason, Subresource};
+use windlass_stdx::{Body, Request, Response, body_from};
+
+use crate::answer::{Answer, json_response};
+use crate::authorize::{authorize, may_see_unknown_paths, refuse_path};
+use crate::config::REQUEST_TIME_MAX;
+use crate::create::create;
+use crate::decode;
+use crate::delete::{DeleteOptions, delete, delete_collection};
+use crate::documents;
+use crate::failure::refuse;
+use crate::form::{self, Form};
+use crate::get::get;
+use crate::health::{self, Health};
+use crate::identity::Identity;
+use crate::join;
+use crate::list::list;
+use crate::metrics::{self, Labels};
+use crate::request::{self, Endpoint, Query, Route, Verb};
+use crate::server::{Call, Server};
+use crate::sub::{binding, eviction, scale, stream};
+use crate::update::{patch, update};
+use crate::watch::watch;
+
+/// Answers a request of `who`.
+pub(crate) async fn answer(server: &Arc<Server>, who: &Identity, request: Request) -> Response {
+    let started = Instant::now();
+    let (mut parts, body) = request.into_parts();
+    let mut labels = None;
+    let answered = AssertUnwindSafe(route(server, who, &mut parts, body, &mut labels)).catch_unwind().await;
+    let response = match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => refuse(&error),
+        Err(panic) => {
+            server.metrics.panic();
+            let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+            tracing::error!(method = %parts.method, path = %parts.uri.path(), why, "a request panicked");
+            refuse(&ApiError::internal("the request could not be served because of a fault in the server"))
+        }
+    };
+    let labels = labels.unwrap_or_else(|| Labels::of(None));
+    server.metrics.request(labels, response.status().as_u16(), started.elapsed());
+    response
+}
+
+/// Steps 1 to 4, then where the path leads.
+async fn route(
+    server: &Arc<Server>,
+    who: &Identity,
+    parts: &mut Parts,
+    body: Body,
+    labels: &mut Option<Labels>,
+) -> Result<Response, ApiError> {
+    check_credentials(&parts.headers)?;
+    let found = Query::parse(&parts.uri).and_then(|query| {
+        request::parse(server.registry(), &parts.method, &parts.uri, &query).map(|route| (query, route))
+    });
+    let (query, route) = match found {
+        Ok(found) => found,
+        Err(_) if !may_see_unknown_paths(who) => {
+            return Err(refuse_path(who, parts.method.as_str(), parts.uri.path()));
+        }
+        Err(error) => return Err(error),
+    };
+    *labels = Some(Labels::of(Some(&route)));
+    authorize(who, &route, parts.uri.path())?;
+    let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.headers.contains_key("upgrade"));
+    match route {
+        Route::Target(target) => {
+            let call = Call { server, who, target: &target, query: &query, headers: &parts.headers };
+            serve_target(call, body, upgrade).await
+        }
+        Route::Endpoint(endpoint) => {
+            let served = serve_endpoint(server, who, &endpoint, &parts.headers, &query, body);
+            within_time(served.boxed()).await
+        }
+    }
+}
+
+/// Proofs that nobody here can check are refused rather than ignored: who sends one does not want to be anonymous.
+fn check_credentials(headers: &HeaderMap) -> Result<(), ApiError> {
+    let impersonates = headers.keys().any(|name| name.as_str().starts_with("impersonate-"));
+    if impersonates {
+        return Err(ApiError::new(Reason::Forbidden, "impersonation is not served here"));
+    }
+    if headers.contains_key(AUTHORIZATION) {
+        return Err(ApiError::new(Reason::Unauthorized, "Unauthorized"));
+    }
+    Ok(())
+}
+
+async fn within_time<T>(served: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    tokio::time::timeout(REQUEST_TIME_MAX, served).await.unwrap_or_else(|_| {
+        Err(ApiError::new(
+            Reason::Timeout,
+            format!(
+                "the request was not finished within {REQUEST_TIME_MAX:?}; it may or may not have been carried out"
+            ),
+        ))
+    })
+}
+
+async fn serve_target(call: Call<'_>, body: Body, upgrade: Option<OnUpgrade>) -> Result<Response, ApiError> {
+    let target = call.target;
+    let form = match target.sub {
+        Some(Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward) => Form::Json,
+        _ => form::negotiate(call.headers, call.query)?,
+    };
+    // Watches and streams are bounded by themselves.
+    let permit = match (target.verb, target.sub) {
+        (Verb::Watch, _) => None,
+        (_, Some(Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward)) => None,
+        _ => Some(call.server.lanes.enter(call.who)?),
+    };
+    // Boxed: the verbs' futures differ much in size, and most requests are small ones.
+    let answer = within_time(verb(call, form, body, upgrade).boxed()).await?;
+    drop(permit);
+    Ok(answer.into_response(form, target, &call.server.world))
+}
+
+/// Step 6.
+async fn verb(call: Call<'_>, form: Form, body: Body, upgrade: Option<OnUpgrade>) -> Result<Answer, ApiError> {
+    use Subresource::{Attach, Binding, Eviction, Exec, Finalize, Log, PortForward, Scale, Status};
+    match (call.target.verb, call.target.sub) {
+        (_, Some(sub @ (Log | Exec | Attach | PortForward))) => stream::stream(call, sub, upgrade).boxed().await,
+        (Verb::Get, Some(Scale)) => scale::get(call).await,
+        (Verb::Get, _) => get(call).await,
+        (Verb::List, _) => list(call).await,
+        (Verb::Watch, _) => watch(call, form).await,
+        (Verb::Create, Some(Binding)) => binding::create(call, &decode::read(body).await?).await,
+        (Verb::Create, Some(Eviction)) => eviction::create(call, &decode::read(body).await?).await,
+        (Verb::Create, _) => create_from(call, &decode::read(body).await?).await,
+        (Verb::Update, Some(Scale)) => scale::update(call, &decode::read(body).await?).await,
+        (Verb::Update, None | Some(Status | Finalize | Binding | Eviction)) => {
+            update(call, &decode::read(body).await?).await
+        }
+        (Verb::Patch, Some(Scale)) => scale::patch(call, &decode::read(body).await?).await,
+        (Verb::Patch, _) => patch(call, &decode::read(body).await?).await,
+        (Verb::Delete, _) => {
+            let options = DeleteOptions::parse(call, &decode::read(body).await?)?;
+            delete(call, &options).await
+        }
+        (Verb::DeleteCollection, _) => {
+            let options = DeleteOptions::parse(call, &decode::read(body).await?)?;
+            delete_collection(call, &options).await
+        }
+    }
+}
+
+async fn create_from(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
+    let message = decode::message_of(&call.target.resource)?;
+    let validation = decode::validation(call.query)?;
+    let (object, warnings) = decode::decode(call.headers, body, message, validation)?;
+    Ok(create(call, object).await?.warn(warnings))
+}
+
+async fn serve_endpoint(
+    server: &Arc<Server>,
+    who: &Identity,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+    query: &Query,
+    body: Body,
+) -> Result<Response, ApiError> {
+    match endpoint {
+        Endpoint::Livez(only) => health::answer(server, Health::Livez, only.as_deref(), query).await,
+        Endpoint::Readyz(only) => health::answer(server, Health::Readyz, only.as_deref(), query).await,
+        Endpoint::Healthz(only) => health::answer(server, Health::Healthz, only.as_deref(), query).await,
+        Endpoint::Version => Ok(json_response(http::StatusCode::OK, body_from(health::version().to_string()))),
+        Endpoint::Metrics => {
+            let mut response = Response::new(body_from(metrics::text(server)));
+            let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, media);
+            Ok(response)
+        }
+        Endpoint::Root | Endpoint::Api | Endpoint::Apis | Endpoint::Group(_) | Endpoint::GroupVersion(..) => {
+            documents::discover(server, endpoint, headers)
+        }
+        Endpoint::OpenApi | Endpoint::OpenApiGroup(..) => documents::open_api(server, endpoint, headers, query),
+        Endpoint::Join => {
+            let answer = join::join(server, who, body).await?;
+            Ok(json_response(http::StatusCode::OK, body_from(answer.to_string())))
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Which objects of a collection a request means: its label and field selectors.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+use windlass_api::selector::{FieldSelector, LabelSelector};
+use windlass_api::{ApiError, Header};
+use windlass_store::Entry;
+
+use crate::request::{Query, Target};
+use crate::server::header;
+
+/// The selectors of a list, watch or collection delete.
+pub(crate) struct Selection {
+    labels: LabelSelector,
+    fields: FieldSelector,
+    /// The selectable fields of the kind that are not in its header, where the selector uses any.
+    deep: Vec<String>,
+}
+
+/// Fields of an object that selectors use and the header does not hold; read once and kept with it.
+struct DeepFields(Vec<(String, String)>);
+
+impl Selection {
+    pub fn parse(target: &Target, query: &Query) -> Result<Selection, ApiError> {
+        let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or_default())?;
+        let mut fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())?;
+        fields.check_supported(&target.resource.selectable_fields)?;
+        if !target.name.is_empty() {
+            fields = FieldSelector::equal("metadata.name", &target.name);
+        }
+        let uses_deep = fields.terms().iter().any(|term| from_header(&Header::default(), &term.path).is_none());
+        let deep = if uses_deep { target.resource.selectable_fields.clone() } else { Vec::new() };
+        Ok(Selection { labels, fields, deep })
+    }
+
+    /// Whether every object matches.
+    pub fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    /// Whether this object matches.
+    pub fn matches(&self, entry: &Entry) -> bool {
+        if self.is_everything() {
+            return true;
+        }
+        let header = header(entry);
+        self.labels.matches(&header.labels)
+            && self.fields.matches(|path| match from_header(header, path) {
+                Some(text) => Cow::Borrowed(text),
+                None => self.deep_field(entry, path),
+            })
+    }
+
+    fn deep_field<'a>(&self, entry: &'a Entry, path: &str) -> Cow<'a, str> {
+        let fields = entry.memo(|entry| {
+            let tree: Value = serde_json::from_slice(&entry.value).expect("the pipeline stores only JSON");
+            let read = |path: &String| (path.clone(), field_text(&tree, path));
+            DeepFields(self.deep.iter().map(read).collect())
+        });
+        let found = fields.0.iter().find(|(name, _)| name == path);
+        found.map_or(Cow::Borrowed(""), |(_, text)| Cow::Borrowed(text.as_str()))
+    }
+}
+
+/// A field as selectors compare it: text as it is, numbers and flags printed, all else empty.
+fn field_text(object: &Value, path: &str) -> String {
+    match path.split('.').fold(object, |at, name| &at[name]) {
+        Value::String(text) => text.clone(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::Null | Value::Array(_) | Value::Object(_) => String::new(),
+    }
+}
+
+fn from_header<'a>(header: &'a Header, path: &str) -> Option<&'a str> {
+    match path {
+        "metadata.name" => Some(&header.name),
+        "metadata.namespace" => Some(&header.namespace),
+        "spec.nodeName" => Some(&header.node_name),
+        "status.phase" => Some(&header.phase),
+        _ => None,
+    }
+}

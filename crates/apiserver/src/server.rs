@@ -1,0 +1,60 @@
+//! What every request shares: the store, the kinds, the limits.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use windlass_api::{Header, Registry};
+use windlass_stdx::World;
+use windlass_store::{Entry, Store};
+
+use crate::config::Config;
+use crate::documents::Documents;
+use crate::identity::Identity;
+use crate::join::Knocks;
+use crate::lanes::Lanes;
+use crate::metrics::Metrics;
+use crate::page::PageKey;
+use crate::request::{Query, Target};
+
+/// The parts of the server.
+pub(crate) struct Server {
+    pub config: Config,
+    pub store: Store,
+    pub world: World,
+    pub page_key: PageKey,
+    pub lanes: Lanes,
+    pub metrics: Metrics,
+    pub documents: Documents,
+    pub knocks: Knocks,
+    /// Becomes true once, when the server closes: watches and streams end then.
+    pub closing: tokio::sync::watch::Sender<bool>,
+}
+
+impl Server {
+    /// The kinds that are served.
+    pub fn registry(&self) -> &Registry {
+        &self.config.registry
+    }
+
+    /// Waits until the server closes.
+    pub async fn closed(&self) {
+        let mut closing = self.closing.subscribe();
+        // An error means that the server itself is gone, which is closed too.
+        let _gone = closing.wait_for(|closing| *closing).await;
+    }
+}
+
+/// One request about a kind, on its way through the pipeline.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub server: &'a Arc<Server>,
+    pub who: &'a Identity,
+    pub target: &'a Target,
+    pub query: &'a Query,
+    pub headers: &'a HeaderMap,
+}
+
+/// The header of a stored object, read once and kept with it.
+pub(crate) fn header(entry: &Entry) -> &Header {
+    entry.memo(|entry| Header::parse(&entry.value).expect("the pipeline stores only what it could read back"))
+}

@@ -1,0 +1,6 @@
+//! Subresources that are more than a part of their object: each in the file of its name.
+
+pub(crate) mod binding;
+pub(crate) mod eviction;
+pub(crate) mod scale;
+pub(crate) mod stream;

@@ -1,0 +1,66 @@
+//! `/scale`: the replicas of whatever has replicas, as autoscaling/v1 Scale.
+
+use bytes::Bytes;
+use serde_json::Value;
+use windlass_api::field::Errors;
+use windlass_api::{ApiError, scale};
+
+use crate::answer::Answer;
+use crate::change::{MODIFIED, Part, change};
+use crate::decode;
+use crate::failure::commit_failed;
+use crate::key;
+use crate::server::Call;
+use crate::update::Patch;
+use crate::write::{self, WriteOptions, text};
+
+const MESSAGE: &str = "k8s.io.api.autoscaling.v1.Scale";
+
+pub(crate) async fn get(call: Call<'_>) -> Result<Answer, ApiError> {
+    let Call { server, target, .. } = call;
+    server.store.read_barrier().await.map_err(commit_failed)?;
+    let kind = &target.resource.kind;
+    let entry = server.store.get(&key::object(kind, &target.namespace, &target.name));
+    let entry = entry.ok_or_else(|| ApiError::not_found(kind, &target.name))?;
+    Ok(Answer::tree(scale::of(&target.resource, &write::tree(&entry))))
+}
+
+pub(crate) async fn update(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
+    let message = decode::message_named(MESSAGE)?;
+    let (wished, warnings) = decode::decode(call.headers, body, message, decode::validation(call.query)?)?;
+    set(call, warnings, |_| Ok(wished.clone())).await
+}
+
+pub(crate) async fn patch(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
+    let patch = Patch::parse(call, body, decode::message_named(MESSAGE)?)?;
+    set(call, Vec::new(), |before| patch.apply(before).map(|(after, _)| after)).await
+}
+
+/// Writes the replicas that `wish` makes of the present scale.
+async fn set(
+    call: Call<'_>,
+    warnings: Vec<String>,
+    wish: impl Fn(&Value) -> Result<Value, ApiError>,
+) -> Result<Answer, ApiError> {
+    let options = WriteOptions::parse(call.query)?;
+    let resource = &call.target.resource;
+    let changed = change(call, Part::Main, options.dry_run, |old, _| {
+        let wished = wish(&scale::of(resource, old))?;
+        let mut object = old.clone();
+        let metadata = &wished["metadata"];
+        let differs = |field: &str| {
+            let asked = text(metadata, field);
+            !asked.is_empty() && asked != text(&old["metadata"], field)
+        };
+        if differs("resourceVersion") || differs("uid") {
+            return Err(ApiError::conflict(&resource.kind, &call.target.name, MODIFIED));
+        }
+        let mut errors = Errors::new();
+        scale::apply(&mut object, &wished, &mut errors);
+        write::refuse_if_any(resource, old, &errors)?;
+        Ok(object)
+    })
+    .await?;
+    let object: Value = serde_json::from_slice(&changed).map_err(ApiError::internal)?;
+    Ok(Answer::tree(scale::of(resource, &object)).warn(warnings))
+}

@@ -1,0 +1,71 @@
+//! `update` and `patch`: the object as the client wants it, whole or as a difference to what is stored.
+//!
+//! Rules
+//!   R1 update       the body is the whole object; one that does not exist is 404
+//!   R2 patch        JSON patch, merge patch or strategic merge patch, by Content-Type, applied to what is stored and
+//!                   again when that changed meanwhile; a patch that names a resourceVersion is not tried again
+//!   R3 checked      a patched object is checked against the schema like one that was sent whole
+//!
+//! Source: API concepts, "Patch"; RFC 6902, RFC 7386.
+//! Not here    server-side apply: `application/apply-patch+yaml` is answered with 415
+
+use bytes::Bytes;
+use serde_json::Value;
+use windlass_api::ApiError;
+use windlass_api::codec::{Validation, check_fields};
+use windlass_api::merge::{self, PatchType};
+use windlass_api::schema::Message;
+
+use crate::answer::Answer;
+use crate::change::{Part, change};
+use crate::decode;
+use crate::server::Call;
+use crate::write::WriteOptions;
+
+pub(crate) async fn update(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
+    let options = WriteOptions::parse(call.query)?;
+    let validation = decode::validation(call.query)?;
+    let message = decode::message_of(&call.target.resource)?;
+    let (object, warnings) = decode::decode(call.headers, body, message, validation)?;
+    let changed = change(call, Part::of(call.target.sub), options.dry_run, |_, _| Ok(object.clone())).await?;
+    Ok(Answer::object(changed).warn(warnings))
+}
+
+pub(crate) async fn patch(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
+    let options = WriteOptions::parse(call.query)?;
+    let patch = Patch::parse(call, body, decode::message_of(&call.target.resource)?)?;
+    let mut warnings = Vec::new();
+    let changed = change(call, Part::of(call.target.sub), options.dry_run, |old, _| {
+        let (object, found) = patch.apply(old)?;
+        warnings = found;
+        Ok(object)
+    })
+    .await?;
+    Ok(Answer::object(changed).warn(warnings))
+}
+
+/// A patch, and the schema of what it is applied to.
+pub(crate) struct Patch<'a> {
+    form: PatchType,
+    body: &'a Bytes,
+    message: Message<'static>,
+    validation: Validation,
+}
+
+impl<'a> Patch<'a> {
+    pub fn parse(call: Call<'_>, body: &'a Bytes, message: Message<'static>) -> Result<Patch<'a>, ApiError> {
+        let content_type = decode::content_type(call.headers)?.unwrap_or_default();
+        let accepted = [PatchType::Json, PatchType::Merge, PatchType::Strategic];
+        let form = PatchType::of_content_type(content_type).filter(|form| accepted.contains(form));
+        let form =
+            form.ok_or_else(|| decode::unsupported(content_type, &accepted.map(PatchType::as_str).join(", ")))?;
+        Ok(Patch { form, body, message, validation: decode::validation(call.query)? })
+    }
+
+    /// The patched object and warnings.
+    pub fn apply(&self, old: &Value) -> Result<(Value, Vec<String>), ApiError> {
+        let mut patched = merge::apply(self.form, old, self.body, Some(self.message))?;
+        let warnings = check_fields(&mut patched.value, self.message, &patched.duplicates, self.validation)?;
+        Ok((patched.value, warnings))
+    }
+}
