@@ -42,6 +42,11 @@ impl Caches {
         cache
     }
 
+    /// The cache of this kind, if anybody has asked for it before.
+    pub fn find(&self, kind: &Kind) -> Option<Cache> {
+        self.started.lock().expect("nothing panics while holding it").get(kind).cloned()
+    }
+
     /// Returns once all caches started so far have their first list.
     pub async fn synced(&self) {
         let caches: Vec<Cache> =

@@ -37,6 +37,13 @@ impl Key {
     }
 }
 
+impl Default for Key {
+    /// The key of nothing: no object has an empty name.
+    fn default() -> Key {
+        Key("".into())
+    }
+}
+
 impl Borrow<str> for Key {
     fn borrow(&self) -> &str {
         &self.0

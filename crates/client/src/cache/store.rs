@@ -20,7 +20,8 @@ pub struct Cached {
 const MEMOS_MAX: usize = 4;
 
 impl Cached {
-    pub(crate) fn new(object: Object) -> Cached {
+    /// An object that nothing has been derived from yet.
+    pub fn new(object: Object) -> Cached {
         Cached { object, memos: Mutex::new(Vec::new()) }
     }
 

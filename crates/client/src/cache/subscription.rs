@@ -69,11 +69,13 @@ pub(super) struct Pending {
     notify: Notify,
 }
 
+type Seen = Option<Arc<Cached>>;
+
 #[derive(Default)]
 struct Waiting {
     order: VecDeque<Key>,
     /// By key: what the reader saw last and what is there now.
-    changes: BTreeMap<Key, (Option<Arc<Cached>>, Option<Arc<Cached>>)>,
+    changes: BTreeMap<Key, (Seen, Seen)>,
     lagged: bool,
 }
 

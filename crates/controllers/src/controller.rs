@@ -1,0 +1,76 @@
+//! What a controller is: what wakes it, what it sees, and what it decides.
+
+use jiff::Timestamp;
+use windlass_api::Kind;
+use windlass_client::{Change, Key};
+
+use crate::plan::Plan;
+
+/// A controller: view in, plan out. The driver does the rest.
+///
+/// Assumes  `plan` is pure: the same view gives the same plan. It reads no clock and waits for nothing
+pub trait Controller: Send + Sync + 'static {
+    /// All that a decision about one key depends on.
+    type View;
+
+    /// Its name in logs, metrics and Events.
+    const NAME: &'static str;
+
+    /// Which kinds wake it, and for which keys.
+    fn wakes(&self) -> Vec<Wake>;
+
+    /// What there is to see about a key; `None` when there is nothing to decide.
+    fn view(&self, key: &Key, look: &Look) -> Option<Self::View>;
+
+    /// What is to be done about it.
+    fn plan(view: &Self::View) -> Plan;
+}
+
+/// A kind whose changes wake a controller.
+pub struct Wake {
+    /// The kind.
+    pub kind: Kind,
+    /// The keys that a change concerns.
+    pub keys: KeysOf,
+}
+
+/// Gives each key that a change concerns to its second argument.
+pub type KeysOf = Box<dyn Fn(&Change, &mut dyn FnMut(Key)) + Send>;
+
+impl Wake {
+    /// A change of this kind concerns the keys that `keys` gives.
+    pub fn new(kind: &Kind, keys: impl Fn(&Change, &mut dyn FnMut(Key)) + Send + 'static) -> Wake {
+        Wake { kind: kind.clone(), keys: Box::new(keys) }
+    }
+
+    /// A change of an object concerns the object itself.
+    pub fn itself(kind: &Kind) -> Wake {
+        Wake::new(kind, |change, wake| wake(change.key.clone()))
+    }
+
+    /// A change of an object concerns its controlling owner of this kind, before and after.
+    pub fn owner(kind: &Kind, owner: &Kind) -> Wake {
+        let (api_version, owner) = (owner.api_version(), owner.kind.clone());
+        Wake::new(kind, move |change, wake| {
+            for seen in [&change.old, &change.new].into_iter().flatten() {
+                let header = &seen.header;
+                if let Some(found) = header.controller()
+                    && found.kind == owner
+                    && found.api_version == api_version
+                {
+                    wake(Key::new(&header.namespace, &found.name));
+                }
+            }
+        })
+    }
+}
+
+/// What every view may draw on beside the caches.
+pub struct Look<'a> {
+    /// The wall-clock time of this pass.
+    pub now: Timestamp,
+    /// The monotonic time of this pass.
+    pub instant: tokio::time::Instant,
+    /// Why the last pass over this key failed, if it did.
+    pub failure: Option<&'a str>,
+}

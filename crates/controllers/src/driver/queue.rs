@@ -1,0 +1,110 @@
+//! Which keys are due: each at most once, each with at most one pass.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tokio::time::Instant;
+use windlass_client::Key;
+
+/// The keys of one controller. Its size is bounded by the number of objects: a key is in it once.
+#[derive(Default)]
+pub(super) struct Queue {
+    ready: VecDeque<Key>,
+    queued: BTreeSet<Key>,
+    /// Keys with a pass; `true` when they changed meanwhile and are due again after it.
+    running: BTreeMap<Key, bool>,
+    later: BTreeSet<(Instant, Key)>,
+    later_by_key: BTreeMap<Key, Instant>,
+}
+
+impl Queue {
+    /// The key is due.
+    pub(super) fn add(&mut self, key: Key) {
+        if let Some(dirty) = self.running.get_mut(&key) {
+            *dirty = true;
+        } else if self.queued.insert(key.clone()) {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// The key is due at this time, or earlier if it was already to be.
+    pub(super) fn add_later(&mut self, key: Key, at: Instant) {
+        match self.later_by_key.get(&key) {
+            Some(earlier) if *earlier <= at => {}
+            Some(after) => {
+                self.later.remove(&(*after, key.clone()));
+                self.put_later(key, at);
+            }
+            None => self.put_later(key, at),
+        }
+    }
+
+    fn put_later(&mut self, key: Key, at: Instant) {
+        self.later_by_key.insert(key.clone(), at);
+        self.later.insert((at, key));
+    }
+
+    /// Moves the keys whose time has come to those that are due.
+    pub(super) fn ripen(&mut self, now: Instant) {
+        while self.later.first().is_some_and(|(at, _)| *at <= now) {
+            let (_, key) = self.later.pop_first().expect("looked at in the condition");
+            self.later_by_key.remove(&key);
+            self.add(key);
+        }
+    }
+
+    /// When the next key will be due by time.
+    pub(super) fn next_ripe(&self) -> Option<Instant> {
+        self.later.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the next due key for a pass.
+    pub(super) fn start(&mut self) -> Option<Key> {
+        let key = self.ready.pop_front()?;
+        self.queued.remove(&key);
+        self.running.insert(key.clone(), false);
+        Some(key)
+    }
+
+    /// The key's pass ended; if it changed meanwhile it is due again.
+    pub(super) fn finish(&mut self, key: &Key) {
+        if self.running.remove(key) == Some(true) {
+            self.add(key.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Queue;
+    use std::time::Duration;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_due_once_and_again_if_it_changed_during_its_pass() {
+        let mut queue = Queue::default();
+        queue.add("a".into());
+        queue.add("a".into());
+        let key = queue.start().expect("one is due");
+        assert!(queue.start().is_none());
+        queue.add("a".into());
+        assert!(queue.start().is_none(), "its pass is still running");
+        queue.finish(&key);
+        assert_eq!(queue.start(), Some(key));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earliest_of_several_times_counts() {
+        let mut queue = Queue::default();
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        queue.add_later("a".into(), after(5));
+        queue.add_later("a".into(), after(2));
+        queue.add_later("a".into(), after(9));
+        assert_eq!(queue.next_ripe(), Some(after(2)));
+        queue.ripen(after(1));
+        assert!(queue.start().is_none());
+        queue.ripen(after(2));
+        assert!(queue.start().is_some());
+        assert_eq!(queue.next_ripe(), None);
+    }
+}

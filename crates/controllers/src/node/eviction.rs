@@ -1,0 +1,235 @@
+//! Eviction: pods that do not tolerate their node's NoExecute taints are deleted.
+//!
+//! Goal        no pod stays on a node whose NoExecute taints it does not tolerate, or for longer than it tolerates them
+//! Watches     Node; Pod (bound)
+//! Writes      Pod: condition DisruptionTarget, delete
+//! Relies on   node health for the taints and the time since when they are there
+//!
+//! Rules, in order
+//!   R1 at once     a pod that does not tolerate a NoExecute taint is deleted
+//!   R2 later       one that tolerates it for some seconds is deleted that long after the taint came; the shortest counts
+//!   R3 for ever    one that tolerates it without seconds stays
+//!   R4 mass        when more than MASS_SHARE of at least MASS_NODES_MIN nodes are unreachable it is more likely we who
+//!                  are cut off: pods of unreachable nodes stay until fewer are
+//!   R5 paced       at most BURST_MAX pods of a node per pass
+//! Not here       pods of nodes that are gone (pod garbage)
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use windlass_api::{Header, kinds};
+use windlass_client::{Cache, Cached, Caches, Key, ObjectRef};
+
+use super::facts::{NodeFacts, Taint};
+use crate::controller::{Controller, Look, Wake};
+use crate::plan::{Plan, Target};
+use crate::pod::PodFacts;
+
+/// Above this share of unreachable nodes nothing is evicted from them, in percent.
+const MASS_SHARE_PERCENT: usize = 55;
+/// A share of fewer nodes than this says nothing.
+const MASS_NODES_MIN: usize = 3;
+/// How long until a mass outage is looked at again, should no node change.
+const MASS_LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Pods of one node deleted by one pass.
+const BURST_MAX: usize = 200;
+/// How long until the next pass over a node with more pods than that.
+const PACE: Duration = Duration::from_millis(500);
+
+/// The controller of evictions.
+pub(crate) struct Evictions {
+    nodes: Cache,
+    pods: Cache,
+}
+
+/// What a decision about one node depends on.
+pub(crate) struct View {
+    header: Header,
+    /// Its NoExecute taints.
+    taints: Vec<Taint>,
+    pods: Vec<Arc<Cached>>,
+    nodes: usize,
+    unreachable_nodes: usize,
+    now: Timestamp,
+}
+
+impl Evictions {
+    pub(crate) fn new(caches: &Caches) -> Evictions {
+        Evictions { nodes: caches.of(&kinds::NODE), pods: caches.of(&kinds::POD) }
+    }
+}
+
+impl Controller for Evictions {
+    type View = View;
+    const NAME: &'static str = "eviction";
+
+    fn wakes(&self) -> Vec<Wake> {
+        let nodes = self.nodes.clone();
+        let pods = Wake::new(&kinds::POD, move |change, wake| {
+            let Some(pod) = change.new.as_ref().filter(|pod| !pod.header.node_name.is_empty()) else { return };
+            if change.old.as_ref().is_some_and(|old| old.header.node_name == pod.header.node_name) {
+                return;
+            }
+            let node = Key::new("", &pod.header.node_name);
+            if nodes.get_key(node.as_str()).is_some_and(|node| NodeFacts::of(&node).taints().any(executes)) {
+                wake(node);
+            }
+        });
+        let tainted = Wake::new(&kinds::NODE, |change, wake| {
+            if change.new.as_ref().is_some_and(|node| NodeFacts::of(node).taints().any(executes)) {
+                wake(change.key.clone());
+            }
+        });
+        vec![tainted, pods]
+    }
+
+    fn view(&self, key: &Key, look: &Look) -> Option<View> {
+        let node = self.nodes.get_key(key.as_str())?;
+        let taints: Vec<Taint> = NodeFacts::of(&node).taints().filter(|taint| executes(taint)).cloned().collect();
+        if taints.is_empty() {
+            return None;
+        }
+        let nodes = self.nodes.list();
+        let unreachable_nodes = nodes.iter().filter(|node| NodeFacts::of(node).ready() == "Unknown").count();
+        let mut pods = self.pods.on_node(key.name());
+        pods.retain(|pod| !pod.header.is_ending());
+        Some(View { header: node.header.clone(), taints, pods, nodes: nodes.len(), unreachable_nodes, now: look.now })
+    }
+
+    fn plan(view: &View) -> Plan {
+        let mut plan = Plan::default();
+        let is_unreachable = view.taints.iter().any(|taint| taint.key == "node.kubernetes.io/unreachable");
+        if is_unreachable && is_mass(view) && !view.pods.is_empty() {
+            let why = format!(
+                "{} of {} nodes are unreachable: more than {MASS_SHARE_PERCENT} %, so nothing is evicted from them",
+                view.unreachable_nodes, view.nodes
+            );
+            plan.look_again(MASS_LOOK_AGAIN, why);
+            return plan;
+        }
+        for pod in &view.pods {
+            let facts = PodFacts::of(pod);
+            match stay(view, &facts) {
+                Stay::ForEver => {}
+                Stay::Until(left) if !left.is_zero() => {
+                    plan.look_again(left, format!("pod {} tolerates the taints until then", pod.header.name));
+                }
+                Stay::Until(_) if plan.items.len() >= BURST_MAX => {
+                    plan.look_again(PACE, "the node has more pods to evict");
+                    break;
+                }
+                Stay::Until(_) => evict(view, pod, &mut plan),
+            }
+        }
+        plan
+    }
+}
+
+fn executes(taint: &Taint) -> bool {
+    taint.effect == "NoExecute"
+}
+
+/// R4.
+fn is_mass(view: &View) -> bool {
+    view.nodes >= MASS_NODES_MIN && view.unreachable_nodes * 100 > view.nodes * MASS_SHARE_PERCENT
+}
+
+enum Stay {
+    ForEver,
+    Until(Duration),
+}
+
+/// R1, R2 and R3: for how long from now the pod may stay.
+fn stay(view: &View, pod: &PodFacts) -> Stay {
+    let mut until: Option<Duration> = None;
+    for taint in &view.taints {
+        let value = taint.value.as_deref().unwrap_or_default();
+        let tolerations = pod.spec.tolerations.iter().flatten();
+        let tolerating: Vec<Option<i64>> = tolerations
+            .filter(|toleration| toleration.tolerates(&taint.key, value, &taint.effect))
+            .map(|toleration| toleration.toleration_seconds)
+            .collect();
+        if tolerating.is_empty() {
+            return Stay::Until(Duration::ZERO);
+        }
+        // Of several tolerations of one taint the shortest counts; without seconds is for ever.
+        let Some(seconds) = tolerating.into_iter().flatten().min() else { continue };
+        let since = taint.time_added.unwrap_or(view.now);
+        let left = SignedDuration::from_secs(seconds.max(0)) - view.now.duration_since(since);
+        let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
+        until = Some(until.map_or(left, |earlier| earlier.min(left)));
+    }
+    until.map_or(Stay::ForEver, Stay::Until)
+}
+
+fn evict(view: &View, pod: &Cached, plan: &mut Plan) {
+    let keys: Vec<&str> = view.taints.iter().map(|taint| taint.key.as_str()).collect();
+    let why = format!(
+        "its node {} has the taint {}, which it does not tolerate (any longer)",
+        view.header.name,
+        keys.join(", ")
+    );
+    plan.delete(Target::of(&kinds::POD, &pod.header), why).tell(ObjectRef::of(&pod.header), "TaintManagerEviction");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Controller, Evictions, NodeFacts, View, executes};
+    use crate::fixture::{check, now, object};
+    use serde_json::{Value, json};
+
+    fn view(tolerations: Value) -> View {
+        let node = object(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "uid": "n"},
+            "spec": {"taints": [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "timeAdded": "2026-01-01T11:59:00Z"},
+                {"key": "team", "effect": "NoSchedule"}]}}));
+        let pod =
+            object(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a", "uid": "p"},
+            "spec": {"nodeName": "n1", "tolerations": tolerations}}));
+        View {
+            header: node.header.clone(),
+            taints: NodeFacts::of(&node).taints().filter(|taint| executes(taint)).cloned().collect(),
+            pods: vec![pod],
+            nodes: 1,
+            unreachable_nodes: 1,
+            now: now(),
+        }
+    }
+
+    const EVICTED: &str = "delete pods a/p: its node n1 has the taint node.kubernetes.io/unreachable, which it does not tolerate (any longer)";
+
+    #[test]
+    fn r1_r2_r3_a_pod_stays_as_long_as_it_tolerates() {
+        let toleration = |seconds: Value| json!([{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}]);
+        for (tolerations, expected) in [
+            (json!(null), EVICTED),
+            (json!([{"key": "other", "operator": "Exists"}]), EVICTED),
+            (toleration(json!(30)), EVICTED),
+            (toleration(json!(300)), "again after 240s: pod p tolerates the taints until then"),
+            (toleration(json!(null)), ""),
+            (json!([{"operator": "Exists"}]), ""),
+        ] {
+            check(&Evictions::plan(&view(tolerations)), expected);
+        }
+    }
+
+    #[test]
+    fn r4_when_most_nodes_vanish_nothing_is_evicted() {
+        for (nodes, unreachable, evicts) in
+            [(1, 1, true), (2, 2, true), (10, 5, true), (10, 6, false), (100, 100, false)]
+        {
+            let plan = Evictions::plan(&View { nodes, unreachable_nodes: unreachable, ..view(json!(null)) });
+            assert_eq!(plan.items.len(), usize::from(evicts), "{unreachable} of {nodes}");
+            assert_eq!(plan.again.is_some(), !evicts, "a mass outage is looked at again");
+        }
+    }
+
+    #[test]
+    fn r5_a_pass_evicts_at_most_a_burst() {
+        let mut many = view(json!(null));
+        many.pods = (0..500).map(|_| many.pods[0].clone()).collect();
+        let plan = Evictions::plan(&many);
+        assert_eq!(plan.items.len(), 200);
+        assert!(plan.again.is_some());
+    }
+}

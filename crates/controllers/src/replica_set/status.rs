@@ -1,0 +1,91 @@
+//! What a ReplicaSet says of itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde_json::{Map, Value, json};
+use windlass_client::Cached;
+
+use super::View;
+use crate::claim::Claims;
+use crate::condition::{self, Wanted};
+use crate::pod::PodFacts;
+
+/// The pods of a set, counted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) replicas: usize,
+    fully_labeled: usize,
+    pub(super) ready: usize,
+    pub(super) available: usize,
+    terminating: usize,
+    /// After how long how many more will be available.
+    pub(super) next_available: Option<(Duration, usize)>,
+}
+
+pub(super) fn count(view: &View, claims: &Claims, active: &[&Arc<Cached>]) -> Counts {
+    let min_ready = SignedDuration::from_secs(view.set.spec.min_ready_seconds.unwrap_or(0));
+    let labels = view.set.spec.template["metadata"]["labels"].as_object();
+    let mut counts = Counts { replicas: active.len(), ..Counts::default() };
+    let ending = |pod: &&Arc<Cached>| PodFacts::of(pod).is_ending() && !PodFacts::of(pod).is_terminal();
+    counts.terminating = claims.owned.iter().filter(ending).count();
+    for pod in active {
+        let facts = PodFacts::of(pod);
+        let carries =
+            |(label, value): (&String, &Value)| pod.header.labels.get(label).map(String::as_str) == value.as_str();
+        if labels.is_none_or(|labels| labels.iter().all(carries)) {
+            counts.fully_labeled += 1;
+        }
+        if !facts.is_ready() {
+            continue;
+        }
+        counts.ready += 1;
+        let ready_for = facts.ready_since().map_or(SignedDuration::ZERO, |since| view.now.duration_since(since));
+        match Duration::try_from(min_ready - ready_for) {
+            Ok(left) if !left.is_zero() => {
+                let soonest = counts.next_available.map_or(left, |(after, _)| after.min(left));
+                counts.next_available = Some((soonest, counts.next_available.map_or(1, |(_, pods)| pods + 1)));
+            }
+            _ => counts.available += 1,
+        }
+    }
+    counts
+}
+
+/// The status as it should be.
+pub(super) fn desired(view: &View, counts: &Counts) -> Value {
+    let mut conditions = view.set.status["conditions"].as_array().cloned().unwrap_or_default();
+    match &view.failure {
+        Some(failure) => {
+            let reason = if failure.starts_with("delete") { "FailedDelete" } else { "FailedCreate" };
+            let wanted = Wanted { kind: "ReplicaFailure", status: "True", reason, message: failure.clone() };
+            condition::set(&mut conditions, &wanted, view.now, false);
+        }
+        None => conditions.retain(|condition| condition["type"] != "ReplicaFailure"),
+    }
+    json!({
+        "replicas": counts.replicas,
+        "fullyLabeledReplicas": counts.fully_labeled,
+        "readyReplicas": counts.ready,
+        "availableReplicas": counts.available,
+        "terminatingReplicas": counts.terminating,
+        "observedGeneration": view.header.generation,
+        "conditions": if conditions.is_empty() { Value::Null } else { Value::Array(conditions) },
+    })
+}
+
+/// Whether the status as it is says something else. Zero and absent are the same.
+pub(super) fn differs(found: &Value, desired: &Value) -> bool {
+    let empty = Map::new();
+    let desired = desired.as_object().unwrap_or(&empty);
+    // Without any status the first one is written, so that `observedGeneration` says: seen.
+    desired.iter().any(|(field, value)| {
+        let found = &found[field];
+        found != value && !(is_zero(found) && is_zero(value))
+    })
+}
+
+fn is_zero(value: &Value) -> bool {
+    value.is_null() || value == 0 || value.as_array().is_some_and(Vec::is_empty)
+}
