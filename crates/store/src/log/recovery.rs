@@ -2,7 +2,7 @@
 //!
 //! Rules
 //!   R1 segments follow each other without a gap, and so do entries
-//!   R2 only the last segment may end in something unreadable
+//!   R2 a segment ends at its first unreadable record; what the next segment says comes before it must be there
 //!   R3 an unreadable record is torn, and the log ends before it, unless something after it proves that it had been
 //!      durable; then it is damage
 //!   R4 what was read is made durable before anybody relies on it: it may have survived in memory only
@@ -28,6 +28,8 @@ pub(crate) struct Found {
     pub(crate) size: u64,
     /// Where its last record ends.
     pub(crate) end: u64,
+    /// What stands there that cannot be read, if it is not zeros.
+    why: Option<String>,
     pub(crate) entries: Vec<FoundEntry>,
 }
 
@@ -98,16 +100,18 @@ fn read_segment(
             return Err(damaged(0, what));
         }
         if before.last() != header.previous {
-            // The header is right, so the end of the segment before it is not (R1).
-            let what = format!("expected entries up to {:?}, they end at {:?}", header.previous, before.last());
+            // The header is right, so the end of the segment before it is not (R2).
+            let end = last.why.as_deref().unwrap_or("the records end");
+            let what = format!("{end}, but entries up to {:?} had been durable", header.previous);
             return Err(OpenError::Damaged { path: last.path.clone(), offset: last.end, what });
         }
     }
-    let scan = scan(&bytes, &header, is_last).map_err(|Damage { offset, what }| damaged(offset, what))?;
+    let scan = scan(&bytes, &header).map_err(|Damage { offset, what }| damaged(offset, what))?;
     if is_last {
         make_tail_clean(&*file, &bytes, scan.end).map_err(|source| io_error("cut the torn end of", &path, source))?;
     }
-    let found = Found { file, path, header, size: bytes.len() as u64, end: scan.end, entries: scan.entries };
+    let found =
+        Found { file, path, header, size: bytes.len() as u64, end: scan.end, why: scan.why, entries: scan.entries };
     Ok((found, scan.committed))
 }
 
@@ -123,6 +127,7 @@ fn make_tail_clean(file: &dyn DiskFile, bytes: &Bytes, end: u64) -> io::Result<(
 struct Scan {
     entries: Vec<FoundEntry>,
     end: u64,
+    why: Option<String>,
     committed: u64,
 }
 
@@ -132,11 +137,11 @@ struct Damage {
     what: String,
 }
 
-fn scan(bytes: &Bytes, header: &SegmentHeader, is_last: bool) -> Result<Scan, Damage> {
+fn scan(bytes: &Bytes, header: &SegmentHeader) -> Result<Scan, Damage> {
     let seed = header.seed();
     let mut next = header.previous.map_or(0, |previous| previous.index + 1);
     let mut at = segment::HEADER_BYTES as usize;
-    let mut scan = Scan { entries: Vec::new(), end: 0, committed: 0 };
+    let mut scan = Scan { entries: Vec::new(), end: 0, why: None, committed: 0 };
     loop {
         let record = Header::read(&bytes[at..], seed);
         let why = match record {
@@ -158,11 +163,9 @@ fn scan(bytes: &Bytes, header: &SegmentHeader, is_last: bool) -> Result<Scan, Da
             None if bytes[at..].iter().all(|&byte| byte == 0) => break,
             None => "expected a record or zeros, found neither".to_owned(),
         };
-        if !is_last {
-            return Err(Damage { offset: at as u64, what: format!("{why}, and later segments follow") });
-        }
         check_vouchers(bytes, at, next, seed, &why)?;
-        tracing::warn!(segment = header.number, offset = at, why, "cutting the torn end of the log");
+        tracing::debug!(segment = header.number, offset = at, why, "the log has a torn end here");
+        scan.why = Some(why);
         break;
     }
     scan.end = at as u64;

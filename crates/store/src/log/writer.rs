@@ -77,6 +77,8 @@ pub(crate) struct Writer {
     /// Numbers the names of segments in preparation.
     prepared: u64,
     is_preparing: bool,
+    /// There was no space for the next segment; it is tried again after the next append.
+    spare_refused: bool,
     /// Entries with an index below this are durable.
     durable: u64,
     /// The last durable entry, or the one before the first.
@@ -101,6 +103,7 @@ impl Writer {
             spare: None,
             prepared: 0,
             is_preparing: false,
+            spare_refused: false,
             durable: last.map_or(0, |last| last.index + 1),
             durable_id: last,
             unsynced: Vec::new(),
@@ -202,6 +205,7 @@ impl Writer {
 
     /// Writes the records of a batch, but for those that are durable from an earlier try, and syncs them.
     fn write_records(&mut self, batch: &[Appended]) -> io::Result<()> {
+        self.spare_refused = false;
         self.unsynced.clear();
         self.buffer.clear();
         let mut progress = self.progress();
@@ -307,7 +311,10 @@ impl Writer {
         self.is_preparing = false;
         match result {
             Ok(spare) => self.keep(spare),
-            Err(error) if is_full(&error) => Ok(()),
+            Err(error) if is_full(&error) => {
+                self.spare_refused = true;
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }
@@ -407,7 +414,8 @@ impl Writer {
 
     /// R6: what to prepare now, if anything.
     fn wants_spare(&mut self) -> Option<(PathBuf, u64)> {
-        if self.is_preparing || self.spare.is_some() || self.active.free() > self.active.size / 2 {
+        if self.is_preparing || self.spare_refused || self.spare.is_some() || self.active.free() > self.active.size / 2
+        {
             return None;
         }
         self.is_preparing = true;

@@ -28,7 +28,8 @@ fn a_full_disk_refuses_writes_and_heals_when_space_returns() {
         assert_eq!(store.revision(), taken, "a refused write takes no revision");
         assert_eq!(value(&store, "a0000").map(|value| value.len()), Some(300), "reads go on");
         for _ in 0..20 {
-            assert!(matches!(store.commit(vec![put("b", "x")]).await, Err(CommitError::StorageFull { .. })));
+            let refused = store.commit(vec![put("b", &"x".repeat(300))]).await;
+            assert!(matches!(refused, Err(CommitError::StorageFull { .. })), "{refused:?}");
         }
         disk.set_capacity(disk.used() + 20_000);
         let more = fill(&store, "c").await;
