@@ -1,10 +1,33 @@
-//! Images: the content-addressed store of unpacked layers that containers are made from. Image content is hostile.
+//! Images: the store of unpacked layers that containers are made from, and the ways into it. Image content is hostile.
+//!
+//! Goal        `find(name)` gives directories that overlayfs can mount, which are exactly what the image's digests promise
+//! Flow        archive or registry → documents (`manifest`, `config`) → layers (`entry` → `unpack` → `tree`) → `store`
+//! Guarantees  a refused image leaves nothing; a crash leaves every listed image whole; nothing is written outside the root
+//! Not here    mounting (shim), deciding when to pull (the caller)
 
+mod archive;
+pub mod build;
 mod config;
+mod digest;
+mod entry;
+mod error;
+mod index;
+mod manifest;
+mod pull;
 mod reference;
+mod registry;
+mod store;
+mod tree;
+mod unpack;
 
 pub use config::ImageConfig;
+pub use error::ImageError;
+pub use pull::{Progress, PullOptions};
 pub use reference::{Reference, ReferenceError};
+pub use registry::Credentials;
+pub use store::{Freed, Images};
+pub use tree::PathRefusal;
+pub use unpack::LayerError;
 
 use std::path::PathBuf;
 
@@ -15,7 +38,7 @@ pub struct ImageRecord {
     pub id: String,
     /// The full names that point at it, `docker.io/library/nginx:latest`.
     pub names: Vec<String>,
-    /// The digest of the manifest it was pulled by, `sha256:…`.
+    /// The digest of the manifest it came by, `sha256:…`, if it came by one.
     pub digest: Option<String>,
     /// The size of its unpacked layers in bytes.
     pub size: u64,
@@ -28,7 +51,7 @@ pub struct Image {
     pub id: String,
     /// The full names that point at it.
     pub names: Vec<String>,
-    /// The digest of the manifest it was pulled by, `sha256:…`.
+    /// The digest of the manifest it came by, `sha256:…`, if it came by one.
     pub digest: Option<String>,
     /// What the image says about running it.
     pub config: ImageConfig,

@@ -31,6 +31,24 @@ pub struct ReferenceError {
 
 const DEFAULT_REGISTRY: &str = "docker.io";
 
+impl Reference {
+    /// What the image is listed under: a digest says all, so a tag beside it does not count.
+    pub(super) fn key(&self) -> String {
+        match &self.digest {
+            Some(digest) => format!("{}/{}@{digest}", self.registry, self.repository),
+            None => self.to_string(),
+        }
+    }
+
+    /// Where the registry really listens.
+    pub(super) fn host(&self) -> &str {
+        match self.registry.as_str() {
+            DEFAULT_REGISTRY => "registry-1.docker.io",
+            other => other,
+        }
+    }
+}
+
 impl FromStr for Reference {
     type Err = ReferenceError;
 
