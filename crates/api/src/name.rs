@@ -43,14 +43,10 @@ impl NameRule {
             return path_segment_prefix(prefix);
         }
         match prefix.strip_suffix('-') {
-            Some(head) if !head.is_empty() => self.errors(&format!("{}a", &head[..last_char(head)])),
+            Some(head) if !head.is_empty() => self.errors(&format!("{head}a")),
             _ => self.errors(prefix),
         }
     }
-}
-
-fn last_char(text: &str) -> usize {
-    text.char_indices().next_back().map_or(0, |(at, _)| at)
 }
 
 /// Bytes of a generated name: what every rule allows.

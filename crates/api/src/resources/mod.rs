@@ -22,6 +22,7 @@ mod secret;
 mod service;
 mod service_account;
 pub(crate) mod tree;
+mod workload;
 
 use std::sync::Arc;
 
@@ -120,3 +121,6 @@ fn column(name: &str, kind: &'static str, description: &str) -> Column {
 fn wide(name: &str, kind: &'static str, description: &str) -> Column {
     Column { priority: 1, ..column(name, kind, description) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,20 @@
 //! Node: a machine that runs pods.
+//!
+//! Rules
+//!   M1 addresses   the pod network is one or two CIDRs of different families, and does not change once known
+//!   M2 taints      each key and effect once
+//!   M3 provider    who runs the machine does not change once known
+//! Source: API reference, core/v1 Node.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::tree::Tree;
-use super::{age, age_column, column, name_column, row, wide};
+use super::check::network;
+use super::tree::{Tree, carry_over, fill};
+use super::{age, age_column, column, name_column, pod, row, wide};
+use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::resource::{Resource, Rules, Subresource};
 
@@ -33,6 +41,49 @@ pub(super) fn resource() -> Resource {
 struct Node;
 
 impl Rules for Node {
+    /// `podCIDR` is the first of `podCIDRs`, for clients from before there were several. What a node can give is what it has
+    /// unless it says otherwise.
+    fn default(&self, object: &mut Value) {
+        if let Some(spec) = object.get_mut("spec") {
+            let (one, all) = (spec.text("podCIDR").to_owned(), spec.items("podCIDRs").to_vec());
+            match all.first() {
+                Some(first) if one.is_empty() => spec["podCIDR"] = first.clone(),
+                None if !one.is_empty() => spec["podCIDRs"] = json!([one]),
+                _ => {}
+            }
+        }
+        if let Some(status) = object.get_mut("status")
+            && status.is_set("capacity")
+        {
+            let capacity = status["capacity"].clone();
+            fill(status, "allocatable", capacity);
+        }
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value) {
+        carry_over(object, old, "status");
+    }
+
+    fn validate(&self, object: &Value, errors: &mut Errors) {
+        let (spec, at) = (&object["spec"], Path::new("spec"));
+        pod::validate_taints(spec.items("taints"), &at.child("taints"), errors);
+        validate_networks(spec, &at, errors);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, errors: &mut Errors) {
+        let (spec, before, at) = (&object["spec"], &old["spec"], Path::new("spec"));
+        let networks = before.items("podCIDRs");
+        if !networks.is_empty() && spec.items("podCIDRs") != networks {
+            let detail = "node updates may not change podCIDR except from \"\" to valid";
+            errors.forbidden(&at.child("podCIDRs"), detail);
+        }
+        let provider = before.text("providerID");
+        if !provider.is_empty() && spec.text("providerID") != provider {
+            let detail = "node updates may not change providerID except from \"\" to valid";
+            errors.forbidden(&at.child("providerID"), detail);
+        }
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let system = &object["status"]["nodeInfo"];
         vec![
@@ -47,6 +98,24 @@ impl Rules for Node {
             json!(or(system.text("kernelVersion"), age::UNKNOWN)),
             json!(or(system.text("containerRuntimeVersion"), age::UNKNOWN)),
         ]
+    }
+}
+
+/// M1.
+fn validate_networks(spec: &Value, at: &Path, errors: &mut Errors) {
+    let networks: Vec<&str> = spec.items("podCIDRs").iter().filter_map(Value::as_str).collect();
+    let path = at.child("podCIDRs");
+    if networks.first().copied().unwrap_or_default() != spec.text("podCIDR") {
+        let detail = "must contain the same value as podCIDR in its first place";
+        errors.invalid(&path.index(0), spec["podCIDRs"].clone(), detail);
+    }
+    for (index, text) in networks.iter().enumerate() {
+        network(text, &path.index(index), errors);
+    }
+    let of_both_families = || networks.len() == 2 && networks[0].contains(':') != networks[1].contains(':');
+    if networks.len() > 1 && !of_both_families() {
+        let detail = "may specify no more than one CIDR for each IP family";
+        errors.invalid(&path, spec["podCIDRs"].clone(), detail);
     }
 }
 
@@ -86,4 +155,80 @@ fn address<'a>(node: &'a Value, kind: &str) -> &'a str {
 
 fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
     if text.is_empty() { otherwise } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Node;
+    use crate::field::Errors;
+    use crate::resource::Rules;
+    use serde_json::{Value, json};
+
+    fn paths(errors: &Errors) -> Vec<&str> {
+        errors.iter().map(|error| error.path.as_str()).collect()
+    }
+
+    #[test]
+    fn m1_the_pod_network_is_set_once() {
+        let mut node = json!({"spec": {"podCIDR": "10.42.0.0/24"}, "status": {"capacity": {"cpu": "2"}}});
+        Node.default(&mut node);
+        assert_eq!(node["spec"]["podCIDRs"], json!(["10.42.0.0/24"]));
+        assert_eq!(node["status"]["allocatable"], json!({"cpu": "2"}));
+        let check = |spec: Value, expected: &[&str]| {
+            let mut errors = Errors::new();
+            Node.validate(&json!({"spec": spec}), &mut errors);
+            assert_eq!(paths(&errors), expected, "{spec}");
+        };
+        check(node["spec"].clone(), &[]);
+        check(json!({"podCIDR": "10.0.0.1/24", "podCIDRs": ["10.0.0.1/24"]}), &["spec.podCIDRs[0]"]);
+        check(json!({"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24", "10.0.1.0/24"]}), &["spec.podCIDRs"]);
+        check(json!({"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24", "fd00::/64"]}), &[]);
+        check(json!({"podCIDR": "10.0.0.0/33", "podCIDRs": ["10.0.0.0/33"]}), &["spec.podCIDRs[0]"]);
+
+        let mut errors = Errors::new();
+        Node.validate_update(&node, &json!({"spec": {}}), &mut errors);
+        assert!(errors.is_empty());
+        Node.validate_update(&json!({"spec": {"podCIDRs": ["10.1.0.0/24"]}}), &node, &mut errors);
+        assert_eq!(paths(&errors), ["spec.podCIDRs"]);
+    }
+
+    #[test]
+    fn m2_taints_are_said_once() {
+        let taint = json!({"key": "a", "effect": "NoSchedule"});
+        let mut errors = Errors::new();
+        Node.validate(&json!({"spec": {"taints": [taint, taint]}}), &mut errors);
+        assert_eq!(paths(&errors), ["spec.taints[1]"]);
+    }
+
+    #[test]
+    fn the_printed_row() {
+        let now = "2026-01-03T00:00:00Z".parse().expect("a timestamp");
+        let node = json!({
+            "metadata": {"name": "n", "creationTimestamp": "2026-01-01T00:00:00Z",
+                "labels": {"node-role.kubernetes.io/worker": "", "node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "worker"}},
+            "spec": {"unschedulable": true},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}],
+                "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
+                "nodeInfo": {"kubeletVersion": "v1.37.0", "osImage": "Debian", "kernelVersion": "6.18"}},
+        });
+        assert_eq!(
+            Node.cells(&node, now),
+            [
+                "n",
+                "Ready,SchedulingDisabled",
+                "control-plane,worker",
+                "2d",
+                "v1.37.0",
+                "10.0.0.1",
+                "<none>",
+                "Debian",
+                "6.18",
+                "<unknown>"
+            ]
+            .map(Value::from)
+        );
+        let cells = Node.cells(&json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}), now);
+        assert_eq!(cells[1..3], ["NotReady", "<none>"].map(Value::from));
+        assert_eq!(Node.cells(&json!({}), now)[1], "Unknown");
+    }
 }

@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::super::check::{named, optional_word, required_name, required_word};
-use super::super::label_selector;
 use super::super::metadata::validate_labels;
 use super::super::tree::Tree;
 use crate::field::{Errors, Path};
 use crate::name;
+use crate::selector::LabelSelector;
 
 const EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "PreferNoSchedule"];
 const NEEDS_VALUES: &str = "must be specified when `operator` is 'In' or 'NotIn'";
@@ -167,8 +167,8 @@ fn validate_node_operator(expression: &Value, at: &Path, errors: &mut Errors) {
 }
 
 fn validate_pod_term(term: &Value, at: &Path, errors: &mut Errors) {
-    label_selector::validate(&term["labelSelector"], &at.child("labelSelector"), errors);
-    label_selector::validate(&term["namespaceSelector"], &at.child("namespaceSelector"), errors);
+    LabelSelector::from_json(&term["labelSelector"], &at.child("labelSelector"), errors);
+    LabelSelector::from_json(&term["namespaceSelector"], &at.child("namespaceSelector"), errors);
     for (index, namespace) in term.items("namespaces").iter().enumerate() {
         named(name::label, namespace.as_str().unwrap_or_default(), &at.child("namespaces").index(index), errors);
     }
@@ -211,7 +211,7 @@ fn validate_spread(spec: &Value, at: &Path, errors: &mut Errors) {
         for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
             optional_word(constraint, field, &["Honor", "Ignore"], &path, errors);
         }
-        label_selector::validate(&constraint["labelSelector"], &path.child("labelSelector"), errors);
+        LabelSelector::from_json(&constraint["labelSelector"], &path.child("labelSelector"), errors);
     }
 }
 

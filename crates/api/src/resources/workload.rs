@@ -1,0 +1,99 @@
+//! What Deployments and ReplicaSets share: a selector, a template of pods, and a number of them.
+//!
+//! Rules
+//!   W1 selector   there, not empty, matches the template's labels, never changes
+//!   W2 template   a valid pod that is restarted whenever it ends
+//!   W3 numbers    not negative
+//! Source: API reference, apps/v1.
+
+use serde_json::Value;
+
+use super::check::not_negative;
+use super::pod;
+use super::tree::{Tree, fill, part_mut};
+use crate::field::{Errors, Path};
+use crate::selector::LabelSelector;
+
+/// Fills in what both kinds have in common.
+pub(super) fn fill_spec(spec: &mut Value) {
+    fill(spec, "replicas", 1);
+    if let Some(template) = part_mut(spec, "template") {
+        pod::fill_template(template);
+    }
+}
+
+/// W1 to W3.
+pub(super) fn validate_spec(spec: &Value, errors: &mut Errors) {
+    let at = Path::new("spec");
+    not_negative(spec, "replicas", &at, errors);
+    not_negative(spec, "minReadySeconds", &at, errors);
+    validate_selector(spec, &at, errors);
+    let (template, path) = (&spec["template"], at.child("template"));
+    pod::validate_template(template, &path, errors);
+    let path = path.child("spec");
+    let policy = template["spec"].text("restartPolicy");
+    if !policy.is_empty() && policy != "Always" {
+        errors.not_supported(&path.child("restartPolicy"), policy, &["Always"]);
+    }
+    if template["spec"].is_set("activeDeadlineSeconds") {
+        let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
+        errors.forbidden(&path.child("activeDeadlineSeconds"), detail);
+    }
+}
+
+/// W1.
+fn validate_selector(spec: &Value, at: &Path, errors: &mut Errors) {
+    let path = at.child("selector");
+    if !spec["selector"].is_object() {
+        errors.required(&path, "");
+        return;
+    }
+    let before = errors.len();
+    let selector = LabelSelector::from_json(&spec["selector"], &path, errors);
+    if errors.len() > before {
+        return;
+    }
+    if selector.is_everything() {
+        errors.invalid(&path, spec["selector"].clone(), "empty selector is invalid for deployment");
+        return;
+    }
+    let labels = &spec["template"]["metadata"]["labels"];
+    if !selector.matches_json(labels) {
+        let path = at.child("template").child("metadata").child("labels");
+        errors.invalid(&path, labels.clone(), "`selector` does not match template `labels`");
+    }
+}
+
+/// W1: pods that were selected once stay selected.
+pub(super) fn validate_update(object: &Value, old: &Value, errors: &mut Errors) {
+    let (now, then) = (&object["spec"]["selector"], &old["spec"]["selector"]);
+    if !super::same::same(now, then) {
+        errors.immutable(&Path::new("spec").child("selector"), now.clone());
+    }
+}
+
+/// W3 for a status: its counts are not negative, and none is more than the first of them.
+pub(super) fn validate_counts(object: &Value, counts: &[&str], errors: &mut Errors) {
+    let (status, at) = (&object["status"], Path::new("status"));
+    not_negative(status, "observedGeneration", &at, errors);
+    for field in counts {
+        not_negative(status, field, &at, errors);
+    }
+    let all = status.int(counts[0]).unwrap_or(0);
+    for field in &counts[1..] {
+        if let Some(count) = status.int(field).filter(|&count| count > all) {
+            errors.invalid(&at.child(field), count, &format!("cannot be greater than status.{}", counts[0]));
+        }
+    }
+    let available = status.int("availableReplicas").unwrap_or(0);
+    if available > status.int("readyReplicas").unwrap_or(0) {
+        errors.invalid(&at.child("availableReplicas"), available, "cannot be greater than readyReplicas");
+    }
+}
+
+/// The status that a workload starts with: nothing is known yet.
+pub(super) fn start(object: &mut Value) {
+    if object.is_object() {
+        object["status"] = Value::Object(serde_json::Map::new());
+    }
+}
