@@ -14,6 +14,7 @@ pub mod kind;
 pub mod merge;
 pub mod name;
 pub mod object;
+pub mod openapi;
 pub mod quantity;
 pub mod resource;
 pub mod resources;

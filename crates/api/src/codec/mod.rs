@@ -76,6 +76,12 @@ pub enum DecodeError {
         /// The bound.
         max: usize,
     },
+    /// The machine gives no thread to decode in.
+    #[error("expected a thread to decode the body in, found none: {why}; try again later")]
+    NoThread {
+        /// What the system says.
+        why: String,
+    },
     /// A protobuf body names a kind that is not in the schema table.
     #[error("no kind {kind:?} is registered for version {api_version:?}")]
     UnknownKind {
@@ -90,6 +96,7 @@ impl From<DecodeError> for ApiError {
     fn from(error: DecodeError) -> ApiError {
         match error {
             DecodeError::TooComplex { .. } => ApiError::new(Reason::RequestEntityTooLarge, error.to_string()),
+            DecodeError::NoThread { .. } => ApiError::new(Reason::ServiceUnavailable, error.to_string()),
             other => ApiError::bad_request(other.to_string()),
         }
     }
@@ -172,5 +179,27 @@ mod tests {
                 json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "x\n"}});
             assert_eq!((body.value, body.warnings.len()), (expected, 0));
         }
+    }
+
+    #[test]
+    fn the_deepest_body_fits_on_the_stack_of_a_task() {
+        let message =
+            kubernetes().find("k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition");
+        let message = message.expect("definitions exist");
+        let schema = format!("{}{{}}{}", r#"{"not":"#.repeat(118), "}".repeat(118));
+        let open = r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","spec":{"versions":[{"schema":{"openAPIV3Schema":"#;
+        let json = format!("{open}{schema}}}}}]}}}}");
+        let work = move || {
+            let from_json =
+                decode(Media::Json, json.as_bytes(), message, Validation::Strict).expect("valid JSON").value;
+            let protobuf = super::encode_protobuf(&from_json, message).expect("a checked object encodes");
+            let from_protobuf =
+                decode(Media::Protobuf, &protobuf, message, Validation::Strict).expect("valid protobuf").value;
+            let patched = crate::merge::strategic_merge(&from_json, from_protobuf.clone(), message);
+            assert_eq!((Ok(&from_json), &from_json), (patched.as_ref(), &from_protobuf));
+        };
+        // half of what tokio gives a worker
+        let thread = std::thread::Builder::new().stack_size(1024 * 1024).spawn(work).expect("a thread");
+        thread.join().expect("no stack overflow, which would abort the process, and no failed assertion");
     }
 }

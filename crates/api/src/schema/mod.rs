@@ -280,6 +280,12 @@ impl<'a> Message<'a> {
         format!("{}.{}", self.package(), self.name())
     }
 
+    /// Its API group; empty for the core group.
+    pub fn group(self) -> &'a str {
+        let api_version = &self.schema.packages[usize::from(self.row().package)].api_version;
+        api_version.rsplit_once('/').map_or("", |(group, _)| group)
+    }
+
     /// The version of its group, such as `v1`.
     pub fn version(self) -> &'a str {
         let api_version = &self.schema.packages[usize::from(self.row().package)].api_version;
