@@ -144,8 +144,11 @@ impl Committer {
             biased;
             result = self.consensus.propose(group) => result.map_err(|error| match error {
                 ProposeError::NotLeader(leader) => CommitError::NotLeader { leader },
-                ProposeError::Unknown(why) => {
-                    CommitError::Closed(self.shared.end.failure().unwrap_or_else(|| why.into()))
+                ProposeError::Unknown(why) => CommitError::Closed(why.into()),
+                ProposeError::Stopped(why) => {
+                    // The first reason counts: if it was the log's, it says more.
+                    self.shared.end.fail(&why);
+                    CommitError::Closed(self.shared.end.reason().unwrap_or_else(|| why.into()))
                 }
             }),
             why = given_up => Err(CommitError::Closed(why)),

@@ -142,6 +142,11 @@ impl Log {
         self.room.add_written(self.index().bytes_from(next));
     }
 
+    /// Lets go of what recovery read, once it was replayed: its entries share the memory of whole segments.
+    pub(crate) fn forget_replayed(&self) {
+        self.index().forget_cached();
+    }
+
     /// Finishes what was asked for, makes the end recognisable and stops the writer.
     pub(crate) async fn close(&self) -> io::Result<()> {
         self.ask(|reply| Request::Close { reply }).await

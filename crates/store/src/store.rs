@@ -85,7 +85,10 @@ impl Store {
         let machine = Machine::new(shared.clone(), snapshots.clone());
         let opened = Consensus::open(config.member, storage, machine, &world, is_sole_voter).await;
         let consensus = match opened {
-            Ok(consensus) => Arc::new(consensus),
+            Ok(consensus) => {
+                log.forget_replayed();
+                Arc::new(consensus)
+            }
             Err(error) => {
                 // The log's writer stops when it sees the end; the directory is free when it has.
                 let cause = shared.end.failure();
@@ -184,7 +187,7 @@ impl Store {
         }
         self.inner.consensus.read_barrier().await.map_err(|error| match error {
             ProposeError::NotLeader(leader) => CommitError::NotLeader { leader },
-            ProposeError::Unknown(why) => CommitError::Closed(why.into()),
+            ProposeError::Unknown(why) | ProposeError::Stopped(why) => CommitError::Closed(why.into()),
         })
     }
 
@@ -209,6 +212,8 @@ impl Store {
     /// # Errors
     /// `Future` when `up_to` does not exist yet.
     pub fn compact(&self, up_to: Revision) -> Result<(), ReadError> {
+        // Watches that sleep learn what concerns them before it is gone, so that the others sleep on.
+        self.inner.shared.watchers.dispatch(&self.inner.shared);
         let mut state = self.inner.shared.write();
         let newest = state.revision;
         if up_to > newest {

@@ -108,7 +108,7 @@ impl Watchers {
     }
 
     /// Offers the events since the last call to the sleeping watchers.
-    fn dispatch(&self, shared: &Shared) {
+    pub(crate) fn dispatch(&self, shared: &Shared) {
         let from = self.dispatched.load(Ordering::SeqCst);
         let (events, first, end, revision) = {
             let state = shared.read();

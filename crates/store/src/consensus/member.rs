@@ -30,8 +30,10 @@ const ENTRIES_KEPT: u64 = 1 << 62;
 pub(crate) enum ProposeError {
     /// It was refused and has no effect.
     NotLeader(Option<u64>),
-    /// The engine has stopped, or the leader changed; it may or may not have an effect.
+    /// The leader changed meanwhile; it may or may not have an effect.
     Unknown(String),
+    /// The engine has stopped for good; it may or may not have an effect.
+    Stopped(String),
 }
 
 /// The consensus engine of this member.
@@ -92,7 +94,8 @@ impl Consensus {
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
                 Err(ProposeError::NotLeader(forward.leader_id))
             }
-            Err(error) => Err(ProposeError::Unknown(error.to_string())),
+            Err(RaftError::APIError(error)) => Err(ProposeError::Unknown(error.to_string())),
+            Err(RaftError::Fatal(error)) => Err(ProposeError::Stopped(error.to_string())),
         }
     }
 
@@ -107,7 +110,8 @@ impl Consensus {
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
                 Err(ProposeError::NotLeader(forward.leader_id))
             }
-            Err(error) => Err(ProposeError::Unknown(error.to_string())),
+            Err(RaftError::APIError(error)) => Err(ProposeError::Unknown(error.to_string())),
+            Err(RaftError::Fatal(error)) => Err(ProposeError::Stopped(error.to_string())),
         }
     }
 

@@ -82,12 +82,22 @@ impl Index {
 
     /// Forgets cached entries beyond the bound, as far as they can be read from disk.
     pub(crate) fn trim_cache(&mut self) {
-        let durable = self.durable();
-        while self.cache_bytes > CACHE_BYTES_MAX && self.cache_first < durable.min(self.committed) {
-            let Some(entry) = self.cache.pop_front() else { return };
-            self.cache_bytes -= weight(&entry);
-            self.cache_first += 1;
-        }
+        let next = self.durable().min(self.committed);
+        while self.cache_bytes > CACHE_BYTES_MAX && self.cache_first < next && self.pop_cached() {}
+    }
+
+    /// Forgets all cached entries that can be read from disk.
+    pub(crate) fn forget_cached(&mut self) {
+        let next = self.durable();
+        while self.cache_first < next && self.pop_cached() {}
+        self.cache.shrink_to_fit();
+    }
+
+    fn pop_cached(&mut self) -> bool {
+        let Some(entry) = self.cache.pop_front() else { return false };
+        self.cache_bytes -= weight(&entry);
+        self.cache_first += 1;
+        true
     }
 
     /// Removes the entries from `next` on.
@@ -107,11 +117,7 @@ impl Index {
         while self.first < next && self.places.pop_front().is_some() {
             self.first += 1;
         }
-        while self.cache_first < next {
-            let Some(entry) = self.cache.pop_front() else { break };
-            self.cache_bytes -= weight(&entry);
-            self.cache_first += 1;
-        }
+        while self.cache_first < next && self.pop_cached() {}
         self.purged = Some(upto);
     }
 

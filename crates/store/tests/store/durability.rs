@@ -167,6 +167,22 @@ fn a_failed_write_stops_the_store() {
 }
 
 #[test]
+fn a_first_opening_that_breaks_off_anywhere_can_be_done_again() {
+    let mut broken_off = 0;
+    for seed in 0..200 {
+        let disk = MemoryDisk::new(seed);
+        disk.fail_writes_after(seed % 20);
+        broken_off += usize::from(live(async { try_open(&disk, small()).await.is_err() }));
+        disk.fail_writes_after(u64::MAX);
+        disk.lose_power();
+        live(async { commit(&open(&disk).await, put("a", "x")).await });
+        disk.lose_power();
+        live(async { assert_eq!(value(&open(&disk).await, "a").as_deref(), Some("x"), "seed {seed}") });
+    }
+    assert!((10..190).contains(&broken_off), "{broken_off} of 200");
+}
+
+#[test]
 fn opening_on_a_disk_that_does_not_sync_fails() {
     let disk = MemoryDisk::new(0);
     disk.set_sync_fails(true);

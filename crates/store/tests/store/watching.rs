@@ -88,7 +88,7 @@ async fn follow(store: Store, number: u64) {
                 event = watch.next() => seen.push(text(&event.unwrap())),
                 () = tokio::time::sleep(Duration::from_millis(5)) => {}
             }
-            if number % 3 == 0 {
+            if number.is_multiple_of(3) {
                 tokio::task::yield_now().await;
             }
         }
@@ -168,6 +168,17 @@ async fn compaction_ends_watches_that_have_not_seen_it_and_spares_the_others() {
     assert_eq!(behind.next().await.unwrap_err(), WatchError::Compacted { seen: 0 });
     assert_eq!(next(&mut ahead, 2).await, ["+k3@4", "+k4@5"]);
     assert_eq!(store.watch("", 6).err(), Some(ReadError::Future { wanted: 6, newest: 5 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn compaction_does_not_disturb_watches_that_it_does_not_concern() {
+    let store = fresh().await;
+    let mut quiet = store.watch("quiet/", 0).unwrap();
+    assert!(quiet.try_next().unwrap().is_none());
+    commit(&store, put("loud/1", "x")).await;
+    store.compact(1).unwrap();
+    commit(&store, put("quiet/1", "x")).await;
+    assert_eq!(next(&mut quiet, 1).await, ["+quiet/1@2"]);
 }
 
 #[tokio::test(start_paused = true)]
