@@ -40,7 +40,10 @@ enum Source {
 }
 
 enum Place {
-    Content { offset: u64, size: u64 },
+    Content {
+        offset: u64,
+        size: u64,
+    },
     /// Old `docker save` writes a layer that occurs twice once, and then a link to it.
     Link(PathBuf),
 }
@@ -79,7 +82,8 @@ pub(super) fn import(store: &Store, path: &Path, name: Option<&Reference>) -> Re
     for image in images {
         let parsed = config::parse(&image.config)?;
         if parsed.diff_ids.len() != image.layers.len() {
-            let why = format!("expected {} layers as in its config, found {}", parsed.diff_ids.len(), image.layers.len());
+            let why =
+                format!("expected {} layers as in its config, found {}", parsed.diff_ids.len(), image.layers.len());
             return Err(archive.refuse(why));
         }
         for ((file, packed), diff_id) in image.layers.iter().zip(&parsed.diff_ids) {
@@ -130,7 +134,8 @@ impl Archive<'_> {
         let config = self.need(&row.config, CONFIG_BYTES_MAX)?;
         let tags = row.repo_tags.iter().flatten();
         let names = tags.map(|tag| Ok(tag.parse::<Reference>()?.key())).collect::<Result<_, ImageError>>()?;
-        let layers = row.layers.iter().map(|layer| Ok((self.inner(layer)?, None))).collect::<Result<_, ImageError>>()?;
+        let layers =
+            row.layers.iter().map(|layer| Ok((self.inner(layer)?, None))).collect::<Result<_, ImageError>>()?;
         Ok(Found { config, layers, names, digest: None })
     }
 
@@ -261,7 +266,8 @@ fn blob_path(digest: &str) -> PathBuf {
 fn name_of(descriptor: &manifest::Descriptor) -> Option<String> {
     let annotation = |key: &str| descriptor.annotations.get(key);
     let full = annotation("io.containerd.image.name");
-    let name = full.or_else(|| annotation("org.opencontainers.image.ref.name").filter(|name| name.contains(['/', ':'])));
+    let name =
+        full.or_else(|| annotation("org.opencontainers.image.ref.name").filter(|name| name.contains(['/', ':'])));
     name.and_then(|name| name.parse::<Reference>().ok()).map(|reference| reference.key())
 }
 
@@ -269,7 +275,9 @@ fn regular(file: File, path: &Path) -> Result<File, ImageError> {
     let kind = file.metadata().map_err(ImageError::file("read", path))?;
     match kind.is_file() {
         true => Ok(file),
-        false => Err(ImageError::Archive { path: path.to_owned(), why: "expected a file, found something else".to_owned() }),
+        false => {
+            Err(ImageError::Archive { path: path.to_owned(), why: "expected a file, found something else".to_owned() })
+        }
     }
 }
 

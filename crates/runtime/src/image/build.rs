@@ -65,9 +65,7 @@ pub fn write_oci(archive: &Path, name: &str, entries: &[Entry], config: &ImageCo
     packer.write_all(&layer)?;
     let packed = packer.finish()?;
     let config = config_document(config, &diff_id);
-    let descriptor = |kind: &str, bytes: &[u8]| {
-        json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest::of(bytes), "size": bytes.len() })
-    };
+    let descriptor = |kind: &str, bytes: &[u8]| json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest::of(bytes), "size": bytes.len() });
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",

@@ -139,11 +139,7 @@ fn running(from: Running) -> Result<ImageConfig, ImageError> {
     })
 }
 
-fn check_list<'a>(
-    field: &str,
-    texts: impl Iterator<Item = &'a String>,
-    bytes_max: usize,
-) -> Result<(), ImageError> {
+fn check_list<'a>(field: &str, texts: impl Iterator<Item = &'a String>, bytes_max: usize) -> Result<(), ImageError> {
     let refuse = |why: String| Err(ImageError::document(format!("{field} of the image's config"), why));
     let (mut count, mut bytes) = (0, 0);
     for text in texts {

@@ -86,8 +86,9 @@ impl Index {
             }
             other => other.map_err(ImageError::file("read", &path))?,
         };
-        let index: Index = serde_json::from_slice(&bytes)
-            .map_err(|error| ImageError::document(format!("the list of images {}", path.display()), error.to_string()))?;
+        let index: Index = serde_json::from_slice(&bytes).map_err(|error| {
+            ImageError::document(format!("the list of images {}", path.display()), error.to_string())
+        })?;
         if index.version != Index::VERSION {
             let why = format!("expected version {}, found {}", Index::VERSION, index.version);
             return Err(ImageError::document(format!("the list of images {}", path.display()), why));

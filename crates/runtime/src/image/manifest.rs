@@ -100,7 +100,10 @@ pub(super) fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Document
         }
         (None, None, Some(manifests)) if !called(&KINDS_OF_MANIFEST) => {
             if manifests.is_empty() || manifests.len() > INDEX_MAX {
-                return Err(refuse(format!("expected an index of 1 to {INDEX_MAX} manifests, found {}", manifests.len())));
+                return Err(refuse(format!(
+                    "expected an index of 1 to {INDEX_MAX} manifests, found {}",
+                    manifests.len()
+                )));
             }
             Ok(Document::Index(manifests))
         }
@@ -188,10 +191,24 @@ mod tests {
             (format!(r#"{{"schemaVersion":2,"config":{one},"layers":[{many}]}}"#), "1 to 127 layers"),
             (format!(r#"{{"schemaVersion":2,"config":{one},"layers":[{one}],"manifests":[{one}]}}"#), "mixture"),
             (format!(r#"{{"schemaVersion":1,"config":{one},"layers":[{one}]}}"#), "schemaVersion 2"),
-            (format!(r#"{{"schemaVersion":2,"config":{one},"layers":[{}]}}"#, descriptor(r#","urls":["http://x"]"#)), "foreign"),
-            (format!(r#"{{"schemaVersion":2,"config":{one},"layers":[{{"digest":"md5:1","size":1}}]}}"#), "layers[0].digest"),
-            (format!(r#"{{"schemaVersion":2,"config":{one},"layers":[{{"digest":"{DIGEST}","size":-1}}]}}"#), "invalid value"),
-            (format!(r#"{{"schemaVersion":2,"config":{one},"layers":[{{"digest":"{DIGEST}","size":99999999999999}}]}}"#), "layers[0]: expected at most"),
+            (
+                format!(r#"{{"schemaVersion":2,"config":{one},"layers":[{}]}}"#, descriptor(r#","urls":["http://x"]"#)),
+                "foreign",
+            ),
+            (
+                format!(r#"{{"schemaVersion":2,"config":{one},"layers":[{{"digest":"md5:1","size":1}}]}}"#),
+                "layers[0].digest",
+            ),
+            (
+                format!(r#"{{"schemaVersion":2,"config":{one},"layers":[{{"digest":"{DIGEST}","size":-1}}]}}"#),
+                "invalid value",
+            ),
+            (
+                format!(
+                    r#"{{"schemaVersion":2,"config":{one},"layers":[{{"digest":"{DIGEST}","size":99999999999999}}]}}"#
+                ),
+                "layers[0]: expected at most",
+            ),
             (r#"{"schemaVersion":2,"manifests":[]}"#.to_owned(), "1 to 1000 manifests"),
             ("x".repeat(5 << 20), "larger than"),
         ];

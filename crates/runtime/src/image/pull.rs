@@ -111,11 +111,13 @@ impl Images {
     }
 
     async fn config_of(&self, registry: &Registry, manifest: &Manifest) -> Result<(Vec<u8>, Parsed), ImageError> {
-        let (bytes, _) = registry.document(&format!("blobs/{}", manifest.config.digest), "*/*", CONFIG_BYTES_MAX).await?;
+        let (bytes, _) =
+            registry.document(&format!("blobs/{}", manifest.config.digest), "*/*", CONFIG_BYTES_MAX).await?;
         check("the image's config", &bytes, &manifest.config.digest)?;
         let parsed = config::parse(&bytes)?;
         if parsed.diff_ids.len() != manifest.layers.len() {
-            let why = format!("expected {} layers as in its config, found {}", parsed.diff_ids.len(), manifest.layers.len());
+            let why =
+                format!("expected {} layers as in its config, found {}", parsed.diff_ids.len(), manifest.layers.len());
             return Err(ImageError::document("the manifest", why));
         }
         Ok((bytes.to_vec(), parsed))
@@ -141,9 +143,7 @@ async fn fetch_manifest(registry: &Registry, reference: &Reference) -> Result<(M
             let (bytes, digest, kind) = fetch_document(registry, &chosen.digest, Some(&chosen.digest)).await?;
             match manifest::parse(&bytes, kind.as_deref())? {
                 Document::Manifest(manifest) => Ok((manifest, digest)),
-                Document::Index(_) => {
-                    Err(ImageError::document("the index", "expected manifests, found another index"))
-                }
+                Document::Index(_) => Err(ImageError::document("the index", "expected manifests, found another index")),
             }
         }
     }

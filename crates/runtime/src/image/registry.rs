@@ -211,11 +211,11 @@ impl Registry {
             }
             false => location.parse::<Uri>().ok(),
         };
-        let target = target.ok_or_else(|| refuse("it is said to be at an address that is none"))?;
-        match target.scheme_str() {
-            Some("https") => Ok(target),
-            Some("http") if target.authority().is_some_and(|host| self.may_be_plain(host.as_str())) => Ok(target),
-            _ => Err(refuse(&format!("it is said to be at {}, which is not https", short(location)))),
+        let plain = |uri: &Uri| uri.authority().is_some_and(|host| self.may_be_plain(host.as_str()));
+        match target {
+            Some(target) if target.scheme_str() == Some("https") => Ok(target),
+            Some(target) if target.scheme_str() == Some("http") && plain(&target) => Ok(target),
+            Some(_) | None => Err(refuse(&format!("it is said to be at {}, which is not https", short(location)))),
         }
     }
 
@@ -249,9 +249,8 @@ impl Registry {
             token: Option<String>,
             access_token: Option<String>,
         }
-        let refuse = |why: String| {
-            Failure::Final(self.failed(path, format!("its token server {}: {why}", short(realm)), false))
-        };
+        let refuse =
+            |why: String| Failure::Final(self.failed(path, format!("its token server {}: {why}", short(realm)), false));
         let mut address = format!("{realm}{}", if realm.contains('?') { '&' } else { '?' });
         if let Some(service) = service {
             address.push_str(&format!("service={}&", encoded(&service)));
@@ -320,7 +319,8 @@ impl Registry {
         }
         let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
         let secured = timeout(CONNECT_TIMEOUT, self.tls.connect(name, stream)).await;
-        let secured = secured.map_err(|_| "the TLS handshake took too long".to_owned())?.map_err(|error| say(&error))?;
+        let secured =
+            secured.map_err(|_| "the TLS handshake took too long".to_owned())?.map_err(|error| say(&error))?;
         exchange(secured, request).await.map_err(|error| say(&*error))
     }
 
@@ -329,7 +329,8 @@ impl Registry {
         let own_host = self.host.rsplit_once(':').map_or(self.host.as_str(), |(host, _)| host);
         let trusted = is_loopback(own_host) || self.plain_hosts.contains(host) || host == own_host;
         let found = timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((host, port))).await;
-        let found = found.map_err(|_| "resolving its name took too long".to_owned())?.map_err(|error| error.to_string())?;
+        let found =
+            found.map_err(|_| "resolving its name took too long".to_owned())?.map_err(|error| error.to_string())?;
         let addresses: Vec<SocketAddr> = found.filter(|address| trusted || is_outward(address.ip())).collect();
         let mut why = format!("{host} has no address outside this machine");
         for address in addresses {
@@ -397,7 +398,8 @@ impl Content {
         };
         loop {
             let frame = tokio::time::timeout_at(self.deadline, self.body.frame()).await;
-            let frame = frame.map_err(|_| failed(format!("less than {PROGRESS_BYTES} bytes came in {PROGRESS_WINDOW:?}")))?;
+            let frame =
+                frame.map_err(|_| failed(format!("less than {PROGRESS_BYTES} bytes came in {PROGRESS_WINDOW:?}")))?;
             let Some(frame) = frame else { return Ok(None) };
             let Ok(bytes) = frame.map_err(|error| failed(error.to_string()))?.into_data() else { continue };
             self.missing = self.missing.saturating_sub(bytes.len() as u64);

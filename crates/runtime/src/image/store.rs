@@ -243,7 +243,8 @@ impl Store {
     }
 
     fn adopt(&self, index: &mut Index, layer: &str, staged: Option<(PathBuf, u64)>) -> Result<(), ImageError> {
-        let removed = || ImageError::document(format!("layer {layer}"), "it was removed while it was needed: try again");
+        let removed =
+            || ImageError::document(format!("layer {layer}"), "it was removed while it was needed: try again");
         let (path, size) = staged.ok_or_else(removed)?;
         let number = index.next_layer;
         let place = self.layer_path(number);

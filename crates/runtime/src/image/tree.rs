@@ -56,11 +56,15 @@ impl Inner {
         if bytes.contains(&0) {
             return Err(PathRefusal::Nul);
         }
-        let mut names: Vec<&[u8]> = bytes.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b".")).collect();
+        let mut names: Vec<&[u8]> =
+            bytes.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b".")).collect();
         if names.contains(&&b".."[..]) {
             return Err(PathRefusal::Parent);
         }
-        if bytes.len() > PATH_BYTES_MAX || names.len() > DEPTH_MAX || names.iter().any(|name| name.len() > NAME_BYTES_MAX) {
+        if bytes.len() > PATH_BYTES_MAX
+            || names.len() > DEPTH_MAX
+            || names.iter().any(|name| name.len() > NAME_BYTES_MAX)
+        {
             return Err(PathRefusal::Long);
         }
         let Some(name) = names.pop() else { return Ok(None) };

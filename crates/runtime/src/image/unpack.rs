@@ -262,7 +262,9 @@ impl Layer {
         let directory = self.tree.existing(&target.parent)?;
         match present(directory.as_fd(), &target.name)? {
             Present::Other => Ok((directory, target.name)),
-            found => Err(io::Error::other(format!("expected its link target to be a file of this layer, found {found:?}"))),
+            found => {
+                Err(io::Error::other(format!("expected its link target to be a file of this layer, found {found:?}")))
+            }
         }
     }
 
@@ -319,7 +321,10 @@ fn own(directory: BorrowedFd<'_>, name: &OsStr, meta: &Meta) -> io::Result<()> {
 fn owner(meta: &Meta) -> io::Result<(Uid, Gid)> {
     let id = |id: u64| {
         // The last one means nobody in particular to the kernel.
-        u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| io::Error::other(format!("owner {id} is none")))
+        u32::try_from(id)
+            .ok()
+            .filter(|id| *id != u32::MAX)
+            .ok_or_else(|| io::Error::other(format!("owner {id} is none")))
     };
     Ok((Uid::from_raw(id(meta.owner.0)?), Gid::from_raw(id(meta.owner.1)?)))
 }
@@ -355,6 +360,7 @@ fn make_opaque(directory: BorrowedFd<'_>) -> io::Result<()> {
 fn explain(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::XDEV) => "a symbolic link on its way leads out of the layer".to_owned(),
+        Some(Errno::NOENT) => "a symbolic link on its way leads to nothing in this layer".to_owned(),
         Some(Errno::LOOP) => "symbolic links on its way form a circle".to_owned(),
         Some(Errno::NOTDIR) => "something on its way is no directory".to_owned(),
         Some(Errno::NOTEMPTY) => "it would replace a directory that is not empty".to_owned(),
