@@ -1,0 +1,332 @@
+//! The loop: takes in changes, places pods, binds them, and says what keeps the others.
+//!
+//! Flow        changes of nodes and pods → queue and cluster → place (no waiting) → bind, many at a time → settle
+//! Guarantees  a placement is made on everything seen so far and everything assumed
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use windlass_api::{Subresource, kinds};
+use windlass_client::{
+    Cache, Cached, Caches, Change, Client, ClientError, EventKind, Key, Note, Notice, ObjectRef, Patch, Recorder,
+    Subscription,
+};
+
+use crate::cluster::{Cluster, Placed};
+use crate::filter::Cure;
+use crate::node::NodeFacts;
+use crate::place::{Placement, Refusal, place};
+use crate::pod::Pod;
+use crate::queue::Queue;
+
+/// Bindings and conditions that are written at a time.
+const WRITES_MAX: usize = 256;
+/// The annotation of a bound pod that says why it is where it is.
+const WHY_ANNOTATION: &str = "windlass.dev/why";
+
+/// What the scheduler is told.
+#[derive(Debug, Clone)]
+pub struct SchedulerConfig {
+    /// The `spec.schedulerName` of the pods it places.
+    pub name: String,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> SchedulerConfig {
+        SchedulerConfig { name: "default-scheduler".to_owned() }
+    }
+}
+
+/// Runs the scheduler until `shutdown` says true.
+///
+/// Guarantees  nothing is placed before all nodes and pods are known
+/// Assumes     at most one process of a cluster runs this at a time; two would only refuse each other's bindings
+pub async fn run(caches: Caches, config: SchedulerConfig, mut shutdown: watch::Receiver<bool>) {
+    let (pods, nodes) = (caches.of(&kinds::POD), caches.of(&kinds::NODE));
+    tokio::select! {
+        biased;
+        _ = shutdown.wait_for(|stop| *stop) => return,
+        () = async { pods.synced().await; nodes.synced().await; } => {}
+    }
+    let client = caches.client().named("scheduler");
+    let recorder = Recorder::new(client.clone(), &config.name, "");
+    let scheduler = Scheduler {
+        client,
+        recorder,
+        config,
+        node_changes: nodes.subscribe(),
+        pod_changes: pods.subscribe(),
+        pods,
+        nodes,
+        cluster: Cluster::default(),
+        queue: Queue::default(),
+        binding: BTreeMap::new(),
+        writes: FuturesUnordered::new(),
+    };
+    scheduler.run(shutdown).await;
+}
+
+struct Scheduler {
+    client: Client,
+    recorder: Recorder,
+    config: SchedulerConfig,
+    pods: Cache,
+    nodes: Cache,
+    pod_changes: Subscription,
+    node_changes: Subscription,
+    cluster: Cluster,
+    queue: Queue,
+    /// The assumed pods whose binding is under way.
+    binding: BTreeMap<Key, Placed>,
+    writes: FuturesUnordered<BoxFuture<'static, Written>>,
+}
+
+/// What a write came to.
+enum Written {
+    Bound(Key, ObjectRef, Placement, Result<(), ClientError>),
+    Said(Key, Result<(), ClientError>),
+}
+
+impl Scheduler {
+    async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        loop {
+            self.take_in_all();
+            self.queue.ripen(Instant::now());
+            while self.writes.len() < WRITES_MAX
+                && let Some(key) = self.queue.take()
+            {
+                self.schedule(&key);
+            }
+            let timer = self.queue.next_ripe();
+            tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop) => return,
+                Some(written) = self.writes.next() => self.settle(written),
+                notice = self.node_changes.next() => self.take_in_node(notice),
+                notice = self.pod_changes.next() => self.take_in_pod(notice),
+                () = sleep_until(timer) => {}
+            }
+        }
+    }
+
+    /// Takes in everything that is there. Nodes first: a pod on an unknown node counts all the same, but a node that is
+    /// known late could refuse a pod.
+    fn take_in_all(&mut self) {
+        while let Some(notice) = self.node_changes.take() {
+            self.take_in_node(notice);
+        }
+        while let Some(notice) = self.pod_changes.take() {
+            self.take_in_pod(notice);
+        }
+    }
+
+    fn take_in_node(&mut self, notice: Notice) {
+        match notice {
+            Notice::Lagged => self.rebuild(),
+            Notice::Changed(change) => match &change.new {
+                Some(node) => self.see_node(node),
+                None => self.cluster.drop_node(change.key.name()),
+            },
+        }
+    }
+
+    fn see_node(&mut self, node: &Cached) {
+        if self.cluster.set_node(&node.header.name, NodeFacts::read(node)) {
+            self.queue.cure(Cure::NodeChanged, Instant::now());
+        }
+    }
+
+    fn take_in_pod(&mut self, notice: Notice) {
+        match notice {
+            Notice::Lagged => self.rebuild(),
+            Notice::Changed(Change { key, new: Some(pod), .. }) => self.see_pod(&key, &pod),
+            Notice::Changed(Change { key, new: None, .. }) => self.lose_pod(&key),
+        }
+    }
+
+    fn see_pod(&mut self, key: &Key, pod: &Cached) {
+        let header = &pod.header;
+        if matches!(header.phase.as_str(), "Succeeded" | "Failed") {
+            self.lose_pod(key);
+            return;
+        }
+        if !header.node_name.is_empty() {
+            let footprint = Pod::read(pod).footprint;
+            self.cluster.put(key, &header.node_name, footprint);
+            self.binding.remove(key);
+            self.queue.remove(key);
+            return;
+        }
+        if header.is_ending() {
+            self.lose_pod(key);
+            return;
+        }
+        if self.binding.contains_key(key) {
+            // What we assume is newer than what we see.
+            return;
+        }
+        let read = Pod::read(pod);
+        if read.scheduler != self.config.name {
+            return;
+        }
+        let is_gated = !read.gates.is_empty();
+        // A namesake of a pod that is gone is another pod.
+        if self.queue.get_mut(key).is_some_and(|entry| entry.pod.uid != read.uid) {
+            self.queue.remove(key);
+        }
+        self.queue.put(key, Arc::new(read), ObjectRef::of(header));
+        if is_gated {
+            let message = "Scheduling is blocked due to non-empty scheduling gates".to_owned();
+            self.say(key, "SchedulingGated", message);
+        }
+    }
+
+    fn lose_pod(&mut self, key: &Key) {
+        self.queue.remove(key);
+        self.binding.remove(key);
+        if self.cluster.take(key) {
+            self.queue.cure(Cure::PodLeft, Instant::now());
+        }
+    }
+
+    /// Begins anew with what the caches hold; what is assumed stays assumed.
+    fn rebuild(&mut self) {
+        self.cluster = Cluster::default();
+        let binding = std::mem::take(&mut self.binding);
+        for (key, placed) in &binding {
+            self.cluster.put(key, &placed.node, Arc::clone(&placed.footprint));
+        }
+        self.binding = binding;
+        for key in self.queue.keys() {
+            if self.pods.get_key(key.as_str()).is_none() {
+                self.lose_pod(&key);
+            }
+        }
+        for node in self.nodes.list() {
+            self.see_node(&node);
+        }
+        for pod in self.pods.list() {
+            self.see_pod(&Key::of(&pod.header), &pod);
+        }
+    }
+
+    /// Places one pod and begins to bind it, or says why it goes nowhere.
+    fn schedule(&mut self, key: &Key) {
+        let Some(entry) = self.queue.get_mut(key) else { return };
+        let (pod, about) = (Arc::clone(&entry.pod), entry.about.clone());
+        match place(&pod, &mut self.cluster) {
+            Ok(placement) => {
+                let footprint = Arc::clone(&pod.footprint);
+                self.cluster.put(key, &placement.node, Arc::clone(&footprint));
+                self.binding.insert(key.clone(), Placed { node: placement.node.clone(), footprint });
+                let write = bind(self.client.clone(), key.clone(), about, placement);
+                self.writes.push(Box::pin(write));
+            }
+            Err(Refusal { message, cured_by }) => {
+                self.queue.refuse(key, cured_by, Instant::now());
+                tracing::info!(pod = %key, why = message, "fits nowhere");
+                self.tell(about, EventKind::Warning, "FailedScheduling", message.clone());
+                self.say(key, "Unschedulable", message);
+            }
+        }
+    }
+
+    /// Makes the pod's condition say why it waits, unless it says so already.
+    fn say(&mut self, key: &Key, reason: &'static str, message: String) {
+        let Some(entry) = self.queue.get_mut(key) else { return };
+        if entry.said == message {
+            return;
+        }
+        let mut condition = json!({
+            "type": "PodScheduled", "status": "False", "reason": reason, "message": message, "lastProbeTime": null,
+        });
+        if entry.said.is_empty() {
+            condition["lastTransitionTime"] = json!(self.client.world().now_rfc3339());
+        }
+        entry.said = message;
+        let patch = Patch::Strategic(json!({
+            "metadata": {"uid": entry.pod.uid}, "status": {"conditions": [condition]},
+        }));
+        let (client, key) = (self.client.clone(), key.clone());
+        self.writes.push(Box::pin(async move {
+            let status = Some(Subresource::Status);
+            let said = client.patch(&kinds::POD, key.namespace(), key.name(), &patch, status).await;
+            Written::Said(key, said.map(drop))
+        }));
+    }
+
+    fn settle(&mut self, written: Written) {
+        match written {
+            Written::Bound(key, about, placement, Ok(())) => {
+                tracing::info!(pod = %key, node = placement.node, why = placement.why, "bound");
+                let message = format!("Successfully assigned {key} to {}", placement.node);
+                self.tell(about, EventKind::Normal, "Scheduled", message);
+                self.queue.remove(&key);
+            }
+            Written::Bound(key, about, placement, Err(error)) => self.bind_failed(&key, about, &placement, &error),
+            Written::Said(_, Ok(())) => {}
+            Written::Said(key, Err(error)) => {
+                // A pod that is gone or changed needs no condition now; it is said again when it is tried again.
+                if !error.is_not_found() && !error.is_conflict() {
+                    tracing::warn!(pod = %key, %error, "a pod's condition was not written");
+                }
+                if let Some(entry) = self.queue.get_mut(&key) {
+                    entry.said.clear();
+                }
+            }
+        }
+    }
+
+    fn bind_failed(&mut self, key: &Key, about: ObjectRef, placement: &Placement, error: &ClientError) {
+        tracing::warn!(pod = %key, node = placement.node, %error, "a binding failed");
+        if self.binding.remove(key).is_none() {
+            // Our copy shows the pod bound, or gone: nothing is assumed any more.
+            return;
+        }
+        if self.cluster.take(key) {
+            self.queue.cure(Cure::PodLeft, Instant::now());
+        }
+        if error.is_not_found() {
+            self.queue.remove(key);
+            return;
+        }
+        self.queue.retry(key, Instant::now());
+        if !error.is_conflict() {
+            let message = format!("binding rejected: {error}");
+            self.tell(about, EventKind::Warning, "FailedScheduling", message);
+        }
+        // The pod may have changed while it was being bound.
+        if let Some(pod) = self.pods.get_key(key.as_str()) {
+            self.see_pod(key, &pod);
+        }
+    }
+
+    fn tell(&self, about: ObjectRef, kind: EventKind, reason: &str, message: String) {
+        self.recorder.note(Note { about, kind, reason: reason.to_owned(), message });
+    }
+}
+
+async fn sleep_until(timer: Option<Instant>) {
+    match timer {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn bind(client: Client, key: Key, about: ObjectRef, placement: Placement) -> Written {
+    let (namespace, name) = (key.namespace(), key.name());
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding",
+        "metadata": {"name": name, "namespace": namespace, "uid": about.uid,
+            "annotations": {WHY_ANNOTATION: placement.why}},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": placement.node},
+    });
+    let bound = client.create_sub(&kinds::POD, namespace, name, "binding", &binding).await;
+    Written::Bound(key.clone(), about, placement, bound.map(drop))
+}
