@@ -106,7 +106,9 @@ fn quality_of(all: &[&Value]) -> &'static str {
     for resources in all {
         for field in ["requests", "limits"] {
             for name in COMPUTE {
-                let amount = resources.entries(field).get(name).and_then(|value| Quantity::from_json(value).ok());
+                // A limit is the request where none is given, whether or not that has been filled in yet.
+                let given = resources.entries(field).get(name).or_else(|| resources.entries("limits").get(name));
+                let amount = given.and_then(|value| Quantity::from_json(value).ok());
                 match amount.filter(|amount| !amount.is_zero() && !amount.is_negative()) {
                     Some(amount) => {
                         let slot = sums.entry((field, name)).or_insert(Quantity::ZERO);
@@ -259,6 +261,7 @@ mod tests {
         for (containers, class) in [
             (json!([full]), "Guaranteed"),
             (json!([full, full]), "Guaranteed"),
+            (json!([{"resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]), "Guaranteed"),
             (json!([full, none]), "Burstable"),
             (json!([part]), "Burstable"),
             (json!([none, none]), "BestEffort"),
