@@ -10,7 +10,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use windlass_api::{ApiError, Registry, discovery};
+use windlass_api::{ApiError, Registry, discovery, openapi};
 use windlass_stdx::{Response, body_empty, body_from};
 
 use crate::form;
@@ -122,7 +122,8 @@ pub(crate) fn open_api(
 }
 
 fn open_api_document(server: &Server, group: &str, version: &str) -> Result<Arc<Document>, ApiError> {
-    server.documents.get(&format!("openapi {group}/{version}"), || Err(not_found()))
+    let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+    server.documents.get(&path, || Ok(openapi::document(server.registry(), &path).to_string().into_bytes()))
 }
 
 fn open_api_index(server: &Server) -> Result<Vec<u8>, ApiError> {

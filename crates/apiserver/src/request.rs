@@ -261,11 +261,10 @@ fn target(
     (group, version): (&str, &str),
     rest: &[&str],
 ) -> Result<Target, ApiError> {
-    let own_sub = |segment: &str| matches!(segment, "status" | "finalize");
     let (namespace, rest) = match rest {
-        ["namespaces", namespace, rest @ ..] if !rest.is_empty() && !(rest.len() == 1 && own_sub(rest[0])) => {
-            (*namespace, rest)
-        }
+        // A namespace itself and its own subresources, not something in it.
+        ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => ("", rest),
+        ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (*namespace, rest),
         rest => ("", rest),
     };
     let (plural, name, sub) = match rest {

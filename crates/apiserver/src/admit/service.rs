@@ -43,7 +43,7 @@ pub(super) fn release(service: &Value) -> Vec<Op> {
 fn held(service: &Value) -> BTreeSet<String> {
     let spec = &service["spec"];
     let address = text(spec, "clusterIP").parse().ok().map(key::cluster_ip);
-    let ports = ports(spec).iter().filter_map(|port| node_port(port)).map(key::node_port);
+    let ports = ports(spec).iter().filter_map(node_port).map(key::node_port);
     ports.chain(address).collect()
 }
 
@@ -146,7 +146,7 @@ fn give_node_ports(call: Call<'_>, held_before: &BTreeSet<String>, service: &mut
         held_before.contains(&key) || call.server.store.get(&key).is_none()
     };
     let path = Path::new("spec").child("ports");
-    let mut given: BTreeSet<u16> = ports(spec).iter().filter_map(|port| node_port(port)).collect();
+    let mut given: BTreeSet<u16> = ports(spec).iter().filter_map(node_port).collect();
     let Some(list) = spec.get_mut("ports").and_then(Value::as_array_mut) else { return };
     for (index, port) in list.iter_mut().enumerate() {
         let path = path.index(index).child("nodePort");
@@ -202,7 +202,7 @@ fn keep(old: &Value, service: &mut Value) {
     let old_ports: BTreeMap<_, u16> =
         ports(old_spec).iter().filter_map(|port| Some((identity(port), node_port(port)?))).collect();
     let has_node_ports = matches!(text(spec, "type"), "NodePort" | "LoadBalancer");
-    let used: BTreeSet<u16> = ports(spec).iter().filter_map(|port| node_port(port)).collect();
+    let used: BTreeSet<u16> = ports(spec).iter().filter_map(node_port).collect();
     let Some(list) = spec.get_mut("ports").and_then(Value::as_array_mut) else { return };
     for port in list {
         let before = old_ports.get(&identity(port)).copied();

@@ -1,0 +1,159 @@
+//! `update`, `patch` and the parts of an object: conflicts, generation, no-ops, status, scale, binding.
+
+use http::Method;
+use serde_json::json;
+
+use crate::{Api, CONFIG_MAPS, DEPLOYMENTS, PODS, bind, config_map, deployment, pod};
+
+#[tokio::test]
+async fn an_update_with_an_old_revision_is_a_conflict_and_one_without_is_not() {
+    let api = Api::start().await;
+    let path = format!("{CONFIG_MAPS}/c");
+    let first = api.make(CONFIG_MAPS, &config_map("c")).await;
+    let mut second = first.clone();
+    second["data"]["k"] = json!("2");
+    assert_eq!(api.put(&path, &second).await.said(), "200");
+    let reply = api.put(&path, &first).await;
+    assert_eq!(
+        reply.said(),
+        "409 Conflict: Operation cannot be fulfilled on configmaps \"c\": the object has been modified; please apply your \
+         changes to the latest version and try again"
+    );
+    let mut third = first.clone();
+    third["metadata"].as_object_mut().expect("metadata").remove("resourceVersion");
+    third["data"]["k"] = json!("3");
+    let reply = api.put(&path, &third).await;
+    assert_eq!(reply.said(), "200");
+    assert_eq!(reply.json()["data"]["k"], "3");
+    assert_eq!(reply.json()["metadata"]["uid"], first["metadata"]["uid"]);
+    third["metadata"]["uid"] = json!("another");
+    assert_eq!(api.put(&path, &third).await.code, 409);
+    third["metadata"]["resourceVersion"] = json!("abc");
+    third["metadata"]["uid"] = json!("");
+    assert_eq!(api.put(&path, &third).await.code, 422);
+    assert_eq!(api.put(&format!("{CONFIG_MAPS}/none"), &config_map("none")).await.code, 404);
+    assert_eq!(api.put(&path, &config_map("other")).await.code, 400);
+}
+
+#[tokio::test]
+async fn what_changes_nothing_writes_nothing() {
+    let api = Api::start().await;
+    let made = api.make(DEPLOYMENTS, &deployment("web")).await;
+    let before = api.store.revision();
+    let path = format!("{DEPLOYMENTS}/web");
+    let reply = api.put(&path, &deployment("web")).await;
+    assert_eq!(reply.json(), made, "the same manifest again");
+    let reply = api.merge(&path, &json!({"spec": {"replicas": 2}})).await;
+    assert_eq!(reply.json()["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    assert_eq!(api.store.revision(), before);
+}
+
+#[tokio::test]
+async fn generation_counts_changes_of_the_spec_and_status_stays_with_its_own_path() {
+    let api = Api::start().await;
+    let made = api.make(DEPLOYMENTS, &deployment("web")).await;
+    assert_eq!(made["metadata"]["generation"], 1);
+    let path = format!("{DEPLOYMENTS}/web");
+    let patch = json!({"spec": {"replicas": 5}, "status": {"replicas": 9}});
+    let changed = api.merge(&path, &patch).await.json();
+    assert_eq!((&changed["metadata"]["generation"], &changed["status"]["replicas"]), (&json!(2), &json!(null)));
+    let labelled = api.merge(&path, &json!({"metadata": {"labels": {"a": "b"}}})).await.json();
+    assert_eq!(labelled["metadata"]["generation"], 2);
+    let status = api.merge(&format!("{path}/status"), &patch).await.json();
+    assert_eq!((&status["spec"]["replicas"], &status["status"]["replicas"]), (&json!(5), &json!(9)));
+    let patch = json!({"spec": {"replicas": 1}, "status": {"replicas": 3}});
+    let status = api.merge(&format!("{path}/status"), &patch).await.json();
+    assert_eq!((&status["spec"]["replicas"], &status["status"]["replicas"]), (&json!(5), &json!(3)));
+    assert_eq!(status["metadata"]["generation"], 2);
+}
+
+#[tokio::test]
+async fn patches_come_in_three_forms() {
+    let api = Api::start().await;
+    api.make(DEPLOYMENTS, &deployment("web")).await;
+    let path = format!("{DEPLOYMENTS}/web");
+    let json_patch = json!([{"op": "test", "path": "/spec/replicas", "value": 2}, {"op": "replace", "path": "/spec/replicas", "value": 3}]);
+    let reply = api.call(Method::PATCH, &path, "application/json-patch+json", json_patch.to_string()).await;
+    assert_eq!(reply.json()["spec"]["replicas"], 3, "{}", reply.said());
+    let reply = api.call(Method::PATCH, &path, "application/json-patch+json", json_patch.to_string()).await;
+    assert_eq!(reply.code, 422, "the test does not hold any more: {}", reply.said());
+    let strategic =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "side", "image": "example.com/side:1"}]}}}});
+    let media = "application/strategic-merge-patch+json";
+    let reply = api.call(Method::PATCH, &path, media, strategic.to_string()).await;
+    let containers = reply.json()["spec"]["template"]["spec"]["containers"].as_array().map(Vec::len);
+    assert_eq!(containers, Some(2), "a strategic merge adds to a list by name: {}", reply.said());
+    let reply = api.call(Method::PATCH, &path, "application/apply-patch+yaml", "{}").await;
+    assert_eq!(reply.code, 415);
+    let reply = api.merge(&path, &json!({"metadata": {"resourceVersion": "1"}, "spec": {"replicas": 9}})).await;
+    assert_eq!(reply.code, 409);
+    let reply = api.merge(&path, &json!({"metadata": {"name": "other"}})).await;
+    assert_eq!(reply.code, 400);
+}
+
+#[tokio::test]
+async fn patches_without_a_revision_are_all_applied_however_they_race() {
+    let api = Api::start().await;
+    api.make(CONFIG_MAPS, &config_map("c")).await;
+    let path = format!("{CONFIG_MAPS}/c");
+    let patches = (0..4).map(|index| {
+        let patch = json!({"data": {format!("k{index}"): "set"}});
+        let (api, path) = (&api, &path);
+        async move { api.merge(path, &patch).await.said() }
+    });
+    for said in futures::future::join_all(patches).await {
+        assert_eq!(said, "200");
+    }
+    let data = api.get(&path).await.json()["data"].as_object().map(serde_json::Map::len);
+    assert_eq!(data, Some(5));
+}
+
+#[tokio::test]
+async fn of_many_updates_of_one_revision_one_wins() {
+    let api = Api::start().await;
+    let made = api.make(CONFIG_MAPS, &config_map("c")).await;
+    let path = format!("{CONFIG_MAPS}/c");
+    let updates = (0..100).map(|index| {
+        let mut object = made.clone();
+        object["data"]["k"] = json!(index.to_string());
+        let (api, path) = (&api, &path);
+        async move { api.put(path, &object).await.code.as_u16() }
+    });
+    let codes = futures::future::join_all(updates).await;
+    assert_eq!(codes.iter().filter(|code| **code == 200).count(), 1);
+    assert_eq!(codes.iter().filter(|code| **code == 409).count(), 99);
+}
+
+#[tokio::test]
+async fn scale_reads_and_writes_replicas() {
+    let api = Api::start().await;
+    api.make(DEPLOYMENTS, &deployment("web")).await;
+    let path = format!("{DEPLOYMENTS}/web/scale");
+    let mut scale = api.get(&path).await.json();
+    assert_eq!((&scale["kind"], &scale["spec"]["replicas"]), (&json!("Scale"), &json!(2)));
+    scale["spec"]["replicas"] = json!(4);
+    let reply = api.put(&path, &scale).await;
+    assert_eq!(reply.json()["spec"]["replicas"], 4, "{}", reply.said());
+    assert_eq!(api.put(&path, &scale).await.code, 409, "the scale was read before the change");
+    let reply = api.merge(&path, &json!({"spec": {"replicas": 6}})).await;
+    assert_eq!(reply.json()["spec"]["replicas"], 6, "{}", reply.said());
+    let deployment = api.get(&format!("{DEPLOYMENTS}/web")).await.json();
+    assert_eq!((&deployment["spec"]["replicas"], &deployment["metadata"]["generation"]), (&json!(6), &json!(3)));
+    assert_eq!(api.merge(&path, &json!({"spec": {"replicas": -1}})).await.code, 422);
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once() {
+    let api = Api::start().await;
+    api.make(PODS, &pod("p")).await;
+    assert_eq!(bind(&api, "p", "n1").await.said(), "201");
+    let bound = api.get(&format!("{PODS}/p")).await.json();
+    assert_eq!(bound["spec"]["nodeName"], "n1");
+    let conditions = bound["status"]["conditions"].as_array().expect("conditions");
+    assert!(conditions.iter().any(|c| c["type"] == "PodScheduled" && c["status"] == "True"), "{conditions:?}");
+    let again = bind(&api, "p", "n2").await;
+    assert_eq!(again.code, 409);
+    assert!(again.said().contains("pod p is already assigned to node \"n1\""), "{}", again.said());
+    assert_eq!(bind(&api, "none", "n1").await.code, 404);
+    assert_eq!(bind(&api, "p", "").await.code, 422);
+}
