@@ -211,12 +211,11 @@ fn count_generation(call: Call<'_>, part: Part, old: &Value, object: &mut Value)
     if !call.target.resource.generation || matches!(part, Part::Status | Part::Binding) {
         return;
     }
-    let body = |value: &Value| -> Vec<(String, Value)> {
+    fn body(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
         let fields = value.as_object().into_iter().flatten();
-        let body = fields.filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"));
-        body.map(|(key, value)| (key.clone(), value.clone())).collect()
-    };
-    if body(old) != body(object) {
+        fields.filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))
+    }
+    if !body(old).eq(body(object)) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         write::metadata_mut(object).insert("generation".to_owned(), json!(generation));
     }

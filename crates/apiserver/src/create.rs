@@ -12,7 +12,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use windlass_api::field::Errors;
 use windlass_api::resources::validate_metadata;
-use windlass_api::{ApiError, Reason, name};
+use windlass_api::{ApiError, Reason, kinds, name};
 use windlass_store::{Committed, Expect, Op, Template};
 
 use crate::admit::{self, Admission};
@@ -31,11 +31,13 @@ pub(crate) async fn create(call: Call<'_>, mut object: Value) -> Result<Answer, 
     give_identity(call, &mut object)?;
     let generates_name = text(&object["metadata"], "name").is_empty();
     let attempts = if generates_name { GENERATED_NAMES_MAX } else { WRITE_ATTEMPTS_MAX };
+    // What is chosen for one attempt must not look like a wish in the next.
+    let keeps_original = generates_name || resource.kind == kinds::SERVICE;
     for _ in 0..attempts {
         if generates_name {
             make_name(call, &mut object)?;
         }
-        let mut candidate = object.clone();
+        let mut candidate = if keeps_original { object.clone() } else { std::mem::take(&mut object) };
         resource.rules.default(&mut candidate);
         let admission = admit::create(call, &mut candidate)?;
         resource.rules.prepare_create(&mut candidate);
@@ -56,7 +58,8 @@ pub(crate) async fn create(call: Call<'_>, mut object: Value) -> Result<Answer, 
             Attempt::Taken if !generates_name => {
                 return Err(ApiError::already_exists(&resource.kind, text(&candidate["metadata"], "name")));
             }
-            Attempt::Taken | Attempt::Again => {}
+            Attempt::Taken | Attempt::Again if keeps_original => {}
+            Attempt::Taken | Attempt::Again => object = candidate,
         }
     }
     Err(exhausted(call, &object, generates_name))

@@ -60,3 +60,25 @@ pub(crate) fn error_event(error: &ApiError) -> Vec<u8> {
     event.push(b'\n');
     event
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{commit_failed, refuse};
+    use windlass_store::CommitError;
+
+    #[test]
+    fn refusals_of_the_store_say_what_to_do() {
+        let full = CommitError::StorageFull { dir: "/data".into(), needed: 10 };
+        for (error, code, retry) in [
+            (full, 507, None),
+            (CommitError::NotLeader { leader: None }, 503, Some("1")),
+            (CommitError::Closed("it has stopped".into()), 503, Some("1")),
+            (CommitError::Busy(9), 429, Some("1")),
+            (CommitError::TooLarge { what: "a value".to_owned(), found: 2, limit: 1 }, 413, None),
+        ] {
+            let response = refuse(&commit_failed(error.clone()));
+            let found = response.headers().get("retry-after").map(|value| value.to_str().expect("digits"));
+            assert_eq!((response.status().as_u16(), found), (code, retry), "{error}");
+        }
+    }
+}

@@ -69,3 +69,23 @@ impl Lanes {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Lanes;
+    use crate::config::INFLIGHT_MAX;
+    use crate::identity::Identity;
+
+    #[test]
+    fn a_flood_of_users_leaves_nodes_their_lane() {
+        let lanes = Lanes::default();
+        let user = Identity::new("jane", []);
+        let permits: Vec<_> = (0..INFLIGHT_MAX).map(|_| lanes.enter(&user).expect("there is room")).collect();
+        let refused = lanes.enter(&user).err().expect("the lane is full");
+        assert_eq!((refused.code(), refused.details.retry_after_seconds), (429, 1));
+        assert!(lanes.enter(&Identity::node("n1")).is_ok() && lanes.enter(&Identity::part("scheduler")).is_ok());
+        assert!(lanes.enter(&Identity::new("system:windlass:forged", [])).is_err(), "a name alone opens no lane");
+        drop(permits);
+        assert!(lanes.enter(&user).is_ok());
+    }
+}

@@ -113,11 +113,11 @@ impl Metrics {
         durations.sum_seconds += seconds;
     }
 
-    /// A watcher was told of an event.
-    pub fn watch_event(&self, kind: &Kind, bytes: usize) {
+    /// A watcher was told of so many events at once.
+    pub fn watch_events(&self, kind: &Kind, told: u64, bytes: usize) {
         let mut counts = self.counts();
         let (events, sum_bytes) = counts.watch_events.entry((kind.group.clone(), kind.kind.clone())).or_default();
-        *events += 1;
+        *events += told;
         *sum_bytes += bytes as u64;
     }
 

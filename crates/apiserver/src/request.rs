@@ -15,8 +15,9 @@ use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 use windlass_api::{ApiError, Reason, Registry, Resource, Subresource};
 
-/// Longest query in bytes; selectors are the only long part (A10).
-pub const QUERY_BYTES_MAX: usize = 64 * 1024;
+/// Longest query in bytes; selectors are the only long part (A10). Below the 64 KiB at which the HTTP library itself
+/// refuses a whole URL.
+pub const QUERY_BYTES_MAX: usize = 48 * 1024;
 /// Most parameters in one query.
 pub const QUERY_PARAMETERS_MAX: usize = 512;
 /// Longest path segment: a name has at most 253 characters.

@@ -24,11 +24,8 @@ struct DeepFields(Vec<(String, String)>);
 impl Selection {
     pub fn parse(target: &Target, query: &Query) -> Result<Selection, ApiError> {
         let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or_default())?;
-        let mut fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())?;
+        let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())?;
         fields.check_supported(&target.resource.selectable_fields)?;
-        if !target.name.is_empty() {
-            fields = FieldSelector::equal("metadata.name", &target.name);
-        }
         let uses_deep = fields.terms().iter().any(|term| from_header(&Header::default(), &term.path).is_none());
         let deep = if uses_deep { target.resource.selectable_fields.clone() } else { Vec::new() };
         Ok(Selection { labels, fields, deep })

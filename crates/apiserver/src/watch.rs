@@ -226,13 +226,14 @@ impl Flow {
     fn events_chunk(&mut self, first: Result<Arc<Event>, WatchError>) -> Option<Bytes> {
         let mut only: Option<Bytes> = None;
         let mut joined = BytesMut::new();
+        let mut count = 0;
         let mut next = first.map(Some);
         loop {
             match next {
                 Ok(None) => break,
                 Ok(Some(event)) => {
                     if let Some(frame) = self.event_frame(&event) {
-                        self.server.metrics.watch_event(&self.target.resource.kind, frame.len());
+                        count += 1;
                         if let Some(before) = only.replace(frame) {
                             joined.put_slice(&before);
                         }
@@ -253,11 +254,14 @@ impl Flow {
             next = self.events.try_next();
         }
         let only = only?;
-        if joined.is_empty() {
-            return Some(only);
-        }
-        joined.put_slice(&only);
-        Some(joined.freeze())
+        let chunk = if joined.is_empty() {
+            only
+        } else {
+            joined.put_slice(&only);
+            joined.freeze()
+        };
+        self.server.metrics.watch_events(&self.target.resource.kind, count, chunk.len());
+        Some(chunk)
     }
 
     /// What this watcher is told of an event (R2).

@@ -95,5 +95,5 @@ fn set_scheduled(pod: &mut Value, now: &str) {
     }
     let list = conditions.as_array_mut().expect("made one just above");
     list.retain(|condition| condition["type"] != "PodScheduled");
-    list.push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}));
+    list.push(json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now}));
 }

@@ -105,7 +105,7 @@ async fn unknown_fields_are_warned_about_or_refused() {
 #[tokio::test]
 async fn bodies_come_as_yaml_too() {
     let api = Api::start().await;
-    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: y\ndata:\n  a: |\n    text\n";
+    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: from-yaml\ndata:\n  a: |\n    text\n";
     let reply = api.call(Method::POST, CONFIG_MAPS, "application/yaml", yaml).await;
     assert_eq!(reply.said(), "201");
     assert_eq!(reply.json()["data"]["a"], "text\n");
