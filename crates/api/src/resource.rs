@@ -68,7 +68,7 @@ pub struct Column {
 
 /// The rules of a kind: small pure functions, and its printed row.
 pub trait Rules: Send + Sync + 'static {
-    /// Fills in what the client left out. Runs on every write, after decoding; idempotent.
+    /// Fills in what the client left out. Runs on every write, after decoding and before all other rules; idempotent.
     fn default(&self, _object: &mut Value) {}
 
     /// Readies a new object: sets what only the server may set, drops what a client may not.
@@ -114,7 +114,7 @@ pub struct Resource {
     pub columns: Vec<Column>,
     /// Field selectors beyond `metadata.name` and `metadata.namespace`, as paths: `spec.nodeName`.
     pub selectable_fields: Vec<String>,
-    /// Whether `metadata.generation` counts changes of the object's spec.
+    /// Whether `metadata.generation` counts changes of all but the object's metadata and status.
     pub generation: bool,
     /// Whether deletion is graceful by default (a pod), and for how long in seconds.
     pub grace_seconds_default: Option<u32>,

@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::check::{self, named, optional_name, required_word};
-use super::same::same;
 use super::tree::{Tree, fill, items_mut};
 use super::{age, age_column, column, name_column, row};
 use crate::field::{Errors, Path};
@@ -37,7 +36,7 @@ pub(super) fn resource() -> Resource {
         column("Endpoints", "string", "the addresses"),
         age_column(),
     ];
-    row(&kinds::ENDPOINT_SLICE, columns, EndpointSlice)
+    row(&kinds::ENDPOINT_SLICE, columns, EndpointSlice).counts_generations()
 }
 
 struct EndpointSlice;
@@ -47,22 +46,6 @@ impl Rules for EndpointSlice {
         for port in items_mut(object, "ports") {
             fill(port, "name", "");
             fill(port, "protocol", "TCP");
-        }
-    }
-
-    /// A slice has no spec; its generation counts changes of what it lists.
-    fn prepare_create(&self, object: &mut Value) {
-        if object["metadata"].is_object() {
-            object["metadata"]["generation"] = json!(1);
-        }
-    }
-
-    fn prepare_update(&self, object: &mut Value, old: &Value) {
-        let changed = ["addressType", "endpoints", "ports"].iter().any(|field| !same(&object[*field], &old[*field]))
-            || object["metadata"].entries("labels") != old["metadata"].entries("labels");
-        let before = old["metadata"].int("generation").unwrap_or(1);
-        if object["metadata"].is_object() {
-            object["metadata"]["generation"] = json!(if changed { before + 1 } else { before });
         }
     }
 
@@ -266,21 +249,6 @@ mod tests {
                 "ports[2].protocol: Unsupported value: \"X\"",
             ],
         );
-    }
-
-    #[test]
-    fn the_generation_counts_changes_of_what_is_listed() {
-        let mut old = of("IPv4", &["10.0.0.1"]);
-        old["metadata"] = json!({"name": "s"});
-        EndpointSlice.prepare_create(&mut old);
-        let mut same = old.clone();
-        same["metadata"]["annotations"] = json!({"a": "b"});
-        EndpointSlice.prepare_update(&mut same, &old);
-        assert_eq!(same["metadata"]["generation"], 1);
-        let mut other = of("IPv4", &["10.0.0.2"]);
-        other["metadata"] = json!({"name": "s"});
-        EndpointSlice.prepare_update(&mut other, &old);
-        assert_eq!(other["metadata"]["generation"], 2);
     }
 
     #[test]
