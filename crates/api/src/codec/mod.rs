@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::ApiError;
 use crate::error::Reason;
-use crate::schema::Message;
+use crate::schema::{META, Message};
 
 pub use check::{Validation, check_fields};
 pub use encode::encode_protobuf;
@@ -137,7 +137,9 @@ pub struct Body {
 
 /// Decodes a body that should hold `message` and checks every field: the way of every write.
 ///
-/// Errors: 400 for syntax, types and, when strict, unknown and duplicate fields; 413 for trees beyond `TREE_BYTES_MAX`.
+/// A body that names no kind is taken as one of `message`; the caller fills the names in.
+///
+/// Errors: 400 for syntax, another kind, types and, when strict, unknown and duplicate fields; 413 for trees beyond `TREE_BYTES_MAX`.
 pub fn decode(media: Media, bytes: &[u8], message: Message, validation: Validation) -> Result<Body, ApiError> {
     let limits = Limits::default();
     let mut decoded = match media {
@@ -145,8 +147,27 @@ pub fn decode(media: Media, bytes: &[u8], message: Message, validation: Validati
         Media::Yaml => yaml::decode(bytes, limits)?,
         Media::Protobuf => protobuf::decode(bytes, Some(message), limits)?,
     };
+    check_kind(&decoded.value, message)?;
     let warnings = check_fields(&mut decoded.value, message, &decoded.duplicates, validation)?;
     Ok(Body { value: decoded.value, warnings })
+}
+
+/// Refuses an object of another kind, or of another group version. What all groups share (`DeleteOptions`…) may name any.
+fn check_kind(value: &Value, message: Message) -> Result<(), ApiError> {
+    let text = |name: &str| value[name].as_str().unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let other_kind = !kind.is_empty() && kind != message.name();
+    let other_version = !api_version.is_empty() && message.package() != META && api_version != message.api_version();
+    if !message.is_kind() || !(other_kind || other_version) {
+        return Ok(());
+    }
+    let cut = |text: &str| text.chars().take(128).collect::<String>();
+    let (kind, api_version, name) = (cut(kind), cut(api_version), message.name());
+    let expected =
+        if message.package() == META { String::new() } else { format!(" in version {:?}", message.api_version()) };
+    Err(ApiError::bad_request(format!(
+        "{kind} in version {api_version:?} cannot be handled as a {name}: expected {name}{expected}"
+    )))
 }
 
 #[cfg(test)]
@@ -201,5 +222,41 @@ mod tests {
         // half of what tokio gives a worker
         let thread = std::thread::Builder::new().stack_size(1024 * 1024).spawn(work).expect("a thread");
         thread.join().expect("no stack overflow, which would abort the process, and no failed assertion");
+    }
+
+    #[test]
+    fn an_object_of_another_kind_is_refused() {
+        let schema = kubernetes();
+        let (map, options) = (schema.find_kind("v1", "ConfigMap"), schema.find_kind("v1", "DeleteOptions"));
+        for (message, body, refused) in [
+            (map, r#"{"data":{}}"#, None),
+            (map, r#"{"kind":"ConfigMap","apiVersion":"v1"}"#, None),
+            (
+                map,
+                r#"{"kind":"Pod","apiVersion":"v1"}"#,
+                Some("Pod in version \"v1\" cannot be handled as a ConfigMap"),
+            ),
+            (
+                map,
+                r#"{"kind":"ConfigMap","apiVersion":"apps/v1"}"#,
+                Some("ConfigMap in version \"apps/v1\" cannot be handled"),
+            ),
+            (options, r#"{"kind":"DeleteOptions","apiVersion":"apps/v1","gracePeriodSeconds":0}"#, None),
+            (options, r#"{"kind":"Pod","apiVersion":"v1"}"#, Some("cannot be handled as a DeleteOptions")),
+        ] {
+            let message = message.expect("both kinds exist");
+            match (decode(Media::Json, body.as_bytes(), message, Validation::Strict), refused) {
+                (Ok(_), None) => {}
+                (Err(error), Some(part)) => assert!(error.message.contains(part) && error.code() == 400, "{error}"),
+                (found, _) => panic!("{body}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn field_validation_has_three_modes() {
+        assert_eq!(Validation::parse(None).ok(), Some(Validation::Warn));
+        assert_eq!(Validation::parse(Some("Strict")).ok(), Some(Validation::Strict));
+        assert!(Validation::parse(Some("strict")).is_err_and(|error| error.message.contains("supported values")));
     }
 }

@@ -280,16 +280,19 @@ impl<'a> Message<'a> {
         format!("{}.{}", self.package(), self.name())
     }
 
+    /// Its group version, such as `apps/v1`; empty for parts that belong to none.
+    pub fn api_version(self) -> &'a str {
+        &self.schema.packages[usize::from(self.row().package)].api_version
+    }
+
     /// Its API group; empty for the core group.
     pub fn group(self) -> &'a str {
-        let api_version = &self.schema.packages[usize::from(self.row().package)].api_version;
-        api_version.rsplit_once('/').map_or("", |(group, _)| group)
+        self.api_version().rsplit_once('/').map_or("", |(group, _)| group)
     }
 
     /// The version of its group, such as `v1`.
     pub fn version(self) -> &'a str {
-        let api_version = &self.schema.packages[usize::from(self.row().package)].api_version;
-        api_version.rsplit('/').next().unwrap_or_default()
+        self.api_version().rsplit('/').next().unwrap_or_default()
     }
 
     /// How it looks in JSON.
