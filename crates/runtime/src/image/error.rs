@@ -46,7 +46,7 @@ pub enum ImageError {
         why: String,
     },
     /// Content that is not what its digest says.
-    #[error("{what} is not what was promised: expected {expected}, found {found}")]
+    #[error("the digest of {what} does not match: expected {expected}, found {found}")]
     Digest {
         /// Which content.
         what: String,

@@ -35,7 +35,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const PROGRESS_WINDOW: Duration = Duration::from_secs(30);
 const PROGRESS_BYTES: u64 = 64 << 10;
 const REDIRECTS_MAX: usize = 5;
-const ATTEMPTS_MAX: u32 = 4;
+const ATTEMPTS_MAX: u32 = 3;
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(20);
 const TOKEN_BYTES_MAX: u64 = 1 << 20;
@@ -380,7 +380,8 @@ async fn exchange(
             tracing::debug!(%error, "a registry connection ended");
         }
     });
-    Ok(timeout(ANSWER_TIMEOUT, sender.send_request(request)).await??)
+    let answer = timeout(ANSWER_TIMEOUT, sender.send_request(request)).await;
+    Ok(answer.map_err(|_| format!("no answer within {ANSWER_TIMEOUT:?}"))??)
 }
 
 impl Content {

@@ -54,7 +54,7 @@ pub enum LayerError {
         max: u64,
     },
     /// The content is not what its digest or size says.
-    #[error("expected {expected}, found {found}: the content is not what was promised")]
+    #[error("its digest does not match: expected {expected}, found {found}")]
     Digest {
         /// Promised.
         expected: String,

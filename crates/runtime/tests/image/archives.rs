@@ -44,6 +44,7 @@ fn three_layers() -> Vec<Vec<u8>> {
         .directory("usr/lib/")
         .symlink("lib", "usr/lib");
     let middle = Layer::new()
+        .directory("etc/")
         .file("etc/.wh.gone", "")
         .file("etc/changed", "middle")
         .directory("opt/")

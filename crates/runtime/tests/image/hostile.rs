@@ -1,6 +1,8 @@
 //! Images made to harm: each is refused with the reason, leaves nothing behind, and the store goes on.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
@@ -97,6 +99,50 @@ async fn a56_a_file_where_a_link_stands_replaces_the_link() {
     assert_eq!(std::fs::read_to_string(target).expect("a file"), "untouched");
 }
 
+/// Somebody swaps a directory of the half-unpacked layer for a link that leads out, over and over.
+#[tokio::test]
+async fn a58_a_directory_swapped_for_a_link_while_unpacking_lets_nothing_out() {
+    let mut layer = Layer::new().directory("d").directory("e");
+    for number in 0..4000 {
+        layer = layer.file(&format!("d/{number}"), "x").file(&format!("e/{number}"), "x");
+    }
+    let (files, _) = layout(&[layer.finish()], Packing::Plain);
+    let stage = Stage::new();
+    let outside = stage.directory.join("outside");
+    std::fs::create_dir(&outside).expect("made");
+    let (places, target, done) = (stage.directory.join("store/tmp"), outside.clone(), Arc::new(AtomicBool::new(false)));
+    let stop = done.clone();
+    let racer = std::thread::spawn(move || {
+        let mut swaps = 0;
+        while !stop.load(Ordering::Relaxed) {
+            for place in std::fs::read_dir(&places).into_iter().flatten().flatten() {
+                let layer = place.path().join("0");
+                let (directory, aside) = (layer.join("d"), layer.join("aside"));
+                if std::fs::rename(&directory, &aside).is_ok() {
+                    // Whatever fails here, fails because the unpacking was quicker.
+                    let _ = std::os::unix::fs::symlink(&target, &directory);
+                    let _ = std::fs::remove_file(&directory);
+                    let _ = std::fs::rename(&aside, &directory);
+                    swaps += 1;
+                }
+            }
+        }
+        swaps
+    });
+    let mut outcomes = [0, 0];
+    for _ in 0..10 {
+        match stage.import(&files).await {
+            Ok(_) => outcomes[0] += 1,
+            Err(_) => outcomes[1] += 1,
+        }
+        stage.images.remove("test", &std::collections::BTreeSet::new()).await.ok();
+    }
+    done.store(true, Ordering::Relaxed);
+    let swaps = racer.join().expect("the racer ends");
+    assert!(swaps > 0, "the racer raced; whole and refused: {outcomes:?}");
+    assert_eq!(std::fs::read_dir(&outside).expect("a directory").count(), 0, "nothing got out");
+}
+
 #[tokio::test]
 async fn a59_devices_are_refused_and_foreign_attributes_dropped() {
     for (what, kind) in [("character device", b'3'), ("block device", b'4')] {
@@ -140,12 +186,12 @@ async fn content_that_is_not_what_was_promised_is_refused() {
 
     let mut changed = files.clone();
     changed.0.insert(path.clone(), pack(&Layer::new().file("a", "b").finish(), Packing::Gzip));
-    check_refused("changed layer", &changed, "the content is not what was promised").await;
+    check_refused("changed layer", &changed, "digest does not match").await;
 
     let mut cut = files.clone();
     let half = files.0[&path][..files.0[&path].len() / 2].to_vec();
     cut.0.insert(path.clone(), half);
-    check_refused("cut layer", &cut, "the content is not what was promised").await;
+    check_refused("cut layer", &cut, "digest does not match").await;
 
     let mut garbage = files.clone();
     garbage.0.insert(path.clone(), vec![7; 5000]);
@@ -165,7 +211,7 @@ async fn content_that_is_not_what_was_promised_is_refused() {
     let mut config = files.clone();
     let (_, manifest) = layout(&[layer], Packing::Gzip);
     config.0.insert(blob(&manifest["config"]["digest"]), b"{}".to_vec());
-    check_refused("changed config", &config, "is not what was promised").await;
+    check_refused("changed config", &config, "does not match").await;
 }
 
 #[tokio::test]
