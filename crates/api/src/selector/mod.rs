@@ -69,6 +69,10 @@ impl From<SelectorError> for crate::ApiError {
 /// What one term asks of one label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Test {
+    /// The label is this.
+    Equals(String),
+    /// The label is not this, or absent.
+    NotEquals(String),
     /// The label is one of these.
     In(BTreeSet<String>),
     /// The label is none of these, or absent.
@@ -97,6 +101,8 @@ impl Requirement {
     pub fn matches(&self, value: Option<&str>) -> bool {
         let number = || value.and_then(|value| value.parse::<i64>().ok());
         match &self.test {
+            Test::Equals(wanted) => value == Some(wanted),
+            Test::NotEquals(wanted) => value != Some(wanted),
             Test::In(values) => value.is_some_and(|value| values.contains(value)),
             Test::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
             Test::Exists => value.is_some(),
@@ -134,10 +140,8 @@ impl LabelSelector {
 
     /// The selector of equal labels, such as a Service's `spec.selector`.
     pub fn from_labels<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> LabelSelector {
-        let equals = |(key, value): (&str, &str)| Requirement {
-            key: key.to_owned(),
-            test: Test::In(BTreeSet::from([value.to_owned()])),
-        };
+        let equals =
+            |(key, value): (&str, &str)| Requirement { key: key.to_owned(), test: Test::Equals(value.to_owned()) };
         LabelSelector::of(labels.into_iter().map(equals).collect())
     }
 
@@ -150,9 +154,10 @@ impl LabelSelector {
         let mut requirements = Vec::new();
         for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
             let at = path.child("matchLabels");
-            check_label(key, value.as_str().into_iter(), &at, errors);
             let value = value.as_str().unwrap_or_default().to_owned();
-            requirements.push(Requirement { key: key.clone(), test: Test::In(BTreeSet::from([value])) });
+            check_key(key, &at, errors);
+            check_value(&value, &at, errors);
+            requirements.push(Requirement { key: key.clone(), test: Test::Equals(value) });
         }
         let expressions = selector["matchExpressions"].as_array().map(Vec::as_slice).unwrap_or_default();
         for (index, expression) in expressions.iter().enumerate() {
@@ -199,7 +204,10 @@ pub fn read_expression(expression: &Value, path: &Path, errors: &mut Errors) -> 
     let key = expression["key"].as_str().unwrap_or_default();
     let operator = expression["operator"].as_str().unwrap_or_default();
     let values: Vec<&str> = expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    check_label(key, values.iter().copied(), path, errors);
+    check_key(key, &path.child("key"), errors);
+    for (index, value) in values.iter().enumerate() {
+        check_value(value, &path.child("values").index(index), errors);
+    }
     let set = || values.iter().map(|value| (*value).to_owned()).collect::<BTreeSet<String>>();
     let at = path.child("values");
     let test = match operator {
@@ -230,14 +238,15 @@ pub fn read_expression(expression: &Value, path: &Path, errors: &mut Errors) -> 
     Some(Requirement { key: key.to_owned(), test })
 }
 
-fn check_label<'a>(key: &str, values: impl Iterator<Item = &'a str>, path: &Path, errors: &mut Errors) {
+fn check_key(key: &str, path: &Path, errors: &mut Errors) {
     for why in name::label_key(key) {
         errors.invalid(path, key, &why);
     }
-    for value in values {
-        for why in name::label_value(value) {
-            errors.invalid(path, value, &why);
-        }
+}
+
+fn check_value(value: &str, path: &Path, errors: &mut Errors) {
+    for why in name::label_value(value) {
+        errors.invalid(path, value, &why);
     }
 }
 
@@ -259,9 +268,9 @@ impl fmt::Display for Requirement {
         let key = &self.key;
         let list = |values: &BTreeSet<String>| values.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         match &self.test {
-            Test::In(values) if values.len() == 1 => write!(out, "{key}={}", list(values)),
+            Test::Equals(value) => write!(out, "{key}={value}"),
+            Test::NotEquals(value) => write!(out, "{key}!={value}"),
             Test::In(values) => write!(out, "{key} in ({})", list(values)),
-            Test::NotIn(values) if values.len() == 1 => write!(out, "{key}!={}", list(values)),
             Test::NotIn(values) => write!(out, "{key} notin ({})", list(values)),
             Test::Exists => out.write_str(key),
             Test::DoesNotExist => write!(out, "!{key}"),
@@ -292,13 +301,13 @@ mod tests {
             ("b,a", "a,b", "a=,b=1", "a=1"),
             ("!legacy", "!legacy", "a=1", "legacy="),
             ("tier in (a, b)", "tier in (a,b)", "tier=b", "tier=c"),
-            ("tier in (b)", "tier=b", "tier=b", ""),
+            ("tier in (b)", "tier in (b)", "tier=b", ""),
             ("tier notin (a,b),x", "tier notin (a,b),x", "x=1", "x=1,tier=a"),
             ("x=", "x=", "x=", "x=1"),
             ("x in (,a)", "x in (,a)", "x=", "x=b"),
             ("example.com/n>5", "example.com/n>5", "example.com/n=6", "example.com/n=5"),
             ("n<5", "n<5", "n=-1", "n=x"),
-            ("in in (in)", "in=in", "in=in", "in=out"),
+            ("in in (in)", "in in (in)", "in=in", "in=out"),
         ] {
             let selector = LabelSelector::parse(text).expect(text);
             assert_eq!(selector.to_string(), canonical, "{text}");
@@ -376,6 +385,16 @@ mod tests {
         ]}));
         let errors = errors.expect_err("three wrong terms");
         assert_eq!(errors.len(), 3, "{errors:?}");
+        let labels = from_json(
+            json!({"matchLabels": {"a": "-"}, "matchExpressions": [{"key": "-", "operator": "In", "values": ["x", "+"]}]}),
+        );
+        let paths: Vec<String> = labels
+            .expect_err("three bad labels")
+            .iter()
+            .map(|text| text.split(": ").next().unwrap_or_default().to_owned())
+            .collect();
+        let at = |field: &str| format!("spec.selector.{field}");
+        assert_eq!(paths, [at("matchLabels"), at("matchExpressions[0].key"), at("matchExpressions[0].values[1]")]);
         assert!(errors[0].starts_with("spec.selector.matchExpressions[0].values: Required value"), "{errors:?}");
         assert!(
             errors[2].starts_with("spec.selector.matchExpressions[2].operator: Invalid value: \"Like\""),

@@ -93,8 +93,8 @@ fn requirement(tokens: &mut Tokens) -> Result<Requirement, SelectorError> {
 
 fn test(tokens: &mut Tokens) -> Result<Test, SelectorError> {
     match tokens.next() {
-        Token::Symbol("=" | "==") => Ok(Test::In(BTreeSet::from([value(tokens)?]))),
-        Token::Symbol("!=") => Ok(Test::NotIn(BTreeSet::from([value(tokens)?]))),
+        Token::Symbol("=" | "==") => Ok(Test::Equals(value(tokens)?)),
+        Token::Symbol("!=") => Ok(Test::NotEquals(value(tokens)?)),
         Token::Symbol(">") => Ok(Test::GreaterThan(number(tokens)?)),
         Token::Symbol("<") => Ok(Test::LessThan(number(tokens)?)),
         Token::Word("in") => Ok(Test::In(values(tokens)?)),
