@@ -4,7 +4,7 @@
 //! Guarantees  containers outlive this value; nothing that ended meanwhile is lost; `destroy_all` leaves nothing behind
 //! Assumes     one `Runtime` per instance at a time; a tokio runtime with IO and time
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::error::RuntimeError;
 use crate::kernel;
 use crate::layout::{self, Boot, SandboxDir, make_private_dir, names, remove_tree};
 use crate::sandbox::{Sandbox, kill_shim};
-use crate::spec::SandboxSpec;
+use crate::spec::{ContainerSpec, SandboxSpec};
 
 /// Where an instance lives.
 #[derive(Clone, Debug)]
@@ -26,7 +26,8 @@ pub struct RuntimeConfig {
     pub run: PathBuf,
     /// The program that is started as `PROGRAM shim …` and then calls [`shim_main`](crate::shim_main); `/proc/self/exe`.
     pub shim_exe: PathBuf,
-    /// This instance's cgroup below the root of each hierarchy; `/windlass`. It must be nobody else's.
+    /// This instance's cgroup below the root of each hierarchy, with or without a leading slash; `/windlass`. It must be
+    /// nobody else's.
     pub cgroup_parent: String,
 }
 
@@ -37,12 +38,16 @@ impl RuntimeConfig {
                 return Err(RuntimeError::Invalid { field, why: format!("{} is not an absolute path", path.display()) });
             }
         }
-        let name = self.cgroup_parent.strip_prefix('/').unwrap_or_default();
+        let name = self.cgroup_parent.strip_prefix('/').unwrap_or(&self.cgroup_parent);
         if name.split('/').any(|part| crate::spec::check_id("cgroup_parent", part).is_err()) {
-            let why = format!("{:?} is not an absolute path of plain names such as /windlass", self.cgroup_parent);
+            let why = format!("{:?} is not a path of plain names such as /windlass", self.cgroup_parent);
             return Err(RuntimeError::Invalid { field: "cgroup_parent", why });
         }
         Ok(())
+    }
+
+    fn cgroup_parent(&self) -> String {
+        format!("/{}", self.cgroup_parent.trim_start_matches('/'))
     }
 
     pub(crate) fn sandboxes(&self) -> PathBuf {
@@ -87,7 +92,7 @@ impl Runtime {
             make_private_dir(directory)?;
         }
         pin_exe(&config)?;
-        let cgroups = Cgroups::detect(&config.cgroup_parent)?;
+        let cgroups = Cgroups::detect(&config.cgroup_parent())?;
         let shared = Shared { config, cgroups, sandboxes: Mutex::default() };
         let runtime = Runtime { shared: Arc::new(shared) };
         runtime.reconnect().await?;
@@ -127,7 +132,7 @@ impl Runtime {
         if self.sandbox(&id).is_some() {
             return Err(RuntimeError::Exists { what: "sandbox", id });
         }
-        let boot = Boot { data: config.containers().join(&id), cgroup_parent: config.cgroup_parent.clone(), spec };
+        let boot = Boot { data: config.containers().join(&id), cgroup_parent: config.cgroup_parent(), spec };
         let dir = config.sandbox(&id);
         match Sandbox::create(boot, dir, cgroups.sandbox(&id), &config.pinned_exe()).await {
             Ok(sandbox) => {
@@ -157,13 +162,27 @@ impl Runtime {
         sandboxes.get(id).filter(|sandbox| !sandbox.is_removed()).cloned()
     }
 
+    /// The image layers that containers of an instance are made of, whether or not an agent runs.
+    pub fn layers_in_use(config: &RuntimeConfig) -> Result<BTreeSet<PathBuf>, RuntimeError> {
+        let mut layers = BTreeSet::new();
+        for id in names(&config.sandboxes()).map_err(RuntimeError::file("list", config.sandboxes()))? {
+            let dir = config.sandbox(&id);
+            for container in dir.container_ids().map_err(RuntimeError::file("list", dir.containers()))? {
+                if let Some(spec) = layout::load::<ContainerSpec>(&dir.container(&container).spec())? {
+                    layers.extend(spec.layers);
+                }
+            }
+        }
+        Ok(layers)
+    }
+
     /// Kills and removes every sandbox, mount, cgroup and namespace of an instance. Images stay.
     ///
     /// Needs no open `Runtime`, no agent state and no living shim; what is already gone is no error. Blocks: call it
     /// from a blocking thread. It must not run beside an open `Runtime` of the same instance that makes new sandboxes.
     pub fn destroy_all(config: &RuntimeConfig) -> Result<(), RuntimeError> {
         config.check()?;
-        let cgroups = Cgroups::detect(&config.cgroup_parent)?;
+        let cgroups = Cgroups::detect(&config.cgroup_parent())?;
         for id in names(&config.sandboxes()).map_err(RuntimeError::file("list", config.sandboxes()))? {
             destroy_sandbox(config, &cgroups, &id)?;
         }
