@@ -24,16 +24,23 @@ pub(crate) fn c_path(path: &Path) -> io::Result<CString> {
 
 /// Wall-clock time.
 pub(crate) fn now() -> Timestamp {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let time = clock(libc::CLOCK_REALTIME);
     let nanoseconds = i32::try_from(time.tv_nsec).expect("the kernel keeps nanoseconds below a second");
     Timestamp::new(time.tv_sec, nanoseconds).unwrap_or(Timestamp::MAX)
 }
 
 /// Milliseconds of a clock that never jumps.
 pub(crate) fn monotonic_ms() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let time = clock(libc::CLOCK_MONOTONIC);
     let seconds = u64::try_from(time.tv_sec).expect("monotonic time starts at zero");
     seconds * 1000 + u64::try_from(time.tv_nsec).expect("the kernel keeps nanoseconds positive") / 1_000_000
+}
+
+fn clock(id: libc::clockid_t) -> libc::timespec {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes one timespec, which lives until it returns; these clocks always exist.
+    unsafe { libc::clock_gettime(id, &raw mut time) };
+    time
 }
 
 /// read(2).

@@ -46,7 +46,7 @@ impl Link {
     pub fn start(
         sandbox: &str,
         stream: UnixStream,
-        events: impl Fn(ContainerEvent) + Send + 'static,
+        events: impl Fn(ContainerEvent) + Send + Sync + 'static,
         on_loss: impl Future<Output = ()> + Send + 'static,
     ) -> Link {
         let (calls, queue) = mpsc::channel(CALLS_MAX);
@@ -167,7 +167,7 @@ impl Wire {
     async fn run(
         mut self,
         mut queue: mpsc::Receiver<(Call, oneshot::Sender<Outcome>)>,
-        events: &(impl Fn(ContainerEvent) + Send + 'static),
+        events: &(impl Fn(ContainerEvent) + Send + Sync + 'static),
         execs: &Mutex<BTreeMap<u64, oneshot::Sender<ProcessExit>>>,
     ) -> End {
         let lost = |why: String| End::Lost { why };

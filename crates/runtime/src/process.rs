@@ -24,11 +24,10 @@ pub struct Stream(AsyncFd<OwnedFd>);
 
 impl Stream {
     fn new(fd: OwnedFd) -> Result<Stream, RuntimeError> {
-        let open = || {
-            kernel::set_nonblocking(&fd)?;
-            AsyncFd::new(fd).map(Stream)
-        };
-        open().map_err(RuntimeError::system("watch a stream of a container"))
+        let failed = "watch a stream of a container";
+        kernel::set_nonblocking(&fd).map_err(RuntimeError::system(failed))?;
+        // SAFETY: the descriptor stays open and the same for as long as it is registered, because both own it together.
+        unsafe { AsyncFd::register(fd) }.map(Stream).map_err(|error| RuntimeError::system(failed)(error.into()))
     }
 
     fn twin(&self) -> Result<Stream, RuntimeError> {

@@ -48,6 +48,8 @@ struct Inner {
     states: Mutex<BTreeMap<String, ContainerState>>,
     events: broadcast::Sender<ContainerEvent>,
     is_alive: watch::Sender<bool>,
+    /// Its shim is expected to end.
+    is_stopping: AtomicBool,
     is_removed: AtomicBool,
     /// Cleaning up after a lost shim happens once, whoever notices first.
     burial: OnceCell<()>,
@@ -63,6 +65,7 @@ impl Sandbox {
             states: Mutex::default(),
             events: broadcast::Sender::new(EVENTS_MAX),
             is_alive: watch::Sender::new(true),
+            is_stopping: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),
             burial: OnceCell::new(),
         }))
@@ -189,6 +192,7 @@ impl Sandbox {
                 Ok(())
             }
             Err(RuntimeError::Refused { operation, id, why }) => {
+                remove_tree(&self.0.boot.data.join(&id))?;
                 remove_tree(&dir.0)?;
                 Err(RuntimeError::Refused { operation, id, why })
             }
@@ -220,14 +224,16 @@ impl Sandbox {
 
     /// Removes a container that is over or was never started, with its writable layer. Its logs stay.
     pub async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
-        let dir = self.0.dir.container(id);
+        crate::spec::check_id("container.id", id)?;
+        let (dir, data) = (self.0.dir.container(id).0, self.0.boot.data.join(id));
         match self.link() {
             Ok(link) => link.done("remove container", Request::Remove { id: id.to_owned() }).await?,
             // Without a shim everything of it has been killed; only files are left.
-            Err(_) if dir.0.exists() => remove_tree(&self.0.boot.data.join(id))?,
+            Err(_) if dir.exists() => {}
             Err(_) => return Err(RuntimeError::NotFound { what: "container", id: id.to_owned() }),
         }
-        remove_tree(&dir.0)?;
+        // The writable layer may be large, and is last: what is left of a removal cut short is found by its directory.
+        blocking("remove a container", move || remove_tree(&data).and_then(|()| remove_tree(&dir))).await?;
         self.0.states.lock().expect("nobody panics with it").remove(id);
         Ok(())
     }
@@ -304,16 +310,16 @@ impl Sandbox {
     /// Kills whatever still runs, ends the shim and removes everything the sandbox had. Works without a living shim.
     pub async fn stop(&self) -> Result<(), RuntimeError> {
         let inner = &self.0;
+        inner.is_stopping.store(true, Ordering::Relaxed);
         if let Ok(link) = self.link() {
             match link.done("stop sandbox", Request::Shutdown).await {
                 Ok(()) => {}
                 Err(error) => tracing::warn!(sandbox = self.id(), %error, "shim did not end in order; it is killed"),
             }
         }
-        inner.is_removed.store(true, Ordering::Relaxed);
         let last = Arc::clone(inner);
-        let swept = tokio::task::spawn_blocking(move || last.sweep()).await;
-        swept.map_err(|error| RuntimeError::system("remove a sandbox")(std::io::Error::other(error)))??;
+        blocking("remove a sandbox", move || last.sweep()).await?;
+        inner.is_removed.store(true, Ordering::Relaxed);
         inner.is_alive.send_replace(false);
         Ok(())
     }
@@ -333,14 +339,12 @@ impl Inner {
     }
 
     async fn bury_once(self: Arc<Self>) {
-        if self.is_removed.load(Ordering::Relaxed) {
+        if self.is_stopping.load(Ordering::Relaxed) {
             self.is_alive.send_replace(false);
             return;
         }
         let inner = Arc::clone(&self);
-        let ends = tokio::task::spawn_blocking(move || inner.kill_orphans()).await;
-        let ends = ends.unwrap_or_else(|error| Err(RuntimeError::system("kill orphans")(std::io::Error::other(error))));
-        match ends {
+        match blocking("kill what a lost shim left", move || inner.kill_orphans()).await {
             Ok(ends) => ends.into_iter().for_each(|(id, exit)| self.note(ContainerEvent { id, state: ContainerState::Exited(exit) })),
             Err(error) => tracing::error!(sandbox = self.boot.spec.id, %error, "could not clean up after a lost shim"),
         }
@@ -420,6 +424,15 @@ impl Events {
             }
         }
     }
+}
+
+/// Runs what blocks where it may block.
+async fn blocking<T: Send + 'static>(
+    operation: &'static str,
+    work: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
+) -> Result<T, RuntimeError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(RuntimeError::system(operation)(std::io::Error::other(error))))
 }
 
 /// How long a killed shim may take to be gone.

@@ -279,6 +279,7 @@ impl SandboxSpec {
         if self.hostname.len() > 64 || self.hostname.contains('\0') {
             return Err(invalid("sandbox.hostname", "longer than the kernel's 64 bytes; shorten it"));
         }
+        check_resources("sandbox.resources", &self.resources)?;
         for name in self.sysctls.keys() {
             if !is_namespaced_sysctl(name) {
                 return Err(invalid("sandbox.sysctls", format!("{name:?} would change the whole machine; only namespaced ones are allowed")));
@@ -317,6 +318,7 @@ impl ContainerSpec {
         if !(-1000..=1000).contains(&self.oom_score_adj) {
             return Err(invalid("container.oom_score_adj", format!("{} is not within -1000 … 1000", self.oom_score_adj)));
         }
+        check_resources("container.resources", &self.resources)?;
         for mount in &self.mounts {
             let target = match mount {
                 Mount::Bind { source, target, .. } => {
@@ -341,6 +343,15 @@ impl ContainerSpec {
         }
         Ok(())
     }
+}
+
+/// Bounds of the kernel's CFS bandwidth control.
+fn check_resources(field: &'static str, resources: &Resources) -> Result<(), RuntimeError> {
+    let period = resources.cpu_period_us.unwrap_or(100_000);
+    if !(1_000..=1_000_000).contains(&period) || resources.cpu_quota_us.is_some_and(|quota| quota < 1_000) {
+        return Err(invalid(field, "the CPU quota is at least 1,000 µs and its period 1,000 to 1,000,000 µs"));
+    }
+    Ok(())
 }
 
 impl ExecSpec {

@@ -1,0 +1,333 @@
+//! What an agent asks of the shim, one function for each request.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::io::Write;
+
+use super::container::{Container, LAUNCH_MS_MAX, Stage};
+use super::create::{self, in_full};
+use super::exec;
+use super::fork::{Reports, fork};
+use super::log::{Log, Source};
+use super::oci::PidNamespace;
+use super::output::Output;
+use super::{Caller, ExecProcess, Shim};
+use crate::kernel;
+use crate::layout::{self, ContainerDir};
+use crate::protocol::{Answer, Call, Failure, Request, StreamKind};
+use crate::spec::{ContainerSpec, ExecSpec, PidMode};
+
+/// Most containers in one sandbox: each has an entry in every poll.
+const CONTAINERS_MAX: usize = 256;
+/// Most exec'd processes at a time in one sandbox.
+const EXECS_MAX: usize = 256;
+
+type Outcome = Result<Option<(Answer, Vec<OwnedFd>)>, Failure>;
+
+/// The request was carried out and has no result.
+const DONE: Outcome = Ok(Some((Answer::Done, Vec::new())));
+/// The answer comes later.
+const LATER: Outcome = Ok(None);
+
+fn refused(why: impl Into<String>) -> Failure {
+    Failure::Refused(why.into())
+}
+
+fn io_refused(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
+    move |error| refused(format!("could not {what}: {error}"))
+}
+
+impl Shim {
+    pub(super) fn call(&mut self, peer: u32, call: Call) {
+        let caller = Caller { peer, serial: call.serial };
+        match self.carry_out(caller, call.request) {
+            Ok(Some((answer, fds))) => self.reply(caller, Ok(answer), fds),
+            Ok(None) => {}
+            Err(failure) => self.reply(caller, Err(failure), Vec::new()),
+        }
+    }
+
+    fn carry_out(&mut self, caller: Caller, request: Request) -> Outcome {
+        match request {
+            Request::Hello => self.hello(caller),
+            Request::Create { id } => self.create(caller, id),
+            Request::Start { id } => self.start(caller, &id),
+            Request::Signal { id, signal } => self.signal(&id, signal),
+            Request::Stop { id, signal, grace_ms } => self.stop(caller, &id, signal, grace_ms),
+            Request::Remove { id } => self.remove(&id),
+            Request::Exec { id, exec, spec } => self.exec(caller, &id, exec, spec),
+            Request::ExecSignal { exec, signal } => self.exec_signal(caller.peer, exec, signal),
+            Request::Attach { id, stdin, stdout, stderr } => self.attach(&id, stdin, stdout, stderr),
+            Request::Resize { id, size } => {
+                let container = self.find(&id)?.1;
+                let terminal = container.terminal.as_ref().ok_or_else(|| refused("it has no terminal"))?;
+                kernel::set_terminal_size(terminal.as_raw_fd(), size).map_err(io_refused("set its terminal's size"))?;
+                DONE
+            }
+            Request::Update { id, resources } => {
+                let container = self.find(&id)?.1;
+                container.resources = resources;
+                container.cgroup.update(&resources).map_err(|error| refused(in_full(&error)))?;
+                DONE
+            }
+            Request::Shutdown => self.shutdown(),
+        }
+    }
+
+    /// The number and the container with this id.
+    fn find(&mut self, id: &str) -> Result<(u32, &mut Container), Failure> {
+        let found = self.containers.iter_mut().find(|(_, container)| container.id == id);
+        found.map(|(number, container)| (*number, container)).ok_or(Failure::NotFound)
+    }
+
+    fn hello(&mut self, caller: Caller) -> Outcome {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.number == caller.peer) {
+            peer.is_subscribed = true;
+        }
+        let containers = self.containers.values().filter_map(Container::status).collect();
+        Ok(Some((Answer::Hello { pid: std::process::id(), containers }, Vec::new())))
+    }
+
+    fn create(&mut self, caller: Caller, id: String) -> Outcome {
+        if self.find(&id).is_ok() {
+            return Err(Failure::Exists);
+        }
+        if self.containers.len() >= CONTAINERS_MAX {
+            return Err(refused(format!("the sandbox has {CONTAINERS_MAX} containers; remove one first")));
+        }
+        let dir = self.dir.container(&id);
+        let spec = layout::load::<ContainerSpec>(&dir.spec()).map_err(|error| refused(in_full(&error)))?;
+        let spec = spec.filter(|spec| spec.id == id).ok_or_else(|| refused("its spec.json is missing or another's"))?;
+        spec.check().map_err(|error| refused(error.to_string()))?;
+        let cgroup = self.cgroup.container(&id);
+        let log = spec.log.clone().map(Log::open).transpose().map_err(io_refused("open its log"))?;
+        let (reports, report) = Reports::channel().map_err(io_refused("make a socket"))?;
+        let streams = ContainerStreams::make(&spec, &dir).map_err(io_refused("make its standard streams"))?;
+        let job = create::Job {
+            id: id.clone(),
+            dir: dir.clone(),
+            data: self.boot.data.join(&id),
+            shm: self.dir.shm(),
+            cgroup: cgroup.clone(),
+            pid_namespace: self.pid_namespace(),
+            stdio: streams.theirs,
+            spec: spec.clone(),
+        };
+        let keep = job.stdio.descriptors();
+        let maker = fork(&report, &keep, |report| create::make(job, report)).map_err(io_refused("fork"))?;
+        let mut container = Container::new(id, maker, dir, cgroup);
+        container.resources = spec.resources;
+        container.shares_pids = self.boot.spec.pid != PidMode::Container;
+        (container.stdin, container.stdin_once) = (streams.stdin, spec.stdin_once);
+        (container.outputs, container.console) = (streams.outputs, streams.console);
+        (container.log, container.reports, container.caller) = (log, Some(reports), Some(caller));
+        self.next_number += 1;
+        self.containers.insert(self.next_number, container);
+        LATER
+    }
+
+    fn pid_namespace(&self) -> PidNamespace {
+        match (self.boot.spec.pid, self.pause) {
+            (PidMode::Container, _) => PidNamespace::New,
+            (PidMode::Sandbox, Some(pause)) => PidNamespace::Join(format!("/proc/{pause}/ns/pid").into()),
+            (PidMode::Sandbox, None) | (PidMode::Host, _) => PidNamespace::Machine,
+        }
+    }
+
+    fn start(&mut self, caller: Caller, id: &str) -> Outcome {
+        let container = self.find(id)?.1;
+        if !matches!(container.stage, Stage::Created) {
+            return Err(refused("it has been started before, or is not made yet"));
+        }
+        // libcontainer's own socket; named through a descriptor because its path may be longer than an address.
+        let state = File::open(container.dir.state().join(id)).map_err(io_refused("open libcontainer's state"))?;
+        let socket = format!("/proc/self/fd/{}/notify.sock", state.as_raw_fd());
+        let told = UnixStream::connect(socket).and_then(|mut socket| socket.write_all(b"start container"));
+        told.map_err(io_refused("tell its first process to begin"))?;
+        container.stage = Stage::Starting;
+        container.caller = Some(caller);
+        container.launch_until_ms = Some(kernel::monotonic_ms() + LAUNCH_MS_MAX);
+        LATER
+    }
+
+    fn signal(&mut self, id: &str, signal: i32) -> Outcome {
+        let container = self.find(id)?.1;
+        match (&container.stage, container.pid) {
+            (Stage::Running { .. }, Some(pid)) => kernel::kill(pid, signal).map_err(io_refused("send the signal"))?,
+            _ => return Err(refused("it does not run")),
+        }
+        DONE
+    }
+
+    fn stop(&mut self, caller: Caller, id: &str, signal: i32, grace_ms: u64) -> Outcome {
+        let (number, container) = self.find(id)?;
+        let now_ms = kernel::monotonic_ms();
+        let kill_at_ms = match container.stage {
+            Stage::Exited(_) => return DONE,
+            Stage::Creating { .. } => return Err(refused("it is still being made")),
+            Stage::Created | Stage::Starting => now_ms,
+            Stage::Running { .. } | Stage::Draining { .. } => now_ms.saturating_add(grace_ms),
+        };
+        container.stoppers.push(caller);
+        if matches!(container.stage, Stage::Draining { .. }) {
+            return LATER;
+        }
+        // A second, more impatient stop shortens the grace, never lengthens it.
+        container.kill_at_ms = Some(container.kill_at_ms.map_or(kill_at_ms, |at| at.min(kill_at_ms)));
+        if let (Some(pid), true) = (container.pid, kill_at_ms > now_ms) {
+            kernel::kill(pid, signal).map_err(io_refused("send the signal"))?;
+        }
+        self.tick(number, now_ms);
+        LATER
+    }
+
+    fn remove(&mut self, id: &str) -> Outcome {
+        let (number, container) = self.find(id)?;
+        if !matches!(container.stage, Stage::Created | Stage::Exited(_)) {
+            return Err(refused("it still runs; stop it first"));
+        }
+        container.cgroup.destroy().map_err(|error| refused(in_full(&error)))?;
+        self.containers.remove(&number);
+        DONE
+    }
+
+    fn exec(&mut self, caller: Caller, id: &str, exec: u64, spec: ExecSpec) -> Outcome {
+        spec.check().map_err(|error| refused(error.to_string()))?;
+        if self.execs.len() >= EXECS_MAX {
+            return Err(refused(format!("{EXECS_MAX} processes are exec'd in this sandbox already; wait for one to end")));
+        }
+        let container = self.find(id)?.1;
+        let (Stage::Running { .. }, Some(init)) = (&container.stage, container.pid) else {
+            return Err(refused("it does not run"));
+        };
+        let (dir, cgroup) = (container.dir.clone(), container.cgroup.clone());
+        let (reports, report) = Reports::channel().map_err(io_refused("make a socket"))?;
+        let (stdio, ours) = exec_streams(&spec).map_err(io_refused("make its standard streams"))?;
+        let job = exec::Job { spec, dir, cgroup, init, stdio };
+        let keep = job.stdio.descriptors();
+        let joiner = fork(&report, &keep, |report| exec::join(job, report)).map_err(io_refused("fork"))?;
+        self.execs.push(ExecProcess {
+            exec,
+            caller,
+            joiner,
+            pid: None,
+            reports: Some(reports),
+            streams: ours,
+            failure: None,
+            end: None,
+            until_ms: Some(kernel::monotonic_ms() + LAUNCH_MS_MAX),
+        });
+        LATER
+    }
+
+    fn exec_signal(&mut self, peer: u32, exec: u64, signal: i32) -> Outcome {
+        let found = self.execs.iter().find(|process| process.exec == exec && process.caller.peer == peer);
+        if let Some(pid) = found.filter(|process| process.end.is_none()).and_then(|process| process.pid) {
+            kernel::kill(pid, signal).map_err(io_refused("send the signal"))?;
+        }
+        DONE
+    }
+
+    fn attach(&mut self, id: &str, stdin: bool, stdout: bool, stderr: bool) -> Outcome {
+        let container = self.find(id)?.1;
+        if !matches!(container.stage, Stage::Created | Stage::Starting | Stage::Running { .. }) {
+            return Err(refused("it is over"));
+        }
+        let duplicate = |fd: &OwnedFd| fd.try_clone().map_err(io_refused("duplicate a stream"));
+        let mut streams: Vec<(StreamKind, OwnedFd)> = Vec::new();
+        if stdin && let Some(terminal) = &container.terminal {
+            streams.push((StreamKind::Stdin, duplicate(terminal)?));
+        } else if stdin && container.stdin_once {
+            streams.extend(container.stdin.take().map(|fd| (StreamKind::Stdin, fd)));
+        } else if stdin && let Some(fd) = &container.stdin {
+            streams.push((StreamKind::Stdin, duplicate(fd)?));
+        }
+        let wanted = [(StreamKind::Stdout, stdout), (StreamKind::Stderr, stderr)];
+        for (output, (kind, _)) in container.outputs.iter_mut().zip(wanted).filter(|(_, (_, wanted))| *wanted) {
+            streams.push((kind, output.tap().map_err(refused)?));
+        }
+        if let Some(terminal) = &container.terminal {
+            streams.push((StreamKind::Terminal, duplicate(terminal)?));
+        }
+        let (kinds, fds) = streams.into_iter().unzip();
+        Ok(Some((Answer::Streams(kinds), fds)))
+    }
+
+    fn shutdown(&mut self) -> Outcome {
+        self.is_ending = true;
+        self.cgroup.destroy().map_err(|error| refused(in_full(&error)))?;
+        kernel::unmount(&self.dir.shm()).map_err(io_refused("unmount the shared memory"))?;
+        DONE
+    }
+}
+
+/// Both sides of a new container's standard streams.
+struct ContainerStreams {
+    theirs: create::Stdio,
+    stdin: Option<OwnedFd>,
+    outputs: Vec<Output>,
+    console: Option<UnixListener>,
+}
+
+impl ContainerStreams {
+    fn make(spec: &ContainerSpec, dir: &ContainerDir) -> std::io::Result<ContainerStreams> {
+        if spec.tty {
+            let directory = File::open(&dir.0)?;
+            let console = UnixListener::bind(format!("/proc/self/fd/{}/console.sock", directory.as_raw_fd()))?;
+            let theirs = create::Stdio::Terminal;
+            return Ok(ContainerStreams { theirs, stdin: None, outputs: Vec::new(), console: Some(console) });
+        }
+        let (theirs_in, ours_in) = match spec.stdin {
+            true => kernel::pipe().map(|(reader, writer)| (Some(reader), Some(writer)))?,
+            false => (None, None),
+        };
+        let (out, stdout) = kernel::pipe()?;
+        let (err, stderr) = kernel::pipe()?;
+        let outputs = vec![Output::new(out, Source::Stdout)?, Output::new(err, Source::Stderr)?];
+        let theirs = create::Stdio::Pipes { stdin: theirs_in, stdout, stderr };
+        Ok(ContainerStreams { theirs, stdin: ours_in, outputs, console: None })
+    }
+}
+
+impl create::Stdio {
+    fn descriptors(&self) -> Vec<i32> {
+        match self {
+            create::Stdio::Pipes { stdin, stdout, stderr } => {
+                [stdout, stderr].into_iter().chain(stdin).map(AsRawFd::as_raw_fd).collect()
+            }
+            create::Stdio::Terminal => Vec::new(),
+        }
+    }
+}
+
+impl exec::Stdio {
+    fn descriptors(&self) -> Vec<i32> {
+        match self {
+            exec::Stdio::Pipes { stdin, stdout, stderr } => {
+                [stdout, stderr].into_iter().chain(stdin).map(AsRawFd::as_raw_fd).collect()
+            }
+            exec::Stdio::Terminal(_) => Vec::new(),
+        }
+    }
+}
+
+/// The process's side of an exec's streams, and the agent's.
+fn exec_streams(spec: &ExecSpec) -> std::io::Result<(exec::Stdio, Vec<(StreamKind, OwnedFd)>)> {
+    if spec.tty {
+        return Ok((exec::Stdio::Terminal(spec.size), Vec::new()));
+    }
+    let mut ours = Vec::new();
+    let stdin = match spec.stdin {
+        true => {
+            let (reader, writer) = kernel::pipe()?;
+            ours.push((StreamKind::Stdin, writer));
+            Some(reader)
+        }
+        false => None,
+    };
+    let (out, stdout) = kernel::pipe()?;
+    let (err, stderr) = kernel::pipe()?;
+    ours.extend([(StreamKind::Stdout, out), (StreamKind::Stderr, err)]);
+    Ok((exec::Stdio::Pipes { stdin, stdout, stderr }, ours))
+}

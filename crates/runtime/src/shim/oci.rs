@@ -1,0 +1,162 @@
+//! What libcontainer is told: an OCI runtime configuration with namespaces, mounts and hidden paths, and nothing else.
+//!
+//! Who the process is, its capabilities, limits, filter and environment are left out on purpose: [`crate::launch`] sets
+//! them for init and exec alike. Control-group limits are set by [`crate::cgroup`]; libcontainer only joins the group.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::cgroup::ContainerCgroup;
+use crate::layout::ContainerDir;
+use crate::launch::{Identity, PATH_DEFAULT};
+use crate::spec::{ContainerSpec, Mount};
+
+/// Kernel files that tell about the machine or let it be influenced.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+/// Kernel files that programs read and must not write.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// What the configuration depends on.
+pub(super) struct Plan<'a> {
+    pub spec: &'a ContainerSpec,
+    pub dir: &'a ContainerDir,
+    pub cgroup: &'a ContainerCgroup,
+    pub identity: &'a Identity,
+    /// The tmpfs all containers of the sandbox share.
+    pub shm: &'a Path,
+    /// The namespace of processes: a new one, one to join, or the machine's.
+    pub pid_namespace: PidNamespace,
+}
+
+/// Which process namespace the container gets.
+#[derive(Clone, Debug)]
+pub(super) enum PidNamespace {
+    New,
+    Join(PathBuf),
+    Machine,
+}
+
+impl Plan<'_> {
+    /// The configuration as OCI's `config.json`.
+    pub fn config(&self) -> Value {
+        let mut namespaces = vec![json!({"type": "mount"}), json!({"type": "cgroup"})];
+        match &self.pid_namespace {
+            PidNamespace::New => namespaces.push(json!({"type": "pid"})),
+            PidNamespace::Join(path) => namespaces.push(json!({"type": "pid", "path": path})),
+            PidNamespace::Machine => {}
+        }
+        let Identity { uid, gid, groups, .. } = self.identity;
+        json!({
+            "ociVersion": "1.0.2",
+            "root": {"path": self.dir.rootfs(), "readonly": self.spec.read_only_root},
+            "process": {
+                "terminal": self.spec.tty,
+                "user": {"uid": uid, "gid": gid, "additionalGids": groups},
+                "args": self.spec.args,
+                // Only so that libcontainer does not look for a home in the container's user database by itself.
+                "env": [format!("PATH={PATH_DEFAULT}"), "HOME=/"],
+                "cwd": "/",
+                "oomScoreAdj": self.spec.oom_score_adj,
+            },
+            "mounts": self.mounts(),
+            "linux": {
+                "namespaces": namespaces,
+                "cgroupsPath": self.cgroup.path(),
+                "rootfsPropagation": "private",
+                "maskedPaths": self.masked(),
+                "readonlyPaths": self.read_only(),
+            },
+        })
+    }
+
+    fn mounts(&self) -> Vec<Value> {
+        let mut mounts = vec![
+            mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
+            mount("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            mount("devpts", "devpts", "/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+            mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
+            bind(self.shm, Path::new("/dev/shm"), &["nosuid", "noexec", "nodev"]),
+            mount("sysfs", "sysfs", "/sys", if self.spec.privileged { &["nosuid", "noexec", "nodev"] } else { &["nosuid", "noexec", "nodev", "ro"] }),
+        ];
+        mounts.extend(self.cgroup_mounts());
+        // What the spec mounts at the same place is meant instead of ours, not on top of it.
+        mounts.retain(|own| !self.spec.mounts.iter().any(|wanted| own["destination"] == json!(target(wanted))));
+        mounts.extend(self.spec.mounts.iter().enumerate().map(|(index, wanted)| self.wanted_mount(index, wanted)));
+        mounts
+    }
+
+    /// The container's own groups, so that programs can see their limits; binds, because libcontainer would mount v1
+    /// hierarchies writable.
+    fn cgroup_mounts(&self) -> Vec<Value> {
+        let access: &[&str] = if self.spec.privileged { &["nosuid", "noexec", "nodev"] } else { &["nosuid", "noexec", "nodev", "ro", "rro"] };
+        let binds = self.cgroup.visible().into_iter().map(|(source, target)| bind(&source, &target, access));
+        let base = self.cgroup.is_v1().then(|| mount("tmpfs", "tmpfs", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "mode=755"]));
+        base.into_iter().chain(binds).collect()
+    }
+
+    fn wanted_mount(&self, index: usize, wanted: &Mount) -> Value {
+        match wanted {
+            Mount::Bind { source, sub_path, target, read_only } => {
+                let staged = self.dir.staging().join(index.to_string());
+                let source = if sub_path.is_some() { &staged } else { source };
+                bind(source, target, if *read_only { &["ro", "rro"] } else { &[] })
+            }
+            Mount::Tmpfs { target, bytes_max } => {
+                let size = bytes_max.map(|bytes| format!("size={bytes}"));
+                let options: Vec<&str> = ["nosuid", "nodev", "mode=1777"].into_iter().chain(size.as_deref()).collect();
+                mount("tmpfs", "tmpfs", &target.to_string_lossy(), &options)
+            }
+        }
+    }
+
+    fn masked(&self) -> Vec<PathBuf> {
+        match &self.spec.masked_paths {
+            _ if self.spec.privileged => Vec::new(),
+            Some(paths) => paths.clone(),
+            None => MASKED.iter().map(PathBuf::from).collect(),
+        }
+    }
+
+    fn read_only(&self) -> Vec<PathBuf> {
+        if self.spec.privileged {
+            return Vec::new();
+        }
+        let mut paths = match &self.spec.readonly_paths {
+            Some(paths) => paths.clone(),
+            None => READ_ONLY.iter().map(PathBuf::from).collect(),
+        };
+        if self.cgroup.is_v1() {
+            paths.push(PathBuf::from("/sys/fs/cgroup"));
+        }
+        paths
+    }
+}
+
+fn target(mount: &Mount) -> &Path {
+    match mount {
+        Mount::Bind { target, .. } | Mount::Tmpfs { target, .. } => target,
+    }
+}
+
+fn mount(fstype: &str, source: &str, target: &str, options: &[&str]) -> Value {
+    json!({"type": fstype, "source": source, "destination": target, "options": options})
+}
+
+fn bind(source: &Path, target: &Path, options: &[&str]) -> Value {
+    let options: Vec<&str> = ["rbind", "rprivate"].iter().chain(options).copied().collect();
+    json!({"type": "bind", "source": source, "destination": target, "options": options})
+}

@@ -1,0 +1,211 @@
+//! What a container cannot see, write or become.
+
+use std::os::unix::fs::symlink;
+
+use windlass_runtime::{Capabilities, ContainerSpec, Mount, NetworkMode, PidMode, SandboxSpec};
+
+use crate::bench::{Bench, exec, pid, until};
+
+/// Runs a line of shell as its own container and returns what it said.
+async fn said(bench: &Bench, change: impl FnOnce(ContainerSpec) -> ContainerSpec, line: &str) -> String {
+    let sandbox = bench.sandbox("s").await;
+    bench.run(&sandbox, change(bench.shell("c", &format!("exec 2>&1; {line}")))).await;
+    sandbox.stop().await.expect("stop");
+    bench.output("c")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kernel_files_cannot_be_written_and_secrets_not_read() {
+    let bench = Bench::new().await;
+    let line = "for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/sys/vm/swappiness /proc/irq/default_smp_affinity \
+                /sys/kernel/uevent_helper /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory/release_agent \
+                /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu/cgroup.procs; do [ -e $f ] && (echo 1 > $f) 2>/dev/null && echo wrote $f; done; \
+                cat /proc/kcore | head -c 1 | wc -c; cat /proc/keys | wc -c; ls /sys/firmware | wc -l; mkdir /sys/fs/cgroup/x 2>/dev/null && echo made; echo end";
+    assert_eq!(said(&bench, |spec| spec, line).await, "0\n0\n0\nend\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_other_than_the_usual_are_out_of_reach() {
+    let bench = Bench::new().await;
+    let mut capabilities = Capabilities::default();
+    capabilities.add("MKNOD").expect("a name");
+    let line = "head -c 3 /dev/zero | wc -c; echo x > /dev/null && ls -l /dev/shm /dev/mqueue >/dev/null && echo ok; \
+                mknod /tmp/mem c 1 1 && head -c 1 /tmp/mem; mknod /tmp/disk b 254 0 && head -c 1 /tmp/disk; echo end";
+    let text = said(&bench, |spec| ContainerSpec { capabilities, ..spec }, line).await;
+    assert!(text.starts_with("3\nok\n") && text.ends_with("end\n"), "{text}");
+    assert_eq!(text.matches("Operation not permitted").count(), 2, "{text}");
+    let text = said(&bench, |spec| ContainerSpec { id: "c".into(), ..spec }, "mknod /tmp/n c 1 3; echo end").await;
+    assert!(text.contains("Operation not permitted"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forbidden_system_calls_fail_as_they_should() {
+    let bench = Bench::new().await;
+    // unshare and mount are refused by the filter also to one who has every right inside.
+    let line = "unshare -m true; echo $?; mount -t tmpfs x /tmp; echo $?; chroot / true; echo $?; dmesg >/dev/null; echo $?";
+    let text = said(&bench, |spec| spec, line).await;
+    assert_eq!(text.matches("Operation not permitted").count(), 3, "{text}");
+    let codes: Vec<&str> = text.lines().filter(|line| line.len() == 1).collect();
+    assert_eq!(codes, ["1", "1", "0", "1"], "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_root_is_read_only_and_its_volumes_are_not() {
+    let bench = Bench::new().await;
+    let volume = bench.dir.join("volume");
+    std::fs::create_dir_all(volume.join("sub")).expect("a volume");
+    std::fs::write(volume.join("file"), "content").expect("a file");
+    let bind = |target: &str, sub_path: Option<&str>, read_only| Mount::Bind {
+        source: volume.clone(),
+        sub_path: sub_path.map(Into::into),
+        target: target.into(),
+        read_only,
+    };
+    let mounts = vec![
+        bind("/data/rw", None, false),
+        bind("/data/ro", None, true),
+        bind("/data/sub", Some("sub"), false),
+        bind("/data/file", Some("file"), true),
+        bind("/data/new", Some("made/deep"), false),
+        Mount::Tmpfs { target: "/scratch".into(), bytes_max: Some(1 << 20) },
+    ];
+    let line = "touch /x && echo root; touch /data/ro/x && echo ro; echo a > /data/rw/a && echo rw; echo b > /data/sub/b && echo sub; \
+                cat /data/file; echo; touch /data/file && echo file; touch /data/new/c && echo new; \
+                head -c 2000000 /dev/zero > /scratch/x; stat -c %s /scratch/x; df -k /dev/shm | tail -1 | awk '{print $2}'";
+    let text = said(&bench, |spec| ContainerSpec { mounts, read_only_root: true, ..spec }, line).await;
+    let good: Vec<&str> = text.lines().filter(|line| !line.contains(':')).collect();
+    assert_eq!(good, ["rw", "sub", "content", "new", "1048576", "65536"], "{text}");
+    assert_eq!(text.matches("Read-only file system").count(), 3, "{text}");
+    assert!(volume.join("sub/b").exists() && volume.join("made/deep/c").exists());
+    assert!(!bench.dir.join("layer/x").exists(), "the image is never written to");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sub_path_that_leads_outside_is_refused() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    let volume = bench.dir.join("volume");
+    std::fs::create_dir(&volume).expect("a volume");
+    symlink("/etc", volume.join("evil")).expect("a link");
+    for sub_path in ["evil", "evil/passwd", "../layer", "x/../../layer"] {
+        let mount = Mount::Bind { source: volume.clone(), sub_path: Some(sub_path.into()), target: "/m".into(), read_only: false };
+        let spec = ContainerSpec { mounts: vec![mount], ..bench.shell("c", "true") };
+        let error = sandbox.create_container(spec).await.expect_err(sub_path).to_string();
+        assert!(error.contains(&format!("volume path {sub_path}")), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_in_the_image_do_not_lead_mounts_outside() {
+    let bench = Bench::new().await;
+    let top = bench.dir.join("top");
+    std::fs::create_dir(&top).expect("a layer");
+    let outside = bench.dir.join("outside");
+    std::fs::create_dir(&outside).expect("a directory");
+    symlink(&outside, top.join("data")).expect("a link");
+    symlink("/", top.join("proc")).expect("a link");
+    let sandbox = bench.sandbox("s").await;
+    let layers = vec![top, bench.dir.join("layer")];
+    let error = sandbox.create_container(ContainerSpec { layers: layers.clone(), ..bench.shell("c", "true") }).await;
+    assert!(error.expect_err("/proc is a link").to_string().contains("proc"));
+    std::fs::remove_file(layers[0].join("proc")).expect("our own link");
+    let volume = bench.dir.join("volume");
+    std::fs::create_dir(&volume).expect("a volume");
+    let mount = Mount::Bind { source: volume.clone(), sub_path: None, target: "/data/here".into(), read_only: false };
+    let spec = ContainerSpec { layers, mounts: vec![mount], ..bench.shell("c", "echo x > /data/here/x; echo end") };
+    bench.run(&sandbox, spec).await;
+    assert_eq!(bench.output("c"), "end\n");
+    assert!(volume.join("x").exists());
+    assert_eq!(std::fs::read_dir(&outside).expect("a directory").count(), 0, "the link was followed out of the container");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_layers_fit() {
+    let bench = Bench::new().await;
+    let mut layers = Vec::new();
+    for number in 0..150 {
+        let layer = bench.dir.join(format!("a-layer-with-a-long-name-as-digests-are-0123456789abcdef-{number}"));
+        std::fs::create_dir(&layer).expect("a layer");
+        std::fs::write(layer.join("top"), format!("{number}\n")).expect("a file");
+        layers.push(layer);
+    }
+    layers.push(bench.dir.join("layer"));
+    let text = said(&bench, |spec| ContainerSpec { layers, ..spec }, "cat /top").await;
+    assert_eq!(text, "0\n", "the first layer is the topmost");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_of_a_sandbox_share_its_name_ipc_and_memory_but_not_their_processes() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    for id in ["a", "b"] {
+        sandbox.create_container(bench.shell(id, "sleep 1000")).await.expect("create");
+        sandbox.start(id).await.expect("start");
+    }
+    let look = "hostname; for n in uts ipc net pid mnt; do readlink /proc/self/ns/$n; done";
+    let (_, a, _) = exec(&sandbox, "a", look).await;
+    let (_, b, _) = exec(&sandbox, "b", look).await;
+    let (a, b): (Vec<_>, Vec<_>) = (a.lines().collect(), b.lines().collect());
+    assert_eq!(a[0], "host-s");
+    assert_eq!(a[..4], b[..4]);
+    assert!(a[4] != b[4] && a[5] != b[5], "{a:?} {b:?}");
+    let machine = std::fs::read_link("/proc/self/ns/uts").expect("a namespace");
+    assert_ne!(a[1], machine.to_string_lossy());
+    exec(&sandbox, "a", "echo shared > /dev/shm/x").await;
+    assert_eq!(exec(&sandbox, "b", "cat /dev/shm/x; ps | wc -l").await.1, "shared\n5\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_process_namespace_shows_all_and_ends_with_the_sandbox() {
+    let bench = Bench::new().await;
+    let spec = SandboxSpec { id: "s".into(), pid: PidMode::Sandbox, ..SandboxSpec::default() };
+    let sandbox = bench.runtime().create_sandbox(spec).await.expect("a sandbox");
+    for id in ["a", "b"] {
+        sandbox.create_container(bench.shell(id, "sleep 1000 & sleep 2000")).await.expect("create");
+        sandbox.start(id).await.expect("start");
+    }
+    let (_, list, _) = exec(&sandbox, "a", "ps -o args | grep -c '^sleep'").await;
+    assert_eq!(list, "4\n");
+    sandbox.stop_container("a", libc::SIGKILL, std::time::Duration::ZERO).await.expect("stop");
+    let count = exec(&sandbox, "b", "ps -o args | grep -c '^sleep'").await.1;
+    assert_eq!(count, "2\n", "what the first process leaves behind is killed with it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sandbox_lives_in_the_network_it_is_given() {
+    let bench = Bench::new().await;
+    let pin = bench.dir.join("netns");
+    std::fs::write(&pin, "").expect("a file");
+    pin_new_network(&pin);
+    let spec = SandboxSpec {
+        id: "s".into(),
+        network: NetworkMode::Path(pin.clone()),
+        sysctls: [("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned())].into(),
+        ..SandboxSpec::default()
+    };
+    let sandbox = bench.runtime().create_sandbox(spec).await.expect("a sandbox");
+    sandbox.create_container(bench.shell("c", "sleep 1000")).await.expect("create");
+    sandbox.start("c").await.expect("start");
+    let (_, text, _) = exec(&sandbox, "c", "ls /sys/class/net; cat /proc/sys/net/ipv4/ip_unprivileged_port_start").await;
+    assert_eq!(text, "lo\n0\n");
+    let theirs = std::fs::read_link(format!("/proc/{}/ns/net", pid(&sandbox, "c"))).expect("a namespace");
+    assert_ne!(theirs, std::fs::read_link("/proc/self/ns/net").expect("a namespace"));
+    sandbox.stop().await.expect("stop");
+    until("the pin is free", || rustix::mount::unmount(&pin, rustix::mount::UnmountFlags::DETACH).ok()).await;
+
+    let missing = SandboxSpec { id: "t".into(), network: NetworkMode::Path("/no/netns".into()), ..SandboxSpec::default() };
+    let error = bench.runtime().create_sandbox(missing).await.expect_err("no such network").to_string();
+    assert!(error.contains("could not enter the network namespace /no/netns"), "{error}");
+}
+
+/// A new network namespace, pinned at a file; made in a thread that ends at once.
+fn pin_new_network(pin: &std::path::Path) {
+    let pin = pin.to_owned();
+    let made = std::thread::spawn(move || {
+        #[expect(unsafe_code, reason = "unshare changes this thread alone, and it ends at once")]
+        // SAFETY: no file descriptor table or memory is unshared, only the network.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("unshare");
+        rustix::mount::mount_bind("/proc/thread-self/ns/net", &pin).expect("pin");
+    });
+    made.join().expect("a network");
+}

@@ -1,0 +1,86 @@
+//! Limits: they stand in the kernel's files, hold, and what they end is reported as such.
+
+use std::fs;
+use std::path::PathBuf;
+
+use windlass_runtime::{ExitReason, ContainerSpec, Resources, SandboxSpec};
+
+use crate::bench::{Bench, exec, pid, until};
+
+/// The file of a container's control group, by its names in v1 and v2.
+fn group_file(pid: u32, v1: (&str, &str), v2: &str) -> String {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("groups");
+    let unified = fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_ok();
+    let find = |controller: &str| {
+        let line = groups.lines().find(|line| line.split(':').nth(1).is_some_and(|c| c.split(',').any(|c| c == controller)));
+        line.expect("its controller").splitn(3, ':').nth(2).expect("a path").trim_start_matches('/').to_owned()
+    };
+    let path = match unified {
+        true => PathBuf::from("/sys/fs/cgroup").join(find("")).join(v2),
+        false => PathBuf::from("/sys/fs/cgroup").join(v1.0).join(find(v1.0)).join(v1.1),
+    };
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_stand_in_the_control_group_files_and_can_be_changed() {
+    let bench = Bench::new().await;
+    let resources = Resources { memory_bytes: Some(512 << 20), pids: Some(100), ..Resources::default() };
+    let spec = SandboxSpec { id: "s".into(), resources, ..SandboxSpec::default() };
+    let sandbox = bench.runtime().create_sandbox(spec).await.expect("a sandbox");
+    let resources = Resources {
+        cpu_shares: Some(512),
+        cpu_quota_us: Some(50_000),
+        cpu_period_us: Some(100_000),
+        memory_bytes: Some(64 << 20),
+        pids: Some(32),
+    };
+    sandbox.create_container(ContainerSpec { resources, ..bench.shell("c", "sleep 1000") }).await.expect("create");
+    sandbox.start("c").await.expect("start");
+    let pid = pid(&sandbox, "c");
+    assert_eq!(group_file(pid, ("memory", "memory.limit_in_bytes"), "memory.max"), (64 << 20).to_string());
+    assert_eq!(group_file(pid, ("pids", "pids.max"), "pids.max"), "32");
+    if fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_err() {
+        assert_eq!(group_file(pid, ("cpu", "cpu.shares"), ""), "512");
+        assert_eq!(group_file(pid, ("cpu", "cpu.cfs_quota_us"), ""), "50000");
+        assert_eq!(group_file(pid, ("memory", "../memory.limit_in_bytes"), ""), (512 << 20).to_string());
+        // A program inside sees its own limit where it looks for it.
+        assert_eq!(exec(&sandbox, "c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes").await.1, "67108864\n");
+    }
+    for memory in [256 << 20, 32 << 20] {
+        let resources = Resources { memory_bytes: Some(memory), ..resources };
+        sandbox.update("c", resources).await.expect("update");
+        assert_eq!(group_file(pid, ("memory", "memory.limit_in_bytes"), "memory.max"), memory.to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_takes_too_much_memory_is_reported_as_out_of_memory() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    let resources = Resources { memory_bytes: Some(16 << 20), ..Resources::default() };
+    let hog = ContainerSpec { resources, ..bench.shell("hog", "exec tail -c 100000000 /dev/zero") };
+    let exit = bench.run(&sandbox, hog).await;
+    assert_eq!((exit.code, exit.oom, exit.reason), (137, true, ExitReason::OutOfMemory));
+    let survivor = ContainerSpec { resources, ..bench.shell("survivor", "tail -c 100000000 /dev/zero; exit 4") };
+    let exit = bench.run(&sandbox, survivor).await;
+    assert_eq!((exit.code, exit.oom, exit.reason), (4, false, ExitReason::Ended));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fork_bomb_stays_in_its_container() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    let resources = Resources { pids: Some(20), ..Resources::default() };
+    let bomb = ContainerSpec { resources, ..bench.shell("bomb", "b() { b | b & }; b; while true; do sleep 1; done 2>/dev/null") };
+    sandbox.create_container(bomb).await.expect("create");
+    sandbox.start("bomb").await.expect("start");
+    let pid = pid(&sandbox, "bomb");
+    until("the limit is felt", || {
+        let events = group_file(pid, ("pids", "pids.events"), "pids.events");
+        (!events.ends_with("max 0")).then_some(())
+    })
+    .await;
+    sandbox.stop_container("bomb", libc::SIGKILL, std::time::Duration::ZERO).await.expect("stop");
+    sandbox.remove("bomb").await.expect("remove");
+}

@@ -1,0 +1,9 @@
+//! Containers on the real kernel: needs root, overlayfs, cgroups, and a static busybox (Debian: busybox-static).
+
+mod bench;
+mod exec;
+mod isolation;
+mod life;
+mod limits;
+mod output;
+mod shim;

@@ -1,0 +1,158 @@
+//! The agent comes and goes, shims are killed: containers survive the one, and are cleaned up after the other.
+
+use std::fs;
+
+use tokio::time::timeout;
+use windlass_runtime::{ContainerState, ExecSpec, ExitReason, RuntimeError};
+
+use crate::bench::{Bench, PATIENCE, exec, exited, pid, until};
+
+fn shim_pid(bench: &Bench, sandbox: &str) -> i32 {
+    let file = bench.config.run.join("sandboxes").join(sandbox).join("shim.pid");
+    fs::read_to_string(file).expect("a pid file").parse().expect("a number")
+}
+
+fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_survive_the_agent_and_nothing_is_lost_meanwhile() {
+    let mut bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    let gate = bench.dir.join("layer/gate");
+    let mut spec = bench.shell("short", "echo one; while [ ! -e /gate ]; do sleep 0.05; done; echo two; exit 6");
+    spec.labels.insert("who".into(), "me".into());
+    spec.mounts = vec![];
+    sandbox.create_container(spec).await.expect("create");
+    sandbox.create_container(bench.shell("long", "while true; do sleep 0.1; done")).await.expect("create");
+    for id in ["short", "long"] {
+        sandbox.start(id).await.expect("start");
+    }
+    let (long, shim) = (pid(&sandbox, "long"), shim_pid(&bench, "s"));
+    let inside = format!("/proc/{}/root/gate", pid(&sandbox, "short"));
+    drop(sandbox);
+    bench.drop_agent();
+
+    fs::write(&inside, "").expect("open the gate");
+    let exit_file = bench.config.run.join("sandboxes/s/containers/short/exit.json");
+    until("the exit file", || exit_file.exists().then_some(())).await;
+    assert!(!gate.exists());
+
+    bench.new_agent().await;
+    let sandbox = bench.runtime().sandbox("s").expect("it is found again");
+    assert_eq!(shim_pid(&bench, "s"), shim);
+    assert_eq!(pid(&sandbox, "long"), long);
+    let exit = exited(&sandbox, "short").await;
+    assert_eq!((exit.code, exit.reason), (6, ExitReason::Ended));
+    assert_eq!(bench.output("short"), "one\ntwo\n");
+    assert_eq!(sandbox.container_spec("short").expect("readable").expect("there").labels["who"], "me");
+    assert_eq!(sandbox.spec().hostname, "host-s");
+    assert_eq!(exec(&sandbox, "long", "echo still").await.1, "still\n");
+    sandbox.remove("short").await.expect("remove");
+    sandbox.stop().await.expect("stop");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn execs_of_an_agent_that_is_gone_are_ended() {
+    let mut bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    sandbox.create_container(bench.shell("c", "sleep 1000")).await.expect("create");
+    sandbox.start("c").await.expect("start");
+    let args = ["sleep", "4321"].map(str::to_owned).to_vec();
+    let process = sandbox.exec("c", ExecSpec { args, ..ExecSpec::default() }).await.expect("exec");
+    drop((process, sandbox));
+    bench.drop_agent();
+    bench.new_agent().await;
+    let sandbox = bench.runtime().sandbox("s").expect("it is found again");
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while exec(&sandbox, "c", "ps -o args | grep -c '^sleep 4321'").await.1 != "0\n" {
+        assert!(tokio::time::Instant::now() < deadline, "the exec'd process lives on");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_shim_is_noticed_its_containers_reported_and_nothing_left() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    sandbox.create_container(bench.shell("over", "exit 2")).await.expect("create");
+    sandbox.create_container(bench.shell("runs", "sleep 1000")).await.expect("create");
+    sandbox.create_container(bench.shell("waits", "true")).await.expect("create");
+    sandbox.start("over").await.expect("start");
+    sandbox.start("runs").await.expect("start");
+    exited(&sandbox, "over").await;
+    let running = pid(&sandbox, "runs");
+    let mut events = sandbox.events();
+    kill(shim_pid(&bench, "s"));
+    let exit = exited(&sandbox, "runs").await;
+    assert_eq!((exit.code, exit.reason), (255, ExitReason::Unknown));
+    assert!(exit.started_at.is_some());
+    assert_eq!(exited(&sandbox, "waits").await.reason, ExitReason::Unknown);
+    assert_eq!(exited(&sandbox, "over").await.code, 2);
+    let mut told = Vec::new();
+    while let Some(event) = timeout(PATIENCE, events.next()).await.expect("the events end") {
+        assert!(matches!(event.state, ContainerState::Exited(_)));
+        told.push(event.id);
+    }
+    told.sort();
+    assert_eq!(told, ["runs", "waits"]);
+    assert!(!sandbox.is_alive());
+    assert!(matches!(sandbox.start("waits").await, Err(RuntimeError::ShimLost { .. })));
+    until("the container's end", || fs::read(format!("/proc/{running}/cmdline")).map_or(true, |c| c.is_empty()).then_some(())).await;
+    sandbox.remove("runs").await.expect("remove");
+    sandbox.stop().await.expect("stop");
+    assert!(bench.runtime().sandboxes().is_empty());
+    let left: Vec<String> = bench.traces().into_iter().filter(|t| t.contains("/s") && !t.contains("/exe ")).collect();
+    assert_eq!(left, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shim_that_was_killed_while_nobody_looked_is_found_dead() {
+    let mut bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    sandbox.create_container(bench.shell("over", "exit 2")).await.expect("create");
+    sandbox.create_container(bench.shell("runs", "sleep 1000")).await.expect("create");
+    sandbox.start("over").await.expect("start");
+    sandbox.start("runs").await.expect("start");
+    exited(&sandbox, "over").await;
+    drop(sandbox);
+    let shim = shim_pid(&bench, "s");
+    bench.drop_agent();
+    kill(shim);
+    bench.new_agent().await;
+    let sandbox = bench.runtime().sandbox("s").expect("it is found again");
+    assert!(!sandbox.is_alive());
+    assert_eq!(exited(&sandbox, "over").await.code, 2);
+    assert_eq!(exited(&sandbox, "runs").await.reason, ExitReason::Unknown);
+    sandbox.stop().await.expect("stop");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shims_own_program_cannot_be_overwritten_from_a_container() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    let shim = shim_pid(&bench, "s");
+    let opened = fs::OpenOptions::new().write(true).open(format!("/proc/{shim}/exe"));
+    let error = opened.expect_err("must not be writable").raw_os_error();
+    assert!(matches!(error, Some(libc::EROFS | libc::ETXTBSY)), "{error:?}");
+    let after = bench.config.run.join("exe");
+    assert_eq!(fs::OpenOptions::new().write(true).open(after).expect_err("read-only").raw_os_error(), Some(libc::EROFS));
+    sandbox.stop().await.expect("stop");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_shim_is_small() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    sandbox.create_container(bench.shell("c", "sleep 1000")).await.expect("create");
+    sandbox.start("c").await.expect("start");
+    let smaps = format!("/proc/{}/smaps_rollup", shim_pid(&bench, "s"));
+    let private = || {
+        let text = fs::read_to_string(&smaps).expect("a map");
+        let value = text.lines().find_map(|line| line.strip_prefix("Anonymous:")).expect("a value");
+        value.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+    };
+    // Unoptimized test builds carry more relocations than a release; the bound is for leaks, the benchmark for the figure.
+    until("memory given back", || (private() < 2048).then_some(())).await;
+}
