@@ -165,7 +165,8 @@ fn impossible_configurations_and_ids_are_refused_with_the_reason() {
             let refused = machine.network.attach(AttachSpec { id: id.to_owned() }).await;
             assert!(matches!(refused, Err(NetworkError::Id(_))), "{id:?}");
         }
-        let rows: [(&str, fn(&mut windlass_network::NetworkConfig)); 5] = [
+        type Spoil = fn(&mut windlass_network::NetworkConfig);
+        let rows: [(&str, Spoil); 5] = [
             ("expected an instance", |config| config.instance = "Too Long An Instance".to_owned()),
             ("is not within the cluster's", |config| config.pod_cidr = "10.99.0.0/24".parse().expect("a network")),
             ("overlaps", |config| config.service_cidr = "10.42.0.0/20".parse().expect("a network")),

@@ -24,15 +24,18 @@ pub struct Machine {
 }
 
 /// Runs `test` on a machine of its own, and checks that its end leaves nothing.
-pub fn on_a_machine<F: Future<Output = ()>>(test: impl FnOnce(Machine) -> F + Send + 'static) {
+pub fn on_a_machine<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Machine) -> F + Send + 'static) {
     in_a_namespace(|| {
         let before = snapshot();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.expect("a runtime").block_on(async {
             let config = config();
             let network = Network::open(config.clone()).await.expect("a fresh machine opens");
-            test(Machine { network, config: config.clone() }).await;
+            let result = tokio::spawn(test(Machine { network, config: config.clone() })).await;
             Network::sweep(&config.instance, &config.run_dir).await.expect("a machine is swept");
+            if let Err(error) = result {
+                std::panic::resume_unwind(error.into_panic());
+            }
             assert!(!config.run_dir.exists(), "the run directory is gone");
         });
         assert_eq!(snapshot(), before, "nothing is left");
