@@ -1,0 +1,155 @@
+//! The scheduler over the real API server and a real store, in this process.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use windlass_api::{Kind, kinds};
+use windlass_apiserver::{Apiserver, Config, Identity};
+use windlass_client::{Cached, Caches, Client, Patch};
+use windlass_scheduler::SchedulerConfig;
+use windlass_stdx::World;
+use windlass_store::{RealDisk, Store};
+
+/// Everything a test waits for comes well before this.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Cluster {
+    client: Client,
+    caches: Caches,
+    stop: watch::Sender<bool>,
+    scheduler: JoinHandle<()>,
+    apiserver: Apiserver,
+    dir: PathBuf,
+}
+
+impl Cluster {
+    async fn start() -> Cluster {
+        let world = World::real();
+        let dir = std::env::temp_dir().join(format!("windlass-scheduler-{}", world.uuid()));
+        let store = Store::open(windlass_store::Config::new(dir.join("store")), Arc::new(RealDisk), world.clone());
+        let store = store.await.expect("an empty directory becomes a store");
+        let apiserver = Apiserver::new(Config::new(windlass_api::resources::registry()), store, world.clone());
+        apiserver.bootstrap().await.expect("an empty store takes what every cluster has");
+        let client = Client::new(apiserver.transport(Identity::part("scheduler")), world);
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default"}});
+        client.create(&kinds::SERVICE_ACCOUNT, "default", &account).await.expect("a service account");
+        let caches = Caches::new(client.clone());
+        let (stop, stopped) = watch::channel(false);
+        let scheduler = windlass_scheduler::run(caches.clone(), SchedulerConfig::default(), stopped);
+        Cluster { client, caches, stop, scheduler: tokio::spawn(scheduler), apiserver, dir }
+    }
+
+    async fn end(self) {
+        self.stop.send_replace(true);
+        tokio::time::timeout(PATIENCE, self.scheduler).await.expect("in time").expect("the scheduler ends in order");
+        self.apiserver.close();
+        std::fs::remove_dir_all(&self.dir).expect("the test's own directory");
+    }
+
+    async fn create_pod(&self, name: &str, spec: Value) {
+        let mut spec = spec;
+        spec["containers"] = json!([{"name": "c", "image": "i", "resources": {"requests": {"cpu": spec["cpu"]}}}]);
+        spec.as_object_mut().expect("a map").remove("cpu");
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec});
+        self.client.create(&kinds::POD, "default", &pod).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    async fn create_node(&self, name: &str, cpu: &str) {
+        let amounts = json!({"cpu": cpu, "memory": "8Gi", "pods": "110"});
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+        self.client.create(&kinds::NODE, "", &node).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let patch = Patch::Merge(json!({"status": {"allocatable": amounts, "capacity": amounts}}));
+        let status = Some(windlass_api::Subresource::Status);
+        self.client.patch(&kinds::NODE, "", name, &patch, status).await.expect("the node is there");
+    }
+
+    async fn until(&self, kind: &Kind, what: &str, condition: impl Fn(&[Arc<Cached>]) -> bool) -> Vec<Arc<Cached>> {
+        let cache = self.caches.of(kind);
+        let wait = cache.until("", |_| condition(&cache.list()));
+        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+            let found: Vec<String> =
+                cache.list().iter().map(|object| String::from_utf8_lossy(&object.json).into_owned()).collect();
+            panic!("expected {what}, found\n{}", found.join("\n"));
+        }
+        cache.list()
+    }
+
+    async fn until_bound(&self, pod: &str, node: &str) -> Arc<Cached> {
+        let is_bound =
+            |pods: &[Arc<Cached>]| pods.iter().any(|found| found.header.name == pod && found.header.node_name == node);
+        let pods = self.until(&kinds::POD, &format!("{pod} on {node}"), is_bound).await;
+        pods.into_iter().find(|found| found.header.name == pod).expect("it was there a line ago")
+    }
+}
+
+fn scheduled(pod: &Cached) -> Value {
+    let pod = pod.value();
+    let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.into_iter().find(|condition| condition["type"] == "PodScheduled").unwrap_or(Value::Null)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_waits_with_its_reason_and_is_bound_when_that_changes() {
+    let cluster = Cluster::start().await;
+    cluster.create_pod("early", json!({"cpu": "1"})).await;
+    let says =
+        |message: &'static str| move |pods: &[Arc<Cached>]| pods.iter().any(|pod| scheduled(pod)["message"] == message);
+    cluster.until(&kinds::POD, "a reason", says("no nodes available to schedule pods")).await;
+    cluster.create_node("n1", "2").await;
+    let early = cluster.until_bound("early", "n1").await;
+    assert_eq!(scheduled(&early)["status"], "True");
+    assert_eq!(early.value()["metadata"]["annotations"]["windlass.dev/why"], "the only node that fits");
+
+    cluster.create_pod("large", json!({"cpu": "2"})).await;
+    let lacking = cluster.until(&kinds::POD, "a reason", says("0/1 nodes are available: 1 Insufficient cpu.")).await;
+    let large = lacking.iter().find(|pod| pod.header.name == "large").expect("it says why");
+    assert_eq!((&scheduled(large)["status"], &scheduled(large)["reason"]), (&json!("False"), &json!("Unschedulable")));
+    let options = windlass_client::DeleteOptions::default().at_once();
+    cluster.client.delete(&kinds::POD, "default", "early", &options).await.expect("the pod is there");
+    cluster.until_bound("large", "n1").await;
+
+    let told = |reason: &'static str, message: &'static str| {
+        move |events: &[Arc<Cached>]| {
+            events.iter().any(|event| event.value()["reason"] == reason && event.value()["message"] == message)
+        }
+    };
+    cluster.until(&kinds::EVENT, "Scheduled", told("Scheduled", "Successfully assigned default/large to n1")).await;
+    let failed = told("FailedScheduling", "0/1 nodes are available: 1 Insufficient cpu.");
+    cluster.until(&kinds::EVENT, "FailedScheduling", failed).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_pods_are_spread_and_no_node_is_overfull() {
+    let cluster = Cluster::start().await;
+    for node in ["n1", "n2", "n3", "n4"] {
+        cluster.create_node(node, "5").await;
+    }
+    for index in 0..100 {
+        cluster.create_pod(&format!("p{index}"), json!({"cpu": "200m"})).await;
+    }
+    let all_bound = |pods: &[Arc<Cached>]| pods.len() == 100 && pods.iter().all(|pod| !pod.header.node_name.is_empty());
+    let pods = cluster.until(&kinds::POD, "100 pods bound", all_bound).await;
+    for node in ["n1", "n2", "n3", "n4"] {
+        let count = pods.iter().filter(|pod| pod.header.node_name == node).count();
+        assert_eq!(count, 25, "{node} takes exactly what it has room for");
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gated_pod_waits_and_says_so() {
+    let cluster = Cluster::start().await;
+    cluster.create_node("n1", "4").await;
+    cluster.create_pod("gated", json!({"cpu": "1", "schedulingGates": [{"name": "example.com/wait"}]})).await;
+    let gated = |pods: &[Arc<Cached>]| pods.iter().any(|pod| scheduled(pod)["reason"] == "SchedulingGated");
+    cluster.until(&kinds::POD, "the reason SchedulingGated", gated).await;
+    let patch = Patch::Merge(json!({"spec": {"schedulingGates": null}}));
+    cluster.client.patch(&kinds::POD, "default", "gated", &patch, None).await.expect("gates may be taken off");
+    cluster.until_bound("gated", "n1").await;
+    cluster.end().await;
+}
