@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use http::{Method, Request};
 use serde_json::{Value, json};
-use windlass_api::{ApiError, Kind, kinds};
+use windlass_api::{ApiError, Kind, Reason, kinds};
 use windlass_stdx::{body_from, read_body};
 
 use crate::config::BODY_BYTES_MAX;
+use crate::failure::commit_failed;
 use crate::identity::Identity;
+use crate::key;
 use crate::pipeline;
 use crate::server::Server;
 
@@ -21,6 +23,7 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 
 /// Creates what is missing.
 pub(crate) async fn bootstrap(server: &Arc<Server>) -> Result<(), ApiError> {
+    server.store.read_barrier().await.map_err(commit_failed)?;
     for name in NAMESPACES {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         ensure(server, &kinds::NAMESPACE, "", &namespace).await?;
@@ -68,19 +71,15 @@ fn kubernetes_endpoints(server: &Server) -> Option<Value> {
 
 /// Creates an object unless one of its name is there; says whether it did.
 async fn ensure(server: &Arc<Server>, kind: &Kind, namespace: &str, object: &Value) -> Result<bool, ApiError> {
-    let path = kind.collection_path(Some(namespace));
-    match call(server, Method::POST, &path, "application/json", object).await {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    if server.store.get(&key::object(kind, namespace, name)).is_some() {
+        return Ok(false);
+    }
+    match call(server, Method::POST, &kind.collection_path(Some(namespace)), "application/json", object).await {
         Ok(()) => Ok(true),
-        Err(error) if error.reason == windlass_api::Reason::AlreadyExists => Ok(false),
-        // The address of a Service that exists is taken by itself, which is noticed before its name.
-        Err(error) if error.code() == 422 && exists(server, kind, namespace, object) => Ok(false),
+        Err(error) if error.reason == Reason::AlreadyExists => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-fn exists(server: &Server, kind: &Kind, namespace: &str, object: &Value) -> bool {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    server.store.get(&crate::key::object(kind, namespace, name)).is_some()
 }
 
 async fn call(server: &Arc<Server>, method: Method, path: &str, media: &str, body: &Value) -> Result<(), ApiError> {

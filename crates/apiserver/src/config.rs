@@ -11,6 +11,8 @@ use crate::pki::Pki;
 
 /// Largest request body in bytes (A01; etcd's and Kubernetes' own limit is the same).
 pub const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Memory that bodies of ordinary users may take together while they arrive and are decoded (A19).
+pub const BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How long a body may take to arrive.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long a request may take that is neither a watch nor a stream.

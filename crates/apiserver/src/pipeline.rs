@@ -17,6 +17,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, request::Parts};
+use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use windlass_api::{ApiError, Reason, Subresource};
@@ -35,6 +36,7 @@ use crate::get::get;
 use crate::health::{self, Health};
 use crate::identity::Identity;
 use crate::join;
+use crate::lanes::Permit;
 use crate::list::list;
 use crate::metrics::{self, Labels};
 use crate::request::{self, Endpoint, Query, Route, Verb};
@@ -92,7 +94,7 @@ async fn route(
             serve_target(call, body, upgrade).await
         }
         Route::Endpoint(endpoint) => {
-            let served = serve_endpoint(server, who, &endpoint, &parts.headers, &query, body);
+            let served = serve_endpoint(server, (who, body), &endpoint, &parts.headers, &query);
             within_time(served.boxed()).await
         }
     }
@@ -148,24 +150,36 @@ async fn verb(call: Call<'_>, form: Form, body: Body, upgrade: Option<OnUpgrade>
         (Verb::Get, _) => get(call).await,
         (Verb::List, _) => list(call).await,
         (Verb::Watch, _) => watch(call, form).await,
-        (Verb::Create, Some(Binding)) => binding::create(call, &decode::read(body).await?).await,
-        (Verb::Create, Some(Eviction)) => eviction::create(call, &decode::read(body).await?).await,
-        (Verb::Create, _) => create_from(call, &decode::read(body).await?).await,
-        (Verb::Update, Some(Scale)) => scale::update(call, &decode::read(body).await?).await,
+        (Verb::Create, Some(Binding)) => binding::create(call, &take(call, body).await?.bytes).await,
+        (Verb::Create, Some(Eviction)) => eviction::create(call, &take(call, body).await?.bytes).await,
+        (Verb::Create, _) => create_from(call, &take(call, body).await?.bytes).await,
+        (Verb::Update, Some(Scale)) => scale::update(call, &take(call, body).await?.bytes).await,
         (Verb::Update, None | Some(Status | Finalize | Binding | Eviction)) => {
-            update(call, &decode::read(body).await?).await
+            update(call, &take(call, body).await?.bytes).await
         }
-        (Verb::Patch, Some(Scale)) => scale::patch(call, &decode::read(body).await?).await,
-        (Verb::Patch, _) => patch(call, &decode::read(body).await?).await,
+        (Verb::Patch, Some(Scale)) => scale::patch(call, &take(call, body).await?.bytes).await,
+        (Verb::Patch, _) => patch(call, &take(call, body).await?.bytes).await,
         (Verb::Delete, _) => {
-            let options = DeleteOptions::parse(call, &decode::read(body).await?)?;
+            let options = DeleteOptions::parse(call, &take(call, body).await?.bytes)?;
             delete(call, &options).await
         }
         (Verb::DeleteCollection, _) => {
-            let options = DeleteOptions::parse(call, &decode::read(body).await?)?;
+            let options = DeleteOptions::parse(call, &take(call, body).await?.bytes)?;
             delete_collection(call, &options).await
         }
     }
+}
+
+/// A body, and its room in memory.
+struct Taken {
+    bytes: Bytes,
+    _room: Option<Permit>,
+}
+
+/// Step 5: reads a body within its bounds.
+async fn take(call: Call<'_>, body: Body) -> Result<Taken, ApiError> {
+    let room = call.server.lanes.body(call.who, body.size_hint().upper())?;
+    Ok(Taken { bytes: decode::read(body).await?, _room: room })
 }
 
 async fn create_from(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
@@ -177,11 +191,10 @@ async fn create_from(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
 
 async fn serve_endpoint(
     server: &Arc<Server>,
-    who: &Identity,
+    (who, body): (&Identity, Body),
     endpoint: &Endpoint,
     headers: &HeaderMap,
     query: &Query,
-    body: Body,
 ) -> Result<Response, ApiError> {
     match endpoint {
         Endpoint::Livez(only) => health::answer(server, Health::Livez, only.as_deref(), query).await,

@@ -5,7 +5,6 @@
 
 mod namespace;
 mod node;
-mod pod;
 mod service;
 
 use serde_json::Value;
@@ -31,8 +30,6 @@ pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, Ap
     }
     if *kind == kinds::NAMESPACE {
         namespace::create(object);
-    } else if *kind == kinds::POD {
-        pod::create(object);
     } else if *kind == kinds::SERVICE {
         admission.ops.extend(service::create(call, object)?);
     }

@@ -105,3 +105,14 @@ async fn the_cluster_has_its_namespaces_and_its_service_once() {
     let namespaces = api.get("/api/v1/namespaces").await.json();
     assert_eq!(namespaces["items"].as_array().map(Vec::len), Some(4));
 }
+
+#[tokio::test]
+async fn pods_are_told_where_the_api_listens_unless_that_is_loopback() {
+    for (advertise, expected) in
+        [("192.0.2.7:6443", Some("192.0.2.7")), ("127.0.0.1:6443", None), ("0.0.0.0:6443", None)]
+    {
+        let api = Api::start_with(|config, _| config.advertise = Some(advertise.parse().expect("an address"))).await;
+        let slice = api.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes").await.json();
+        assert_eq!(slice["endpoints"][0]["addresses"][0].as_str(), expected, "{advertise}");
+    }
+}
