@@ -19,7 +19,6 @@ use windlass_store::{Entry, Page, Range, ReadError, Revision};
 use crate::answer::{Answer, Payload};
 use crate::config::FUTURE_REVISION_WAIT;
 use crate::failure::{commit_failed, later, read_failed};
-use crate::key;
 use crate::page::Position;
 use crate::request::{Query, short};
 use crate::select::Selection;
@@ -57,7 +56,7 @@ pub(crate) async fn collect(call: Call<'_>) -> Result<Found, ApiError> {
     let limit = limit(query)?;
     let scope_texts = scope(call);
     let scope: Vec<&str> = scope_texts.iter().map(String::as_str).collect();
-    let prefix = key::prefix(&target.resource.kind, &target.namespace);
+    let prefix = selection.prefix(target);
     let (at, after) = match query.get("continue") {
         Some(token) => {
             if query.get("resourceVersion").is_some_and(|revision| revision != "0") {

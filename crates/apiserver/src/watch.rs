@@ -2,7 +2,7 @@
 //!
 //! Rules
 //!   R1 start        from the `resourceVersion` asked for; without one (or 0) the present objects come first as ADDED;
-//!                   with `sendInitialEvents` they come first, then a BOOKMARK that says that this was all
+//!                   with `sendInitialEvents` they come first, then (where allowed) a BOOKMARK that says that this was all
 //!   R2 selectors    an object that begins to match is ADDED, one that ceases to is DELETED as it last matched
 //!   R3 shared       an event is encoded once for each form, by the first watcher that needs it, and kept with it
 //!   R4 slow         nobody waits for a slow watcher: it gets a 410 ERROR event and has to list again
@@ -31,7 +31,6 @@ use crate::answer::{Answer, json_response};
 use crate::config::{BOOKMARK_INTERVAL, CHUNK_BYTES, WATCH_TIME_DEFAULT_MIN, WATCH_TIME_MAX};
 use crate::failure::{commit_failed, error_event, later, read_failed};
 use crate::form::{Form, Show};
-use crate::key;
 use crate::lanes::WatchPermit;
 use crate::list::{asked_revision, wait_for};
 use crate::request::{Query, Target};
@@ -53,7 +52,7 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
     } else {
         server.store.read_barrier().await.map_err(commit_failed)?;
     }
-    let prefix = key::prefix(&target.resource.kind, &target.namespace);
+    let prefix = selection.prefix(target);
     let (initial, after) = if start.with_state {
         let page = server.store.range(&Range::prefix(prefix.clone())).map_err(read_failed)?;
         (page.entries, page.revision)
@@ -71,7 +70,7 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
                 selection,
                 events,
                 initial: initial.into_iter(),
-                says_end_of_initial: start.says_end_of_initial.then_some(after),
+                says_end_of_initial: (start.says_end_of_initial && allows_bookmarks).then_some(after),
                 closing: server.closing.subscribe(),
                 timer: Box::pin(tokio::time::sleep_until(now + first_bookmark.min(time))),
                 deadline: now + time,

@@ -117,3 +117,14 @@ async fn every_watcher_gets_the_same_bytes() {
     assert_eq!(events.0, events.1);
     assert_eq!(events.0["object"], made);
 }
+
+#[tokio::test]
+async fn one_object_is_watched_by_its_name() {
+    let api = Api::start().await;
+    api.make(CONFIG_MAPS, &config_map("one")).await;
+    let mut lines = api.watch(&format!("{CONFIG_MAPS}?watch=1&fieldSelector=metadata.name%3Done")).await;
+    assert_eq!(lines.said().await, "ADDED one");
+    api.make(CONFIG_MAPS, &config_map("one-more")).await;
+    api.delete(&format!("{CONFIG_MAPS}/one")).await;
+    assert_eq!(lines.said().await, "DELETED one");
+}
