@@ -17,7 +17,6 @@ pub mod kernel;
 pub mod machine;
 pub mod server;
 pub mod services;
-pub mod stream;
 
 mod backoff;
 mod downward;
@@ -38,3 +37,4 @@ pub use agent::Agent;
 pub use config::NodeConfig;
 pub use kernel::{Kernel, KernelConfig};
 pub use machine::{Machine, MachineError};
+pub use server::{ServerError, ServerIdentity, serve};

@@ -81,8 +81,12 @@ pub trait Machine: Send + Sync + 'static {
     /// Ends the pod: its containers are killed, and they, its sandbox, place, volumes, logs and record removed.
     fn pod_down<'a>(&'a self, pod: &'a str) -> Answer<'a, ()>;
 
-    /// Removes the sandbox and the containers but keeps place, volumes, logs and record: for a sandbox that is broken.
+    /// Removes the sandbox and its containers; place, volumes, logs and record stay. For a sandbox that is broken or
+    /// not needed any more.
     fn sandbox_down<'a>(&'a self, pod: &'a str) -> Answer<'a, ()>;
+
+    /// Gives the pod's place in the network back.
+    fn detach<'a>(&'a self, pod: &'a str) -> Answer<'a, ()>;
 
     /// The uids of all pods of which anything is left on this machine.
     fn pods(&self) -> Answer<'_, Vec<String>>;
@@ -105,10 +109,10 @@ pub trait Machine: Send + Sync + 'static {
     /// Removes the logs of a container that is removed.
     fn remove_logs<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()>;
 
-    /// The pod's containers; [`MachineError::NotFound`] when the pod has no (living) sandbox.
-    fn containers<'a>(&'a self, pod: &'a str) -> Answer<'a, Vec<ContainerStatus>>;
+    /// What there is of the pod's sandbox and containers.
+    fn observe<'a>(&'a self, pod: &'a str) -> Answer<'a, Observed>;
 
-    /// Says which pod has a container that changed; after a lag, look at all.
+    /// Says which pod has a container or sandbox that changed; after a lag, look at all.
     fn changes(&self) -> broadcast::Receiver<String>;
 
     /// Runs a command in a running container. It is killed when the time is over.
@@ -124,7 +128,11 @@ pub trait Machine: Send + Sync + 'static {
     fn last_words<'a>(&'a self, pod: &'a str, container: &'a str, from: MessageSource) -> Answer<'a, String>;
 
     /// Makes services reachable by address and by name as these tables say.
-    fn apply_services<'a>(&'a self, services: &'a ServiceTable, names: &'a windlass_network::DnsTable) -> Answer<'a, ()>;
+    fn apply_services<'a>(
+        &'a self,
+        services: &'a ServiceTable,
+        names: &'a windlass_network::DnsTable,
+    ) -> Answer<'a, ()>;
 
     /// Keeps what the agent wants to know of a pod after its own restart.
     fn save<'a>(&'a self, key: &'a str, record: Bytes) -> Answer<'a, ()>;
@@ -171,6 +179,10 @@ pub struct Facts {
     pub runtime_version: String,
     /// The images here, by their names, with their sizes in bytes.
     pub images: Vec<(Vec<String>, u64)>,
+    /// What the machine itself has as `/etc/hosts`.
+    pub hosts: String,
+    /// What the machine itself has as `/etc/resolv.conf`.
+    pub resolv_conf: String,
 }
 
 /// An image and what it says about running it.
@@ -245,7 +257,12 @@ pub struct Volume {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VolumeContent {
     /// These files, by relative path.
-    Files(BTreeMap<String, FileContent>),
+    Files {
+        /// By relative path.
+        files: BTreeMap<String, FileContent>,
+        /// Never write them to disk.
+        secret: bool,
+    },
     /// What containers put there; empty at first.
     Empty {
         /// In memory instead of on disk.
@@ -288,8 +305,6 @@ pub struct Container {
     pub user: String,
     /// More groups.
     pub groups: Vec<u32>,
-    /// Refuse a user that turns out to be root.
-    pub non_root: bool,
     /// What is mounted.
     pub mounts: Vec<Mount>,
     /// What root may do.
@@ -338,6 +353,15 @@ pub enum MountSource {
     Volume(String),
     /// A file of the sandbox, by name.
     File(String),
+}
+
+/// What there is of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The sandbox can take containers. Without one, containers can at most be over.
+    pub sandbox_alive: bool,
+    /// Its containers.
+    pub containers: Vec<ContainerStatus>,
 }
 
 /// How a container is stopped.
@@ -425,7 +449,7 @@ impl Facts {
     }
 }
 
-/// The state a container is in when it is over without anybody having seen how.
+/// How a container ended that is gone without anybody having seen how.
 pub fn lost_exit(at: Timestamp) -> Exit {
     Exit {
         code: 137,

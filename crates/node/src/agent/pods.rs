@@ -1,0 +1,166 @@
+//! Which pods have a task: those the API binds to this node, and those that are left here and must go.
+//!
+//! Rules
+//!   R1 taken over   a pod with a record goes on at once, before the API has been heard
+//!   R2 bound        a pod the API binds here has a task until it is gone from the API and from the machine
+//!   R3 left         once the API has been heard, what it does not know is torn down; before, nothing is
+//!   R4 apart        a task that panics is begun again; the others do not notice
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use windlass_api::{Object, kinds};
+use windlass_client::{Cache, Cached, Notice, Scope};
+
+use super::{NODE_KEY, PodDirectory, Shared};
+use crate::pod::{self, Desired, PodTask};
+use crate::record::Known;
+
+/// Ended tasks that wait to be struck off the list.
+const ENDED_MAX: usize = 256;
+/// A task that panicked is begun again after this long, so that a pod that always makes it panic costs little.
+const PANIC_PAUSE: Duration = Duration::from_secs(5);
+
+/// Keeps the tasks in line with the API, for ever.
+pub(super) async fn run(shared: &Arc<Shared>, directory: &PodDirectory, records: BTreeMap<String, Bytes>) {
+    let (ended, mut ended_queue) = mpsc::channel(ENDED_MAX);
+    let pods = Pods { shared: Arc::clone(shared), directory: directory.clone(), ended };
+    for (uid, record) in &records {
+        if uid != NODE_KEY {
+            pods.take_over(uid, record);
+        }
+    }
+    let cache = Cache::start(shared.client.clone(), &kinds::POD, Scope::on_node(&shared.config.name));
+    let mut changes = cache.subscribe();
+    let first_list = cache.synced();
+    tokio::pin!(first_list);
+    let mut is_synced = false;
+    loop {
+        tokio::select! {
+            biased;
+            Some(ended) = ended_queue.recv() => pods.strike_off(ended, &cache),
+            notice = changes.next() => match notice {
+                Notice::Changed(change) => pods.changed(change.old.as_deref(), change.new.as_deref()),
+                Notice::Lagged => pods.compare(&cache).await,
+            },
+            () = &mut first_list, if !is_synced => {
+                is_synced = true;
+                pods.compare(&cache).await;
+            }
+        }
+    }
+}
+
+/// Tells the tasks of pods whose containers changed, for ever.
+pub(super) async fn pass_on_hints(shared: &Arc<Shared>, directory: &PodDirectory) {
+    let mut changes = shared.machine.changes();
+    loop {
+        match changes.recv().await {
+            Ok(uid) => directory.hint(&uid),
+            Err(RecvError::Lagged(_)) => directory.uids().iter().for_each(|uid| directory.hint(uid)),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// A task that ended.
+struct Ended {
+    uid: Arc<str>,
+    panicked: bool,
+}
+
+struct Pods {
+    shared: Arc<Shared>,
+    directory: PodDirectory,
+    ended: mpsc::Sender<Ended>,
+}
+
+impl Pods {
+    /// R1.
+    fn take_over(&self, uid: &str, record: &[u8]) {
+        match pod::read_record(record) {
+            Ok((object, known)) if object.header.uid == uid => self.begin(Arc::new(object), Some(known)),
+            Ok(_) => tracing::error!(uid, "a pod's record names another pod; it is left to the API to say"),
+            Err(error) => tracing::error!(uid, error, "a pod's record cannot be read; it is left to the API to say"),
+        }
+    }
+
+    fn begin(&self, object: Arc<Object>, known: Option<Known>) {
+        let uid: Arc<str> = object.header.uid.as_str().into();
+        let (task, link) = match PodTask::new(&self.shared, Arc::clone(&object), known) {
+            Ok(begun) => begun,
+            Err(error) => {
+                tracing::error!(
+                    pod = object.header.key(),
+                    error = &error as &dyn std::error::Error,
+                    "pod not taken in"
+                );
+                return;
+            }
+        };
+        let (ended, own) = (self.ended.clone(), Arc::clone(&uid));
+        let handle = tokio::spawn(async move {
+            let panicked = AssertUnwindSafe(task.run()).catch_unwind().await.is_err();
+            if panicked {
+                tokio::time::sleep(PANIC_PAUSE).await;
+            }
+            // The agent is going down when nobody listens.
+            let _ = ended.send(Ended { uid: own, panicked }).await;
+        });
+        self.directory.insert(uid, link, handle.abort_handle());
+    }
+
+    /// R2.
+    fn changed(&self, old: Option<&Cached>, new: Option<&Cached>) {
+        if let Some(old) = old
+            && new.is_none_or(|new| new.header.uid != old.header.uid)
+        {
+            self.directory.tell(&old.header.uid, Desired::Gone);
+        }
+        if let Some(new) = new {
+            let object = Arc::new(Object::clone(new));
+            if !self.directory.tell(&new.header.uid, Desired::Object(Arc::clone(&object))) {
+                self.begin(object, None);
+            }
+        }
+    }
+
+    /// R3: everything here against everything in the API.
+    async fn compare(&self, cache: &Cache) {
+        let bound: BTreeSet<String> = cache.list().iter().map(|object| object.header.uid.clone()).collect();
+        for object in cache.list() {
+            self.changed(None, Some(&object));
+        }
+        let known = self.directory.uids();
+        for uid in known.iter().filter(|uid| !bound.contains(&***uid)) {
+            self.directory.tell(uid, Desired::Gone);
+        }
+        let left = self.shared.machine.pods().await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the machine could not say what is left on it");
+            Vec::new()
+        });
+        let strays = left.into_iter().filter(|uid| !bound.contains(uid) && !known.iter().any(|known| &**known == uid));
+        for uid in strays {
+            tracing::info!(uid, why = "the API does not know this pod", "what is left of a pod is torn down");
+            if let Err(error) = self.shared.machine.pod_down(&uid).await {
+                tracing::warn!(uid, %error, "what is left of a pod was not torn down");
+            }
+        }
+    }
+
+    /// R4.
+    fn strike_off(&self, ended: Ended, cache: &Cache) {
+        self.directory.remove(&ended.uid);
+        self.shared.set_host_ports(&ended.uid, Vec::new());
+        let still = cache.list().into_iter().find(|object| *object.header.uid == *ended.uid);
+        let Some(object) = still.filter(|_| ended.panicked) else { return };
+        tracing::error!(pod = object.header.key(), "a pod's task panicked; it is begun again");
+        self.begin(Arc::new(Object::clone(&object)), None);
+    }
+}

@@ -1,0 +1,66 @@
+//! Keeps this machine's network in line with Services, EndpointSlices and hostPorts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use windlass_api::types::{core, discovery};
+use windlass_client::{Backoff, Subscription};
+
+use super::{Shared, decode_service};
+use crate::services::{HostPort, ServicesView, tables};
+
+/// Applies what the objects say, whenever it changes, for ever.
+pub(super) async fn run(shared: &Arc<Shared>) {
+    let mut services = shared.services.subscribe();
+    let mut slices = shared.slices.subscribe();
+    let mut network_ready = shared.network_ready.subscribe();
+    network_ready.wait_for(|ready| *ready).await.expect("the sender lives in `shared`");
+    // Half a table would cut off what an earlier agent served.
+    shared.services.synced().await;
+    shared.slices.synced().await;
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+    loop {
+        drain(&mut services);
+        drain(&mut slices);
+        match apply(shared).await {
+            Ok(()) => {
+                backoff.reset();
+                tokio::select! {
+                    biased;
+                    _ = services.next() => {}
+                    _ = slices.next() => {}
+                    () = shared.host_ports_changed.notified() => {}
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "services are not as they should be; it is tried again");
+                tokio::time::sleep(backoff.next(&shared.world)).await;
+            }
+        }
+    }
+}
+
+fn drain(subscription: &mut Subscription) {
+    while subscription.take().is_some() {}
+}
+
+async fn apply(shared: &Shared) -> Result<(), crate::machine::MachineError> {
+    let services: Vec<Arc<Option<core::Service>>> =
+        shared.services.list().iter().map(|object| object.memo(decode_service)).collect();
+    let slices: Vec<Arc<Option<discovery::EndpointSlice>>> =
+        shared.slices.list().iter().map(|object| object.memo(decode_slice)).collect();
+    let host_ports: Vec<HostPort> = {
+        let all = shared.host_ports.lock().expect("nothing panics while holding it");
+        all.values().flatten().cloned().collect()
+    };
+    let services: Vec<&core::Service> = services.iter().filter_map(|service| Option::as_ref(service)).collect();
+    let slices: Vec<&discovery::EndpointSlice> = slices.iter().filter_map(|slice| Option::as_ref(slice)).collect();
+    let view =
+        ServicesView { services: &services, slices: &slices, host_ports: &host_ports, node: &shared.config.name };
+    let (table, names) = tables(&view);
+    shared.machine.apply_services(&table, &names).await
+}
+
+fn decode_slice(object: &windlass_api::Object) -> Option<discovery::EndpointSlice> {
+    object.decode().inspect_err(|error| tracing::warn!(%error, "an endpoint slice is not understood")).ok()
+}

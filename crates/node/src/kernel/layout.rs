@@ -1,0 +1,113 @@
+//! Where the node keeps what on disk.
+//!
+//! ```text
+//! DATA/images                             images (runtime)
+//! DATA/runtime                            writable layers (runtime)
+//! DATA/records/KEY.json                   what the agent keeps of a pod
+//! DATA/pods/UID/files/                    hosts, resolv.conf, hostname
+//! DATA/pods/UID/volumes/NAME              a volume: a directory, a tmpfs, or a link to a path of the machine
+//! DATA/pods/UID/messages/NAME.ATTEMPT     a container's last words
+//! DATA/pods/UID/logs/NAME/ATTEMPT.log     a container's output, older parts with .1 … .4 behind it
+//! RUN/runtime, RUN/network                what need not survive a reboot
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use crate::machine::MachineError;
+
+/// The longest name that becomes a file name.
+const NAME_BYTES_MAX: usize = 128;
+
+/// The node's own directories.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Survives a reboot.
+    pub data: PathBuf,
+}
+
+/// Refuses what is no plain file name. Names come from the API, which checks them too.
+pub fn file_name(name: &str) -> Result<&str, MachineError> {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if plain && !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.starts_with('.') {
+        return Ok(name);
+    }
+    let shown: String = name.chars().take(NAME_BYTES_MAX).collect();
+    Err(MachineError::Failed {
+        operation: "use a name as a file name".to_owned(),
+        why: format!("expected letters, digits, '-', '_' and '.', found {shown:?}"),
+    })
+}
+
+impl Layout {
+    /// All pods.
+    pub fn pods(&self) -> PathBuf {
+        self.data.join("pods")
+    }
+
+    /// All records.
+    pub fn records(&self) -> PathBuf {
+        self.data.join("records")
+    }
+
+    /// One record.
+    pub fn record(&self, key: &str) -> Result<PathBuf, MachineError> {
+        Ok(self.records().join(format!("{}.json", file_name(key)?)))
+    }
+
+    /// One pod.
+    pub fn pod(&self, uid: &str) -> Result<PathBuf, MachineError> {
+        Ok(self.pods().join(file_name(uid)?))
+    }
+
+    /// One of a pod's own files.
+    pub fn file(&self, uid: &str, name: &str) -> Result<PathBuf, MachineError> {
+        Ok(self.pod(uid)?.join("files").join(file_name(name)?))
+    }
+
+    /// A pod's volumes.
+    pub fn volumes(&self, uid: &str) -> Result<PathBuf, MachineError> {
+        Ok(self.pod(uid)?.join("volumes"))
+    }
+
+    /// One of a pod's volumes.
+    pub fn volume(&self, uid: &str, name: &str) -> Result<PathBuf, MachineError> {
+        Ok(self.volumes(uid)?.join(file_name(name)?))
+    }
+
+    /// Where a container (`NAME.ATTEMPT`) leaves its last words.
+    pub fn message(&self, uid: &str, container: &str) -> Result<PathBuf, MachineError> {
+        Ok(self.pod(uid)?.join("messages").join(file_name(container)?))
+    }
+
+    /// A pod's logs.
+    pub fn logs(&self, uid: &str) -> Result<PathBuf, MachineError> {
+        Ok(self.pod(uid)?.join("logs"))
+    }
+
+    /// The log of a container (`NAME.ATTEMPT`).
+    pub fn log(&self, uid: &str, container: &str) -> Result<PathBuf, MachineError> {
+        Ok(self.logs(uid)?.join(log_name(container)?))
+    }
+}
+
+/// `NAME/ATTEMPT.log`, beneath the pod's logs.
+pub fn log_name(container: &str) -> Result<PathBuf, MachineError> {
+    let (name, attempt) = file_name(container)?.rsplit_once('.').unwrap_or((container, "0"));
+    Ok(Path::new(name).join(format!("{attempt}.log")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Layout, log_name};
+
+    #[test]
+    fn names_that_are_paths_are_refused() {
+        let layout = Layout { data: "/data".into() };
+        for name in ["", ".", "..", "a/b", "../x", "a\0b", ".hidden"] {
+            assert!(layout.pod(name).is_err(), "{name:?}");
+            assert!(layout.volume("uid", name).is_err(), "{name:?}");
+        }
+        assert_eq!(layout.log("u", "web.3").expect("a name").to_str(), Some("/data/pods/u/logs/web/3.log"));
+        assert_eq!(log_name("web.3").expect("a name").to_str(), Some("web/3.log"));
+    }
+}

@@ -1,0 +1,130 @@
+//! Making sandboxes and containers: from the agent's words to the runtime's.
+
+use std::os::unix::fs::PermissionsExt;
+
+use windlass_runtime::{ContainerSpec, IpcMode, LogSpec, NetworkMode, PidMode, RuntimeError, SandboxSpec};
+
+use super::{Kernel, container, file_error, make_private_dir, of_image, of_runtime, off_the_runtime};
+use crate::machine::{Container, MachineError, Sandbox};
+
+impl Kernel {
+    /// A sandbox that lives stays; one whose shim is lost is removed first.
+    pub(super) async fn make_sandbox(&self, sandbox: &Sandbox) -> Result<(), MachineError> {
+        let pod = &sandbox.pod;
+        self.write_files(sandbox).await?;
+        if let Some(found) = self.runtime.sandbox(pod) {
+            if found.is_alive() {
+                return Ok(());
+            }
+            self.end_sandbox(pod).await?;
+        }
+        let network = match sandbox.host_network {
+            true => NetworkMode::Host,
+            false => {
+                let namespace = self.network_namespace(pod);
+                NetworkMode::Path(
+                    namespace.ok_or_else(|| MachineError::NotFound { what: "network of pod", id: pod.clone() })?,
+                )
+            }
+        };
+        let made = self.runtime.create_sandbox(SandboxSpec {
+            id: pod.clone(),
+            hostname: sandbox.hostname.clone(),
+            network,
+            ipc: if sandbox.host_ipc { IpcMode::Host } else { IpcMode::Sandbox },
+            pid: match (sandbox.host_pid, sandbox.share_pids) {
+                (true, _) => PidMode::Host,
+                (false, true) => PidMode::Sandbox,
+                (false, false) => PidMode::Container,
+            },
+            shm_bytes: None,
+            sysctls: sandbox.sysctls.clone(),
+            resources: sandbox.resources,
+            labels: [("pod".to_owned(), sandbox.title.clone())].into(),
+        });
+        let made = made.await.map_err(|error| of_runtime(&format!("make sandbox {pod}"), &error))?;
+        self.listen(&made);
+        Ok(())
+    }
+
+    async fn write_files(&self, sandbox: &Sandbox) -> Result<(), MachineError> {
+        let mut files = Vec::new();
+        for (name, text) in &sandbox.files {
+            files.push((self.layout.file(&sandbox.pod, name)?, text.clone()));
+        }
+        let directory = self.layout.pod(&sandbox.pod)?.join("files");
+        off_the_runtime(move || {
+            make_private_dir(&directory)?;
+            for (path, text) in files {
+                // Containers have the file itself mounted, so it is written in place, and a container's own words in it stay.
+                if std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
+                    continue;
+                }
+                let written = std::fs::write(&path, text);
+                let written =
+                    written.and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)));
+                written.map_err(|error| file_error("write", &path, &error))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// A container of this id that never ran is made anew.
+    pub(super) async fn make_container(&self, pod: &str, wanted: &Container) -> Result<(), MachineError> {
+        let sandbox = self.living_sandbox(pod)?;
+        let spec = self.container_spec(pod, wanted).await?;
+        let doing = format!("make container {}", wanted.id);
+        match sandbox.create_container(spec.clone()).await {
+            Err(RuntimeError::Exists { .. }) => {
+                sandbox.remove(&wanted.id).await.map_err(|error| of_runtime(&doing, &error))?;
+                sandbox.create_container(spec).await.map_err(|error| of_runtime(&doing, &error))
+            }
+            other => other.map_err(|error| of_runtime(&doing, &error)),
+        }
+    }
+
+    async fn container_spec(&self, pod: &str, wanted: &Container) -> Result<ContainerSpec, MachineError> {
+        let image = self.images.find(&wanted.image).map_err(|error| of_image(&error))?;
+        let image = image.ok_or_else(|| MachineError::NotFound { what: "image", id: wanted.image.clone() })?;
+        let log = self.layout.log(pod, &wanted.id)?;
+        let message = self.layout.message(pod, &wanted.id)?;
+        let mounts = {
+            let (layout, pod, wanted) = (self.layout.clone(), pod.to_owned(), wanted.clone());
+            let log = log.clone();
+            off_the_runtime(move || {
+                let parents = [log.parent(), message.parent()];
+                parents.into_iter().flatten().try_for_each(make_private_dir)?;
+                container::make_message_file(&message)?;
+                container::mounts(&layout, &pod, &wanted, &message)
+            })
+            .await?
+        };
+        let unmasked = wanted.proc_unmasked.then(Vec::new);
+        Ok(ContainerSpec {
+            id: wanted.id.clone(),
+            labels: Default::default(),
+            layers: image.layers,
+            args: wanted.args.clone(),
+            env: wanted.env.clone(),
+            cwd: wanted.cwd.clone(),
+            user: wanted.user.clone(),
+            additional_gids: wanted.groups.clone(),
+            mounts,
+            capabilities: wanted.capabilities.clone(),
+            seccomp: wanted.seccomp,
+            read_only_root: wanted.read_only_root,
+            no_new_privileges: wanted.no_new_privileges,
+            privileged: wanted.privileged,
+            resources: wanted.resources,
+            rlimits: Vec::new(),
+            oom_score_adj: wanted.oom_score_adj,
+            log: Some(LogSpec::new(log)),
+            stdin: wanted.stdin,
+            stdin_once: wanted.stdin_once,
+            tty: wanted.tty,
+            masked_paths: unmasked.clone(),
+            readonly_paths: unmasked,
+        })
+    }
+}

@@ -1,0 +1,570 @@
+//! The machine that is this computer: containers by `runtime`, addresses and services by `network`, files by itself.
+//!
+//! Relies on   root; one agent per instance
+//! Not here    what any of it is for (`agent`, `pod`)
+
+mod container;
+mod facts;
+mod fetch;
+pub(crate) mod layout;
+mod make;
+mod signal;
+mod volume;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use tokio::sync::{RwLock, broadcast};
+use tokio::task::AbortHandle;
+use windlass_network::{
+    AttachSpec, Cidr, DnsConfig, DnsServer, DnsTable, Network, NetworkConfig, ServiceTable, Verified,
+};
+use windlass_runtime::image::{Credentials, ImageError, Images, PullOptions};
+use windlass_runtime::{Runtime, RuntimeConfig, RuntimeError};
+use windlass_stdx::World;
+
+use crate::machine::{
+    Answer, Container, Credential, Exec, ExecResult, Facts, HttpAnswer, HttpGet, Image, Machine, MachineError,
+    MessageSource, Observed, Sandbox, Stop, Volume,
+};
+use layout::Layout;
+
+/// Hints that wait for a slow agent; one that lags is told so and looks at everything.
+const CHANGES_MAX: usize = 4096;
+/// How often it is looked whether the network still is as it was made.
+const VERIFY_INTERVAL: Duration = Duration::from_secs(5);
+/// The largest packet of a pod's interface: what an Ethernet carries.
+const MTU: u32 = 1500;
+/// The largest record that is read back.
+const RECORD_BYTES_MAX: u64 = 16 << 20;
+
+/// What the kernel side of a node is told.
+#[derive(Clone, Debug)]
+pub struct KernelConfig {
+    /// Keeps several clusters on one machine apart: bridge, nft table, cgroup; at most 13 of `a-z0-9-`.
+    pub instance: String,
+    /// What survives a reboot: `/var/lib/windlass`.
+    pub data: PathBuf,
+    /// What does not: `/run/windlass`.
+    pub run: PathBuf,
+    /// The program that is started as `PROGRAM shim …`.
+    pub shim_exe: PathBuf,
+    /// The network of all pods of the cluster: `10.42.0.0/16`.
+    pub cluster_cidr: String,
+    /// The network of all ClusterIPs: `10.43.0.0/16`.
+    pub service_cidr: String,
+    /// The ClusterIP that pods ask for names.
+    pub cluster_dns: Ipv4Addr,
+    /// The domain that services have their names in.
+    pub cluster_domain: String,
+    /// Registries that are spoken to without TLS: `host:port`.
+    pub plain_http_registries: BTreeSet<String>,
+}
+
+/// This computer.
+pub struct Kernel {
+    config: KernelConfig,
+    layout: Layout,
+    world: World,
+    runtime: Runtime,
+    images: Images,
+    network: RwLock<Option<Up>>,
+    changes: broadcast::Sender<String>,
+    /// Where each attached pod's network namespace is.
+    namespaces: Mutex<BTreeMap<String, PathBuf>>,
+    /// Tasks that pass on what happens in sandboxes.
+    listeners: Mutex<BTreeMap<String, AbortHandle>>,
+}
+
+/// A network that is up.
+struct Up {
+    pod_cidr: String,
+    network: Network,
+    dns: DnsServer,
+    verify: AbortHandle,
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.verify.abort();
+    }
+}
+
+impl Kernel {
+    /// Opens this computer's instance and takes over what an earlier agent left running.
+    pub async fn open(config: KernelConfig, world: World) -> Result<Arc<Kernel>, MachineError> {
+        let layout = Layout { data: config.data.clone() };
+        for directory in [layout.pods(), layout.records()] {
+            make_private_dir(&directory)?;
+        }
+        let images = Images::open(config.data.join("images"), world.clone());
+        let images = images.map_err(|error| failed("open the image store", &error))?;
+        let runtime = Runtime::open(RuntimeConfig {
+            root: config.data.join("runtime"),
+            run: config.run.join("runtime"),
+            shim_exe: config.shim_exe.clone(),
+            cgroup_parent: format!("/{}", config.instance),
+        });
+        let runtime = runtime.await.map_err(|error| failed("open the container runtime", &error))?;
+        let kernel = Arc::new(Kernel {
+            layout,
+            world,
+            images,
+            network: RwLock::new(None),
+            changes: broadcast::Sender::new(CHANGES_MAX),
+            namespaces: Mutex::default(),
+            listeners: Mutex::default(),
+            runtime: runtime.clone(),
+            config,
+        });
+        for sandbox in runtime.sandboxes() {
+            kernel.listen(&sandbox);
+        }
+        Ok(kernel)
+    }
+
+    /// Clock and randomness.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The images of this computer.
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// The sandbox of a pod, for those who exec into and attach to its containers.
+    pub fn sandbox(&self, pod: &str) -> Option<windlass_runtime::Sandbox> {
+        self.runtime.sandbox(pod)
+    }
+
+    /// The network namespace of an attached pod, for those who forward ports into it; `None` is the machine's.
+    pub fn network_namespace(&self, pod: &str) -> Option<PathBuf> {
+        self.namespaces.lock().expect("nothing panics while holding it").get(pod).cloned()
+    }
+
+    /// Where a container's log is: the directory that must not be left, and the path beneath it.
+    pub fn log_place(&self, pod: &str, container: &str) -> Result<(PathBuf, PathBuf), MachineError> {
+        Ok((self.layout.logs(pod)?, layout::log_name(container)?))
+    }
+
+    fn living_sandbox(&self, pod: &str) -> Result<windlass_runtime::Sandbox, MachineError> {
+        let found = self.runtime.sandbox(pod).filter(windlass_runtime::Sandbox::is_alive);
+        found.ok_or_else(|| MachineError::NotFound { what: "sandbox", id: pod.to_owned() })
+    }
+
+    /// Passes on every change in this sandbox as a hint to look.
+    fn listen(&self, sandbox: &windlass_runtime::Sandbox) {
+        let (changes, pod, mut events) = (self.changes.clone(), sandbox.id().to_owned(), sandbox.events());
+        let own = pod.clone();
+        let task = tokio::spawn(async move {
+            while events.next().await.is_some() {
+                // Nobody need listen.
+                let _ = changes.send(own.clone());
+            }
+            let _ = changes.send(own);
+        });
+        self.listeners.lock().expect("nothing panics while holding it").insert(pod, task.abort_handle());
+    }
+
+    async fn end_sandbox(&self, pod: &str) -> Result<(), MachineError> {
+        if let Some(sandbox) = self.runtime.sandbox(pod) {
+            sandbox.stop().await.map_err(|error| of_runtime("stop sandbox", &error))?;
+        }
+        let listener = self.listeners.lock().expect("nothing panics while holding it").remove(pod);
+        if let Some(listener) = listener {
+            listener.abort();
+        }
+        Ok(())
+    }
+
+    async fn raise_network(&self, pod_cidr: &str) -> Result<(), MachineError> {
+        let mut network = self.network.write().await;
+        if network.as_ref().is_some_and(|up| up.pod_cidr == pod_cidr) {
+            return Ok(());
+        }
+        *network = None;
+        let parse = |what: &str, text: &str| {
+            text.parse::<Cidr>().map_err(|error| failed(&format!("read the {what} network"), &error))
+        };
+        let (pods, cluster) = (parse("pod", pod_cidr)?, parse("cluster", &self.config.cluster_cidr)?);
+        let services = parse("service", &self.config.service_cidr)?;
+        let made = Network::open(NetworkConfig {
+            instance: self.config.instance.clone(),
+            pod_cidr: pods,
+            cluster_cidr: cluster,
+            service_cidr: services,
+            dns_address: self.config.cluster_dns,
+            run_dir: self.config.run.join("network"),
+            mtu: MTU,
+        });
+        let made = made.await.map_err(|error| failed("open the network", &error))?;
+        let dns = DnsConfig {
+            listen: vec![SocketAddr::from((made.gateway(), 53))],
+            domain: self.config.cluster_domain.clone(),
+            local: vec![cluster, services],
+            resolvers: windlass_network::resolvers_of(&facts::resolv_conf()),
+        };
+        let dns = DnsServer::start(dns, self.world.clone()).map_err(|error| failed("start the DNS server", &error))?;
+        let verify = tokio::spawn(keep_intact(made.clone())).abort_handle();
+        *network = Some(Up { pod_cidr: pod_cidr.to_owned(), network: made, dns, verify });
+        Ok(())
+    }
+
+    async fn network(&self) -> Result<Network, MachineError> {
+        let network = self.network.read().await;
+        let why = "the network is not up: the node waits for spec.podCIDR".to_owned();
+        network
+            .as_ref()
+            .map(|up| up.network.clone())
+            .ok_or(MachineError::Failed { operation: "use the network".to_owned(), why })
+    }
+
+    async fn pull(&self, name: &str, credentials: &[Credential]) -> Result<Image, MachineError> {
+        let mut tries: Vec<Option<Credentials>> = credentials
+            .iter()
+            .map(|own| Some(Credentials { username: own.username.clone(), password: own.password.clone() }))
+            .collect();
+        tries.push(None);
+        let mut first_refusal = None;
+        for credentials in tries {
+            let plain_http_hosts = self.config.plain_http_registries.clone();
+            let options = PullOptions { credentials, plain_http_hosts, ..PullOptions::default() };
+            match self.images.pull(name, options).await {
+                Ok(record) => {
+                    let image = self.images.find(&record.id).map_err(|error| of_image(&error))?;
+                    let image = image.ok_or_else(|| MachineError::NotFound { what: "image", id: record.id })?;
+                    return Ok(container::image(image, name));
+                }
+                Err(error @ ImageError::Unauthorized { .. }) => _ = first_refusal.get_or_insert(error),
+                Err(error) => return Err(of_image(&error)),
+            }
+        }
+        Err(of_image(&first_refusal.expect("the last try is always made, and was refused")))
+    }
+
+    async fn left_pods(&self) -> Result<Vec<String>, MachineError> {
+        let mut all: BTreeSet<String> = names(&self.layout.pods())?.into_iter().collect();
+        all.extend(self.runtime.sandboxes().iter().map(|sandbox| sandbox.id().to_owned()));
+        if let Ok(network) = self.network().await {
+            all.extend(network.held());
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    async fn remove_pod(&self, pod: &str) -> Result<(), MachineError> {
+        self.end_sandbox(pod).await?;
+        self.give_back(pod).await?;
+        let (layout, pod) = (self.layout.clone(), pod.to_owned());
+        off_the_runtime(move || {
+            volume::remove_all(&layout, &pod)?;
+            remove_tree(&layout.pod(&pod)?)?;
+            remove_file(&layout.record(&pod)?)
+        })
+        .await
+    }
+
+    async fn give_back(&self, pod: &str) -> Result<(), MachineError> {
+        // Without a network nothing was attached by this agent, and what an earlier one attached is seen as a stray later.
+        if let Ok(network) = self.network().await {
+            network.detach(pod).await.map_err(|error| failed(&format!("detach pod {pod}"), &error))?;
+        }
+        self.namespaces.lock().expect("nothing panics while holding it").remove(pod);
+        Ok(())
+    }
+}
+
+/// Puts right what others did to the network, for ever.
+async fn keep_intact(network: Network) {
+    let mut timer = tokio::time::interval(VERIFY_INTERVAL);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        match network.verify().await {
+            Ok(Verified::Intact) => {}
+            Ok(Verified::Restored { why }) => tracing::warn!(why, "the network was put right"),
+            Err(error) => tracing::error!(%error, "the network could not be looked at"),
+        }
+    }
+}
+
+impl Machine for Kernel {
+    fn facts(&self) -> Answer<'_, Facts> {
+        let (images, data) = (self.images.clone(), self.config.data.clone());
+        let gateway = self.config.cluster_cidr.parse::<Cidr>().ok();
+        off_the_runtime(move || facts::read(&images, &data, gateway)).boxed()
+    }
+
+    fn network_up<'a>(&'a self, pod_cidr: &'a str) -> Answer<'a, ()> {
+        self.raise_network(pod_cidr).boxed()
+    }
+
+    fn find_image<'a>(&'a self, name: &'a str) -> Answer<'a, Option<Image>> {
+        async move {
+            let found = self.images.find(name).map_err(|error| of_image(&error))?;
+            Ok(found.map(|image| container::image(image, name)))
+        }
+        .boxed()
+    }
+
+    fn pull_image<'a>(&'a self, name: &'a str, credentials: &'a [Credential]) -> Answer<'a, Image> {
+        self.pull(name, credentials).boxed()
+    }
+
+    fn attach<'a>(&'a self, pod: &'a str) -> Answer<'a, Vec<IpAddr>> {
+        async move {
+            let attached = self.network().await?.attach(AttachSpec { id: pod.to_owned() }).await;
+            let attached = attached.map_err(|error| failed(&format!("attach pod {pod} to the network"), &error))?;
+            let mut namespaces = self.namespaces.lock().expect("nothing panics while holding it");
+            namespaces.insert(pod.to_owned(), attached.netns);
+            Ok(vec![IpAddr::V4(attached.address)])
+        }
+        .boxed()
+    }
+
+    fn sandbox_up<'a>(&'a self, sandbox: &'a Sandbox) -> Answer<'a, ()> {
+        self.make_sandbox(sandbox).boxed()
+    }
+
+    fn pod_down<'a>(&'a self, pod: &'a str) -> Answer<'a, ()> {
+        self.remove_pod(pod).boxed()
+    }
+
+    fn sandbox_down<'a>(&'a self, pod: &'a str) -> Answer<'a, ()> {
+        self.end_sandbox(pod).boxed()
+    }
+
+    fn detach<'a>(&'a self, pod: &'a str) -> Answer<'a, ()> {
+        self.give_back(pod).boxed()
+    }
+
+    fn pods(&self) -> Answer<'_, Vec<String>> {
+        self.left_pods().boxed()
+    }
+
+    fn volume_up<'a>(&'a self, pod: &'a str, volume: &'a Volume) -> Answer<'a, ()> {
+        let (layout, pod, volume) = (self.layout.clone(), pod.to_owned(), volume.clone());
+        off_the_runtime(move || volume::up(&layout, &pod, &volume)).boxed()
+    }
+
+    fn create<'a>(&'a self, pod: &'a str, container: &'a Container) -> Answer<'a, ()> {
+        self.make_container(pod, container).boxed()
+    }
+
+    fn start<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()> {
+        async move {
+            let sandbox = self.living_sandbox(pod)?;
+            sandbox.start(container).await.map_err(|error| of_runtime(&format!("start container {container}"), &error))
+        }
+        .boxed()
+    }
+
+    fn stop<'a>(&'a self, pod: &'a str, container: &'a str, stop: &'a Stop) -> Answer<'a, ()> {
+        async move {
+            let Ok(sandbox) = self.living_sandbox(pod) else { return Ok(()) };
+            let signal = signal::number(&stop.signal);
+            match sandbox.stop_container(container, signal, stop.grace).await {
+                Err(RuntimeError::NotFound { .. }) => Ok(()),
+                other => other.map_err(|error| of_runtime(&format!("stop container {container}"), &error)),
+            }
+        }
+        .boxed()
+    }
+
+    fn remove<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()> {
+        async move {
+            let Some(sandbox) = self.runtime.sandbox(pod) else { return Ok(()) };
+            match sandbox.remove(container).await {
+                Err(RuntimeError::NotFound { .. }) => Ok(()),
+                other => other.map_err(|error| of_runtime(&format!("remove container {container}"), &error)),
+            }?;
+            let message = self.layout.message(pod, container)?;
+            off_the_runtime(move || remove_file(&message)).await
+        }
+        .boxed()
+    }
+
+    fn remove_logs<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()> {
+        async move {
+            let log = self.layout.log(pod, container)?;
+            off_the_runtime(move || crate::logs::remove(&log).map_err(|error| failed("remove logs", &error))).await
+        }
+        .boxed()
+    }
+
+    fn observe<'a>(&'a self, pod: &'a str) -> Answer<'a, Observed> {
+        async move {
+            let Some(sandbox) = self.runtime.sandbox(pod) else { return Ok(Observed::default()) };
+            let containers = sandbox.states().into_iter();
+            let containers =
+                containers.map(|status| crate::machine::ContainerStatus { id: status.id, state: status.state });
+            Ok(Observed { sandbox_alive: sandbox.is_alive(), containers: containers.collect() })
+        }
+        .boxed()
+    }
+
+    fn changes(&self) -> broadcast::Receiver<String> {
+        self.changes.subscribe()
+    }
+
+    fn exec<'a>(&'a self, pod: &'a str, container: &'a str, exec: &'a Exec) -> Answer<'a, ExecResult> {
+        async move { fetch::exec(self.living_sandbox(pod)?, container, exec).await }.boxed()
+    }
+
+    fn http_get<'a>(&'a self, get: &'a HttpGet) -> Answer<'a, HttpAnswer> {
+        fetch::http_get(get).boxed()
+    }
+
+    fn connect(&self, address: SocketAddr, timeout: Duration) -> Answer<'_, ()> {
+        fetch::connect(address, timeout).boxed()
+    }
+
+    fn last_words<'a>(&'a self, pod: &'a str, container: &'a str, from: MessageSource) -> Answer<'a, String> {
+        async move {
+            let (message, log) = (self.layout.message(pod, container)?, self.log_place(pod, container)?);
+            off_the_runtime(move || container::last_words(&message, &log, from)).await
+        }
+        .boxed()
+    }
+
+    fn apply_services<'a>(&'a self, services: &'a ServiceTable, names: &'a DnsTable) -> Answer<'a, ()> {
+        async move {
+            let applied = self.network().await?.apply_services(services.clone()).await;
+            let applied = applied.map_err(|error| failed("write the service rules", &error))?;
+            if !applied.refused.is_empty() {
+                tracing::warn!(refused = ?applied.refused, "some endpoints are not used");
+            }
+            if let Some(up) = &*self.network.read().await {
+                up.dns.replace(names);
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn save<'a>(&'a self, key: &'a str, record: Bytes) -> Answer<'a, ()> {
+        async move {
+            let path = self.layout.record(key)?;
+            off_the_runtime(move || save_file(&path, &record)).await
+        }
+        .boxed()
+    }
+
+    fn load(&self) -> Answer<'_, BTreeMap<String, Bytes>> {
+        let records = self.layout.records();
+        off_the_runtime(move || load_all(&records)).boxed()
+    }
+
+    fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, ()> {
+        async move {
+            let path = self.layout.record(key)?;
+            off_the_runtime(move || remove_file(&path)).await
+        }
+        .boxed()
+    }
+}
+
+fn load_all(records: &Path) -> Result<BTreeMap<String, Bytes>, MachineError> {
+    let mut out = BTreeMap::new();
+    for name in names(records)? {
+        let Some(key) = name.strip_suffix(".json") else { continue };
+        let path = records.join(&name);
+        let size = std::fs::metadata(&path).map_err(|error| file_error("read", &path, &error))?.len();
+        if size > RECORD_BYTES_MAX {
+            tracing::error!(path = %path.display(), size, "a record is larger than any of ours; it is not read");
+            continue;
+        }
+        let bytes = std::fs::read(&path).map_err(|error| file_error("read", &path, &error))?;
+        out.insert(key.to_owned(), Bytes::from(bytes));
+    }
+    Ok(out)
+}
+
+/// Writes a file so that a reader sees all of the old or all of the new.
+fn save_file(path: &Path, bytes: &[u8]) -> Result<(), MachineError> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let temporary = path.with_extension("tmp");
+    let written = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
+    let written = written.and_then(|mut file| file.write_all(bytes)).and_then(|()| std::fs::rename(&temporary, path));
+    written.map_err(|error| file_error("write", path, &error))
+}
+
+fn make_private_dir(path: &Path) -> Result<(), MachineError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| file_error("make directory", path, &error))
+}
+
+fn remove_file(path: &Path) -> Result<(), MachineError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn remove_tree(path: &Path) -> Result<(), MachineError> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn names(directory: &Path) -> Result<Vec<String>, MachineError> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(file_error("list", directory, &error)),
+    };
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().unwrap_or_default()));
+    let mut names: Vec<String> =
+        names.collect::<Result<_, _>>().map_err(|error| file_error("list", directory, &error))?;
+    names.retain(|name| !name.is_empty());
+    names.sort();
+    Ok(names)
+}
+
+/// Work that waits for the disk, on a thread that may wait.
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, MachineError> + Send + 'static,
+) -> Result<T, MachineError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(failed("work on the disk", &error)))
+}
+
+fn file_error(doing: &str, path: &Path, error: &dyn std::error::Error) -> MachineError {
+    failed(&format!("{doing} {}", path.display()), error)
+}
+
+/// The error with all its causes in one line.
+fn failed(operation: &str, error: &dyn std::error::Error) -> MachineError {
+    let mut why = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        why = format!("{why}: {next}");
+        cause = next.source();
+    }
+    MachineError::Failed { operation: operation.to_owned(), why }
+}
+
+fn of_runtime(operation: &str, error: &RuntimeError) -> MachineError {
+    match error {
+        RuntimeError::NotFound { what, id } => MachineError::NotFound { what, id: id.clone() },
+        RuntimeError::TimedOut { after, .. } => {
+            MachineError::TimedOut { operation: operation.to_owned(), after: *after }
+        }
+        other => failed(operation, other),
+    }
+}
+
+fn of_image(error: &ImageError) -> MachineError {
+    match error {
+        ImageError::Reference(why) => MachineError::ImageName(why.to_string()),
+        other => failed("image", other),
+    }
+}

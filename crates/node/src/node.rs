@@ -1,0 +1,334 @@
+//! The Node object: this machine tells what it is, what it has and that it is alive.
+//!
+//! Goal        a Node of our name exists and says how this machine is; its Lease is never older than a quarter of its life
+//! Watches     Node (own): deleted, it is made again
+//! Writes      Node: itself, labels of ours, status · Lease of our name in kube-node-lease
+//!
+//! Rules
+//!   R1 heartbeat   the Lease is renewed on time; the Node is written only when it says something new
+//!   R2 pressure    too little memory, disk or process ids is a condition; it holds until there is clearly enough again
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use windlass_api::quantity::{Notation, Quantity};
+use windlass_api::{Subresource, kinds};
+use windlass_client::{Client, ClientError, Patch};
+
+use crate::agent::{NodeFacts, Shared};
+use crate::config::NodeConfig;
+use crate::downward::Allocatable;
+use crate::machine::Facts;
+
+/// Where the leases of nodes are.
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+/// Less free memory than this is pressure.
+const MEMORY_FREE_BYTES_MIN: u64 = 100 << 20;
+/// Less free disk than this, or than a tenth of a small disk, is pressure.
+const DISK_FREE_BYTES_MIN: u64 = 1 << 30;
+/// One in so many process ids must be free.
+const PIDS_FREE_SHARE: u64 = 20;
+/// Images listed in the status, as kubelet has it; the largest ones.
+const IMAGES_MAX: usize = 50;
+
+/// What the facts mean for the pods of this node.
+pub fn node_facts(config: &NodeConfig, facts: Facts) -> NodeFacts {
+    let addresses = match config.address {
+        Some(address) => vec![address],
+        None => facts.addresses.clone(),
+    };
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let allocatable = Allocatable {
+        cpu_millis: i64::from(facts.cpus) * 1000,
+        memory_bytes: signed(facts.memory_bytes.saturating_sub(MEMORY_FREE_BYTES_MIN)),
+        disk_bytes: signed(facts.disk_bytes - facts.disk_bytes / 10),
+    };
+    NodeFacts { addresses, allocatable, facts }
+}
+
+/// Makes the Node, or brings its labels up to date. Returns the revision at which it is there.
+pub async fn register(shared: &Shared) -> Result<u64, ClientError> {
+    let config = &shared.config;
+    let labels = labels(config, &shared.node_facts().facts);
+    if let Some(found) = shared.client.get(&kinds::NODE, "", &config.name).await? {
+        let node = found.value();
+        let differs = labels.iter().any(|(key, value)| &node["metadata"]["labels"][key] != value);
+        if !differs {
+            return Ok(found.header.revision);
+        }
+        let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+        return Ok(shared.client.patch(&kinds::NODE, "", &config.name, &patch, None).await?.header.revision);
+    }
+    let node =
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": config.name, "labels": labels}, "spec": {}});
+    let made = shared.client.create(&kinds::NODE, "", &node).await?;
+    tracing::info!(node = config.name, "node registered");
+    Ok(made.header.revision)
+}
+
+fn labels(config: &NodeConfig, facts: &Facts) -> Map<String, Value> {
+    let mut labels = Map::new();
+    for (key, value) in &config.labels {
+        labels.insert(key.clone(), json!(value));
+    }
+    for role in &config.roles {
+        labels.insert(format!("node-role.kubernetes.io/{role}"), json!(""));
+    }
+    labels.insert("kubernetes.io/hostname".to_owned(), json!(config.name));
+    for prefix in ["kubernetes.io", "beta.kubernetes.io"] {
+        labels.insert(format!("{prefix}/os"), json!(facts.operating_system));
+        labels.insert(format!("{prefix}/arch"), json!(facts.architecture));
+    }
+    labels
+}
+
+/// The Node's status as it should be; `current` is the one it has.
+pub fn status(config: &NodeConfig, node: &NodeFacts, current: &Value, network_ready: bool, now: Timestamp) -> Value {
+    let facts = &node.facts;
+    let quantity = |millis: i64| Quantity::from_millis(millis).to_string();
+    let bytes = |bytes: i64| Quantity::from_units(bytes, Notation::Binary).to_string();
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let mut addresses: Vec<Value> =
+        node.addresses.iter().map(|ip| json!({"type": "InternalIP", "address": ip.to_string()})).collect();
+    addresses.push(json!({"type": "Hostname", "address": config.name}));
+    let mut images = facts.images.clone();
+    images.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let images: Vec<Value> =
+        images.iter().take(IMAGES_MAX).map(|(names, size)| json!({"names": names, "sizeBytes": size})).collect();
+    json!({
+        "capacity": {
+            "cpu": facts.cpus.to_string(), "memory": bytes(signed(facts.memory_bytes)),
+            "ephemeral-storage": bytes(signed(facts.disk_bytes)), "pods": config.pods_max.to_string(),
+        },
+        "allocatable": {
+            "cpu": quantity(node.allocatable.cpu_millis), "memory": bytes(node.allocatable.memory_bytes),
+            "ephemeral-storage": bytes(node.allocatable.disk_bytes), "pods": config.pods_max.to_string(),
+        },
+        "addresses": addresses,
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
+        "nodeInfo": {
+            "architecture": facts.architecture, "bootID": facts.boot_id, "machineID": facts.machine_id,
+            "systemUUID": facts.machine_id, "kernelVersion": facts.kernel_version, "osImage": facts.os_image,
+            "operatingSystem": facts.operating_system, "containerRuntimeVersion": facts.runtime_version,
+            "kubeletVersion": config.version, "kubeProxyVersion": "",
+        },
+        "images": images,
+        "conditions": conditions(facts, current, network_ready, now),
+    })
+}
+
+struct Condition {
+    kind: &'static str,
+    holds: bool,
+    reason: &'static str,
+    message: &'static str,
+}
+
+/// R2.
+fn conditions(facts: &Facts, current: &Value, network_ready: bool, now: Timestamp) -> Vec<Value> {
+    let held = |kind: &str| condition_of(current, kind).is_some_and(|condition| condition["status"] == "True");
+    // What holds goes on until a fifth more than the bound is free, so that it does not flap.
+    let short = |kind: &str, free: u64, bound: u64| free < if held(kind) { bound + bound / 5 } else { bound };
+    let memory = short("MemoryPressure", facts.memory_free_bytes, MEMORY_FREE_BYTES_MIN.min(facts.memory_bytes / 10));
+    let disk = short("DiskPressure", facts.disk_free_bytes, DISK_FREE_BYTES_MIN.min(facts.disk_bytes / 10));
+    let (pids_all, pids_used) = facts.pids;
+    let pids = short("PIDPressure", pids_all.saturating_sub(pids_used), pids_all / PIDS_FREE_SHARE);
+    let rows = [
+        match memory {
+            true => Condition {
+                kind: "MemoryPressure",
+                holds: true,
+                reason: "KubeletHasInsufficientMemory",
+                message: "kubelet has insufficient memory available",
+            },
+            false => Condition {
+                kind: "MemoryPressure",
+                holds: false,
+                reason: "KubeletHasSufficientMemory",
+                message: "kubelet has sufficient memory available",
+            },
+        },
+        match disk {
+            true => Condition {
+                kind: "DiskPressure",
+                holds: true,
+                reason: "KubeletHasDiskPressure",
+                message: "kubelet has disk pressure",
+            },
+            false => Condition {
+                kind: "DiskPressure",
+                holds: false,
+                reason: "KubeletHasNoDiskPressure",
+                message: "kubelet has no disk pressure",
+            },
+        },
+        match pids {
+            true => Condition {
+                kind: "PIDPressure",
+                holds: true,
+                reason: "KubeletHasInsufficientPID",
+                message: "kubelet has insufficient PID available",
+            },
+            false => Condition {
+                kind: "PIDPressure",
+                holds: false,
+                reason: "KubeletHasSufficientPID",
+                message: "kubelet has sufficient PID available",
+            },
+        },
+        match network_ready {
+            true => Condition {
+                kind: "Ready",
+                holds: true,
+                reason: "KubeletReady",
+                message: "kubelet is posting ready status",
+            },
+            false => Condition {
+                kind: "Ready",
+                holds: false,
+                reason: "KubeletNotReady",
+                message: "the network is not up: the node waits for spec.podCIDR",
+            },
+        },
+    ];
+    rows.into_iter().map(|row| timed(row, current, now)).collect()
+}
+
+fn condition_of<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
+    status["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+fn timed(row: Condition, current: &Value, now: Timestamp) -> Value {
+    let status = if row.holds { "True" } else { "False" };
+    let stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let found = condition_of(current, row.kind).filter(|found| found["status"] == status);
+    let since = found.and_then(|found| found["lastTransitionTime"].as_str()).unwrap_or(&stamp);
+    // The heartbeat is the Lease's (R1): here it moves only with the condition.
+    let beat = found.and_then(|found| found["lastHeartbeatTime"].as_str()).unwrap_or(&stamp);
+    json!({"type": row.kind, "status": status, "reason": row.reason, "message": row.message,
+        "lastTransitionTime": since, "lastHeartbeatTime": beat})
+}
+
+/// The patch that makes the status what it should be; `None` when it is.
+pub fn patch(desired: &Value, current: &Value) -> Option<Value> {
+    let mut changed = Map::new();
+    for (field, value) in desired.as_object().expect("a status is an object") {
+        match field.as_str() {
+            "conditions" => {
+                let list = value.as_array().into_iter().flatten();
+                let differing: Vec<&Value> = list
+                    .filter(|condition| {
+                        condition_of(current, condition["type"].as_str().unwrap_or_default()) != Some(condition)
+                    })
+                    .collect();
+                if !differing.is_empty() {
+                    changed.insert(field.clone(), json!(differing));
+                }
+            }
+            // A list merged by type would keep an address that is no longer ours.
+            "addresses" if &current[field.as_str()] != value && current["addresses"].is_array() => {
+                let mut list = vec![json!({"$patch": "replace"})];
+                list.extend(value.as_array().into_iter().flatten().cloned());
+                changed.insert(field.clone(), json!(list));
+            }
+            _ if &current[field.as_str()] != value => {
+                changed.insert(field.clone(), value.clone());
+            }
+            _ => {}
+        }
+    }
+    (!changed.is_empty()).then(|| json!({"status": changed}))
+}
+
+/// Writes the status when it differs from what `current` says.
+pub async fn report(shared: &Shared, current: &Value) -> Result<(), ClientError> {
+    let node = shared.node_facts();
+    let desired = status(&shared.config, &node, current, shared.is_network_ready(), shared.world.now());
+    let Some(patch) = patch(&desired, current) else { return Ok(()) };
+    let (patch, status) = (Patch::Strategic(patch), Some(Subresource::Status));
+    shared.client.patch(&kinds::NODE, "", &shared.config.name, &patch, status).await.map(|_| ())
+}
+
+/// Renews the Lease; makes it when there is none.
+pub async fn renew(client: &Client, config: &NodeConfig, node_uid: &str, now: Timestamp) -> Result<(), ClientError> {
+    let time = now.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+    let spec = json!({
+        "holderIdentity": config.name, "leaseDurationSeconds": config.lease_duration.as_secs().max(1), "renewTime": time,
+    });
+    let client = client.with_deadline(config.lease_interval().max(Duration::from_secs(1)));
+    let patch = Patch::Merge(json!({"spec": spec}));
+    match client.patch(&kinds::LEASE, LEASE_NAMESPACE, &config.name, &patch, None).await {
+        Err(error) if error.is_not_found() => {}
+        other => return other.map(|_| ()),
+    }
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": config.name, "namespace": LEASE_NAMESPACE, "ownerReferences": [
+            {"apiVersion": "v1", "kind": "Node", "name": config.name, "uid": node_uid}]},
+        "spec": spec,
+    });
+    client.create(&kinds::LEASE, LEASE_NAMESPACE, &lease).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{node_facts, patch, status};
+    use crate::config::NodeConfig;
+    use crate::machine::Facts;
+    use jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    fn facts() -> Facts {
+        Facts {
+            cpus: 2,
+            memory_bytes: 4 << 30,
+            memory_free_bytes: 2 << 30,
+            disk_bytes: 100 << 30,
+            disk_free_bytes: 50 << 30,
+            pids: (32768, 300),
+            addresses: vec!["192.0.2.1".parse().expect("an address")],
+            ..Facts::default()
+        }
+    }
+
+    fn check(facts: Facts, current: &Value) -> Value {
+        let config = NodeConfig::named("n1");
+        status(&config, &node_facts(&config, facts), current, true, Timestamp::UNIX_EPOCH)
+    }
+
+    fn holds(status: &Value) -> String {
+        let list = status["conditions"].as_array().expect("a list").iter();
+        let held = list.filter(|condition| condition["status"] == "True");
+        held.map(|condition| condition["type"].as_str().expect("a type")).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn r1_a_node_that_has_nothing_new_to_say_writes_nothing() {
+        let first = check(facts(), &Value::Null);
+        assert_eq!(holds(&first), "Ready");
+        assert_eq!(first["capacity"]["memory"], "4Gi");
+        let later = check(Facts { memory_free_bytes: 1 << 30, pids: (32768, 500), ..facts() }, &first);
+        assert_eq!(patch(&later, &first), None);
+    }
+
+    #[test]
+    fn r2_pressure_holds_until_there_is_clearly_enough() {
+        let with = |free: u64, current: &Value| check(Facts { disk_free_bytes: free, ..facts() }, current);
+        let calm = with(2 << 30, &Value::Null);
+        let tight = with((1 << 30) - 1, &calm);
+        assert_eq!(holds(&tight), "DiskPressure Ready");
+        assert_eq!(holds(&with((1 << 30) + 1, &tight)), "DiskPressure Ready");
+        assert_eq!(holds(&with((1 << 30) + 1, &calm)), "Ready");
+        assert_eq!(holds(&with(2 << 30, &tight)), "Ready");
+    }
+
+    #[test]
+    fn an_address_that_changed_replaces_the_old_one() {
+        let old = check(facts(), &Value::Null);
+        let new = check(Facts { addresses: vec!["192.0.2.2".parse().expect("an address")], ..facts() }, &old);
+        let patch = patch(&new, &old).expect("it differs");
+        assert_eq!(patch["status"]["addresses"][0], json!({"$patch": "replace"}));
+        assert_eq!(patch["status"].as_object().map(|status| status.len()), Some(1));
+    }
+}

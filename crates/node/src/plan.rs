@@ -1,0 +1,634 @@
+//! What a pod needs next: a pure function from the pod and its containers to actions.
+//!
+//! Goal        the containers a pod's spec asks for run, in their order, and are stopped when the pod ends
+//! Relies on   `pod` carries the actions out and looks again after each of them
+//!
+//! Rules, in order
+//!   R1 ending    a pod that ends starts nothing; its containers are stopped, sidecars after the others, the last first
+//!   R2 over      when no container will run again the sidecars are stopped and the sandbox is given back
+//!   R3 ground    volumes, network and sandbox are up before any container; a broken sandbox is made anew
+//!   R4 init      init containers run one by one to success; a sidecar has started before the next begins
+//!   R5 main      then the containers start, one after the other, each without waiting for the others to be ready
+//!   R6 restart   what ended runs again as its restart policy says, after its back-off
+//!   R7 failed    a container that failed its liveness or startup probe, or its postStart hook, is stopped
+//!   R8 probe     probes that are due are run on running containers; the startup probe first, and alone
+//! Not here       how long a back-off is (backoff), what the status says of all this (status)
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use windlass_api::types::core;
+
+use crate::backoff::{CrashBackoff, RetryBackoff};
+use crate::machine::Exit;
+use crate::probe::{ProbeKind, ProbeState};
+
+/// A back-off is shown as such only after its cause has been shown for this long.
+pub const TROUBLE_SHOWN: Duration = Duration::from_secs(2);
+
+/// What is known of one container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Track {
+    /// Counts restarts: the current or last container is `NAME.attempt`.
+    pub attempt: u32,
+    /// Where the container is in its life.
+    pub stage: Stage,
+    /// How the attempt before ended.
+    pub last: Option<Ended>,
+    /// What is being done to it right now.
+    pub busy: Option<Busy>,
+    /// What its image is, once it has been started.
+    pub image: ImageFacts,
+    /// Why it could not be started.
+    pub trouble: Option<Trouble>,
+    /// When a failed start may be tried again.
+    pub retry: RetryBackoff,
+    /// How long restarts wait.
+    pub crash: CrashBackoff,
+    /// When an ended container may start again.
+    pub restart_at: Option<Instant>,
+    /// The back-off that led to `restart_at`.
+    pub restart_wait: Duration,
+    /// Why it must be stopped although the pod goes on (R7).
+    pub condemned: Option<String>,
+    /// Its probes, while it runs.
+    pub probes: BTreeMap<ProbeKind, ProbeState>,
+    /// Probes under way.
+    pub probing: Vec<ProbeKind>,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stage {
+    /// There is none yet.
+    Absent,
+    /// It runs.
+    Running {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// It is over.
+    Ended(Ended),
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Ended {
+    /// Which attempt.
+    pub attempt: u32,
+    /// How.
+    pub exit: Exit,
+    /// Its last words.
+    pub message: String,
+}
+
+/// What is being done to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// It is being started, its postStart hook included.
+    Start,
+    /// It is being stopped.
+    Stop,
+}
+
+/// What a container's image is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ImageFacts {
+    /// What the image is.
+    pub id: String,
+    /// What the status names it by.
+    pub digest: String,
+    /// The signal it wants to be stopped with.
+    pub stop_signal: String,
+}
+
+/// Why a container could not be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// `ErrImagePull`, `CreateContainerConfigError`, …
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+    /// Since when.
+    pub since: Instant,
+}
+
+/// What all containers rely on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ground {
+    /// Not up.
+    Down,
+    /// Coming up.
+    Rising,
+    /// Up, with these addresses.
+    Up(Vec<IpAddr>),
+    /// The sandbox can take no containers any more.
+    Broken,
+    /// Given back, or being given back: the pod is over.
+    Left,
+}
+
+/// A pod on its way out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ending {
+    /// When patience ends.
+    pub deadline: Instant,
+    /// preStop hooks are run (not when the grace was cut short).
+    pub hooks: bool,
+}
+
+/// What is seen when the plan is made.
+pub struct View<'a> {
+    /// The pod's spec.
+    pub spec: &'a core::PodSpec,
+    /// Now.
+    pub now: Instant,
+    /// What all containers rely on.
+    pub ground: &'a Ground,
+    /// When a failed ground may be tried again.
+    pub ground_retry: &'a RetryBackoff,
+    /// Its containers.
+    pub tracks: &'a BTreeMap<String, Track>,
+    /// The pod ends.
+    pub ending: Option<&'a Ending>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Bring volumes, network and sandbox up.
+    Raise,
+    /// Remove the broken sandbox.
+    Clear,
+    /// Start this container.
+    Start(String),
+    /// Stop this container.
+    Stop {
+        /// Its name.
+        name: String,
+        /// How long it may take.
+        grace: Duration,
+        /// Run its preStop hook.
+        hook: bool,
+        /// What the event says.
+        why: String,
+    },
+    /// Run this probe.
+    Probe(String, ProbeKind),
+    /// Give sandbox and network back.
+    Leave,
+}
+
+/// What to do, and when to look again if nothing happens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What to do now.
+    pub actions: Vec<Action>,
+    /// When to look again.
+    pub wake: Option<Instant>,
+}
+
+impl Track {
+    /// A container that has not had its turn.
+    pub fn new() -> Track {
+        Track {
+            attempt: 0,
+            stage: Stage::Absent,
+            last: None,
+            busy: None,
+            image: ImageFacts::default(),
+            trouble: None,
+            retry: RetryBackoff::pull(),
+            crash: CrashBackoff::default(),
+            restart_at: None,
+            restart_wait: Duration::ZERO,
+            condemned: None,
+            probes: BTreeMap::new(),
+            probing: Vec::new(),
+        }
+    }
+
+    /// Whether a process of it runs.
+    pub fn is_running(&self) -> bool {
+        matches!(self.stage, Stage::Running { .. })
+    }
+
+    /// How it ended, if it is over.
+    pub fn ended(&self) -> Option<&Ended> {
+        match &self.stage {
+            Stage::Ended(ended) => Some(ended),
+            _ => None,
+        }
+    }
+
+    /// R8: it runs and its startup probe, if it has one, has succeeded; its postStart hook is over.
+    pub fn is_started(&self) -> bool {
+        let probed = self.probes.get(&ProbeKind::Startup).is_none_or(|state| state.verdict == Some(true));
+        self.is_running() && probed && self.busy != Some(Busy::Start)
+    }
+
+    /// It may get requests.
+    pub fn is_ready(&self) -> bool {
+        let probed = self.probes.get(&ProbeKind::Readiness).is_none_or(|state| state.verdict == Some(true));
+        self.is_started() && probed
+    }
+}
+
+/// Whether a container that ended like this runs again, were the pod to go on.
+pub fn runs_again(spec: &core::PodSpec, container: &core::Container, is_init: bool, exit_code: i32) -> bool {
+    let own = container.restart_policy.as_deref().filter(|policy| !policy.is_empty());
+    let pod = spec.restart_policy.as_deref().unwrap_or("Always");
+    match own.unwrap_or(pod) {
+        "Never" => false,
+        "OnFailure" => exit_code != 0,
+        // An init container of a pod that always restarts has done its work when it succeeds.
+        _ => !is_init || own.is_some() || exit_code != 0,
+    }
+}
+
+/// An init container that stays.
+pub fn is_sidecar(container: &core::Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// Whether no container of the pod will ever run again, sidecars aside (R2).
+pub fn is_over(spec: &core::PodSpec, tracks: &BTreeMap<String, Track>) -> bool {
+    if init_failed(spec, tracks) {
+        return true;
+    }
+    spec.containers.iter().all(|container| {
+        let ended = tracks.get(&container.name).and_then(Track::ended);
+        ended.is_some_and(|ended| !runs_again(spec, container, false, ended.exit.code))
+    })
+}
+
+/// Whether an init container has failed for good.
+pub fn init_failed(spec: &core::PodSpec, tracks: &BTreeMap<String, Track>) -> bool {
+    spec.init_containers.iter().flatten().filter(|container| !is_sidecar(container)).any(|container| {
+        let ended = tracks.get(&container.name).and_then(Track::ended);
+        ended.is_some_and(|ended| ended.exit.code != 0 && !runs_again(spec, container, true, ended.exit.code))
+    })
+}
+
+/// Whether the init containers have done their part: R4.
+pub fn is_initialized(spec: &core::PodSpec, tracks: &BTreeMap<String, Track>) -> bool {
+    // Once a container of the pod has begun, initialization is history.
+    let begun = spec.containers.iter().any(|container| {
+        tracks.get(&container.name).is_some_and(|track| track.attempt > 0 || track.stage != Stage::Absent)
+    });
+    begun
+        || spec.init_containers.iter().flatten().all(|container| {
+            tracks.get(&container.name).is_some_and(|track| match is_sidecar(container) {
+                true => track.is_started(),
+                false => track.ended().is_some_and(|ended| ended.exit.code == 0),
+            })
+        })
+}
+
+/// What a pod needs next.
+pub fn plan(view: &View) -> Plan {
+    let mut planner = Planner { view, plan: Plan::default() };
+    match (view.ending, view.ground) {
+        (_, Ground::Left) => {}
+        (Some(ending), _) => planner.end(ending),
+        (None, _) if is_over(view.spec, view.tracks) => {
+            planner.end(&Ending { deadline: view.now + grace_of(view.spec), hooks: true });
+        }
+        (None, Ground::Rising) => {}
+        (None, Ground::Down | Ground::Broken) if !view.ground_retry.is_due(view.now) => {
+            planner.wake(view.ground_retry.retry_at());
+        }
+        (None, Ground::Down) => planner.act(Action::Raise),
+        (None, Ground::Broken) => planner.act(Action::Clear),
+        (None, Ground::Up(_)) => planner.go_on(),
+    }
+    planner.plan
+}
+
+/// How long the pod gives its containers to stop.
+pub fn grace_of(spec: &core::PodSpec) -> Duration {
+    Duration::from_secs(u64::try_from(spec.termination_grace_period_seconds.unwrap_or(30)).unwrap_or(0))
+}
+
+struct Planner<'a> {
+    view: &'a View<'a>,
+    plan: Plan,
+}
+
+impl Planner<'_> {
+    fn act(&mut self, action: Action) {
+        self.plan.actions.push(action);
+    }
+
+    fn wake(&mut self, at: Option<Instant>) {
+        self.plan.wake = self.plan.wake.into_iter().chain(at).min();
+    }
+
+    fn track(&self, name: &str) -> &Track {
+        self.view.tracks.get(name).expect("every container of the spec has its track")
+    }
+
+    /// R1, R2.
+    fn end(&mut self, ending: &Ending) {
+        let spec = self.view.spec;
+        let grace = ending.deadline.saturating_duration_since(self.view.now);
+        let is_first = |container: &&core::Container| !is_sidecar(container);
+        let init = || spec.init_containers.iter().flatten();
+        let mut left = 0;
+        for container in spec.containers.iter().chain(init().filter(is_first)) {
+            left += usize::from(self.stop_if_running(&container.name, grace, ending.hooks));
+        }
+        for container in init().filter(|container| is_sidecar(container)).collect::<Vec<_>>().into_iter().rev() {
+            if left == 0 {
+                left += usize::from(self.stop_if_running(&container.name, grace, ending.hooks));
+            }
+        }
+        if left > 0 || *self.view.ground == Ground::Rising {
+            return;
+        }
+        match self.view.ground_retry.is_due(self.view.now) {
+            true => self.act(Action::Leave),
+            false => self.wake(self.view.ground_retry.retry_at()),
+        }
+    }
+
+    /// Returns whether something of it is still there.
+    fn stop_if_running(&mut self, name: &str, grace: Duration, hook: bool) -> bool {
+        let track = self.track(name);
+        match (track.is_running(), track.busy) {
+            (true, Some(Busy::Stop)) => true,
+            (true, _) => {
+                let why = format!("Stopping container {name}");
+                self.act(Action::Stop { name: name.to_owned(), grace, hook, why });
+                true
+            }
+            (false, busy) => busy.is_some(),
+        }
+    }
+
+    fn go_on(&mut self) {
+        let spec = self.view.spec;
+        let initialized = is_initialized(spec, self.view.tracks);
+        for container in spec.init_containers.iter().flatten() {
+            let is_done = self.track(&container.name).ended().is_some_and(|ended| ended.exit.code == 0);
+            if is_sidecar(container) {
+                self.tend(container, true);
+                if !initialized && !self.track(&container.name).is_started() {
+                    return;
+                }
+            } else if !initialized && !is_done {
+                self.tend(container, true);
+                return;
+            }
+        }
+        for container in &spec.containers {
+            self.tend(container, false);
+            let track = self.track(&container.name);
+            // R5: the next one waits until this one's first start is through, hook included.
+            let starting = self.plan.actions.last() == Some(&Action::Start(container.name.clone()));
+            if track.attempt == 0 && (starting || track.busy == Some(Busy::Start)) {
+                return;
+            }
+        }
+    }
+
+    /// Start, stop or probe one container whose turn it is.
+    fn tend(&mut self, container: &core::Container, is_init: bool) {
+        let track = self.track(&container.name).clone();
+        let name = container.name.clone();
+        match &track.stage {
+            Stage::Running { .. } => self.look_after(container, &track),
+            _ if track.busy.is_some() => {}
+            Stage::Absent if track.retry.is_due(self.view.now) => self.act(Action::Start(name)),
+            Stage::Absent => {
+                self.wake(track.retry.retry_at());
+                self.wake_for_trouble(&track);
+            }
+            Stage::Ended(ended) if runs_again(self.view.spec, container, is_init, ended.exit.code) => {
+                let due = track.restart_at.into_iter().chain(track.retry.retry_at()).max();
+                if due.is_none_or(|due| due <= self.view.now) {
+                    self.act(Action::Start(name));
+                } else {
+                    self.wake(due);
+                    self.wake_for_trouble(&track);
+                }
+            }
+            Stage::Ended(_) => {}
+        }
+    }
+
+    /// The status changes its words once the trouble has been shown for a while.
+    fn wake_for_trouble(&mut self, track: &Track) {
+        let at = track.trouble.as_ref().map(|trouble| trouble.since + TROUBLE_SHOWN);
+        self.wake(at.filter(|at| *at > self.view.now));
+    }
+
+    /// R7, R8.
+    fn look_after(&mut self, container: &core::Container, track: &Track) {
+        if track.busy.is_some() {
+            return;
+        }
+        if let Some(why) = &track.condemned {
+            let name = container.name.clone();
+            self.act(Action::Stop { name, grace: self.grace_of_condemned(container), hook: true, why: why.clone() });
+            return;
+        }
+        let startup = track.probes.get(&ProbeKind::Startup);
+        let starting = startup.is_some_and(|state| state.verdict != Some(true));
+        for (kind, state) in &track.probes {
+            let applies = (*kind == ProbeKind::Startup) == starting;
+            if !applies || track.probing.contains(kind) {
+                continue;
+            }
+            if state.due <= self.view.now {
+                self.act(Action::Probe(container.name.clone(), *kind));
+            } else {
+                self.wake(Some(state.due));
+            }
+        }
+    }
+
+    /// The failed probe's own grace, or the pod's.
+    fn grace_of_condemned(&self, container: &core::Container) -> Duration {
+        let probes = [&container.liveness_probe, &container.startup_probe];
+        let own = probes.into_iter().flatten().find_map(|probe| probe.termination_grace_period_seconds);
+        let own = own.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+        own.unwrap_or_else(|| grace_of(self.view.spec))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::machine::ExitReason;
+    use serde_json::{Value, json};
+
+    pub(crate) fn ended(attempt: u32, code: i32) -> Ended {
+        let exit = Exit {
+            code,
+            signal: None,
+            oom: false,
+            reason: ExitReason::Ended,
+            message: String::new(),
+            started_at: Some(Timestamp::UNIX_EPOCH),
+            finished_at: Timestamp::UNIX_EPOCH,
+        };
+        Ended { attempt, exit, message: String::new() }
+    }
+
+    pub(crate) fn running() -> Track {
+        Track { stage: Stage::Running { since: Timestamp::UNIX_EPOCH }, ..Track::new() }
+    }
+
+    fn over(code: i32) -> Track {
+        Track { stage: Stage::Ended(ended(0, code)), ..Track::new() }
+    }
+
+    fn busy(busy: Busy, track: Track) -> Track {
+        Track { busy: Some(busy), ..track }
+    }
+
+    struct Case {
+        spec: Value,
+        ground: Ground,
+        tracks: Vec<(&'static str, Track)>,
+        ending: bool,
+    }
+
+    fn check(case: Case) -> String {
+        let spec: core::PodSpec = serde_json::from_value(case.spec).expect("a spec");
+        let tracks = case.tracks.into_iter().map(|(name, track)| (name.to_owned(), track)).collect();
+        let now = Instant::now();
+        let ending = case.ending.then(|| Ending { deadline: now + Duration::from_secs(7), hooks: true });
+        let retry = RetryBackoff::pull();
+        let ground = &case.ground;
+        let view = View { spec: &spec, now, ground, ground_retry: &retry, tracks: &tracks, ending: ending.as_ref() };
+        let shown = plan(&view).actions.into_iter().map(|action| match action {
+            Action::Raise => "raise".to_owned(),
+            Action::Clear => "clear".to_owned(),
+            Action::Leave => "leave".to_owned(),
+            Action::Start(name) => format!("start {name}"),
+            Action::Stop { name, grace, .. } => format!("stop {name} {}s", grace.as_secs()),
+            Action::Probe(name, kind) => format!("{} {name}", kind.title()),
+        });
+        shown.collect::<Vec<_>>().join(", ")
+    }
+
+    fn up() -> Ground {
+        Ground::Up(Vec::new())
+    }
+
+    fn two() -> Value {
+        json!({"containers": [{"name": "a"}, {"name": "b"}]})
+    }
+
+    fn init() -> Value {
+        json!({"initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}, {"name": "j"}],
+            "containers": [{"name": "a"}]})
+    }
+
+    #[test]
+    fn r1_ending_stops_everything_sidecars_last_and_starts_nothing() {
+        let tracks = |i, s, j, a| vec![("i", i), ("s", s), ("j", j), ("a", a)];
+        let end = |tracks| check(Case { spec: init(), ground: up(), tracks, ending: true });
+        assert_eq!(end(tracks(over(0), running(), over(0), running())), "stop a 7s");
+        assert_eq!(end(tracks(over(0), running(), over(0), busy(Busy::Stop, running()))), "");
+        assert_eq!(end(tracks(over(0), running(), over(0), over(143))), "stop s 7s");
+        assert_eq!(end(tracks(over(0), over(0), over(0), over(143))), "leave");
+        assert_eq!(end(tracks(busy(Busy::Start, Track::new()), Track::new(), Track::new(), Track::new())), "");
+        let left =
+            Case { spec: two(), ground: Ground::Left, tracks: vec![("a", over(0)), ("b", over(0))], ending: true };
+        assert_eq!(check(left), "");
+    }
+
+    #[test]
+    fn r2_over_leaves_when_nothing_will_run_again() {
+        let job = |policy: &str, code| {
+            let spec = json!({"restartPolicy": policy, "containers": [{"name": "a"}],
+                "initContainers": [{"name": "s", "restartPolicy": "Always"}]});
+            check(Case { spec, ground: up(), tracks: vec![("a", over(code)), ("s", running())], ending: false })
+        };
+        assert_eq!(job("Never", 1), "stop s 30s");
+        assert_eq!(job("OnFailure", 0), "stop s 30s");
+        assert_eq!(job("OnFailure", 1), "start a");
+        assert_eq!(job("Always", 0), "start a");
+    }
+
+    #[test]
+    fn r3_ground_comes_first_and_is_made_anew_when_broken() {
+        let on = |ground| {
+            check(Case { spec: two(), ground, tracks: vec![("a", Track::new()), ("b", Track::new())], ending: false })
+        };
+        assert_eq!(on(Ground::Down), "raise");
+        assert_eq!(on(Ground::Rising), "");
+        assert_eq!(on(Ground::Broken), "clear");
+    }
+
+    #[test]
+    fn r4_init_containers_run_one_by_one() {
+        let on = |i, s, j, a| {
+            let tracks = vec![("i", i), ("s", s), ("j", j), ("a", a)];
+            check(Case { spec: init(), ground: up(), tracks, ending: false })
+        };
+        let new = Track::new;
+        assert_eq!(on(new(), new(), new(), new()), "start i");
+        assert_eq!(on(running(), new(), new(), new()), "");
+        assert_eq!(on(over(1), new(), new(), new()), "start i");
+        assert_eq!(on(over(0), new(), new(), new()), "start s");
+        assert_eq!(on(over(0), busy(Busy::Start, running()), new(), new()), "");
+        assert_eq!(on(over(0), running(), new(), new()), "start j");
+        assert_eq!(on(over(0), running(), over(0), new()), "start a");
+        assert_eq!(on(over(0), over(1), over(0), running()), "start s", "a sidecar is restarted while the pod runs");
+    }
+
+    #[test]
+    fn r4_a_failed_init_container_of_a_pod_that_never_restarts_ends_the_pod() {
+        let spec = json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]});
+        let tracks = vec![("i", over(1)), ("a", Track::new())];
+        assert_eq!(check(Case { spec, ground: up(), tracks, ending: false }), "leave");
+    }
+
+    #[test]
+    fn r5_containers_start_one_after_the_other() {
+        let on = |a, b| check(Case { spec: two(), ground: up(), tracks: vec![("a", a), ("b", b)], ending: false });
+        assert_eq!(on(Track::new(), Track::new()), "start a");
+        assert_eq!(on(busy(Busy::Start, running()), Track::new()), "");
+        assert_eq!(on(running(), Track::new()), "start b");
+    }
+
+    #[test]
+    fn r6_restart_waits_for_its_back_off() {
+        let wait = Some(Instant::now() + Duration::from_secs(10));
+        let a = Track { restart_at: wait, ..over(1) };
+        assert_eq!(
+            check(Case { spec: two(), ground: up(), tracks: vec![("a", a), ("b", over(0))], ending: false }),
+            "start b"
+        );
+    }
+
+    #[test]
+    fn r7_a_condemned_container_is_stopped_with_the_grace_of_its_probe() {
+        let spec = json!({"containers": [{"name": "a", "livenessProbe": {"terminationGracePeriodSeconds": 3}}]});
+        let a = Track { condemned: Some("failed".to_owned()), ..running() };
+        assert_eq!(check(Case { spec, ground: up(), tracks: vec![("a", a)], ending: false }), "stop a 3s");
+    }
+
+    #[test]
+    fn r8_the_startup_probe_is_alone_until_it_succeeds() {
+        let spec = || json!({"containers": [{"name": "a"}]});
+        let probe = core::Probe::default();
+        let with = |verdict| {
+            let mut track = running();
+            for kind in ProbeKind::ALL {
+                track.probes.insert(kind, ProbeState::begin(&probe, Instant::now()));
+            }
+            track.probes.get_mut(&ProbeKind::Startup).expect("inserted above").verdict = verdict;
+            check(Case { spec: spec(), ground: up(), tracks: vec![("a", track)], ending: false })
+        };
+        assert_eq!(with(None), "Startup a");
+        assert_eq!(with(Some(true)), "Liveness a, Readiness a");
+    }
+}

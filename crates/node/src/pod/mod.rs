@@ -1,0 +1,499 @@
+//! One pod's task: looks at the pod and its containers, plans, and does what the plan says.
+//!
+//! Flow        pod changes · a container changes · work ends · time passes → observe → plan → begin work → write status
+//! Guarantees  nothing waits inside the task: a pod that is deleted while its image is pulled ends at once
+//! Relies on   `plan` decides, `steps` act, `status` tells; this file only carries between them
+
+mod observe;
+mod outcome;
+mod report;
+mod work;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use windlass_api::types::core;
+use windlass_api::{Header, Object};
+use windlass_client::EventKind;
+
+use crate::agent::Shared;
+use crate::backoff::RetryBackoff;
+use crate::plan::{self, Action, Busy, Ending, Ground, Stage, Track, View};
+use crate::probe::{Check, Place};
+use crate::record::{Known, Record, track_of_status};
+use crate::source::PodSources;
+use crate::steps::container::{StartError, StartPlan, StopPlan, containers_of};
+use crate::steps::{self, PodContext, StepError, container, volume};
+use work::{Outcome, Slot, Work};
+
+/// What a pod that is no longer in the API is given to stop: nobody waits for it, and another may have its name.
+const GRACE_WHEN_GONE: Duration = Duration::from_secs(1);
+/// A stop that failed is tried again after this long.
+const STOP_RETRY: Duration = Duration::from_secs(1);
+
+/// What the agent tells a pod's task.
+#[derive(Clone, Debug)]
+pub enum Desired {
+    /// The pod as the API has it.
+    Object(Arc<Object>),
+    /// The API has it no more.
+    Gone,
+}
+
+/// What others may know of a pod on this node.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// The pod's JSON.
+    pub json: Bytes,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// It is in the machine's network.
+    pub host_network: bool,
+    /// By name: the attempt that runs or ran last, and whether it runs; nothing for one that never did.
+    pub containers: BTreeMap<String, Option<(u32, bool)>>,
+}
+
+/// The agent's end of a pod's task.
+pub struct PodLink {
+    /// `namespace` and `name`.
+    pub key: (String, String),
+    /// What the pod should be.
+    pub desired: watch::Sender<Desired>,
+    /// A container of the pod has changed.
+    pub hint: Arc<Notify>,
+    /// What others may know.
+    pub shown: watch::Receiver<Arc<Shown>>,
+}
+
+/// The task's state.
+pub struct PodTask {
+    context: PodContext,
+    /// The pod as last seen.
+    header: Header,
+    json: Bytes,
+    /// The status as the API has it.
+    current: Value,
+    desired: watch::Receiver<Desired>,
+    hint: Arc<Notify>,
+    shown: watch::Sender<Arc<Shown>>,
+    sources: PodSources,
+    tracks: BTreeMap<String, Track>,
+    ground: Ground,
+    ground_retry: RetryBackoff,
+    ending: Option<Ending>,
+    failure: Option<(&'static str, String)>,
+    is_gone: bool,
+    is_removed: bool,
+    is_deleted: bool,
+    work: Work,
+    saved: Option<Known>,
+    seen_at: Instant,
+    status_retry: RetryBackoff,
+    remove_retry: RetryBackoff,
+}
+
+/// Why a pod is not taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum PodError {
+    /// It is not a pod as the API makes them.
+    #[error("expected a pod with a spec, found something else")]
+    Shape(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl PodTask {
+    /// A task for this pod, and the agent's end of it. `known` is what was kept of it on disk.
+    pub fn new(
+        shared: &Arc<Shared>,
+        object: Arc<Object>,
+        known: Option<Known>,
+    ) -> Result<(PodTask, PodLink), PodError> {
+        let pod = decode(&object)?;
+        let uid: Arc<str> = object.header.uid.as_str().into();
+        let (desired, receiver) = watch::channel(Desired::Object(Arc::clone(&object)));
+        let hint = Arc::new(Notify::new());
+        let (shown, shown_receiver) = watch::channel(Arc::default());
+        let key = (object.header.namespace.clone(), object.header.name.clone());
+        let sources = shared.sources.of_pod(&pod);
+        let context = PodContext { shared: Arc::clone(shared), pod: Arc::new(pod), uid, tokens: Default::default() };
+        let current = object.value()["status"].take();
+        let (tracks, ground) = begin(&context, &current, known.as_ref());
+        let mut task = PodTask {
+            context,
+            header: object.header.clone(),
+            json: object.json.clone(),
+            current,
+            desired: receiver,
+            hint: Arc::clone(&hint),
+            shown,
+            sources,
+            tracks,
+            ground,
+            ground_retry: RetryBackoff::new(Duration::from_millis(500), Duration::from_secs(120)),
+            ending: None,
+            failure: None,
+            is_gone: false,
+            is_removed: false,
+            is_deleted: false,
+            work: Work::default(),
+            saved: known,
+            seen_at: Instant::now(),
+            status_retry: RetryBackoff::new(Duration::from_millis(200), Duration::from_secs(10)),
+            remove_retry: RetryBackoff::new(Duration::from_millis(500), Duration::from_secs(30)),
+        };
+        task.look_at_deletion();
+        Ok((task, PodLink { key, desired, hint, shown: shown_receiver }))
+    }
+
+    /// Runs until the pod is gone from the API and from this machine.
+    pub async fn run(mut self) {
+        self.observe(true).await;
+        loop {
+            let planned = self.act();
+            let reported = self.report();
+            if self.is_gone && self.is_removed {
+                return;
+            }
+            let wake = planned.into_iter().chain(reported).chain(self.context.tokens.renew_at()).min();
+            self.wait(wake).await;
+        }
+    }
+
+    async fn wait(&mut self, wake: Option<Instant>) {
+        let timer = async {
+            match wake {
+                Some(wake) => tokio::time::sleep_until(wake).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            changed = self.desired.changed() => match changed {
+                Ok(()) => self.take_in(),
+                // The agent is going down; the containers stay.
+                Err(_) => std::future::pending().await,
+            },
+            () = self.hint.notified() => self.observe(false).await,
+            (slot, outcome) = self.work.next() => self.conclude(slot, outcome).await,
+            () = self.sources.changed() => self.sources_changed(),
+            () = timer => {}
+        }
+    }
+
+    /// The pod's object has changed.
+    fn take_in(&mut self) {
+        let desired = self.desired.borrow_and_update().clone();
+        let object = match desired {
+            Desired::Gone => {
+                self.is_gone = true;
+                self.end(GRACE_WHEN_GONE);
+                return;
+            }
+            Desired::Object(object) => object,
+        };
+        self.take_in_object(&object);
+    }
+
+    fn take_in_object(&mut self, object: &Object) {
+        if object.header.uid != self.header.uid || object.header.revision < self.header.revision {
+            return;
+        }
+        match decode(object) {
+            Ok(pod) => {
+                let names_more = self.context.pod.spec != pod.spec;
+                if names_more {
+                    self.sources = self.context.shared.sources.of_pod(&pod);
+                    for container in pod.spec.iter().flat_map(containers_of) {
+                        self.tracks.entry(container.name.clone()).or_insert_with(Track::new);
+                    }
+                }
+                self.context.pod = Arc::new(pod);
+            }
+            Err(error) => {
+                tracing::error!(pod = object.header.key(), %error, "a changed pod is not understood; the old one goes on");
+                return;
+            }
+        }
+        self.header = object.header.clone();
+        self.json = object.json.clone();
+        self.current = object.value()["status"].take();
+        self.look_at_deletion();
+    }
+
+    fn look_at_deletion(&mut self) {
+        if self.header.is_ending() {
+            let own = self.context.pod.metadata.deletion_grace_period_seconds;
+            let grace = own.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+            self.end(grace.unwrap_or_else(|| plan::grace_of(self.context.spec())));
+        }
+    }
+
+    /// The pod ends within this grace; one that ends already may be given less, never more.
+    fn end(&mut self, grace: Duration) {
+        let now = Instant::now();
+        let deadline = now + grace;
+        match &mut self.ending {
+            None => {
+                self.ending = Some(Ending { deadline, hooks: true });
+                let abandoned: Vec<String> =
+                    self.busy(Busy::Start).filter(|name| !self.tracks[name].is_running()).collect();
+                for name in abandoned {
+                    self.work.abandon(&Slot::Container(name.clone()));
+                    self.track(&name).busy = None;
+                }
+                if self.ground == Ground::Rising {
+                    self.work.abandon(&Slot::Ground);
+                    self.ground = Ground::Down;
+                }
+            }
+            Some(ending) if deadline + Duration::from_millis(500) < ending.deadline => {
+                *ending = Ending { deadline, hooks: false };
+                // Stops under way are begun again with less patience.
+                for name in self.busy(Busy::Stop).collect::<Vec<_>>() {
+                    self.work.abandon(&Slot::Container(name.clone()));
+                    self.track(&name).busy = None;
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn busy(&self, busy: Busy) -> impl Iterator<Item = String> {
+        let names: Vec<String> =
+            self.tracks.iter().filter(|(_, track)| track.busy == Some(busy)).map(|(name, _)| name.clone()).collect();
+        names.into_iter()
+    }
+
+    fn track(&mut self, name: &str) -> &mut Track {
+        self.tracks.get_mut(name).expect("every container of the spec has its track")
+    }
+
+    fn sources_changed(&mut self) {
+        self.ground_retry.hurry();
+        for track in self.tracks.values_mut() {
+            if track.trouble.as_ref().is_some_and(|trouble| trouble.reason == "CreateContainerConfigError") {
+                track.retry.hurry();
+            }
+        }
+        if matches!(self.ground, Ground::Up(_)) && self.ending.is_none() {
+            self.fill_volumes();
+        }
+    }
+
+    fn fill_volumes(&mut self) {
+        let (context, look) = (self.context.clone(), self.sources.look());
+        self.work.begin(Slot::Volumes, async move {
+            let failed = |message| StepError { reason: "FailedMount", message };
+            let filled = match look.await {
+                Ok(sources) => volume::fill(&context, &sources).await,
+                Err(why) => Err(failed(why)),
+            };
+            Outcome::Filled(filled)
+        });
+    }
+
+    /// Plans and begins what the plan says. Returns when to look again.
+    fn act(&mut self) -> Option<Instant> {
+        let deadline = self.look_at_deadline();
+        let now = Instant::now();
+        if self.context.tokens.renew_at().is_some_and(|at| at <= now) && !self.work.is_busy(&Slot::Volumes) {
+            self.fill_volumes();
+        }
+        let view = View {
+            spec: self.context.spec(),
+            now,
+            ground: &self.ground,
+            ground_retry: &self.ground_retry,
+            tracks: &self.tracks,
+            ending: self.ending.as_ref(),
+        };
+        let plan = plan::plan(&view);
+        for action in plan.actions {
+            self.begin(action);
+        }
+        if self.ground == Ground::Left || self.is_gone {
+            self.finish();
+        }
+        plan.wake.into_iter().chain(deadline).chain(self.remove_retry.retry_at().filter(|at| *at > now)).min()
+    }
+
+    /// activeDeadlineSeconds: a pod that takes longer has failed. Returns when that will be.
+    fn look_at_deadline(&mut self) -> Option<Instant> {
+        let seconds = self.context.spec().active_deadline_seconds?;
+        let is_over = matches!(self.current["phase"].as_str(), Some("Succeeded" | "Failed"));
+        if self.ending.is_some() || self.ground == Ground::Left || is_over {
+            return None;
+        }
+        let start: jiff::Timestamp = self.current["startTime"].as_str()?.parse().ok()?;
+        let passed = self.context.shared.world.now().duration_since(start);
+        let left = jiff::SignedDuration::from_secs(seconds) - passed;
+        match Duration::try_from(left) {
+            Ok(left) if !left.is_zero() => Some(Instant::now() + left),
+            _ => {
+                let message = "Pod was active on the node longer than the specified deadline";
+                self.context.note(EventKind::Normal, "DeadlineExceeded", message);
+                self.failure = Some(("DeadlineExceeded", message.to_owned()));
+                self.end(plan::grace_of(self.context.spec()));
+                None
+            }
+        }
+    }
+
+    fn begin(&mut self, action: Action) {
+        match action {
+            Action::Raise => self.raise(),
+            Action::Clear => {
+                let context = self.context.clone();
+                self.ground = Ground::Rising;
+                let message = "Pod sandbox changed, it will be killed and re-created.";
+                self.context.note(EventKind::Normal, "SandboxChanged", message);
+                self.work.begin(Slot::Ground, async move {
+                    Outcome::Cleared(context.shared.machine.sandbox_down(&context.uid).await)
+                });
+            }
+            Action::Start(name) => self.start(name),
+            Action::Stop { name, grace, hook, why } => {
+                self.context.note_container(&name, EventKind::Normal, "Killing", why);
+                self.stop(name, grace, hook);
+            }
+            Action::Probe(name, kind) => self.probe(name, kind),
+            Action::Leave => {
+                if !self.work.is_busy(&Slot::Ground) {
+                    let context = self.context.clone();
+                    self.work.begin(Slot::Ground, async move { Outcome::Left(steps::down(&context).await) });
+                }
+            }
+        }
+    }
+
+    fn raise(&mut self) {
+        self.ground = Ground::Rising;
+        let (context, look) = (self.context.clone(), self.sources.look());
+        self.work.begin(Slot::Ground, async move {
+            let raised = match look.await {
+                Ok(sources) => steps::up(&context, sources).await,
+                Err(message) => Err(StepError { reason: "FailedMount", message }),
+            };
+            Outcome::Raised(raised)
+        });
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        match &self.ground {
+            Ground::Up(addresses) => addresses.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn start(&mut self, name: String) {
+        let (context, look, addresses) = (self.context.clone(), self.sources.look(), self.addresses());
+        let track = self.track(&name);
+        let attempt = match &track.stage {
+            Stage::Ended(ended) => ended.attempt + 1,
+            _ => track.attempt,
+        };
+        track.busy = Some(Busy::Start);
+        let id = format!("{name}.{attempt}");
+        self.work.begin(Slot::Container(name.clone()), async move {
+            let started = match look.await {
+                Ok(sources) => container::start(&context, &name, StartPlan { id, addresses, sources }).await,
+                Err(why) => Err(StartError::Config(why)),
+            };
+            Outcome::Started(started)
+        });
+    }
+
+    fn stop(&mut self, name: String, grace: Duration, hook: bool) {
+        let (context, addresses) = (self.context.clone(), self.addresses());
+        let track = self.track(&name);
+        track.busy = Some(Busy::Stop);
+        let id = format!("{name}.{}", track.attempt);
+        let plan = StopPlan { id, grace, hook, image_signal: track.image.stop_signal.clone(), addresses };
+        self.work.begin(Slot::Container(name.clone()), async move {
+            let stopped = container::stop(&context, &name, plan).await;
+            if stopped.is_err() {
+                tokio::time::sleep(STOP_RETRY).await;
+            }
+            Outcome::Stopped(stopped)
+        });
+    }
+
+    fn probe(&mut self, name: String, kind: crate::probe::ProbeKind) {
+        let context = self.context.clone();
+        let addresses = self.addresses();
+        let spec = self.context.spec();
+        let Some(container) = containers_of(spec).find(|container| container.name == name) else { return };
+        let Some(probe) = kind.of(container) else { return };
+        let place = Place { ips: &addresses, host_network: context.host_network() };
+        let check = Check::of_probe(probe, container, place);
+        let track = self.track(&name);
+        track.probing.push(kind);
+        let id = format!("{name}.{}", track.attempt);
+        self.work.begin(Slot::Probe(name, kind), async move {
+            Outcome::Probed(check.run(&*context.shared.machine, &context.uid, &id).await)
+        });
+    }
+
+    /// The pod is over here: the object and what is left on the machine go.
+    fn finish(&mut self) {
+        let is_due = self.remove_retry.is_due(Instant::now());
+        let may_remove = self.ground == Ground::Left && (self.is_gone || self.header.is_ending());
+        if may_remove && !self.is_removed && is_due && !self.work.is_busy(&Slot::Remove) {
+            let context = self.context.clone();
+            self.work.abandon(&Slot::Record);
+            self.work.begin(Slot::Remove, async move {
+                Outcome::Removed(context.shared.machine.pod_down(&context.uid).await)
+            });
+        }
+        let may_delete = self.is_removed && !self.is_gone && !self.is_deleted;
+        if may_delete && is_due && !self.work.is_busy(&Slot::Delete) && self.is_reported() {
+            let context = self.context.clone();
+            self.work.begin(Slot::Delete, async move { Outcome::Deleted(report::delete(&context).await) });
+        }
+    }
+}
+
+fn decode(object: &Object) -> Result<core::Pod, PodError> {
+    let pod: core::Pod = object.decode().map_err(|error| PodError::Shape(error.into()))?;
+    match &pod.spec {
+        Some(spec) if !spec.containers.is_empty() => Ok(pod),
+        _ => Err(PodError::Shape("spec.containers is empty".into())),
+    }
+}
+
+/// Where to go on: from what was kept, else from what the status says.
+fn begin(context: &PodContext, current: &Value, known: Option<&Known>) -> (BTreeMap<String, Track>, Ground) {
+    let now = context.shared.world.now();
+    let of_status = |name: &str| {
+        let lists = [&current["containerStatuses"], &current["initContainerStatuses"]];
+        let mut all = lists.into_iter().filter_map(Value::as_array).flatten();
+        all.find(|status| status["name"] == name).map(|status| track_of_status(status, now))
+    };
+    let tracks = containers_of(context.spec())
+        .map(|container| {
+            let name = container.name.clone();
+            let track = match known {
+                Some(known) => known.containers.get(&name).cloned().map(crate::record::KnownContainer::track),
+                None => of_status(&name),
+            };
+            (name, track.unwrap_or_else(Track::new))
+        })
+        .collect();
+    let ground = match known {
+        Some(known) if known.left => Ground::Left,
+        _ => Ground::Down,
+    };
+    (tracks, ground)
+}
+
+/// Reads a record: the pod and what was known of it.
+pub fn read_record(bytes: &[u8]) -> Result<(Object, Known), Box<dyn std::error::Error + Send + Sync>> {
+    let record = Record::decode(bytes)?;
+    let object = Object::parse(Bytes::copy_from_slice(record.pod.get().as_bytes()))?;
+    Ok((object, record.known))
+}

@@ -1,0 +1,180 @@
+//! A look at the machine: what has become of the pod's sandbox and containers.
+//!
+//! The machine only hints that something changed; this looks at all of it, so a lost hint is made good by the next.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use windlass_client::EventKind;
+
+use super::PodTask;
+use super::work::Slot;
+use crate::machine::{ContainerState, ContainerStatus, Exit, MessageSource, lost_exit};
+use crate::plan::{Busy, Ended, Ground, Stage, runs_again};
+use crate::probe::{ProbeKind, ProbeState};
+use crate::steps::container::containers_of;
+
+impl PodTask {
+    /// Looks at the machine. The first look takes over what an earlier agent left.
+    pub(super) async fn observe(&mut self, first: bool) {
+        let observed = match self.context.shared.machine.observe(&self.context.uid).await {
+            Ok(observed) => observed,
+            Err(error) => {
+                tracing::warn!(pod = self.header.key(), %error, "the machine could not be looked at");
+                return;
+            }
+        };
+        if first
+            && observed.sandbox_alive
+            && let (Ground::Down, Some(known)) = (&self.ground, &self.saved)
+            && !known.addresses.is_empty()
+        {
+            self.ground = Ground::Up(known.addresses.clone());
+        }
+        if matches!(self.ground, Ground::Up(_)) && !observed.sandbox_alive {
+            self.ground = Ground::Broken;
+        }
+        for name in self.tracks.keys().cloned().collect::<Vec<_>>() {
+            self.observe_container(&name, newest(&observed.containers, &name), first).await;
+        }
+    }
+
+    async fn observe_container(&mut self, name: &str, found: Option<(u32, &ContainerState)>, first: bool) {
+        let track = &self.tracks[name];
+        match (found, &track.stage) {
+            // An older attempt that has not been swept yet.
+            (Some((attempt, _)), Stage::Ended(ended)) if attempt <= ended.attempt => {}
+            (Some((attempt, ContainerState::Running { .. })), Stage::Running { .. })
+                if attempt == track.attempt && !first => {}
+            (Some((attempt, ContainerState::Running { at, .. })), _) => self.began(name, attempt, *at, first),
+            (Some((attempt, ContainerState::Exited(exit))), _) => self.ended(name, attempt, exit.clone()).await,
+            (Some((_, ContainerState::Created)) | None, Stage::Running { .. }) => {
+                let exit = lost_exit(self.context.shared.world.now());
+                self.ended(name, self.tracks[name].attempt, exit).await;
+            }
+            (Some((_, ContainerState::Created)) | None, _) => {}
+        }
+    }
+
+    fn began(&mut self, name: &str, attempt: u32, since: Timestamp, adopted: bool) {
+        let now = Instant::now();
+        self.abandon_probes(name);
+        let ready_before = adopted.then(|| self.was(name, "ready"));
+        let started_before = adopted.then(|| self.was(name, "started"));
+        let container = containers_of(self.context.spec()).find(|container| container.name == name).cloned();
+        let track = self.track(name);
+        if let Stage::Ended(ended) = &track.stage {
+            track.last = Some(ended.clone());
+        }
+        track.attempt = attempt;
+        track.stage = Stage::Running { since };
+        track.trouble = None;
+        track.retry.reset();
+        track.restart_at = None;
+        track.condemned = None;
+        track.probes.clear();
+        for kind in ProbeKind::ALL {
+            let Some(probe) = container.as_ref().and_then(|container| kind.of(container)) else { continue };
+            let mut state = ProbeState::begin(probe, now);
+            // An agent that was away goes on with what it said before: nothing has happened to the container.
+            state.verdict = match kind {
+                ProbeKind::Readiness => ready_before.filter(|ready| *ready),
+                ProbeKind::Startup => started_before.filter(|started| *started),
+                ProbeKind::Liveness => None,
+            };
+            track.probes.insert(kind, state);
+        }
+    }
+
+    /// What the status says of a container's field.
+    fn was(&self, name: &str, field: &str) -> bool {
+        let lists = [&self.current["containerStatuses"], &self.current["initContainerStatuses"]];
+        let mut all = lists.into_iter().filter_map(serde_json::Value::as_array).flatten();
+        all.any(|status| status["name"] == name && status[field] == true)
+    }
+
+    async fn ended(&mut self, name: &str, attempt: u32, exit: Exit) {
+        let container = containers_of(self.context.spec()).find(|container| container.name == name).cloned();
+        let from = match container.as_ref().and_then(|container| container.termination_message_policy.as_deref()) {
+            Some("FallbackToLogsOnError") if exit.code != 0 => MessageSource::FileOrLog,
+            _ => MessageSource::File,
+        };
+        let id = format!("{name}.{attempt}");
+        let message = self.context.shared.machine.last_words(&self.context.uid, &id, from).await;
+        let message = message.unwrap_or_else(|error| {
+            tracing::debug!(pod = self.header.key(), container = id, %error, "no last words");
+            String::new()
+        });
+        self.abandon_probes(name);
+        let ran = exit.started_at.map(|began| exit.finished_at.duration_since(began));
+        let ran = ran.and_then(|ran| Duration::try_from(ran).ok()).unwrap_or_default();
+        let code = exit.code;
+        let track = self.track(name);
+        if let Stage::Ended(ended) = &track.stage {
+            track.last = Some(ended.clone());
+        }
+        let was_running = track.is_running();
+        track.attempt = attempt;
+        track.stage = Stage::Ended(Ended { attempt, exit, message });
+        track.condemned = None;
+        let wait = track.crash.ended(ran);
+        track.restart_wait = wait;
+        track.restart_at = (!wait.is_zero()).then(|| Instant::now() + wait);
+        // A hook of a container that is over has nobody to talk to.
+        if was_running && let Some(Busy::Start | Busy::Stop) = track.busy.take() {
+            self.work.abandon(&Slot::Container(name.to_owned()));
+        }
+        self.tell_of_end(name, code, wait);
+    }
+
+    fn tell_of_end(&self, name: &str, code: i32, wait: Duration) {
+        let spec = self.context.spec();
+        let is_init = spec.init_containers.iter().flatten().any(|container| container.name == name);
+        let container = containers_of(spec).find(|container| container.name == name);
+        let again = container.is_some_and(|container| runs_again(spec, container, is_init, code));
+        tracing::info!(
+            pod = self.header.key(),
+            container = name,
+            code,
+            again,
+            wait_ms = wait.as_millis(),
+            "container ended"
+        );
+        if again && !wait.is_zero() && self.ending.is_none() {
+            let (pod, namespace, uid) = (self.context.name(), self.context.namespace(), &self.context.uid);
+            let message = format!("Back-off restarting failed container {name} in pod {pod}_{namespace}({uid})");
+            self.context.note_container(name, EventKind::Warning, "BackOff", message);
+        }
+    }
+
+    fn abandon_probes(&mut self, name: &str) {
+        for kind in ProbeKind::ALL {
+            self.work.abandon(&Slot::Probe(name.to_owned(), kind));
+        }
+        self.track(name).probing.clear();
+    }
+}
+
+/// The newest attempt of a container, and its state.
+fn newest<'a>(containers: &'a [ContainerStatus], name: &str) -> Option<(u32, &'a ContainerState)> {
+    let attempts = containers.iter().filter_map(|status| {
+        let (found, attempt) = status.id.rsplit_once('.')?;
+        (found == name).then_some((attempt.parse::<u32>().ok()?, &status.state))
+    });
+    attempts.max_by_key(|(attempt, _)| *attempt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::newest;
+    use crate::machine::{ContainerState, ContainerStatus};
+
+    #[test]
+    fn the_newest_attempt_counts_by_number() {
+        let status = |id: &str| ContainerStatus { id: id.to_owned(), state: ContainerState::Created };
+        let all = [status("web.9"), status("web.10"), status("webber.11"), status("odd")];
+        assert_eq!(newest(&all, "web").map(|(attempt, _)| attempt), Some(10));
+        assert_eq!(newest(&all, "odd"), None);
+    }
+}

@@ -1,0 +1,178 @@
+//! The node agent's HTTP server: logs, pods, health; and the doors for exec, attach and port-forward.
+//!
+//! Rules
+//!   R1 who       only the API server: a client certificate of the cluster's CA, CN `system:apiserver` or group `system:masters`
+//!   R2 where     a path names a pod and a container that this node has; nothing of it becomes part of a file name unchecked
+//!   R3 bounded   handshakes, headers and connections have limits; a follower costs a look every 100 ms and nothing else
+//!
+//! Not here       who may read which pod's logs: the API server has decided that before it asks
+
+mod identity;
+mod logs;
+mod query;
+mod target;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use windlass_stdx::{Body, body_from};
+
+pub use identity::{ServerError, ServerIdentity};
+pub use query::Query;
+pub use target::{Refusal, StreamOptions, Target};
+
+use crate::agent::PodDirectory;
+use crate::kernel::Kernel;
+
+/// Connections at a time; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 1024;
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request's headers may take.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait after the system could not give another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every request needs.
+pub struct Site {
+    /// This computer.
+    pub kernel: Arc<Kernel>,
+    /// The pods of this node.
+    pub pods: PodDirectory,
+}
+
+/// Serves until `shutdown` is true.
+pub async fn serve(
+    listener: TcpListener,
+    identity: &ServerIdentity,
+    site: Site,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), ServerError> {
+    let tls = TlsAcceptor::from(identity.to_tls()?);
+    let site = Arc::new(site);
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
+        let accepted = tokio::select! {
+            biased;
+            _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "no connection could be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (tls, site, shutdown) = (tls.clone(), Arc::clone(&site), shutdown.clone());
+        tokio::spawn(async move {
+            if let Err(error) = connection(stream, tls, site, shutdown).await {
+                tracing::debug!(error, "a connection to the node agent ended");
+            }
+            drop(slot);
+        });
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    tls: TlsAcceptor,
+    site: Arc<Site>,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), windlass_stdx::BoxError> {
+    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
+    // R1
+    let allowed = identity::is_allowed(stream.get_ref().1.peer_certificates());
+    let answer = service_fn(move |request| {
+        let site = Arc::clone(&site);
+        async move {
+            let response = match allowed {
+                true => route(&site, request).await,
+                false => refused(&Refusal::forbidden("only the API server may ask a node agent")),
+            };
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), answer)
+        .with_upgrades();
+    tokio::select! {
+        biased;
+        _ = shutdown.wait_for(|stop| *stop) => Ok(()),
+        served = served => Ok(served?),
+    }
+}
+
+/// One line for each path.
+async fn route(site: &Arc<Site>, request: hyper::Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let answer = match (request.method(), parts.as_slice()) {
+        (&Method::GET, ["healthz"]) => Ok(text("ok")),
+        (&Method::GET, ["metrics"]) => Ok(text(&metrics(site))),
+        (&Method::GET, ["pods"]) => Ok(json_answer(&pods(site))),
+        (&Method::GET, ["containerLogs", namespace, pod, container]) => {
+            match Target::find(site, namespace, pod, container) {
+                Ok(target) => logs::answer(target, request.uri().query()).await,
+                Err(refusal) => Err(refusal),
+            }
+        }
+        _ => Err(Refusal::not_found(format!("the node agent has no {path}"))),
+    };
+    answer.unwrap_or_else(|refusal| refused(&refusal))
+}
+
+/// Every pod of this node as a PodList.
+fn pods(site: &Site) -> Value {
+    let items =
+        site.pods.list().into_iter().filter_map(|entry| serde_json::from_slice::<Value>(&entry.shown.json).ok());
+    json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items.collect::<Vec<_>>()})
+}
+
+fn metrics(site: &Site) -> String {
+    let pods = site.pods.list();
+    let running = pods.iter().flat_map(|entry| entry.shown.containers.values()).flatten().filter(|(_, runs)| *runs);
+    let mut out = String::new();
+    for (name, help, value) in [
+        ("kubelet_running_pods", "Pods this node has.", pods.len()),
+        ("kubelet_running_containers", "Containers that run.", running.count()),
+    ] {
+        out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
+    }
+    out
+}
+
+fn text(text: &str) -> Response<Body> {
+    with_type("text/plain; charset=utf-8", body_from(text.to_owned()))
+}
+
+fn json_answer(value: &Value) -> Response<Body> {
+    with_type("application/json", body_from(value.to_string()))
+}
+
+fn with_type(content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let value = http::HeaderValue::from_static(content_type);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, value);
+    response
+}
+
+/// The one place where a refusal becomes an answer.
+pub fn refused(refusal: &Refusal) -> Response<Body> {
+    let mut response = json_answer(&refusal.error.to_status());
+    *response.status_mut() = StatusCode::from_u16(refusal.error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+}

@@ -1,0 +1,49 @@
+//! Steps: the hooks of a container's life, postStart and preStop.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use windlass_api::types::core;
+
+use super::PodContext;
+use crate::machine::Exec;
+use crate::probe::{Check, Place, ProbeResult};
+
+/// A hook with no bound of its own (postStart) is given this long.
+pub const HOOK_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Runs a hook; the error is what the event says.
+pub async fn run(
+    pod: &PodContext,
+    container: &core::Container,
+    id: &str,
+    hook: &core::LifecycleHandler,
+    addresses: &[IpAddr],
+) -> Result<(), String> {
+    if let Some(sleep) = &hook.sleep {
+        tokio::time::sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0))).await;
+        return Ok(());
+    }
+    let place = Place { ips: addresses, host_network: pod.host_network() };
+    let check = if let Some(exec) = &hook.exec {
+        Check::Exec(Exec { args: exec.command.clone().unwrap_or_default(), timeout: HOOK_TIMEOUT })
+    } else if let Some(get) = &hook.http_get {
+        Check::http(get, container, place, HOOK_TIMEOUT)
+    } else {
+        return Err("the hook names neither exec, httpGet nor sleep".to_owned());
+    };
+    match check.run(&*pod.shared.machine, &pod.uid, id).await {
+        ProbeResult::Success => Ok(()),
+        ProbeResult::Failure(why) | ProbeResult::Unknown(why) => Err(why),
+    }
+}
+
+/// The postStart hook, if there is one.
+pub fn post_start(container: &core::Container) -> Option<&core::LifecycleHandler> {
+    container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref())
+}
+
+/// The preStop hook, if there is one.
+pub fn pre_stop(container: &core::Container) -> Option<&core::LifecycleHandler> {
+    container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref())
+}

@@ -1,0 +1,91 @@
+//! What a container sees mounted: its volumeMounts, and the files that say who and where it is.
+
+use windlass_api::types::core;
+
+use crate::env::ConfigError;
+use crate::expansion::expand;
+use crate::machine::{Mount, MountSource};
+
+/// The pod's own files and where they belong.
+const FILES: [(&str, &str); 3] =
+    [("hosts", "/etc/hosts"), ("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname")];
+
+/// The mounts of a container, whose environment subPathExpr may name.
+pub fn of_container(container: &core::Container, env: &[(String, String)]) -> Result<Vec<Mount>, ConfigError> {
+    if container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
+        return Err(ConfigError::Refused("volumeDevices are not supported by this node; use volumeMounts".to_owned()));
+    }
+    let mut out = Vec::new();
+    for mount in container.volume_mounts.iter().flatten() {
+        out.push(mount_of(mount, env)?);
+    }
+    for (file, target) in FILES {
+        if !out.iter().any(|mount| mount.target.trim_end_matches('/') == target) {
+            let source = MountSource::File(file.to_owned());
+            out.push(Mount { source, sub_path: String::new(), target: target.to_owned(), read_only: false });
+        }
+    }
+    // A mount below another must come after it.
+    out.sort_by_key(|mount| mount.target.split('/').filter(|part| !part.is_empty()).count());
+    Ok(out)
+}
+
+fn mount_of(mount: &core::VolumeMount, env: &[(String, String)]) -> Result<Mount, ConfigError> {
+    let refuse = |why: String| Err(ConfigError::Refused(format!("volumeMount {:?}: {why}", mount.name)));
+    if let Some(propagation) = mount.mount_propagation.as_deref().filter(|propagation| *propagation != "None") {
+        return refuse(format!("mountPropagation {propagation} is not supported by this node; use None"));
+    }
+    let sub_path = match (&mount.sub_path, &mount.sub_path_expr) {
+        (_, Some(expression)) if !expression.is_empty() => {
+            let lookup = |name: &str| env.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
+            expand(expression, lookup)
+        }
+        (Some(path), _) => path.clone(),
+        (None, _) => String::new(),
+    };
+    if sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..") {
+        return refuse(format!("subPath {sub_path:?} leads out of the volume"));
+    }
+    let target = &mount.mount_path;
+    let target = if target.starts_with('/') { target.clone() } else { format!("/{target}") };
+    if target.split('/').any(|part| part == "..") {
+        return refuse(format!("mountPath {target:?} contains .."));
+    }
+    let read_only = mount.read_only == Some(true);
+    Ok(Mount { source: MountSource::Volume(mount.name.clone()), sub_path, target, read_only })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_container;
+    use serde_json::{Value, json};
+
+    fn check(mounts: Value) -> Result<Vec<String>, String> {
+        let container = serde_json::from_value(json!({"name": "c", "volumeMounts": mounts})).expect("a container");
+        let env = [("POD".to_owned(), "web-0".to_owned()), ("UP".to_owned(), "../x".to_owned())];
+        let mounts = of_container(&container, &env).map_err(|error| error.to_string())?;
+        Ok(mounts.into_iter().map(|mount| format!("{}<{}", mount.target, mount.sub_path)).collect())
+    }
+
+    #[test]
+    fn mounts_come_in_the_order_of_their_depth_with_the_pods_files() {
+        let mounts = json!([{"name": "v", "mountPath": "/data/deep/er"}, {"name": "v", "mountPath": "/data", "subPathExpr": "$(POD)"}]);
+        let expected = ["/data<web-0", "/etc/hosts<", "/etc/resolv.conf<", "/etc/hostname<", "/data/deep/er<"];
+        assert_eq!(check(mounts).expect("allowed"), expected);
+        let own = check(json!([{"name": "v", "mountPath": "/etc/hosts", "subPath": "hosts"}])).expect("allowed");
+        assert_eq!(own, ["/etc/hosts<hosts", "/etc/resolv.conf<", "/etc/hostname<"]);
+    }
+
+    #[test]
+    fn mounts_that_lead_out_are_refused() {
+        for mount in [
+            json!({"name": "v", "mountPath": "/a", "subPath": "../b"}),
+            json!({"name": "v", "mountPath": "/a", "subPath": "/b"}),
+            json!({"name": "v", "mountPath": "/a", "subPathExpr": "$(UP)"}),
+            json!({"name": "v", "mountPath": "/a/../b"}),
+            json!({"name": "v", "mountPath": "/a", "mountPropagation": "Bidirectional"}),
+        ] {
+            assert!(check(json!([mount.clone()])).is_err(), "{mount}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Requests and limits as the machine takes them.
+//!
+//! Source: Kubernetes documentation, "Resource Management for Pods and Containers"; out-of-memory scores by QoS class from
+//! "Node-pressure Eviction".
+
+use std::collections::BTreeMap;
+
+use windlass_api::quantity::Quantity;
+use windlass_api::types::{Quantity as QuantityText, core};
+
+use crate::machine::Resources;
+
+/// Processes and threads of one pod: one pod's fork bomb must not take the machine's 32,768.
+const POD_PIDS_MAX: u64 = 4096;
+/// The kernel's scheduling period that quotas are given for.
+const PERIOD_US: u64 = 100_000;
+/// Below this the kernel refuses a quota.
+const QUOTA_US_MIN: u64 = 1000;
+/// The least weight there is.
+const SHARES_MIN: u64 = 2;
+/// The greatest weight there is.
+const SHARES_MAX: u64 = 262_144;
+
+/// The limits of one container.
+pub fn of_container(container: &core::Container) -> Resources {
+    let asked = Asked::of(container);
+    Resources {
+        cpu_shares: Some(shares(asked.cpu_request)),
+        cpu_quota_us: asked.cpu_limit.map(quota),
+        cpu_period_us: asked.cpu_limit.map(|_| PERIOD_US),
+        memory_bytes: asked.memory_limit,
+        pids: Some(POD_PIDS_MAX),
+    }
+}
+
+/// The limits of all containers of a pod together: sums where every container has one.
+pub fn of_pod(spec: &core::PodSpec) -> Resources {
+    let containers: Vec<Asked> = spec.containers.iter().chain(sidecars(spec)).map(Asked::of).collect();
+    let init: Vec<Asked> = spec.init_containers.iter().flatten().map(Asked::of).collect();
+    let request: u64 = containers.iter().map(|asked| asked.cpu_request).sum();
+    let request = init.iter().map(|asked| asked.cpu_request).fold(request, u64::max);
+    let sum = |pick: fn(&Asked) -> Option<u64>| {
+        let sum: Option<u64> = containers.iter().map(pick).sum();
+        init.iter().map(pick).fold(sum, |most, one| Some(most?.max(one?)))
+    };
+    let cpu_limit = sum(|asked| asked.cpu_limit);
+    Resources {
+        cpu_shares: Some(shares(request)),
+        cpu_quota_us: cpu_limit.map(quota),
+        cpu_period_us: cpu_limit.map(|_| PERIOD_US),
+        memory_bytes: sum(|asked| asked.memory_limit),
+        pids: Some(POD_PIDS_MAX),
+    }
+}
+
+/// Init containers that stay.
+pub fn sidecars(spec: &core::PodSpec) -> impl Iterator<Item = &core::Container> {
+    spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"))
+}
+
+/// Who is killed first when the machine is short of memory.
+pub fn oom_score_adj(spec: &core::PodSpec, container: &core::Container, machine_memory_bytes: u64) -> i32 {
+    let all = || spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(Asked::of);
+    if all().all(|asked| asked.is_guaranteed) {
+        return -997;
+    }
+    if all().all(|asked| asked.is_best_effort) {
+        return 1000;
+    }
+    let request = Asked::of(container).memory_request;
+    let share = (u128::from(request) * 1000 / u128::from(machine_memory_bytes.max(1))).min(1000);
+    (1000 - i32::try_from(share).expect("at most 1000")).clamp(3, 999)
+}
+
+/// What one container asks for.
+struct Asked {
+    cpu_request: u64,
+    cpu_limit: Option<u64>,
+    memory_request: u64,
+    memory_limit: Option<u64>,
+    is_guaranteed: bool,
+    is_best_effort: bool,
+}
+
+impl Asked {
+    fn of(container: &core::Container) -> Asked {
+        let resources = container.resources.as_ref();
+        let limits = resources.and_then(|resources| resources.limits.as_ref());
+        let requests = resources.and_then(|resources| resources.requests.as_ref());
+        let cpu_limit = amount(limits, "cpu", Quantity::millis);
+        let memory_limit = amount(limits, "memory", Quantity::units);
+        // A request that is not given is as great as the limit.
+        let cpu_request = amount(requests, "cpu", Quantity::millis).or(cpu_limit);
+        let memory_request = amount(requests, "memory", Quantity::units).or(memory_limit);
+        let equal = |limit: Option<u64>, request: Option<u64>| limit.is_some() && limit == request;
+        Asked {
+            cpu_request: cpu_request.unwrap_or(0),
+            cpu_limit,
+            memory_request: memory_request.unwrap_or(0),
+            memory_limit,
+            is_guaranteed: equal(cpu_limit, cpu_request) && equal(memory_limit, memory_request),
+            is_best_effort: cpu_request.is_none() && memory_request.is_none(),
+        }
+    }
+}
+
+/// A positive amount; zero and nonsense (which the API refuses) are no amount.
+fn amount(map: Option<&BTreeMap<String, QuantityText>>, noun: &str, unit: fn(Quantity) -> i64) -> Option<u64> {
+    let quantity: Quantity = map?.get(noun)?.0.parse().ok()?;
+    u64::try_from(unit(quantity)).ok().filter(|amount| *amount > 0)
+}
+
+fn shares(cpu_millis: u64) -> u64 {
+    (cpu_millis.saturating_mul(1024) / 1000).clamp(SHARES_MIN, SHARES_MAX)
+}
+
+fn quota(cpu_millis: u64) -> u64 {
+    (cpu_millis.saturating_mul(PERIOD_US) / 1000).max(QUOTA_US_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{of_container, of_pod, oom_score_adj};
+    use serde_json::{Value, json};
+    use windlass_api::types::core;
+
+    fn pod(containers: Value) -> core::PodSpec {
+        serde_json::from_value(json!({"containers": containers})).expect("a spec")
+    }
+
+    #[test]
+    fn requests_become_weights_and_limits_become_bounds() {
+        let limited = json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "2", "memory": "64Mi"}});
+        let spec = pod(json!([{"name": "a", "resources": limited}, {"name": "b"}]));
+        let a = of_container(&spec.containers[0]);
+        assert_eq!((a.cpu_shares, a.cpu_quota_us, a.memory_bytes), (Some(512), Some(200_000), Some(64 << 20)));
+        let b = of_container(&spec.containers[1]);
+        assert_eq!((b.cpu_shares, b.cpu_quota_us, b.memory_bytes), (Some(2), None, None));
+        let both = of_pod(&spec);
+        assert_eq!((both.cpu_shares, both.memory_bytes), (Some(512), None), "one container has no limit");
+        assert!(both.pids.is_some(), "a fork bomb stays in its pod");
+    }
+
+    #[test]
+    fn tiny_limits_are_what_the_kernel_takes() {
+        let spec = pod(json!([{"name": "a", "resources": {"limits": {"cpu": "1m", "memory": "0"}}}]));
+        let tiny = of_container(&spec.containers[0]);
+        assert_eq!((tiny.cpu_quota_us, tiny.cpu_shares, tiny.memory_bytes), (Some(1000), Some(2), None));
+    }
+
+    #[test]
+    fn the_least_promised_goes_first() {
+        let score = |resources: Value| {
+            let spec = pod(json!([{"name": "a", "resources": resources}]));
+            oom_score_adj(&spec, &spec.containers[0], 4 << 30)
+        };
+        assert_eq!(score(json!({})), 1000);
+        assert_eq!(score(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), -997);
+        assert_eq!(score(json!({"requests": {"memory": "1Gi"}})), 750);
+        assert_eq!(score(json!({"requests": {"cpu": "1"}})), 999);
+    }
+}

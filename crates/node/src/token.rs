@@ -1,0 +1,105 @@
+//! Service account tokens that pods have projected into their volumes: asked of the API, renewed before they end.
+//!
+//! Source: API reference, TokenRequest: bound to the pod, so it ends with it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+use windlass_api::kinds;
+use windlass_api::types::core;
+
+use crate::steps::PodContext;
+
+/// How long a token lives when the volume does not say.
+const LIFETIME_DEFAULT_SECONDS: i64 = 3600;
+/// The shortest life the API gives.
+const LIFETIME_SECONDS_MIN: i64 = 600;
+
+/// What token is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenRequest {
+    /// For whom; empty is the API server itself.
+    pub audience: String,
+    /// For how long.
+    pub seconds: i64,
+}
+
+impl TokenRequest {
+    /// What a volume asks for.
+    pub fn of(projection: &core::ServiceAccountTokenProjection) -> TokenRequest {
+        let seconds = projection.expiration_seconds.unwrap_or(LIFETIME_DEFAULT_SECONDS).max(LIFETIME_SECONDS_MIN);
+        TokenRequest { audience: projection.audience.clone().unwrap_or_default(), seconds }
+    }
+}
+
+struct Token {
+    text: String,
+    renew_at: Instant,
+}
+
+/// The tokens of one pod. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Tokens(Arc<Mutex<BTreeMap<TokenRequest, Token>>>);
+
+impl Tokens {
+    /// The tokens asked for; those that are due are asked of the API. One that cannot be renewed is used on.
+    pub async fn fetch(
+        &self,
+        pod: &PodContext,
+        requests: Vec<TokenRequest>,
+    ) -> Result<BTreeMap<TokenRequest, String>, String> {
+        let mut out = BTreeMap::new();
+        for request in requests {
+            let known = {
+                let tokens = self.0.lock().expect("nothing panics while holding it");
+                tokens.get(&request).map(|token| (token.text.clone(), token.renew_at > Instant::now()))
+            };
+            let text = match known {
+                Some((text, true)) => text,
+                known => match (ask(pod, &request).await, known) {
+                    (Ok(text), _) => self.keep(&request, text),
+                    (Err(why), Some((text, _))) => {
+                        tracing::warn!(pod = pod.name(), why, "a service account token was not renewed; it is used on");
+                        self.keep(&TokenRequest { seconds: LIFETIME_SECONDS_MIN, ..request.clone() }, text)
+                    }
+                    (Err(why), None) => return Err(why),
+                },
+            };
+            out.insert(request, text);
+        }
+        Ok(out)
+    }
+
+    /// When the first of them must be renewed.
+    pub fn renew_at(&self) -> Option<Instant> {
+        self.0.lock().expect("nothing panics while holding it").values().map(|token| token.renew_at).min()
+    }
+
+    fn keep(&self, request: &TokenRequest, text: String) -> String {
+        // At four fifths of its life, as kubelet does.
+        let life = Duration::from_secs(u64::try_from(request.seconds).unwrap_or(0)) * 4 / 5;
+        let token = Token { text: text.clone(), renew_at: Instant::now() + life };
+        self.0.lock().expect("nothing panics while holding it").insert(request.clone(), token);
+        text
+    }
+}
+
+async fn ask(pod: &PodContext, request: &TokenRequest) -> Result<String, String> {
+    let account = pod.spec().service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
+    let audiences: Vec<&str> =
+        Some(request.audience.as_str()).filter(|audience| !audience.is_empty()).into_iter().collect();
+    let body = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {},
+        "spec": {"audiences": audiences, "expirationSeconds": request.seconds,
+            "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod.name(), "uid": &*pod.uid}},
+    });
+    let client = &pod.shared.client;
+    let answer = client.create_sub(&kinds::SERVICE_ACCOUNT, pod.namespace(), account, "token", &body).await;
+    let answer = answer.map_err(|error| format!("failed to fetch token of service account {account:?}: {error}"))?;
+    answer["status"]["token"].as_str().map(str::to_owned).ok_or_else(|| {
+        format!("failed to fetch token of service account {account:?}: expected status.token in the answer, found none")
+    })
+}
