@@ -75,7 +75,18 @@ impl Default for Capabilities {
     fn default() -> Self {
         use Capability::*;
         Capabilities(BTreeSet::from([
-            Chown, DacOverride, Fowner, Fsetid, Kill, Setgid, Setuid, Setpcap, NetBindService, SysChroot, AuditWrite, Setfcap,
+            Chown,
+            DacOverride,
+            Fowner,
+            Fsetid,
+            Kill,
+            Setgid,
+            Setuid,
+            Setpcap,
+            NetBindService,
+            SysChroot,
+            AuditWrite,
+            Setfcap,
         ]))
     }
 }

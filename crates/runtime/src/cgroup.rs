@@ -28,8 +28,17 @@ const V2_CONTROLLERS: [&str; 5] = ["cpu", "memory", "pids", "cpuset", "io"];
 /// Hierarchies a container may look at, v1: programs size themselves by them.
 const V1_VISIBLE: [&str; 5] = ["memory", "cpu", "cpuacct", "cpuset", "pids"];
 /// Device nodes every container has, v1 devices controller: null, zero, full, random, urandom, tty, console, ptmx, pts/*.
-const DEVICES: [&str; 9] =
-    ["c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:1 rwm", "c 5:2 rwm", "c 136:* rwm"];
+const DEVICES: [&str; 9] = [
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:1 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+];
 
 /// One mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +85,9 @@ impl Cgroups {
         let (mut v1, mut v2) = (Vec::new(), Vec::new());
         for line in table.lines() {
             let Some((left, right)) = line.split_once(" - ") else { continue };
-            let Some(mount) = left.split(' ').nth(4).map(PathBuf::from).filter(|m| m.starts_with(ROOT)) else { continue };
+            let Some(mount) = left.split(' ').nth(4).map(PathBuf::from).filter(|m| m.starts_with(ROOT)) else {
+                continue;
+            };
             let mut right = right.split(' ');
             let (fstype, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
             let is_controller = |o: &&str| !matches!(*o, "rw" | "ro" | "xattr" | "none" | "clone_children");
@@ -290,7 +301,8 @@ fn inherit_cpuset(parent: &Path, child: &Path) -> Result<(), RuntimeError> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let own = fs::read_to_string(child.join(file)).map_err(RuntimeError::file("read", child.join(file)))?;
         if own.trim().is_empty() {
-            let theirs = fs::read_to_string(parent.join(file)).map_err(RuntimeError::file("read", parent.join(file)))?;
+            let theirs =
+                fs::read_to_string(parent.join(file)).map_err(RuntimeError::file("read", parent.join(file)))?;
             put(child, file, theirs.trim())?;
         }
     }
@@ -374,7 +386,8 @@ fn kill(dirs: &[PathBuf]) -> Result<(), RuntimeError> {
     let groups: Vec<PathBuf> = dirs.iter().flat_map(|dir| tree(dir)).collect();
     // Frozen processes do not fork while they are killed; v2's cgroup.kill needs no such help.
     let freeze = |word: &str| groups.iter().for_each(|group| drop(put_if_there(group, "freezer.state", word)));
-    if groups.iter().all(|group| put_if_there(group, "cgroup.kill", "1").is_ok() && group.join("cgroup.kill").exists()) {
+    if groups.iter().all(|group| put_if_there(group, "cgroup.kill", "1").is_ok() && group.join("cgroup.kill").exists())
+    {
         return Ok(());
     }
     freeze("FROZEN");
@@ -406,7 +419,9 @@ fn destroy(dirs: &[PathBuf]) -> Result<(), RuntimeError> {
         std::thread::sleep(REMOVE_STEP);
     }
     match busy {
-        Some((group, error)) => Err(RuntimeError::file("remove control group (a process in it does not end)", group)(error)),
+        Some((group, error)) => {
+            Err(RuntimeError::file("remove control group (a process in it does not end)", group)(error))
+        }
         None => Ok(()),
     }
 }

@@ -87,7 +87,10 @@ pub enum RuntimeError {
 }
 
 impl RuntimeError {
-    pub(crate) fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> RuntimeError {
+    pub(crate) fn file(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> RuntimeError {
         let path = path.into();
         move |source| RuntimeError::File { operation, path, source }
     }

@@ -3,9 +3,10 @@
 //! Guarantees  the first process and every exec'd one go through exactly these steps, so an exec never has more rights
 //! Relies on   the caller being single-threaded, uid 0 or with kept capabilities, in all the container's namespaces
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use seccompiler::sock_filter;
 use serde::{Deserialize, Serialize};
 
 use crate::capability::{Capabilities, Capability};
-use crate::kernel::check;
+use crate::kernel::{c_path, check};
 use crate::seccomp;
 use crate::spec::{Rlimit, Seccomp};
 
@@ -114,13 +115,17 @@ impl Launch {
 }
 
 impl Prepared {
-    /// Whether the program is there and may be executed, as far as can be seen before becoming its user.
+    /// Whether the program is there and may be executed, as far as can be seen before becoming its user. The working
+    /// directory need not be entered yet.
     pub fn find_program(&self) -> Result<(), LaunchError> {
         let mut error = None;
         for candidate in &self.candidates {
-            // SAFETY: the path is NUL-terminated and outlives the call.
-            match check(unsafe { libc::faccessat(libc::AT_FDCWD, candidate.as_ptr(), libc::X_OK, 0) }) {
-                Ok(_) if !is_directory(candidate) => return Ok(()),
+            let path = Path::new("/").join(&self.launch.cwd).join(OsStr::from_bytes(candidate.to_bytes()));
+            match c_path(&path).and_then(|path| {
+                // SAFETY: the path is NUL-terminated and outlives the call.
+                check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, 0) })
+            }) {
+                Ok(_) if !path.is_dir() => return Ok(()),
                 Ok(_) => error = Some(io::Error::from_raw_os_error(libc::EISDIR)),
                 Err(found) if is_absence(&found) => {}
                 Err(found) => error = Some(found),
@@ -133,7 +138,9 @@ impl Prepared {
         let program = self.launch.args.first().cloned().unwrap_or_default();
         match error {
             Some(error) => LaunchError::NotExecutable(program, error),
-            None if program.contains('/') => LaunchError::NotExecutable(program, io::Error::from_raw_os_error(libc::ENOENT)),
+            None if program.contains('/') => {
+                LaunchError::NotExecutable(program, io::Error::from_raw_os_error(libc::ENOENT))
+            }
             None => {
                 let path = self.env.iter().find_map(|entry| entry.to_str().ok()?.strip_prefix("PATH="));
                 LaunchError::NotFound(program, path.unwrap_or_default().to_owned())
@@ -179,9 +186,8 @@ impl Prepared {
     }
 
     fn execute(&self) -> LaunchError {
-        let pointers = |strings: &[CString]| {
-            strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
-        };
+        let pointers =
+            |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
         let (args, env) = (pointers(&self.args), pointers(&self.env));
         let mut error = None;
         for candidate in &self.candidates {
@@ -198,10 +204,6 @@ impl Prepared {
         }
         self.not_started(error)
     }
-}
-
-fn is_directory(path: &CStr) -> bool {
-    path.to_str().is_ok_and(|path| Path::new(path).is_dir())
 }
 
 fn is_absence(error: &io::Error) -> bool {
@@ -376,7 +378,10 @@ mod tests {
         let found = launch(&["sh"], &[("PATH", "/nowhere:/bin")]).prepare().expect("prepare");
         found.find_program().expect("sh is in /bin");
         let missing = launch(&["no-such"], &[("PATH", "/bin")]).prepare().expect("prepare");
-        assert_eq!(missing.find_program().expect_err("missing").to_string(), "program \"no-such\" not found in PATH \"/bin\"");
+        assert_eq!(
+            missing.find_program().expect_err("missing").to_string(),
+            "program \"no-such\" not found in PATH \"/bin\""
+        );
         let directory = launch(&["/etc"], &[]).prepare().expect("prepare");
         assert!(directory.find_program().expect_err("a directory").to_string().contains("cannot be executed"));
     }

@@ -51,7 +51,8 @@ impl Link {
     ) -> Link {
         let (calls, queue) = mpsc::channel(CALLS_MAX);
         let execs = Arc::new(Mutex::new(BTreeMap::new()));
-        let link = Link { sandbox: sandbox.into(), calls, serial: Arc::new(AtomicU64::new(1)), execs: Arc::clone(&execs) };
+        let link =
+            Link { sandbox: sandbox.into(), calls, serial: Arc::new(AtomicU64::new(1)), execs: Arc::clone(&execs) };
         let name: Arc<str> = sandbox.into();
         let wire = Wire { stream, waiting: BTreeMap::new(), buffer: Vec::new(), fds: VecDeque::new() };
         tokio::spawn(async move {
@@ -83,7 +84,11 @@ impl Link {
     }
 
     /// Asks and waits for the answer.
-    pub async fn call(&self, operation: &'static str, request: Request) -> Result<(Answer, Vec<OwnedFd>), RuntimeError> {
+    pub async fn call(
+        &self,
+        operation: &'static str,
+        request: Request,
+    ) -> Result<(Answer, Vec<OwnedFd>), RuntimeError> {
         self.call_within(operation, request, ANSWER_TIMEOUT).await
     }
 
@@ -196,7 +201,8 @@ impl Wire {
     /// Takes what has arrived into the buffer; an error when the other side is gone.
     fn receive(&mut self) -> io::Result<()> {
         let mut chunk = [0; READ_BYTES];
-        let received = self.stream.try_io(Interest::READABLE, || kernel::receive(&self.stream, &mut chunk, &mut self.fds));
+        let received =
+            self.stream.try_io(Interest::READABLE, || kernel::receive(&self.stream, &mut chunk, &mut self.fds));
         match received {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => {

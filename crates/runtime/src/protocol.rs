@@ -112,7 +112,9 @@ pub(crate) fn encode<T: Serialize>(value: &T, fds: usize) -> Vec<u8> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FrameError {
     /// Its length or number of descriptors is beyond the bound.
-    #[error("a frame of {bytes} bytes with {fds} descriptors; at most {FRAME_BYTES_MAX} and {FRAME_FDS_MAX} are allowed")]
+    #[error(
+        "a frame of {bytes} bytes with {fds} descriptors; at most {FRAME_BYTES_MAX} and {FRAME_FDS_MAX} are allowed"
+    )]
     TooLarge { bytes: usize, fds: usize },
     /// Its JSON is not one of ours.
     #[error("a frame that is not understood: {0}")]

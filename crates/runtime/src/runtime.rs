@@ -35,7 +35,10 @@ impl RuntimeConfig {
     fn check(&self) -> Result<(), RuntimeError> {
         for (field, path) in [("root", &self.root), ("run", &self.run), ("shim_exe", &self.shim_exe)] {
             if !path.is_absolute() {
-                return Err(RuntimeError::Invalid { field, why: format!("{} is not an absolute path", path.display()) });
+                return Err(RuntimeError::Invalid {
+                    field,
+                    why: format!("{} is not an absolute path", path.display()),
+                });
             }
         }
         let name = self.cgroup_parent.strip_prefix('/').unwrap_or(&self.cgroup_parent);
@@ -221,7 +224,8 @@ pub(crate) fn destroy_sandbox(config: &RuntimeConfig, cgroups: &Cgroups, id: &st
 /// program on disk pins the new one; running shims keep the old.
 fn pin_exe(config: &RuntimeConfig) -> Result<(), RuntimeError> {
     let pinned = config.pinned_exe();
-    let wanted = fs::metadata(&config.shim_exe).map_err(RuntimeError::file("find the shim's program", &config.shim_exe))?;
+    let wanted =
+        fs::metadata(&config.shim_exe).map_err(RuntimeError::file("find the shim's program", &config.shim_exe))?;
     let is_same = |found: fs::Metadata| found.dev() == wanted.dev() && found.ino() == wanted.ino();
     let is_mounted = kernel::mounts_below(&pinned).map_err(RuntimeError::system("list mounts"))?.contains(&pinned);
     if is_mounted && fs::metadata(&pinned).is_ok_and(is_same) {

@@ -72,7 +72,12 @@ impl Sandbox {
     }
 
     /// Starts a shim. The socket is made here and handed over listening, so there is nothing to wait for before connecting.
-    pub(crate) async fn create(boot: Boot, dir: SandboxDir, cgroup: SandboxCgroup, exe: &Path) -> Result<Sandbox, RuntimeError> {
+    pub(crate) async fn create(
+        boot: Boot,
+        dir: SandboxDir,
+        cgroup: SandboxCgroup,
+        exe: &Path,
+    ) -> Result<Sandbox, RuntimeError> {
         let made = fs::DirBuilder::new().mode(0o700).create(&dir.0);
         made.map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => RuntimeError::Exists { what: "sandbox", id: boot.spec.id.clone() },
@@ -345,7 +350,9 @@ impl Inner {
         }
         let inner = Arc::clone(&self);
         match blocking("kill what a lost shim left", move || inner.kill_orphans()).await {
-            Ok(ends) => ends.into_iter().for_each(|(id, exit)| self.note(ContainerEvent { id, state: ContainerState::Exited(exit) })),
+            Ok(ends) => ends
+                .into_iter()
+                .for_each(|(id, exit)| self.note(ContainerEvent { id, state: ContainerState::Exited(exit) })),
             Err(error) => tracing::error!(sandbox = self.boot.spec.id, %error, "could not clean up after a lost shim"),
         }
         self.is_alive.send_replace(false);
@@ -443,7 +450,9 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The number in its pid file may long belong to someone else; so the process is pinned first, and then must have been
 /// started for just this sandbox.
 pub(crate) fn kill_shim(dir: &SandboxDir) -> Result<(), RuntimeError> {
-    let Some(pid) = layout::load::<i32>(&dir.shim_pid())?.and_then(rustix::process::Pid::from_raw) else { return Ok(()) };
+    let Some(pid) = layout::load::<i32>(&dir.shim_pid())?.and_then(rustix::process::Pid::from_raw) else {
+        return Ok(());
+    };
     let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return Ok(()) };
     let command = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
     if command.split(|byte| *byte == 0).nth(2) != Some(dir.0.as_os_str().as_bytes()) {

@@ -68,7 +68,7 @@ pub enum PidMode {
 }
 
 /// One container. `ContainerSpec { id, layers, args, ..Default::default() }` is a sensible unprivileged container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContainerSpec {
     /// Unique in its sandbox; same alphabet as [`SandboxSpec::id`].
@@ -117,36 +117,6 @@ pub struct ContainerSpec {
     pub masked_paths: Option<Vec<PathBuf>>,
     /// Kernel files the container may only read; `None` is the usual list.
     pub readonly_paths: Option<Vec<PathBuf>>,
-}
-
-impl Default for ContainerSpec {
-    fn default() -> Self {
-        ContainerSpec {
-            id: String::new(),
-            labels: BTreeMap::new(),
-            layers: Vec::new(),
-            args: Vec::new(),
-            env: Vec::new(),
-            cwd: String::new(),
-            user: String::new(),
-            additional_gids: Vec::new(),
-            mounts: Vec::new(),
-            capabilities: Capabilities::default(),
-            seccomp: Seccomp::default(),
-            read_only_root: false,
-            no_new_privileges: false,
-            privileged: false,
-            resources: Resources::default(),
-            rlimits: Vec::new(),
-            oom_score_adj: 0,
-            log: None,
-            stdin: false,
-            stdin_once: false,
-            tty: false,
-            masked_paths: None,
-            readonly_paths: None,
-        }
-    }
 }
 
 /// Something mounted into a container.
@@ -282,13 +252,22 @@ impl SandboxSpec {
         check_resources("sandbox.resources", &self.resources)?;
         for name in self.sysctls.keys() {
             if !is_namespaced_sysctl(name) {
-                return Err(invalid("sandbox.sysctls", format!("{name:?} would change the whole machine; only namespaced ones are allowed")));
+                return Err(invalid(
+                    "sandbox.sysctls",
+                    format!("{name:?} would change the whole machine; only namespaced ones are allowed"),
+                ));
             }
             if name.starts_with("net.") && self.network == NetworkMode::Host {
-                return Err(invalid("sandbox.sysctls", format!("{name:?} would change the machine's network; the sandbox has none of its own")));
+                return Err(invalid(
+                    "sandbox.sysctls",
+                    format!("{name:?} would change the machine's network; the sandbox has none of its own"),
+                ));
             }
             if !name.starts_with("net.") && self.ipc == IpcMode::Host {
-                return Err(invalid("sandbox.sysctls", format!("{name:?} would change the machine's IPC; the sandbox has none of its own")));
+                return Err(invalid(
+                    "sandbox.sysctls",
+                    format!("{name:?} would change the machine's IPC; the sandbox has none of its own"),
+                ));
             }
         }
         Ok(())
@@ -309,28 +288,40 @@ impl ContainerSpec {
     pub fn check(&self) -> Result<(), RuntimeError> {
         check_id("container.id", &self.id)?;
         if self.layers.is_empty() || self.layers.len() > LAYERS_MAX {
-            return Err(invalid("container.layers", format!("{} layers; 1 to {LAYERS_MAX} are possible", self.layers.len())));
+            return Err(invalid(
+                "container.layers",
+                format!("{} layers; 1 to {LAYERS_MAX} are possible", self.layers.len()),
+            ));
         }
         check_command("container.args", &self.args, &self.env)?;
         if !self.cwd.is_empty() && !self.cwd.starts_with('/') || self.cwd.contains('\0') {
             return Err(invalid("container.cwd", format!("{:?} is not an absolute path", self.cwd)));
         }
         if !(-1000..=1000).contains(&self.oom_score_adj) {
-            return Err(invalid("container.oom_score_adj", format!("{} is not within -1000 … 1000", self.oom_score_adj)));
+            return Err(invalid(
+                "container.oom_score_adj",
+                format!("{} is not within -1000 … 1000", self.oom_score_adj),
+            ));
         }
         check_resources("container.resources", &self.resources)?;
         for mount in &self.mounts {
             let target = match mount {
                 Mount::Bind { source, target, .. } => {
                     if !source.is_absolute() {
-                        return Err(invalid("container.mounts.source", format!("{} is not absolute", source.display())));
+                        return Err(invalid(
+                            "container.mounts.source",
+                            format!("{} is not absolute", source.display()),
+                        ));
                     }
                     target
                 }
                 Mount::Tmpfs { target, .. } => target,
             };
             if !target.is_absolute() || target.components().any(|c| c.as_os_str() == "..") {
-                return Err(invalid("container.mounts.target", format!("{} is not absolute without ..", target.display())));
+                return Err(invalid(
+                    "container.mounts.target",
+                    format!("{} is not absolute without ..", target.display()),
+                ));
             }
         }
         for limit in &self.rlimits {
@@ -370,7 +361,9 @@ fn check_command(field: &'static str, args: &[String], env: &[(String, String)])
     }
     let bad = env.iter().find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'));
     match bad {
-        Some((name, _)) => Err(invalid("env", format!("variable {name:?} has an empty name, '=' in it, or a NUL byte"))),
+        Some((name, _)) => {
+            Err(invalid("env", format!("variable {name:?} has an empty name, '=' in it, or a NUL byte")))
+        }
         None => Ok(()),
     }
 }
@@ -409,7 +402,12 @@ mod tests {
 
     #[test]
     fn a_container_without_a_program_or_layers_is_refused_with_its_field() {
-        let good = ContainerSpec { id: "c".into(), layers: vec!["/l".into()], args: vec!["/bin/true".into()], ..Default::default() };
+        let good = ContainerSpec {
+            id: "c".into(),
+            layers: vec!["/l".into()],
+            args: vec!["/bin/true".into()],
+            ..Default::default()
+        };
         good.check().expect("a minimal container");
         assert!(refused(ContainerSpec { args: vec![], ..good.clone() }).contains("container.args"));
         assert!(refused(ContainerSpec { layers: vec![], ..good.clone() }).contains("container.layers"));

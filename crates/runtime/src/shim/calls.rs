@@ -1,9 +1,9 @@
 //! What an agent asks of the shim, one function for each request.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::io::Write;
 
 use super::container::{Container, LAUNCH_MS_MAX, Stage};
 use super::create::{self, in_full};
@@ -195,7 +195,9 @@ impl Shim {
     fn exec(&mut self, caller: Caller, id: &str, exec: u64, spec: ExecSpec) -> Outcome {
         spec.check().map_err(|error| refused(error.to_string()))?;
         if self.execs.len() >= EXECS_MAX {
-            return Err(refused(format!("{EXECS_MAX} processes are exec'd in this sandbox already; wait for one to end")));
+            return Err(refused(format!(
+                "{EXECS_MAX} processes are exec'd in this sandbox already; wait for one to end"
+            )));
         }
         let container = self.find(id)?.1;
         let (Stage::Running { .. }, Some(init)) = (&container.stage, container.pid) else {

@@ -109,7 +109,9 @@ impl Container {
         let state = match &self.stage {
             Stage::Creating { .. } => return None,
             Stage::Created | Stage::Starting => ContainerState::Created,
-            Stage::Running { at } => ContainerState::Running { pid: self.pid.unwrap_or_default().unsigned_abs(), at: *at },
+            Stage::Running { at } => {
+                ContainerState::Running { pid: self.pid.unwrap_or_default().unsigned_abs(), at: *at }
+            }
             // Not over for others before its output is complete.
             Stage::Draining { exit, .. } => ContainerState::Running {
                 pid: self.pid.unwrap_or_default().unsigned_abs(),
@@ -204,10 +206,10 @@ impl Shim {
         container.stage = Stage::Created;
         container.launch_until_ms = None;
         let (caller, status) = (container.caller.take(), container.status());
+        self.publish(status);
         if let Some(caller) = caller {
             self.reply(caller, Ok(Answer::Done), Vec::new());
         }
-        self.publish(status);
     }
 
     /// Creating → gone.
@@ -296,7 +298,8 @@ impl Shim {
         container.outputs = Vec::new();
         (container.log, container.stdin, container.terminal, container.reports) = (None, None, None, None);
         container.stage = Stage::Exited(exit.clone());
-        let (caller, stoppers, status) = (container.caller.take(), std::mem::take(&mut container.stoppers), container.status());
+        let (caller, stoppers, status) =
+            (container.caller.take(), std::mem::take(&mut container.stoppers), container.status());
         self.publish(status);
         if let Some(caller) = caller {
             self.reply(caller, Err(Failure::Refused(exit.message)), Vec::new());

@@ -21,8 +21,8 @@ use super::oci::{PidNamespace, Plan};
 use super::{rootfs, user};
 use crate::capability::Capabilities;
 use crate::cgroup::ContainerCgroup;
-use crate::layout::{self, ContainerDir};
 use crate::launch::{Identity, Launch, Prepared};
+use crate::layout::{self, ContainerDir};
 use crate::spec::{ContainerSpec, Mount, Seccomp};
 
 /// What the maker is given.
@@ -51,7 +51,8 @@ pub(super) fn make(job: Job, report: Reporter) -> Result<(), String> {
     // It fails only when there is a subscriber already, and a shim has none.
     let _ = tracing::subscriber::set_global_default(Details(report));
     rootfs::leave_mount_namespace().map_err(|error| format!("could not take a mount namespace: {error}"))?;
-    rootfs::mount_overlay(&job.spec.layers, &job.data, &job.dir.rootfs()).map_err(|error| format!("could not mount the image's layers: {error}"))?;
+    rootfs::mount_overlay(&job.spec.layers, &job.data, &job.dir.rootfs())
+        .map_err(|error| format!("could not mount the image's layers: {error}"))?;
     let identity = user::resolve(&job.dir.rootfs(), &job.spec.user, &job.spec.additional_gids)?;
     stage_mounts(&job)?;
     job.cgroup.create(&job.spec.resources, job.spec.privileged).map_err(|error| in_full(&error))?;
@@ -97,7 +98,8 @@ fn stage_mounts(job: &Job) -> Result<(), String> {
         let Mount::Bind { source, sub_path, .. } = mount else { continue };
         match sub_path {
             Some(sub_path) => {
-                fs::create_dir_all(job.dir.staging()).map_err(|error| format!("could not make a directory: {error}"))?;
+                fs::create_dir_all(job.dir.staging())
+                    .map_err(|error| format!("could not make a directory: {error}"))?;
                 rootfs::stage(source, sub_path, &job.dir.staging().join(index.to_string()))?;
             }
             None if !source.exists() => return Err(format!("mount source {} does not exist", source.display())),
@@ -118,7 +120,8 @@ fn build(job: Job, program: Program, uid: u32) -> Result<i32, String> {
         Stdio::Pipes { stdin, stdout, stderr } => {
             for pipe in [&stdout, &stderr].into_iter().chain(stdin.as_ref()) {
                 // Programs that run as somebody reopen /dev/stdout by name.
-                std::os::unix::fs::fchown(pipe, Some(uid), None).map_err(|error| format!("could not give a pipe to the user: {error}"))?;
+                std::os::unix::fs::fchown(pipe, Some(uid), None)
+                    .map_err(|error| format!("could not give a pipe to the user: {error}"))?;
             }
             let builder = builder.with_stdout(stdout).with_stderr(stderr);
             match stdin {

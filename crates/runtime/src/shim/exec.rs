@@ -16,8 +16,8 @@ use super::create::in_full;
 use super::fork::{ReportKind, Reporter, exit_now};
 use crate::cgroup::ContainerCgroup;
 use crate::kernel::{self, check};
-use crate::layout::{self, ContainerDir};
 use crate::launch::{Launch, Prepared};
+use crate::layout::{self, ContainerDir};
 use crate::spec::{ExecSpec, TerminalSize};
 
 /// What the joiner is given.
@@ -44,7 +44,8 @@ pub(super) fn join(job: Job, report: Reporter) -> Result<(), String> {
     let launch = overlay(launch.ok_or("the container has no launch.json: it was never made")?, &job.spec);
     let adjustment = launch.oom_score_adj.to_string();
     let prepared = launch.prepare().map_err(|error| error.to_string())?;
-    fs::write("/proc/self/oom_score_adj", adjustment).map_err(|error| format!("could not set the out-of-memory score: {error}"))?;
+    fs::write("/proc/self/oom_score_adj", adjustment)
+        .map_err(|error| format!("could not set the out-of-memory score: {error}"))?;
     job.cgroup.join().map_err(|error| in_full(&error))?;
     enter_namespaces(job.init).map_err(|error| format!("could not enter the container's namespaces: {error}"))?;
     let (gate, opener) = kernel::pipe().map_err(|error| format!("could not make a pipe: {error}"))?;
@@ -111,7 +112,10 @@ fn become_process(stdio: &Stdio, prepared: &Prepared, report: Reporter) -> Resul
     check(unsafe { libc::setsid() }).map_err(failed)?;
     match stdio {
         Stdio::Pipes { stdin, stdout, stderr } => {
-            place(stdin.as_ref(), 0).and_then(|()| place(Some(stdout), 1)).and_then(|()| place(Some(stderr), 2)).map_err(failed)?;
+            place(stdin.as_ref(), 0)
+                .and_then(|()| place(Some(stdout), 1))
+                .and_then(|()| place(Some(stderr), 2))
+                .map_err(failed)?;
         }
         Stdio::Terminal(size) => open_terminal(*size, report)?,
     }
@@ -141,10 +145,11 @@ const DEVPTS_MAGIC: i64 = 0x1cd1;
 fn open_terminal(size: Option<TerminalSize>, report: Reporter) -> Result<(), String> {
     let failed = |error: io::Error| format!("could not open a terminal in the container: {error}");
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let controller = openat(CWD, "/dev/pts/ptmx", flags | OFlags::NOFOLLOW, Mode::empty()).map_err(|error| failed(error.into()))?;
+    let controller =
+        openat(CWD, "/dev/pts/ptmx", flags | OFlags::NOFOLLOW, Mode::empty()).map_err(|error| failed(error.into()))?;
     let open = || -> io::Result<OwnedFd> {
         let (found, filesystem) = (fstat(&controller)?, fstatfs(&controller)?);
-        if filesystem.f_type as i64 != DEVPTS_MAGIC || found.st_rdev != libc::makedev(5, 2) {
+        if filesystem.f_type != DEVPTS_MAGIC || found.st_rdev != libc::makedev(5, 2) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "/dev/pts/ptmx is not a terminal multiplexer"));
         }
         rustix::pty::unlockpt(&controller)?;
@@ -153,7 +158,11 @@ fn open_terminal(size: Option<TerminalSize>, report: Reporter) -> Result<(), Str
         }
         // SAFETY: TIOCGPTPEER takes open flags as a number and returns a new descriptor, which is then ours alone.
         unsafe {
-            let peer = check(libc::ioctl(controller.as_raw_fd(), libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC))?;
+            let peer = check(libc::ioctl(
+                controller.as_raw_fd(),
+                libc::TIOCGPTPEER,
+                libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC,
+            ))?;
             Ok(OwnedFd::from_raw_fd(peer))
         }
     };

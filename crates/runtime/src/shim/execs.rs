@@ -82,7 +82,8 @@ impl Shim {
 
     /// Tells agents of processes that are over, after the reply that they began, and forgets them.
     pub(super) fn report_ended_execs(&mut self) {
-        let is_over = |process: &ExecProcess| process.reports.is_none() && (process.end.is_some() || process.pid.is_none());
+        let is_over =
+            |process: &ExecProcess| process.reports.is_none() && (process.end.is_some() || process.pid.is_none());
         while let Some(index) = self.execs.iter().position(is_over) {
             let process = self.execs.swap_remove(index);
             let (None, Some(End { code, signal })) = (process.failure, process.end) else { continue };

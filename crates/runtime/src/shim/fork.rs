@@ -110,7 +110,11 @@ impl Reports {
 
 /// Forks a child that does `work` and ends. It keeps standard input, output and error, the reporter and `keep`; every
 /// other descriptor is closed, so that no container ever holds a socket or a pipe of another one.
-pub(super) fn fork(report: &OwnedFd, keep: &[RawFd], work: impl FnOnce(Reporter) -> Result<(), String>) -> io::Result<i32> {
+pub(super) fn fork(
+    report: &OwnedFd,
+    keep: &[RawFd],
+    work: impl FnOnce(Reporter) -> Result<(), String>,
+) -> io::Result<i32> {
     let reporter = Reporter(report.as_raw_fd());
     // SAFETY: the shim has one thread, so the child's memory is whole and no lock is held by anyone who is not there.
     let pid = check(unsafe { libc::fork() })?;

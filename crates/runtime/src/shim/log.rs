@@ -218,7 +218,8 @@ mod tests {
         }
         let names = crate::layout::names(&directory).expect("a list");
         assert_eq!(names, ["0.log", "0.log.1", "0.log.2"]);
-        let kept: String = ["0.log.2", "0.log.1", "0.log"].map(|n| fs::read_to_string(directory.join(n)).expect(n)).concat();
+        let kept: String =
+            ["0.log.2", "0.log.1", "0.log"].map(|n| fs::read_to_string(directory.join(n)).expect(n)).concat();
         let numbers: Vec<u32> = kept.lines().map(|line| line.trim().parse().expect("a number")).collect();
         assert_eq!(numbers, (28..40).collect::<Vec<_>>());
         fs::remove_dir_all(&directory).expect("our own directory");

@@ -239,7 +239,8 @@ impl Shim {
         for index in 0..self.execs.len() {
             self.read_exec_reports(index);
         }
-        let is_maker = |container: &Container| matches!(container.stage, container::Stage::Creating { maker } if maker == pid);
+        let is_maker =
+            |container: &Container| matches!(container.stage, container::Stage::Creating { maker } if maker == pid);
         let failed = self.containers.iter().find(|(_, container)| is_maker(container)).map(|(number, _)| *number);
         if let Some(number) = failed {
             return self.not_created(number);

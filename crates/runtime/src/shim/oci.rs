@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::cgroup::ContainerCgroup;
-use crate::layout::ContainerDir;
 use crate::launch::{Identity, PATH_DEFAULT};
+use crate::layout::ContainerDir;
 use crate::spec::{ContainerSpec, Mount};
 
 /// Kernel files that tell about the machine or let it be influenced.
@@ -87,10 +87,24 @@ impl Plan<'_> {
         let mut mounts = vec![
             mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
             mount("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-            mount("devpts", "devpts", "/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+            mount(
+                "devpts",
+                "devpts",
+                "/dev/pts",
+                &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            ),
             mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
             bind(self.shm, Path::new("/dev/shm"), &["nosuid", "noexec", "nodev"]),
-            mount("sysfs", "sysfs", "/sys", if self.spec.privileged { &["nosuid", "noexec", "nodev"] } else { &["nosuid", "noexec", "nodev", "ro"] }),
+            mount(
+                "sysfs",
+                "sysfs",
+                "/sys",
+                if self.spec.privileged {
+                    &["nosuid", "noexec", "nodev"]
+                } else {
+                    &["nosuid", "noexec", "nodev", "ro"]
+                },
+            ),
         ];
         mounts.extend(self.cgroup_mounts());
         // What the spec mounts at the same place is meant instead of ours, not on top of it.
@@ -102,9 +116,16 @@ impl Plan<'_> {
     /// The container's own groups, so that programs can see their limits; binds, because libcontainer would mount v1
     /// hierarchies writable.
     fn cgroup_mounts(&self) -> Vec<Value> {
-        let access: &[&str] = if self.spec.privileged { &["nosuid", "noexec", "nodev"] } else { &["nosuid", "noexec", "nodev", "ro", "rro"] };
+        let access: &[&str] = if self.spec.privileged {
+            &["nosuid", "noexec", "nodev"]
+        } else {
+            &["nosuid", "noexec", "nodev", "ro", "rro"]
+        };
         let binds = self.cgroup.visible().into_iter().map(|(source, target)| bind(&source, &target, access));
-        let base = self.cgroup.is_v1().then(|| mount("tmpfs", "tmpfs", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "mode=755"]));
+        let base = self
+            .cgroup
+            .is_v1()
+            .then(|| mount("tmpfs", "tmpfs", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "mode=755"]));
         base.into_iter().chain(binds).collect()
     }
 

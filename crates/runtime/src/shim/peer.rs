@@ -42,7 +42,15 @@ impl Peer {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         socket.set_nonblocking(true)?;
-        Ok(Peer { number, socket, inbox: Vec::new(), outbox: VecDeque::new(), outbox_bytes: 0, is_subscribed: false, is_gone: false })
+        Ok(Peer {
+            number,
+            socket,
+            inbox: Vec::new(),
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+            is_subscribed: false,
+            is_gone: false,
+        })
     }
 
     /// Reads what has come; returns the calls that are complete.

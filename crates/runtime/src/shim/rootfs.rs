@@ -70,7 +70,10 @@ fn open_beneath(source: &Path, sub_path: &Path) -> io::Result<OwnedFd> {
     let mut here = root;
     for part in sub_path.components() {
         let Component::Normal(name) = part else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "only plain names are allowed in a path to be made"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "only plain names are allowed in a path to be made",
+            ));
         };
         match mkdirat(&here, name, Mode::from_raw_mode(0o755)) {
             Err(rustix::io::Errno::EXIST) => {}

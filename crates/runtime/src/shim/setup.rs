@@ -14,8 +14,8 @@ use super::fork::{close_all_but, exit_now};
 use super::peer::Peer;
 use crate::cgroup::Cgroups;
 use crate::kernel::{self, check};
-use crate::layout::{self, Boot, SandboxDir};
 use crate::launch::prctl;
+use crate::layout::{self, Boot, SandboxDir};
 use crate::protocol::{Failure, Message};
 use crate::spec::{IpcMode, NetworkMode, PidMode, SandboxSpec};
 
@@ -138,7 +138,8 @@ fn enter_namespaces(spec: &SandboxSpec) -> Result<(), String> {
     }
     let ipc = if spec.ipc == IpcMode::Sandbox { libc::CLONE_NEWIPC } else { 0 };
     // SAFETY: unshare has no memory arguments.
-    check(unsafe { libc::unshare(libc::CLONE_NEWUTS | ipc) }).map_err(|error| format!("could not make namespaces: {error}"))?;
+    check(unsafe { libc::unshare(libc::CLONE_NEWUTS | ipc) })
+        .map_err(|error| format!("could not make namespaces: {error}"))?;
     if !spec.hostname.is_empty() {
         // SAFETY: the name is as long as is said and outlives the call.
         let named = check(unsafe { libc::sethostname(spec.hostname.as_ptr().cast(), spec.hostname.len()) });
@@ -167,7 +168,9 @@ fn start_pause() -> std::io::Result<i32> {
         let mut children = std::mem::zeroed();
         libc::sigemptyset(&raw mut children);
         libc::sigaddset(&raw mut children, libc::SIGCHLD);
-        while libc::sigwaitinfo(&raw const children, std::ptr::null_mut()) > 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) {
+        while libc::sigwaitinfo(&raw const children, std::ptr::null_mut()) > 0
+            || std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR)
+        {
             while libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) > 0 {}
         }
     }

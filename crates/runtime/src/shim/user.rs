@@ -28,7 +28,9 @@ pub(super) fn resolve(rootfs: &Path, user: &str, additional: &[u32]) -> Result<I
         Some(uid) => account.uid == uid,
         None => account.name == user,
     });
-    let uid = number.or(entry.as_ref().map(|a| a.uid)).ok_or(format!("user {user:?} is not in the container's /etc/passwd"))?;
+    let uid = number
+        .or(entry.as_ref().map(|a| a.uid))
+        .ok_or(format!("user {user:?} is not in the container's /etc/passwd"))?;
     let mut groups = Vec::new();
     let gid = match group.filter(|group| !group.is_empty()) {
         Some(group) => match number_of(group, "group")? {
@@ -132,8 +134,11 @@ mod tests {
         fn new(name: &str) -> Root {
             let path = std::env::temp_dir().join(format!("windlass-user-{}-{name}", std::process::id()));
             std::fs::create_dir_all(path.join("etc")).expect("a directory");
-            std::fs::write(path.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:100:101::/srv:/bin/sh\nbad:x:-1:0::/:\n")
-                .expect("passwd");
+            std::fs::write(
+                path.join("etc/passwd"),
+                "root:x:0:0:root:/root:/bin/sh\nweb:x:100:101::/srv:/bin/sh\nbad:x:-1:0::/:\n",
+            )
+            .expect("passwd");
             std::fs::write(path.join("etc/group"), "root:x:0:\nweb:x:101:\nlogs:x:200:web,root\n").expect("group");
             Root(path)
         }

@@ -141,7 +141,8 @@ fn make_layer(layer: &Path) {
     for name in String::from_utf8_lossy(&list).lines().filter(|name| *name != "busybox") {
         symlink("busybox", layer.join("bin").join(name)).expect("a link");
     }
-    fs::write(layer.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/srv:/bin/sh\n").expect("passwd");
+    fs::write(layer.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/srv:/bin/sh\n")
+        .expect("passwd");
     fs::write(layer.join("etc/group"), "root:x:0:\nweb:x:1000:\nlogs:x:2000:web\n").expect("group");
 }
 

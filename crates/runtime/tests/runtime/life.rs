@@ -33,7 +33,10 @@ async fn a_container_that_ignores_the_signal_is_killed_when_its_grace_is_over() 
     let sandbox = bench.sandbox("s").await;
     let line = "trap '' TERM; echo ready; while true; do sleep 1; done";
     sandbox.create_container(bench.shell("stubborn", line)).await.expect("create");
-    sandbox.create_container(bench.shell("polite", "trap 'exit 3' TERM; echo ready; while true; do sleep 0.05; done")).await.expect("create");
+    sandbox
+        .create_container(bench.shell("polite", "trap 'exit 3' TERM; echo ready; while true; do sleep 0.05; done"))
+        .await
+        .expect("create");
     for id in ["stubborn", "polite"] {
         sandbox.start(id).await.expect("start");
         until("the trap", || (bench.output(id) == "ready\n").then_some(())).await;
@@ -60,14 +63,18 @@ async fn what_cannot_be_made_or_started_says_why_and_leaves_nothing() {
     assert!(user.contains("user \"nobody-here\" is not in the container's /etc/passwd"), "{user}");
     let layer = create(ContainerSpec { layers: vec![bench.dir.join("no-layer")], ..base.clone() }).await;
     assert!(layer.contains("could not mount the image's layers"), "{layer}");
-    let source = Mount::Bind { source: "/no/such/volume".into(), sub_path: None, target: "/x".into(), read_only: false };
+    let source =
+        Mount::Bind { source: "/no/such/volume".into(), sub_path: None, target: "/x".into(), read_only: false };
     let mount = create(ContainerSpec { mounts: vec![source], ..base.clone() }).await;
     assert!(mount.contains("/no/such/volume does not exist"), "{mount}");
     assert_eq!(sandbox.states(), []);
 
     // Found and allowed, but not a program: known only when it is executed.
     std::fs::write(bench.dir.join("layer/bin/garbage"), "\x7fELF").expect("a file");
-    std::process::Command::new("chmod").args(["755".as_ref(), bench.dir.join("layer/bin/garbage").as_os_str()]).status().expect("chmod");
+    std::process::Command::new("chmod")
+        .args(["755".as_ref(), bench.dir.join("layer/bin/garbage").as_os_str()])
+        .status()
+        .expect("chmod");
     sandbox.create_container(ContainerSpec { args: vec!["garbage".into()], ..base.clone() }).await.expect("create");
     let error = sandbox.start("c").await.expect_err("not a program").to_string();
     assert!(error.contains("\"garbage\" cannot be executed: Exec format error"), "{error}");
@@ -78,10 +85,20 @@ async fn what_cannot_be_made_or_started_says_why_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_may_be_named_relative_to_the_working_directory() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    let args = ["./busybox", "pwd"].map(str::to_owned).to_vec();
+    let exit = bench.run(&sandbox, ContainerSpec { args, cwd: "/bin".into(), ..bench.shell("c", "") }).await;
+    assert_eq!((exit.code, bench.output("c").as_str()), (0, "/bin\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_are_unique_and_order_is_kept() {
     let bench = Bench::new().await;
     let sandbox = bench.sandbox("s").await;
-    let again = bench.runtime().create_sandbox(windlass_runtime::SandboxSpec { id: "s".into(), ..Default::default() }).await;
+    let again =
+        bench.runtime().create_sandbox(windlass_runtime::SandboxSpec { id: "s".into(), ..Default::default() }).await;
     assert!(matches!(again, Err(RuntimeError::Exists { what: "sandbox", .. })));
     sandbox.create_container(bench.shell("c", "sleep 1000")).await.expect("create");
     let again = sandbox.create_container(bench.shell("c", "true")).await;
@@ -134,6 +151,9 @@ async fn destroying_everything_needs_no_agent() {
     bench.drop_agent();
     windlass_runtime::Runtime::destroy_all(&bench.config).expect("destroy");
     assert_eq!(bench.traces(), Vec::<String>::new());
-    until("the container's end", || (!std::path::Path::new(&format!("/proc/{running}/root/bin")).exists()).then_some(())).await;
+    until("the container's end", || {
+        (!std::path::Path::new(&format!("/proc/{running}/root/bin")).exists()).then_some(())
+    })
+    .await;
     windlass_runtime::Runtime::destroy_all(&bench.config).expect("destroying nothing is no error");
 }

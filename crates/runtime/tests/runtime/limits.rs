@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use windlass_runtime::{ExitReason, ContainerSpec, Resources, SandboxSpec};
+use windlass_runtime::{ContainerSpec, ExitReason, Resources, SandboxSpec};
 
 use crate::bench::{Bench, exec, pid, until};
 
@@ -12,7 +12,8 @@ fn group_file(pid: u32, v1: (&str, &str), v2: &str) -> String {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("groups");
     let unified = fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_ok();
     let find = |controller: &str| {
-        let line = groups.lines().find(|line| line.split(':').nth(1).is_some_and(|c| c.split(',').any(|c| c == controller)));
+        let line =
+            groups.lines().find(|line| line.split(':').nth(1).is_some_and(|c| c.split(',').any(|c| c == controller)));
         line.expect("its controller").splitn(3, ':').nth(2).expect("a path").trim_start_matches('/').to_owned()
     };
     let path = match unified {
@@ -72,7 +73,10 @@ async fn a_fork_bomb_stays_in_its_container() {
     let bench = Bench::new().await;
     let sandbox = bench.sandbox("s").await;
     let resources = Resources { pids: Some(20), ..Resources::default() };
-    let bomb = ContainerSpec { resources, ..bench.shell("bomb", "b() { b | b & }; b; while true; do sleep 1; done 2>/dev/null") };
+    let bomb = ContainerSpec {
+        resources,
+        ..bench.shell("bomb", "b() { b | b & }; b; while true; do sleep 1; done 2>/dev/null")
+    };
     sandbox.create_container(bomb).await.expect("create");
     sandbox.start("bomb").await.expect("start");
     let pid = pid(&sandbox, "bomb");

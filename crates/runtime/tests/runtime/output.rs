@@ -81,7 +81,10 @@ async fn one_who_is_attached_and_gone_or_does_not_read_does_not_stop_the_contain
     let bench = Bench::new().await;
     let sandbox = bench.sandbox("s").await;
     let line = "head -c 3000000 /dev/zero | tr '\\0' '\\n' | head -n 1000000; echo done";
-    let spec = ContainerSpec { log: Some(LogSpec { files_max: 1, ..LogSpec::new(bench.log_path("c")) }), ..bench.shell("c", line) };
+    let spec = ContainerSpec {
+        log: Some(LogSpec { files_max: 1, ..LogSpec::new(bench.log_path("c")) }),
+        ..bench.shell("c", line)
+    };
     sandbox.create_container(spec).await.expect("create");
     let gone = sandbox.attach("c", false, true, true).await.expect("attach");
     let mut silent = sandbox.attach("c", false, true, true).await.expect("attach");
