@@ -1,5 +1,7 @@
 //! The names of the consensus engine's types, as this store uses them. Only `consensus` and `log` know the engine.
 
+#[cfg(test)]
+mod conformance;
 mod log_storage;
 mod member;
 mod network;

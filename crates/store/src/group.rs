@@ -38,6 +38,7 @@ struct Body {
 }
 
 /// What became of each transaction of a group, in order.
+#[derive(Debug)]
 pub(crate) struct Outcomes(pub(crate) Vec<Result<Committed, Conflict>>);
 
 impl Group {

@@ -30,7 +30,8 @@ pub(crate) fn save(disk: &dyn Disk, dir: &Path, vote: Vote) -> io::Result<()> {
     bytes[24] = u8::from(vote.committed);
     let crc = crc32c::crc32c(&bytes[..28]);
     bytes[28..].copy_from_slice(&crc.to_le_bytes());
-    replace(disk, dir, (FILE, FILE_NEW), &bytes)
+    replace(disk, dir, (FILE, FILE_NEW), &bytes)?;
+    disk.sync_dir(dir)
 }
 
 /// The vote of a directory, if it has one.
@@ -43,11 +44,10 @@ pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<Vote>, OpenErro
         Err(source) => return Err(OpenError::Io { verb: "open", path, source }),
     };
     let mut bytes = [0; BYTES];
-    let read = || {
+    let mut read = || {
         let len = file.len()?;
         if len == BYTES as u64 { file.read_at(0, &mut bytes).map(|()| len) } else { Ok(len) }
     };
-    let mut read = read;
     let len = read().map_err(|source| OpenError::Io { verb: "read", path: path.clone(), source })?;
     if len != BYTES as u64 {
         return Err(damaged(&format!("expected {BYTES} bytes, found {len}")));
@@ -59,12 +59,12 @@ pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<Vote>, OpenErro
     Ok(Some(Vote { leader_id, committed: bytes[24] != 0 }))
 }
 
-/// Replaces a small file whole: after a crash it is the old one or the new one.
+/// Replaces a small file whole: after a crash it is the old one or the new one. Which one is only certain once the
+/// directory is synced.
 pub(crate) fn replace(disk: &dyn Disk, dir: &Path, (name, name_new): (&str, &str), bytes: &[u8]) -> io::Result<()> {
     let path_new = dir.join(name_new);
     let file = disk.create(&path_new)?;
     file.write_at(0, bytes)?;
     file.sync_data()?;
-    disk.rename(&path_new, &dir.join(name))?;
-    disk.sync_dir(dir)
+    disk.rename(&path_new, &dir.join(name))
 }

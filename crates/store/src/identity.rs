@@ -69,7 +69,7 @@ pub(crate) fn load_or_make(disk: &dyn Disk, config: &Config, world: &World) -> R
     Ok((identity, true))
 }
 
-/// Writes the identity of a new directory, once everything else in it is there.
+/// Writes the identity of a new directory. It is durable with the first log segment, which syncs the directory.
 pub(crate) fn save(disk: &dyn Disk, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
     replace(disk, dir, (FILE, FILE_NEW), identity.encode().as_bytes()).map_err(|source| OpenError::Io {
         verb: "write",

@@ -12,6 +12,8 @@ mod record;
 mod recovery;
 mod room;
 mod segment;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::io;
@@ -29,7 +31,7 @@ use crate::log::body::Body;
 use crate::log::index::{Index, Place, SegmentRef};
 use crate::log::recovery::{Recovered, io_error};
 use crate::log::room::Room;
-use crate::log::segment::{Segment, SegmentHeader, Spare};
+use crate::log::segment::{Segment, SegmentHeader};
 use crate::log::writer::{Appended, Flushed, Request, Writer};
 use crate::shared::End;
 
@@ -182,22 +184,14 @@ fn open_files(config: LogConfig, disk: Arc<dyn Disk>, begins_new: bool) -> Resul
         }
         None => {
             let header = SegmentHeader { number: 1, cluster: config.cluster, previous: None, is_jump: false };
-            let segment = first_segment(&config, &*disk, header)?;
+            let segment = Segment::first(&*disk, &dir, header, config.limits.segment_bytes_min)
+                .map_err(|source| io_error("make the first log segment in", &dir, source))?;
             index.segments.insert(1, segment_ref(&segment));
             segment
         }
     };
     let last = index.last;
     Ok((Writer::new(config, disk, active, last), index))
-}
-
-fn first_segment(config: &LogConfig, disk: &dyn Disk, header: SegmentHeader) -> Result<Segment, OpenError> {
-    let path = config.dir.join("first.tmp");
-    let make = || {
-        let spare = Spare::prepare(disk, path.clone(), config.limits.segment_bytes_min)?;
-        spare.activate(disk, &config.dir, header)
-    };
-    make().map_err(|source| io_error("make the first log segment in", &config.dir, source))
 }
 
 fn segment_ref(segment: &Segment) -> SegmentRef {

@@ -99,15 +99,20 @@ fn prepare(config: &Config, disk: &dyn Disk, world: &World) -> Result<Prepared, 
         disk.remove(&path).map_err(io_error("remove", &path))?;
     }
     let snapshots = snapshot::list(disk, dir).map_err(io_error("list", dir))?;
+    // Nothing is acknowledged before the first vote.
+    let begins_new = snapshots.is_empty() && hard_state::load(disk, dir)?.is_none();
     if is_new {
-        if !snapshots.is_empty() || names.iter().any(|name| name.starts_with("log-")) {
-            let what = "the directory holds a log or a snapshot, but no identity".to_owned();
+        if !begins_new {
+            let what = "the directory holds a vote or a snapshot, but no identity".to_owned();
             return Err(OpenError::Damaged { path: dir.join("identity"), offset: 0, what });
+        }
+        // A first opening broke off, and with its identity its segment has no meaning.
+        for name in names.iter().filter(|name| name.ends_with(".wal")) {
+            let path = dir.join(name);
+            disk.remove(&path).map_err(io_error("remove", &path))?;
         }
         identity::save(disk, dir, &identity)?;
     }
-    // Nothing is acknowledged before the first vote.
-    let begins_new = snapshots.is_empty() && hard_state::load(disk, dir)?.is_none();
     let mut prepared = Prepared { lock, identity, begins_new, image: None, good: Vec::new(), passed_over: None };
     load_snapshot(disk, dir, &snapshots, &mut prepared)?;
     Ok(prepared)
@@ -117,7 +122,7 @@ fn prepare(config: &Config, disk: &dyn Disk, world: &World) -> Result<Prepared, 
 fn load_snapshot(disk: &dyn Disk, dir: &Path, found: &[LogId], prepared: &mut Prepared) -> Result<(), OpenError> {
     let cluster = prepared.identity.cluster_hash();
     for (order, &applied) in found.iter().enumerate() {
-        match snapshot::load(disk, dir, applied, cluster) {
+        match snapshot::load(disk, &dir.join(snapshot::file_name(applied)), applied, cluster) {
             Ok(image) => {
                 prepared.image = Some(image);
                 // The older one is trusted until it is needed; it is then looked at as this one was.

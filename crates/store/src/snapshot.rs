@@ -190,8 +190,8 @@ fn decode_entry(reader: &mut Reader) -> Option<Entry> {
 }
 
 /// Reads a snapshot. Anything that is not as it was written is an error that says where.
-pub(crate) fn load(disk: &dyn Disk, dir: &Path, applied: LogId, cluster: u64) -> Result<Image, OpenError> {
-    let path = dir.join(file_name(applied));
+pub(crate) fn load(disk: &dyn Disk, path: &Path, applied: LogId, cluster: u64) -> Result<Image, OpenError> {
+    let path = path.to_owned();
     let io_error = |verb| {
         let path = path.clone();
         move |source| OpenError::Io { verb, path, source }

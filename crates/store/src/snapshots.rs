@@ -1,7 +1,8 @@
 //! The snapshots of a running store: when one is due, writing it, and which ones are kept.
 //!
 //! Rules
-//!   R1 one is due when the log has grown by so many bytes or entries since the last one
+//!   R1 one is due when the log has grown by so many bytes or entries since the last one, and by half of the state, so
+//!      that a large state is not written over and over
 //!   R2 a full disk costs the snapshot in progress, not the store; it is tried again later
 //!   R3 the log is purged behind the older of the two that are kept, so that damage to the newer loses nothing
 
@@ -25,9 +26,11 @@ use crate::snapshot::{self, Encoder, Image};
 /// Pause before a snapshot that found the disk full is tried again.
 const FULL_RETRY: Duration = Duration::from_secs(10);
 
-/// A snapshot on disk, by the entry that it ends with.
-#[derive(Clone, Debug)]
+/// A snapshot on disk: one of ours, or one that a transport received.
+#[derive(Clone)]
 pub(crate) struct SnapshotFile {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
     applied: LogId,
 }
 
@@ -51,6 +54,13 @@ pub(crate) struct Snapshots {
 struct Kept {
     good: Vec<LogId>,
     newest: Option<SnapshotMeta>,
+}
+
+/// How much a snapshot would hold.
+#[derive(Clone, Copy)]
+pub(crate) struct StateSize {
+    pub(crate) bytes: u64,
+    pub(crate) keys: u64,
 }
 
 /// Asks for a snapshot now; answered with the revision it holds.
@@ -87,7 +97,11 @@ impl Snapshots {
     pub(crate) fn current(&self) -> Option<Snapshot> {
         let meta = self.kept().newest.clone()?;
         let applied = meta.last_log_id?;
-        Some(Snapshot { meta, snapshot: SnapshotFile { applied } })
+        Some(Snapshot { meta, snapshot: self.file(applied) })
+    }
+
+    fn file(&self, applied: LogId) -> SnapshotFile {
+        SnapshotFile { disk: self.disk.clone(), path: self.dir.join(snapshot::file_name(applied)), applied }
     }
 
     /// A clone of the state to be written; `None` before the first entry.
@@ -103,10 +117,11 @@ impl Snapshots {
     }
 
     /// R1; called after every applied entry.
-    pub(crate) fn note_applied(&self, applied: LogId) {
+    pub(crate) fn note_applied(&self, applied: LogId, state: StateSize) {
         let bytes = self.log.written() - self.written_then.load(Ordering::SeqCst);
         let taken = self.kept().good.first().map_or(0, |newest| newest.index);
-        if bytes >= self.bytes_due || applied.index.saturating_sub(taken) >= self.entries_due {
+        let entries = applied.index.saturating_sub(taken);
+        if bytes >= self.bytes_due.max(state.bytes / 2) || entries >= self.entries_due.max(state.keys / 2) {
             self.due.notify_one();
         }
     }
@@ -131,7 +146,7 @@ impl Snapshots {
         let mut kept = self.kept();
         kept.good = keep;
         kept.newest = Some(meta.clone());
-        Ok(Snapshot { meta, snapshot: SnapshotFile { applied } })
+        Ok(Snapshot { meta, snapshot: self.file(applied) })
     }
 
     /// Writes a snapshot as soon as there is space for it: for a member that cannot do without.
@@ -144,16 +159,22 @@ impl Snapshots {
         }
     }
 
-    /// Takes a snapshot that came from elsewhere into use.
+    /// Takes a snapshot that came from elsewhere into use: it is checked, and kept as our only one.
     pub(crate) async fn adopt(&self, meta: &SnapshotMeta, file: SnapshotFile) -> io::Result<Image> {
+        let _turn = self.turn.lock().await;
+        let applied = file.applied;
         let image = self
             .on_disk({
                 let (disk, dir, cluster) = (self.disk.clone(), self.dir.clone(), self.cluster);
-                move || snapshot::load(&*disk, &dir, file.applied, cluster).map_err(io::Error::other)
+                move || {
+                    let image = snapshot::load(&*file.disk, &file.path, applied, cluster).map_err(io::Error::other)?;
+                    write_file(&*disk, &dir, &image, &[applied])?;
+                    Ok(image)
+                }
             })
             .await?;
         let mut kept = self.kept();
-        kept.good = vec![file.applied];
+        kept.good = vec![applied];
         kept.newest = Some(meta.clone());
         Ok(image)
     }

@@ -11,7 +11,7 @@ use super::{LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::group::Outcomes;
 use crate::shared::Shared;
 use crate::snapshot::Image;
-use crate::snapshots::{SnapshotFile, Snapshots};
+use crate::snapshots::{SnapshotFile, Snapshots, StateSize};
 
 /// The state of this member.
 pub(crate) struct Machine {
@@ -25,17 +25,18 @@ impl Machine {
     }
 
     /// Applies one entry under the lock.
-    fn apply_entry(&self, id: LogId, payload: Payload) -> Outcomes {
+    fn apply_entry(&self, id: LogId, payload: Payload) -> (Outcomes, StateSize) {
         let mut state = self.shared.write();
         state.applied = Some(id);
-        match payload {
+        let outcomes = match payload {
             Payload::Blank => Outcomes(Vec::new()),
             Payload::Normal(group) => state.apply(&group),
             Payload::Membership(membership) => {
                 state.membership = StoredMembership::new(Some(id), membership);
                 Outcomes(Vec::new())
             }
-        }
+        };
+        (outcomes, StateSize { bytes: state.bytes, keys: state.entries.len() as u64 })
     }
 }
 
@@ -54,12 +55,12 @@ impl RaftStateMachine<Types> for Machine {
     {
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
-            let outcomes = self.apply_entry(entry.log_id, entry.payload);
+            let (outcomes, size) = self.apply_entry(entry.log_id, entry.payload);
             self.shared.published.notify_one();
             if let Some(responder) = responder {
                 responder.send(outcomes);
             }
-            self.snapshots.note_applied(entry.log_id);
+            self.snapshots.note_applied(entry.log_id, size);
         }
         Ok(())
     }

@@ -70,6 +70,11 @@ impl Index {
 
     /// Takes an entry that is not on disk yet.
     pub(crate) fn push(&mut self, entry: LogEntry) {
+        if self.last.is_none() {
+            // The engine says where a log begins.
+            self.first = entry.log_id.index;
+            self.cache_first = entry.log_id.index;
+        }
         self.last = Some(entry.log_id);
         self.cache_bytes += weight(&entry);
         self.cache.push_back(entry);

@@ -146,6 +146,18 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
+    /// Makes the first segment of a log: header and zeros at once, because a new store is waited for.
+    pub(crate) fn first(disk: &dyn Disk, dir: &Path, header: SegmentHeader, size: u64) -> io::Result<Segment> {
+        let path_new = dir.join("first.tmp");
+        let file = disk.create(&path_new)?;
+        file.write_at(0, &header.encode())?;
+        write_zeros(&*file, HEADER_BYTES, size)?;
+        let path = dir.join(file_name(header.number));
+        disk.rename(&path_new, &path)?;
+        disk.sync_dir(dir)?;
+        Ok(Segment { file, path, header, size, position: HEADER_BYTES })
+    }
+
     /// Bytes that records may still take; a mark always fits after them.
     pub(crate) fn free(&self) -> u64 {
         self.size.saturating_sub(self.position + record::HEADER_BYTES as u64)

@@ -103,6 +103,9 @@ impl Writer {
     pub(super) fn truncate(&mut self, last: Option<LogId>) -> io::Result<()> {
         let next = last.map_or(0, |id| id.index + 1);
         let mut index = self.index.lock().expect("nothing panics while holding the log's index");
+        if index.last.is_none_or(|newest| newest.index < next) {
+            return Ok(());
+        }
         let place = index.place(next);
         index.truncate(next, last);
         self.durable = self.durable.min(next);
