@@ -187,7 +187,8 @@ async fn pass<C: Controller>(
 /// Remembers how a pass ended and when its key is due again.
 fn settle<C: Controller>(outcome: Outcome, shared: &Shared, queue: &mut Queue, memory: &mut BTreeMap<Key, Memory>) {
     let Outcome { key, end, barriers } = outcome;
-    queue.finish(&key);
+    let wrote = !barriers.is_empty() && !matches!(end, End::Behind);
+    queue.finish(&key, wrote, Instant::now());
     let remembered = memory.entry(key.clone()).or_default();
     remembered.barriers = barriers;
     let world = shared.caches.client().world();

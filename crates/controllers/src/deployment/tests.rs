@@ -77,7 +77,7 @@ fn status(plan: &Plan) -> &Value {
         Action::Patch { patch: Patch::Merge(patch), subresource: Some(_), .. } => Some(&patch["status"]),
         _ => None,
     });
-    patches.last().unwrap_or(&Value::Null)
+    patches.rev().next().unwrap_or(&Value::Null)
 }
 
 fn progressing(plan: &Plan) -> (String, String) {
