@@ -16,12 +16,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, request::Parts};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use windlass_api::{ApiError, Reason, Subresource};
-use windlass_stdx::{Body, Request, Response, body_from};
+use windlass_stdx::{Body, Request, Response, body_empty, body_from};
 
 use crate::answer::{Answer, json_response};
 use crate::authorize::{authorize, may_see_unknown_paths, refuse_path};
@@ -51,7 +51,7 @@ pub(crate) async fn answer(server: &Arc<Server>, who: &Identity, request: Reques
     let (mut parts, body) = request.into_parts();
     let mut labels = None;
     let answered = AssertUnwindSafe(route(server, who, &mut parts, body, &mut labels)).catch_unwind().await;
-    let response = match answered {
+    let mut response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => refuse(&error),
         Err(panic) => {
@@ -61,6 +61,9 @@ pub(crate) async fn answer(server: &Arc<Server>, who: &Identity, request: Reques
             refuse(&ApiError::internal("the request could not be served because of a fault in the server"))
         }
     };
+    if parts.method == Method::HEAD {
+        *response.body_mut() = body_empty();
+    }
     let labels = labels.unwrap_or_else(|| Labels::of(None));
     server.metrics.request(labels, response.status().as_u16(), started.elapsed());
     response

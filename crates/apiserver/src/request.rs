@@ -251,8 +251,11 @@ fn endpoint(registry: &Registry, method: &Method, segments: &[&str]) -> Result<E
         ["windlass", "v1", "join"] => Endpoint::Join,
         _ => return Err(not_found()),
     };
-    let wanted = if found == Endpoint::Join { Method::POST } else { Method::GET };
-    if *method == wanted { Ok(found) } else { Err(method_not_allowed(method)) }
+    let is_allowed = match found {
+        Endpoint::Join => *method == Method::POST,
+        _ => *method == Method::GET || *method == Method::HEAD,
+    };
+    if is_allowed { Ok(found) } else { Err(method_not_allowed(method)) }
 }
 
 fn target(

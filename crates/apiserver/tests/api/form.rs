@@ -96,6 +96,10 @@ async fn health_says_what_it_checked() {
     assert_eq!(api.get("/livez").await.text(), "ok");
     let verbose = api.get("/readyz?verbose").await.text();
     assert_eq!(verbose, "[+]ping ok\n[+]store ok\n[+]etcd ok\n[+]shutdown ok\nreadyz check passed\n");
+    let head = api.call_as(crate::admin(), Method::HEAD, "/livez", &[], "").await;
+    assert_eq!((head.code.as_u16(), head.body.len()), (200, 0));
+    let head = api.call_as(crate::admin(), Method::HEAD, "/api/v1/pods", &[], "").await;
+    assert_eq!((head.code.as_u16(), head.body.len()), (405, 0));
     api.apiserver.close();
     let closing = api.get("/readyz").await;
     assert_eq!(closing.code, 500);
