@@ -6,6 +6,7 @@
 //!             survive in part and in any order
 
 mod real;
+mod simulated;
 
 use std::any::Any;
 use std::io;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 pub use real::RealDisk;
+pub use simulated::SimulatedDisk;
 
 /// Work on files that may block.
 pub type DiskJob = Box<dyn FnOnce() + Send + 'static>;

@@ -42,7 +42,7 @@ mod watch;
 mod wire;
 
 pub use config::{Config, Limits};
-pub use disk::{Disk, DiskFile, DiskJob, RealDisk};
+pub use disk::{Disk, DiskFile, DiskJob, RealDisk, SimulatedDisk};
 pub use entry::{Entry, Event, Revision, Template};
 pub use error::{CommitError, OpenError, ReadError, WatchError};
 pub use op::{Committed, Expect, Op};

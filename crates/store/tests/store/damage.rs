@@ -3,16 +3,15 @@
 
 use std::path::PathBuf;
 
-use windlass_store::{OpenError, Store};
+use windlass_store::{OpenError, SimulatedDisk, Store};
 
 use crate::fixture::{commit, live, open, put, small, try_open, value};
-use crate::memory_disk::MemoryDisk;
 
-fn log_files(disk: &MemoryDisk) -> Vec<PathBuf> {
+fn log_files(disk: &SimulatedDisk) -> Vec<PathBuf> {
     disk.names().into_iter().filter(|name| name.to_string_lossy().contains("log-")).collect()
 }
 
-fn snapshots(disk: &MemoryDisk) -> Vec<PathBuf> {
+fn snapshots(disk: &SimulatedDisk) -> Vec<PathBuf> {
     disk.names().into_iter().filter(|name| name.to_string_lossy().contains("snapshot-")).collect()
 }
 
@@ -28,17 +27,17 @@ fn holds(store: &Store, count: u64) -> bool {
 
 #[test]
 fn a_record_torn_at_any_byte_is_cut_and_nothing_before_it_is_lost() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     let (before, path) = live(async {
         let store = open(&disk).await;
         fill(&store, 0, 10).await;
         let path = log_files(&disk).pop().unwrap();
-        let before = disk.read(&path);
+        let before = disk.read(&path).unwrap();
         fill(&store, 10, 11).await;
         assert_eq!(log_files(&disk).last(), Some(&path), "the last record is in the same segment");
         (before, path)
     });
-    let after = disk.read(&path);
+    let after = disk.read(&path).unwrap();
     let first = (0..before.len()).find(|&at| before[at] != after[at]).unwrap();
     let last = (0..before.len()).rfind(|&at| before[at] != after[at]).unwrap();
     for cut in first..=last {
@@ -63,8 +62,8 @@ fn a_record_torn_at_any_byte_is_cut_and_nothing_before_it_is_lost() {
 }
 
 #[test]
-fn every_flipped_bit_is_noticed_or_harmless() {
-    let disk = MemoryDisk::new(0);
+fn a_flipped_bit_in_any_byte_of_any_file_is_noticed_or_harmless() {
+    let disk = SimulatedDisk::new(0);
     live(async {
         let store = open(&disk).await;
         fill(&store, 0, 12).await;
@@ -76,7 +75,7 @@ fn every_flipped_bit_is_noticed_or_harmless() {
     assert!(log_files(&disk).len() > 1 && snapshots(&disk).len() == 2, "{:?}", disk.names());
     let (mut noticed, mut harmless) = (0, 0);
     for path in disk.names().into_iter().filter(|path| !path.ends_with("lock")) {
-        let content = disk.read(&path);
+        let content = disk.read(&path).unwrap();
         for at in 0..content.len() {
             let flipped = disk.copy();
             let mut bytes = content.clone();
@@ -103,10 +102,10 @@ fn every_flipped_bit_is_noticed_or_harmless() {
 
 #[test]
 fn damage_in_the_middle_names_the_file_and_the_place() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     live(async { fill(&open(&disk).await, 0, 5).await });
     let path = log_files(&disk).pop().unwrap();
-    let mut bytes = disk.read(&path);
+    let mut bytes = disk.read(&path).unwrap();
     let at = bytes.windows(9).position(|window| window == b"value of ").unwrap();
     bytes[at] ^= 1;
     disk.overwrite(&path, bytes);
@@ -119,20 +118,20 @@ fn damage_in_the_middle_names_the_file_and_the_place() {
 
 #[test]
 fn a_missing_segment_is_an_error() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     live(async { fill(&open(&disk).await, 0, 100).await });
     let files = log_files(&disk);
     assert!(files.len() > 2, "{files:?}");
     for missing in &files[..files.len() - 1] {
         let holed = disk.copy();
-        windlass_store::Disk::remove(&holed, missing).unwrap();
+        holed.boot().remove(missing).unwrap();
         live(async {
             let error = try_open(&holed, small()).await.err().unwrap();
             assert!(matches!(error, OpenError::Damaged { .. }), "{}: {error}", missing.display());
         });
     }
     let empty = disk.copy();
-    files.iter().for_each(|file| windlass_store::Disk::remove(&empty, file).unwrap());
+    files.iter().for_each(|file| empty.boot().remove(file).unwrap());
     live(async {
         let error = try_open(&empty, small()).await.err().unwrap();
         assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
@@ -141,7 +140,7 @@ fn a_missing_segment_is_an_error() {
 
 #[test]
 fn a_damaged_snapshot_is_passed_over_as_long_as_the_log_covers_it() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     live(async {
         let store = open(&disk).await;
         for round in 0..4 {
@@ -151,8 +150,8 @@ fn a_damaged_snapshot_is_passed_over_as_long_as_the_log_covers_it() {
         store.close().await;
     });
     let [older, newer] = snapshots(&disk).try_into().unwrap();
-    let damage = |disk: &MemoryDisk, path: &PathBuf| {
-        let mut bytes = disk.read(path);
+    let damage = |disk: &SimulatedDisk, path: &PathBuf| {
+        let mut bytes = disk.read(path).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 0x10;
         disk.overwrite(path, bytes);
@@ -177,12 +176,12 @@ fn a_damaged_snapshot_is_passed_over_as_long_as_the_log_covers_it() {
 
 #[test]
 fn a_damaged_vote_is_an_error() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     live(async { fill(&open(&disk).await, 0, 1).await });
     let path = disk.names().into_iter().find(|name| name.ends_with("vote")).unwrap();
-    for bit in 0..disk.read(&path).len() * 8 {
+    for bit in 0..disk.read(&path).unwrap().len() * 8 {
         let flipped = disk.copy();
-        let mut bytes = disk.read(&path);
+        let mut bytes = disk.read(&path).unwrap();
         bytes[bit / 8] ^= 1 << (bit % 8);
         flipped.overwrite(&path, bytes);
         live(async {

@@ -4,14 +4,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use windlass_store::{CommitError, Limits, OpenError, Store};
+use windlass_store::{CommitError, Limits, OpenError, SimulatedDisk, Store};
 
 use crate::fixture::{DIR, commit, delete, live, open, put, small, try_open, value};
-use crate::memory_disk::MemoryDisk;
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_shows_everything_in_its_place() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     let store = open(&disk).await;
     for at in 0..100 {
         commit(&store, put(&format!("k{:02}", at % 30), &format!("value {at}"))).await;
@@ -35,7 +34,7 @@ fn picture(store: &Store) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_and_the_log_after_it_give_the_same_state() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     let limits = || Limits { snapshot_log_entries: 7, ..small() };
     let mut expected = String::new();
     for round in 0..10 {
@@ -57,10 +56,35 @@ async fn a_snapshot_and_the_log_after_it_give_the_same_state() {
     assert!(count("log-") < 8, "the log is purged behind the older snapshot: {names:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_large_state_is_written_less_often() {
+    let disk = SimulatedDisk::new(0);
+    let store = try_open(&disk, Limits { snapshot_log_entries: 10, ..small() }).await.unwrap();
+    let snapshots = || disk.names().into_iter().filter(|name| name.to_string_lossy().contains("snapshot-")).collect();
+    for at in 0..100 {
+        commit(&store, put(&format!("k{at}"), "x")).await;
+    }
+    store.snapshot().await.unwrap();
+    let before: Vec<_> = snapshots();
+    for at in 0..40 {
+        commit(&store, put(&format!("k{at}"), "y")).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(snapshots(), before, "40 entries are less than half of 100 keys");
+    let more = async {
+        while snapshots() == before {
+            commit(&store, put("k0", "z")).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), more).await.unwrap();
+    assert!(store.revision() < 160, "{}", store.revision());
+}
+
 #[test]
 fn no_acknowledged_commit_is_lost_when_the_process_is_killed_or_the_power_fails() {
     for seed in 0..150 {
-        let disk = MemoryDisk::new(seed);
+        let disk = SimulatedDisk::new(seed);
         let mut ledger = Ledger::default();
         for round in 0..8 {
             ledger = one_life(&disk, ledger, seed * 8 + round);
@@ -78,7 +102,7 @@ struct Ledger {
     newest: u64,
 }
 
-fn one_life(disk: &MemoryDisk, ledger: Ledger, life: u64) -> Ledger {
+fn one_life(disk: &SimulatedDisk, ledger: Ledger, life: u64) -> Ledger {
     let ledger = Rc::new(RefCell::new(ledger));
     let kept = ledger.clone();
     live(async move {
@@ -121,7 +145,7 @@ fn check(store: &Store, ledger: &Ledger, life: u64) {
 
 #[test]
 fn a_failed_sync_stops_the_store_and_loses_nothing_acknowledged() {
-    let disk = MemoryDisk::new(3);
+    let disk = SimulatedDisk::new(3);
     live(async {
         let store = open(&disk).await;
         commit(&store, put("kept", "x")).await;
@@ -146,7 +170,7 @@ fn a_failed_sync_stops_the_store_and_loses_nothing_acknowledged() {
 #[test]
 fn a_failed_write_stops_the_store() {
     for writes in 0..12 {
-        let disk = MemoryDisk::new(writes);
+        let disk = SimulatedDisk::new(writes);
         let acknowledged = live(async {
             let store = open(&disk).await;
             disk.fail_writes_after(writes);
@@ -170,7 +194,7 @@ fn a_failed_write_stops_the_store() {
 fn a_first_opening_that_breaks_off_anywhere_can_be_done_again() {
     let mut broken_off = 0;
     for seed in 0..200 {
-        let disk = MemoryDisk::new(seed);
+        let disk = SimulatedDisk::new(seed);
         disk.fail_writes_after(seed % 20);
         broken_off += usize::from(live(async { try_open(&disk, small()).await.is_err() }));
         disk.fail_writes_after(u64::MAX);
@@ -184,7 +208,7 @@ fn a_first_opening_that_breaks_off_anywhere_can_be_done_again() {
 
 #[test]
 fn opening_on_a_disk_that_does_not_sync_fails() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     disk.set_sync_fails(true);
     live(async {
         let error = try_open(&disk, small()).await.err().unwrap();

@@ -1,15 +1,12 @@
 //! Stores to test on.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use windlass_stdx::World;
-use windlass_store::{Committed, Config, Expect, Limits, Op, OpenError, Store, Template};
+use windlass_store::{Committed, Config, Expect, Limits, Op, OpenError, SimulatedDisk, Store, Template};
 
-use crate::memory_disk::MemoryDisk;
-
-/// Where stores on a [`MemoryDisk`] lie.
+/// Where stores on a [`SimulatedDisk`] lie.
 pub const DIR: &str = "/data";
 
 /// Limits at which a few commits already use several segments.
@@ -21,17 +18,17 @@ pub fn config(limits: Limits) -> Config {
     Config { limits, ..Config::new(Path::new(DIR)) }
 }
 
-pub async fn try_open(disk: &MemoryDisk, limits: Limits) -> Result<Store, OpenError> {
-    Store::open(config(limits), Arc::new(disk.clone()), World::seeded(1, Timestamp::UNIX_EPOCH)).await
+pub async fn try_open(disk: &SimulatedDisk, limits: Limits) -> Result<Store, OpenError> {
+    Store::open(config(limits), disk.boot(), World::seeded(1, Timestamp::UNIX_EPOCH)).await
 }
 
-pub async fn open(disk: &MemoryDisk) -> Store {
+pub async fn open(disk: &SimulatedDisk) -> Store {
     try_open(disk, small()).await.unwrap()
 }
 
 /// A store of its own, empty.
 pub async fn fresh() -> Store {
-    open(&MemoryDisk::new(0)).await
+    open(&SimulatedDisk::new(0)).await
 }
 
 pub fn put(key: &str, value: &str) -> Op {

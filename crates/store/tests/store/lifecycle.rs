@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use windlass_stdx::World;
-use windlass_store::{CommitError, Config, OpenError, RealDisk, Store};
+use windlass_store::{CommitError, Config, OpenError, RealDisk, SimulatedDisk, Store};
 
 use crate::fixture::{commit, config, open, put, small, try_open, value};
-use crate::memory_disk::MemoryDisk;
 
 /// A directory on the real disk, removed when dropped.
 struct TempDir(std::path::PathBuf);
@@ -55,7 +54,7 @@ async fn two_stores_never_open_one_directory_on_the_real_disk() {
 
 #[tokio::test(start_paused = true)]
 async fn two_stores_never_open_one_directory() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     let first = open(&disk).await;
     assert!(matches!(try_open(&disk, small()).await, Err(OpenError::Locked { .. })));
     first.close().await;
@@ -64,7 +63,7 @@ async fn two_stores_never_open_one_directory() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_whose_handles_are_dropped_closes_by_itself() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     let store = open(&disk).await;
     commit(&store, put("a", "x")).await;
     drop(store);
@@ -83,7 +82,7 @@ async fn a_store_whose_handles_are_dropped_closes_by_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sole_voter_leads_as_soon_as_it_is_open_and_no_timer_is_waited_for() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     let before = tokio::time::Instant::now();
     for _ in 0..3 {
         let store = open(&disk).await;
@@ -98,21 +97,21 @@ async fn a_sole_voter_leads_as_soon_as_it_is_open_and_no_timer_is_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_was_idle_for_a_day_still_commits() {
-    let store = open(&MemoryDisk::new(0)).await;
+    let store = open(&SimulatedDisk::new(0)).await;
     tokio::time::sleep(std::time::Duration::from_secs(86_400)).await;
     commit(&store, put("a", "x")).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_directory_belongs_to_one_cluster_and_one_member() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     let store = open(&disk).await;
     let cluster = store.cluster().to_owned();
     store.close().await;
     let attempt = async |member, cluster: Option<&str>| {
         let config = Config { member, cluster: cluster.map(str::to_owned), ..config(small()) };
         let world = World::seeded(2, Timestamp::UNIX_EPOCH);
-        Store::open(config, Arc::new(disk.clone()), world).await
+        Store::open(config, disk.boot(), world).await
     };
     assert!(matches!(attempt(2, None).await, Err(OpenError::Foreign { .. })));
     assert!(matches!(attempt(1, Some("another")).await, Err(OpenError::Foreign { .. })));
@@ -121,7 +120,7 @@ async fn a_directory_belongs_to_one_cluster_and_one_member() {
 
 #[tokio::test(start_paused = true)]
 async fn a_closed_store_refuses_commits_and_answers_reads() {
-    let store = open(&MemoryDisk::new(0)).await;
+    let store = open(&SimulatedDisk::new(0)).await;
     commit(&store, put("a", "x")).await;
     store.close().await;
     assert!(matches!(store.commit(vec![put("b", "x")]).await, Err(CommitError::Closed(_))));
@@ -133,7 +132,7 @@ async fn a_closed_store_refuses_commits_and_answers_reads() {
 #[tokio::test(start_paused = true)]
 async fn the_same_seed_writes_the_same_files() {
     let life = async || {
-        let disk = MemoryDisk::new(0);
+        let disk = SimulatedDisk::new(0);
         let store = open(&disk).await;
         let commits = (0..50).map(|at| store.commit(vec![put(&format!("k{at}"), "x")]));
         assert!(futures::future::join_all(commits).await.iter().all(Result::is_ok));

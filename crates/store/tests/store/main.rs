@@ -6,7 +6,6 @@ mod damage;
 mod durability;
 mod fixture;
 mod lifecycle;
-mod memory_disk;
 mod reading;
 mod space;
 mod transaction;

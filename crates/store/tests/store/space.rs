@@ -1,9 +1,8 @@
 //! A full disk: writes are refused, reads go on, deletions still go through, and it heals by itself.
 
-use windlass_store::{CommitError, Store};
+use windlass_store::{CommitError, SimulatedDisk, Store};
 
 use crate::fixture::{commit, delete, live, open, put, value};
-use crate::memory_disk::MemoryDisk;
 
 /// Commits until the disk is full; the number of commits that were taken.
 async fn fill(store: &Store, prefix: &str) -> u64 {
@@ -19,7 +18,7 @@ async fn fill(store: &Store, prefix: &str) -> u64 {
 
 #[test]
 fn a_full_disk_refuses_writes_and_heals_when_space_returns() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     let (taken, more) = live(async {
         let store = open(&disk).await;
         disk.set_capacity(disk.used() + 40_000);
@@ -51,7 +50,7 @@ fn a_full_disk_refuses_writes_and_heals_when_space_returns() {
 
 #[test]
 fn deletions_go_through_on_a_full_disk() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     live(async {
         let store = open(&disk).await;
         disk.set_capacity(disk.used() + 20_000);
@@ -69,7 +68,7 @@ fn deletions_go_through_on_a_full_disk() {
 
 #[test]
 fn a_snapshot_that_does_not_fit_costs_nothing_but_the_snapshot() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     live(async {
         let store = open(&disk).await;
         for at in 0..20 {
@@ -87,7 +86,7 @@ fn a_snapshot_that_does_not_fit_costs_nothing_but_the_snapshot() {
 
 #[test]
 fn a_write_that_finds_no_space_in_the_middle_is_cut_back_and_done_later() {
-    let disk = MemoryDisk::new(5);
+    let disk = SimulatedDisk::new(5);
     live(async {
         let store = open(&disk).await;
         commit(&store, put("a", "x")).await;

@@ -1,9 +1,8 @@
 //! Transactions: atomic, in one order, as expected or not at all.
 
-use windlass_store::{CommitError, Expect, Op, Template};
+use windlass_store::{CommitError, Expect, Op, SimulatedDisk, Template};
 
 use crate::fixture::{commit, delete, fresh, open, put, value};
-use crate::memory_disk::MemoryDisk;
 
 #[tokio::test(start_paused = true)]
 async fn every_successful_transaction_takes_the_next_revision() {
@@ -79,7 +78,7 @@ async fn a_key_that_is_made_anew_has_a_new_creation_revision() {
 
 #[tokio::test(start_paused = true)]
 async fn the_revision_is_spliced_into_the_value() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     let store = open(&disk).await;
     for _ in 0..9 {
         commit(&store, put("filler", "x")).await;
@@ -126,7 +125,7 @@ async fn malformed_and_oversized_transactions_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn commits_that_wait_together_share_a_sync() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     let store = open(&disk).await;
     let before = disk.syncs();
     let commits = (0..100).map(|at| store.commit(vec![put(&format!("k{at:02}"), "x")]));

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use windlass_store::{Event, Limits, ReadError, Store, Watch, WatchError};
+use windlass_store::{Event, Limits, ReadError, SimulatedDisk, Store, Watch, WatchError};
 
 use crate::fixture::{commit, delete, fresh, open, put, small, try_open};
-use crate::memory_disk::MemoryDisk;
 
 fn text(event: &Event) -> String {
     let sign = if event.entry.is_none() { '-' } else { '+' };
@@ -104,7 +103,7 @@ async fn follow(store: Store, number: u64) {
 #[tokio::test(start_paused = true)]
 async fn a_quiet_watch_outlives_any_amount_of_other_changes() {
     let limits = Limits { history_events_max: 8, ..small() };
-    let store = try_open(&MemoryDisk::new(0), limits).await.unwrap();
+    let store = try_open(&SimulatedDisk::new(0), limits).await.unwrap();
     let mut quiet = store.watch("quiet/", 0).unwrap();
     assert!(quiet.try_next().unwrap().is_none());
     for at in 0..50 {
@@ -134,7 +133,7 @@ async fn progress_never_promises_what_was_not_given_out() {
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_falls_behind_the_history_ends() {
     let limits = Limits { history_events_max: 8, ..small() };
-    let store = try_open(&MemoryDisk::new(0), limits).await.unwrap();
+    let store = try_open(&SimulatedDisk::new(0), limits).await.unwrap();
     let mut slow = store.watch("", 0).unwrap();
     for at in 0..9 {
         commit(&store, put(&format!("k{at}"), "x")).await;
@@ -147,7 +146,7 @@ async fn a_watch_that_falls_behind_the_history_ends() {
 #[tokio::test(start_paused = true)]
 async fn the_history_is_bounded_by_the_bytes_it_keeps_alive() {
     let limits = Limits { history_bytes_max: 10_000, ..small() };
-    let store = try_open(&MemoryDisk::new(0), limits).await.unwrap();
+    let store = try_open(&SimulatedDisk::new(0), limits).await.unwrap();
     for _ in 0..50 {
         commit(&store, put("a", &"x".repeat(1000))).await;
     }
@@ -198,7 +197,7 @@ async fn closing_gives_out_what_was_published_and_then_ends_the_watch() {
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_goes_on_over_a_restart_as_far_as_the_log_reaches() {
-    let disk = MemoryDisk::new(0);
+    let disk = SimulatedDisk::new(0);
     let store = open(&disk).await;
     for at in 0..5 {
         commit(&store, put(&format!("k{at}"), "x")).await;
