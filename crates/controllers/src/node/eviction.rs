@@ -2,7 +2,7 @@
 //!
 //! Goal        no pod stays on a node whose NoExecute taints it does not tolerate, or for longer than it tolerates them
 //! Watches     Node; Pod (bound)
-//! Writes      Pod: condition DisruptionTarget, delete
+//! Writes      Pod: delete
 //! Relies on   node health for the taints and the time since when they are there
 //!
 //! Rules, in order
