@@ -174,13 +174,14 @@ impl Shim {
             match reports.receive() {
                 Received::Nothing => return,
                 Received::Report(report) => match report.kind {
-                    ReportKind::Process => {
+                    // Once: after that the channel is open in a process that is about to be the container's own.
+                    ReportKind::Process if container.pid.is_none() => {
                         container.pid = report.text.parse().ok();
                         self.created(number);
                     }
                     ReportKind::Failure => container.failure = Some(report.text),
                     ReportKind::Detail if container.details.len() < DETAILS_MAX => container.details.push(report.text),
-                    ReportKind::Detail | ReportKind::Terminal => {}
+                    ReportKind::Process | ReportKind::Detail | ReportKind::Terminal => {}
                 },
                 Received::End => {
                     container.reports = None;

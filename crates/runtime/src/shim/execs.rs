@@ -44,9 +44,12 @@ impl Shim {
             match reports.receive() {
                 Received::Nothing => return,
                 Received::Report(report) => match (report.kind, report.fd) {
-                    (ReportKind::Process, _) => process.pid = report.text.parse().ok(),
+                    // Once: after that the channel is open in a process that is about to be the container's own.
+                    (ReportKind::Process, _) if process.pid.is_none() => process.pid = report.text.parse().ok(),
                     (ReportKind::Failure, _) => process.failure = Some(report.text),
-                    (ReportKind::Terminal, Some(fd)) => process.streams.push((StreamKind::Terminal, fd)),
+                    (ReportKind::Terminal, Some(fd)) if process.streams.is_empty() => {
+                        process.streams.push((StreamKind::Terminal, fd))
+                    }
                     _ => {}
                 },
                 Received::End => {

@@ -150,6 +150,8 @@ pub(super) fn exit_now(code: i32) -> ! {
 /// Undoes what the shim has set up for itself and a program must not inherit.
 fn prepare_child(keep: Vec<RawFd>) -> io::Result<()> {
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)?;
+    // On its way into a container it must not be traced by those who are there already.
+    prctl(libc::PR_SET_DUMPABLE, 0)?;
     reset_signals()?;
     // SAFETY: setpgid has no memory arguments.
     check(unsafe { libc::setpgid(0, 0) })?;

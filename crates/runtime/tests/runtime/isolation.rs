@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 
 use windlass_runtime::{Capabilities, ContainerSpec, Mount, NetworkMode, PidMode, SandboxSpec};
 
-use crate::bench::{Bench, exec, pid, until};
+use crate::bench::{Bench, PATIENCE, exec, pid, until};
 
 /// Runs a line of shell as its own container and returns what it said.
 async fn said(bench: &Bench, change: impl FnOnce(ContainerSpec) -> ContainerSpec, line: &str) -> String {
@@ -179,8 +179,10 @@ async fn a_shared_process_namespace_shows_all_and_ends_with_the_sandbox() {
         sandbox.create_container(bench.shell(id, "sleep 1000 & sleep 2000")).await.expect("create");
         sandbox.start(id).await.expect("start");
     }
-    let (_, list, _) = exec(&sandbox, "a", "ps -o args | grep -c '^sleep'").await;
-    assert_eq!(list, "4\n");
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while exec(&sandbox, "a", "ps -o args | grep -c '^sleep'").await.1 != "4\n" {
+        assert!(tokio::time::Instant::now() < deadline, "not all processes are seen");
+    }
     sandbox.stop_container("a", libc::SIGKILL, std::time::Duration::ZERO).await.expect("stop");
     let count = exec(&sandbox, "b", "ps -o args | grep -c '^sleep'").await.1;
     assert_eq!(count, "2\n", "what the first process leaves behind is killed with it");
