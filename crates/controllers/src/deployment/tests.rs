@@ -73,11 +73,11 @@ fn moves(plan: &Plan) -> Vec<String> {
 }
 
 fn status(plan: &Plan) -> &Value {
-    let patches = plan.items.iter().filter_map(|item| match &item.action {
+    let mut patches = plan.items.iter().filter_map(|item| match &item.action {
         Action::Patch { patch: Patch::Merge(patch), subresource: Some(_), .. } => Some(&patch["status"]),
         _ => None,
     });
-    patches.rev().next().unwrap_or(&Value::Null)
+    patches.next_back().unwrap_or(&Value::Null)
 }
 
 fn progressing(plan: &Plan) -> (String, String) {

@@ -1,0 +1,140 @@
+//! What the driver guarantees, with controllers made for it, over the real API server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::watch;
+use windlass_api::kinds;
+use windlass_apiserver::{Apiserver, Config, Identity};
+use windlass_client::{Cache, Caches, Client, Key, Recorder};
+use windlass_stdx::World;
+use windlass_store::{RealDisk, Store};
+
+use super::{Counters, Shared, drive};
+use crate::controller::{Controller, Look, Wake};
+use crate::plan::Plan;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a controller until the condition holds, then gives its counters.
+async fn run<C: Controller>(make: impl FnOnce(&Caches) -> C, act: impl AsyncFnOnce(&Client, &Caches)) -> Arc<Counters>
+where
+    C::View: Send,
+{
+    let world = World::real();
+    let dir = std::env::temp_dir().join(format!("windlass-driver-{}", world.uuid()));
+    let store = Store::open(windlass_store::Config::new(dir.join("store")), Arc::new(RealDisk), world.clone());
+    let store = store.await.expect("an empty directory becomes a store");
+    let apiserver = Apiserver::new(Config::new(windlass_api::resources::registry()), store, world.clone());
+    apiserver.bootstrap().await.expect("an empty store takes what every cluster has");
+    let client = Client::new(apiserver.transport(Identity::part("test")), world);
+    let caches = Caches::new(client.clone());
+    let controller = make(&caches);
+    caches.synced().await;
+    let counters = Arc::new(Counters::default());
+    let recorder = Recorder::new(client.clone(), C::NAME, "");
+    let shared = Shared { caches: caches.clone(), recorder, counters: Arc::clone(&counters) };
+    let (stop, stopped) = watch::channel(false);
+    let driver = tokio::spawn(drive(controller, shared, stopped));
+    tokio::time::timeout(PATIENCE, act(&client, &caches)).await.expect("it comes about in time");
+    stop.send_replace(true);
+    driver.await.expect("the driver ends in order");
+    apiserver.close();
+    std::fs::remove_dir_all(&dir).expect("the test's own directory");
+    counters
+}
+
+/// Wants one Secret for each ConfigMap named `wanted-*`. Names are the API's, so a hasty pass would make two.
+struct Copier {
+    maps: Cache,
+    secrets: Cache,
+    /// Passes that panic before one works.
+    panics: AtomicUsize,
+}
+
+struct CopierView {
+    name: String,
+    is_there: bool,
+    panics: bool,
+}
+
+impl Copier {
+    fn new(caches: &Caches, panics: usize) -> Copier {
+        let (maps, secrets) = (caches.of(&kinds::CONFIG_MAP), caches.of(&kinds::SECRET));
+        Copier { maps, secrets, panics: AtomicUsize::new(panics) }
+    }
+}
+
+impl Controller for Copier {
+    type View = CopierView;
+    const NAME: &'static str = "copier";
+
+    fn wakes(&self) -> Vec<Wake> {
+        vec![Wake::itself(&kinds::CONFIG_MAP)]
+    }
+
+    fn view(&self, key: &Key, _look: &Look) -> Option<CopierView> {
+        let map = self.maps.get_key(key.as_str()).filter(|map| map.header.name.starts_with("wanted-"))?;
+        let name = map.header.name.clone();
+        let is_there = self.secrets.list().iter().any(|secret| secret.header.labels.get("of") == Some(&name));
+        let takes_one = |left: usize| left.checked_sub(1);
+        let panics = self.panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, takes_one).is_ok();
+        Some(CopierView { name, is_there, panics })
+    }
+
+    fn plan(view: &CopierView) -> Plan {
+        assert!(!view.panics, "a bug in one controller");
+        let mut plan = Plan::default();
+        if !view.is_there {
+            let secret = json!({"apiVersion": "v1", "kind": "Secret",
+                "metadata": {"generateName": "copy-", "namespace": "default", "labels": {"of": view.name}}});
+            plan.create(&kinds::SECRET, "default", secret, "it is wanted");
+        }
+        // As hasty as can be.
+        plan.look_again(Duration::from_millis(1), "whether it is still wanted");
+        plan
+    }
+}
+
+fn wanted(name: &str) -> serde_json::Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_is_never_planned_before_its_own_writes_are_seen() {
+    let counters = run(
+        |caches| Copier::new(caches, 0),
+        async |client, caches| {
+            for index in 0..20 {
+                let map = wanted(&format!("wanted-{index}"));
+                client.create(&kinds::CONFIG_MAP, "default", &map).await.expect("a new name");
+            }
+            let secrets = caches.of(&kinds::SECRET);
+            secrets.until("", |_| secrets.len() >= 20).await;
+            // Each key has been looked at again and again by the time a last one is done.
+            client.create(&kinds::CONFIG_MAP, "default", &wanted("wanted-last")).await.expect("a new name");
+            secrets.until("", |_| secrets.len() >= 21).await;
+            let found = client.list(&kinds::SECRET, Some("default"), &Default::default()).await.expect("a list");
+            assert_eq!(found.items.len(), 21, "one for each, and no more");
+        },
+    );
+    let counters = counters.await;
+    // The last write may show before the driver has counted it.
+    let items = counters.items.load(Ordering::Relaxed);
+    assert!((20..=21).contains(&items), "{items} items");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panicking_pass_is_planned_again() {
+    let counters = run(
+        |caches| Copier::new(caches, 3),
+        async |client, caches| {
+            client.create(&kinds::CONFIG_MAP, "default", &wanted("wanted-1")).await.expect("a new name");
+            let secrets = caches.of(&kinds::SECRET);
+            secrets.until("", |_| secrets.len() == 1).await;
+        },
+    );
+    assert_eq!(counters.await.panics.load(Ordering::Relaxed), 3);
+}
