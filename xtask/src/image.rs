@@ -59,22 +59,27 @@ fn layer(web: &[u8], busybox: &[u8]) -> Result<Vec<u8>> {
     append(&mut tar, "etc/passwd", tar::EntryType::Regular, 0o644, passwd)?;
     append(&mut tar, "etc/group", tar::EntryType::Regular, 0o644, b"root:x:0:\nnobody:x:65534:\n")?;
     for applet in APPLETS {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_size(0);
-        header.set_mode(0o777);
+        let mut header = header(tar::EntryType::Symlink, 0o777, 0);
         tar.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
     }
     Ok(tar.into_inner()?)
 }
 
 fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, kind: tar::EntryType, mode: u32, content: &[u8]) -> Result<()> {
+    tar.append_data(&mut header(kind, mode, content.len() as u64), path, content)?;
+    Ok(())
+}
+
+/// An entry of root's, the same whenever it is made.
+fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);
-    header.set_size(content.len() as u64);
-    tar.append_data(&mut header, path, content)?;
-    Ok(())
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
 }
 
 /// An OCI image layout (image-spec, image-layout.md) around one uncompressed layer.

@@ -30,6 +30,7 @@ pub const TEST: &[Package] = &[
     Package { shown_by: "/usr/bin/docker-registry", name: "docker-registry" },
     Package { shown_by: "/usr/bin/skopeo", name: "skopeo" },
     Package { shown_by: "/usr/sbin/nft", name: "nftables" },
+    Package { shown_by: "/usr/bin/htpasswd", name: "apache2-utils" },
     Package { shown_by: "/usr/bin/curl", name: "curl" },
     Package { shown_by: "/sbin/ip", name: "iproute2" },
     Package { shown_by: "/sbin/depmod", name: "kmod" },

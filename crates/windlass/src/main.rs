@@ -1,1 +1,48 @@
-fn main() {}
+//! `windlass`: flags, wiring and the command line; nothing else.
+
+mod admin;
+mod cli;
+mod down;
+mod image;
+mod kubeconfig;
+mod node;
+mod place;
+mod server;
+mod status;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    // The shim is this program started again for one pod. It must come before anything that makes threads or large
+    // allocations: there is one for every pod.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "shim") {
+        windlass_runtime::shim_main(std::env::args_os().skip(2));
+    }
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let place = cli.place.resolve()?;
+    match cli.command {
+        Command::Up(flags) => up::up(&place, flags),
+        Command::Server(flags) => up::server(&place, &flags),
+        Command::Node(flags) => up::node(&place, &flags),
+        Command::Down { purge } => down::run(&place, purge),
+        Command::Status => status::run(&place),
+        Command::Image { command } => image::run(&place, command),
+        Command::Kubeconfig { path } => kubeconfig::print(&place, path),
+        Command::Token => admin::print_token(&place),
+    }
+}

@@ -1,0 +1,171 @@
+//! The command line: every flag once, with its default.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::place::PlaceFlags;
+
+/// A container orchestrator in one binary, speaking the Kubernetes API.
+#[derive(Parser)]
+#[command(name = "windlass", version, about)]
+pub struct Cli {
+    #[command(flatten)]
+    pub place: PlaceFlags,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Start a whole cluster on this machine: server and node in one process
+    Up(UpFlags),
+    /// Start only the server: API, store, controllers, scheduler
+    Server(ServerFlags),
+    /// Start only a node, joined to a server
+    Node(JoinFlags),
+    /// Stop what runs here and remove its containers, mounts, namespaces, cgroups, interfaces and rules
+    Down {
+        /// Remove the data too: objects, images, certificates
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Say how the cluster is
+    Status,
+    /// Images on this machine
+    Image {
+        #[command(subcommand)]
+        command: ImageCommand,
+    },
+    /// Print the administrator's kubeconfig
+    Kubeconfig {
+        /// Print the path of the file instead
+        #[arg(long)]
+        path: bool,
+    },
+    /// Print the token with which another machine joins: `windlass node --server … --token …`
+    Token,
+}
+
+/// Where the API is served and which networks the cluster uses.
+#[derive(Args, Clone)]
+pub struct ServerFlags {
+    /// Where the API listens
+    #[arg(long, default_value = "127.0.0.1:6443")]
+    pub listen: SocketAddr,
+    /// More names or addresses that the API's certificate is good for
+    #[arg(long = "san", value_name = "NAME")]
+    pub names: Vec<String>,
+    #[command(flatten)]
+    pub networks: NetworkFlags,
+}
+
+/// The cluster's networks.
+#[derive(Args, Clone)]
+pub struct NetworkFlags {
+    /// The network of all pods; each node gets a /24 of it
+    #[arg(long, default_value = "10.42.0.0/16", value_parser = parse_network)]
+    pub pod_cidr: String,
+    /// The network of Service addresses; the tenth is the cluster's DNS
+    #[arg(long, default_value = "10.43.0.0/16", value_parser = parse_network)]
+    pub service_cidr: String,
+}
+
+/// What a node is.
+#[derive(Args, Clone)]
+pub struct NodeFlags {
+    /// The node's name; the machine's host name unless given
+    #[arg(long)]
+    pub node_name: Option<String>,
+    /// The address that others reach this node at; found unless given
+    #[arg(long)]
+    pub node_address: Option<IpAddr>,
+    /// Where the node agent listens for logs, exec and port-forward
+    #[arg(long, default_value_t = 10250)]
+    pub node_port: u16,
+    /// Seconds without a sign of life after which the node counts as lost
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(4..=600))]
+    pub node_lease_seconds: u64,
+}
+
+/// `windlass up`.
+#[derive(Args, Clone)]
+pub struct UpFlags {
+    #[command(flatten)]
+    pub server: ServerFlags,
+    #[command(flatten)]
+    pub node: NodeFlags,
+    /// Go on in the background and return when the node is Ready
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// `windlass node`.
+#[derive(Args, Clone)]
+pub struct JoinFlags {
+    /// The server's URL, such as https://10.0.0.1:6443
+    #[arg(long)]
+    pub server: String,
+    /// What `windlass token` printed on the server; needed the first time only
+    #[arg(long, env = "WINDLASS_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    #[command(flatten)]
+    pub node: NodeFlags,
+    #[command(flatten)]
+    pub networks: NetworkFlags,
+}
+
+/// `windlass image …`.
+#[derive(Subcommand)]
+pub enum ImageCommand {
+    /// Take in an archive: an OCI layout or what `docker save` writes
+    Import {
+        /// The archive, or the directory of an OCI layout
+        path: PathBuf,
+        /// The name it gets, instead of those in the archive
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Fetch an image from a registry
+    Pull {
+        /// The image's name, such as nginx:1.29
+        name: String,
+        /// `USER:PASSWORD` for the registry
+        #[arg(long, env = "WINDLASS_REGISTRY_CREDENTIALS", hide_env_values = true)]
+        credentials: Option<String>,
+    },
+    /// List the images
+    #[command(alias = "ls")]
+    List,
+    /// Remove an image that no container uses
+    Rm {
+        /// The image's name or id
+        name: String,
+    },
+}
+
+fn parse_network(text: &str) -> Result<String, String> {
+    let range: windlass_apiserver::AddressRange =
+        text.parse().map_err(|error: windlass_apiserver::AddressRangeError| error.to_string())?;
+    Ok(range.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bad_network_is_refused_by_its_flag() {
+        let error =
+            Cli::try_parse_from(["windlass", "up", "--pod-cidr", "300.1.2.3/16"]).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|text| text.contains("--pod-cidr") && text.contains("300.1.2.3/16")));
+    }
+}

@@ -1,0 +1,97 @@
+//! `windlass down`: stop what runs here and leave nothing behind in the kernel.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{Pid, Signal, kill_process};
+use windlass_network::Network;
+use windlass_runtime::Runtime;
+
+use crate::place::{Place, Running};
+
+/// How long the process may take to end by itself.
+const TERM_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a killed process may take to be gone.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Takes the instance down.
+pub fn run(place: &Place, purge: bool) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("expected to run as root: only root can remove namespaces and mounts");
+    }
+    if let Some(running) = place.running() {
+        println!("stopping {} (pid {})", running.role, running.pid);
+        stop_process(&running)?;
+    }
+    Runtime::destroy_all(&place.runtime()).context("cannot remove the containers")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(Network::sweep(&place.instance, &place.network_run())).context("cannot remove the network")?;
+    for root in [&place.run, &place.data] {
+        unmount_below(root)?;
+    }
+    remove(&place.run)?;
+    if purge {
+        remove(&place.data)?;
+    }
+    println!("down: no process, mount, namespace, cgroup, rule or interface of {} is left", place.instance);
+    Ok(())
+}
+
+fn stop_process(running: &Running) -> Result<()> {
+    let pid = i32::try_from(running.pid).ok().and_then(Pid::from_raw).context("the recorded process id is not one")?;
+    for (signal, timeout) in [(Signal::TERM, TERM_TIMEOUT), (Signal::KILL, KILL_TIMEOUT)] {
+        match kill_process(pid, signal) {
+            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            other => other.with_context(|| format!("cannot signal process {}", running.pid))?,
+        }
+        if wait_gone(running.pid, timeout) {
+            return Ok(());
+        }
+    }
+    bail!("process {} does not end, not even killed: look at its state in /proc/{}/status", running.pid, running.pid)
+}
+
+/// Whether the process is gone (or a zombie, which holds nothing) within the time.
+fn wait_gone(pid: u32, timeout: Duration) -> bool {
+    const LOOK_EVERY: Duration = Duration::from_millis(20);
+    let looks = timeout.as_millis() / LOOK_EVERY.as_millis();
+    for _ in 0..looks {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().unwrap_or_default().trim_start().chars().next();
+        if matches!(state, None | Some('Z')) {
+            return true;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    false
+}
+
+/// Unmounts everything below a directory, deepest first: what an agent killed half-way could not.
+fn unmount_below(root: &Path) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
+    let mut points: Vec<&str> = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .filter(|point| Path::new(point).starts_with(root) && Path::new(point) != root)
+        .collect();
+    points.sort_unstable_by_key(|point| std::cmp::Reverse(point.len()));
+    for point in points {
+        match unmount(point, UnmountFlags::DETACH) {
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot unmount {point}")),
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,210 @@
+//! The node's wiring: this machine, its agent and its HTTP server, beside a server or joined to one.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
+use windlass_api::kinds;
+use windlass_api::types::core::Node as NodeObject;
+use windlass_apiserver::{AddressRange, Identity};
+use windlass_client::{Client, HttpsConfig, HttpsTransport};
+use windlass_node::join::{JoinConfig, join};
+use windlass_node::server::Site;
+use windlass_node::{Agent, Kernel, KernelConfig, Machine, NodeConfig, ServerIdentity, serve};
+use windlass_stdx::World;
+
+use crate::cli::{JoinFlags, NetworkFlags, NodeFlags};
+use crate::place::Place;
+use crate::server::Server;
+
+/// How long a node may take to become Ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(50);
+/// How often its own Node object is looked at until then.
+const READY_LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The cluster's DNS has the tenth address of the Service network.
+const DNS_OFFSET: u32 = 10;
+
+/// A running node.
+pub struct Node {
+    pub name: String,
+    client: Client,
+    /// Each ends only when told to stop, or with the reason why it cannot go on.
+    tasks: Mutex<JoinSet<String>>,
+}
+
+/// What a node needs whichever way it reaches the API.
+struct Parts<'a> {
+    name: String,
+    flags: &'a NodeFlags,
+    networks: &'a NetworkFlags,
+    world: &'a World,
+    kernel: Arc<Kernel>,
+}
+
+impl Node {
+    /// A node in the server's own process: the API is called without a socket.
+    pub async fn beside(
+        place: &Place,
+        server: &Server,
+        (flags, networks): (&NodeFlags, &NetworkFlags),
+        world: &World,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Node> {
+        let parts = Parts::open(place, flags, networks, world).await?;
+        let addresses = parts.addresses().await?;
+        let credential =
+            server.pki.issue_node(&parts.name, &addresses).context("cannot issue the node's certificate")?;
+        let identity = ServerIdentity {
+            cert_pem: credential.cert_pem,
+            key_pem: credential.key_pem,
+            ca_pem: server.pki.ca_pem().to_owned(),
+        };
+        let client = Client::new(server.api.transport(Identity::node(&parts.name)), world.clone());
+        parts.start(client, identity, stop).await
+    }
+
+    /// A node of a server elsewhere: joins it the first time, and reaches it over TLS.
+    pub async fn join(place: &Place, flags: &JoinFlags, world: &World, stop: watch::Receiver<bool>) -> Result<Node> {
+        let parts = Parts::open(place, &flags.node, &flags.networks, world).await?;
+        let config = JoinConfig {
+            server: flags.server.clone(),
+            token: flags.token.clone().unwrap_or_default(),
+            node: parts.name.clone(),
+            addresses: parts.addresses().await?,
+            directory: place.data.join("node"),
+        };
+        let identity = join(&config).await.with_context(|| format!("cannot join the cluster of {}", flags.server))?;
+        let transport = HttpsTransport::new(HttpsConfig {
+            server: flags.server.clone(),
+            ca_pem: identity.ca_pem.as_bytes().to_vec(),
+            identity: Some((identity.cert_pem.as_bytes().to_vec(), identity.key_pem.as_bytes().to_vec())),
+        })?;
+        parts.start(Client::new(Arc::new(transport), world.clone()), identity, stop).await
+    }
+
+    /// Waits until the Node object says Ready.
+    pub async fn wait_ready(&self) -> Result<()> {
+        let ready = async {
+            loop {
+                if let Ok(Some(object)) = self.client.get(&kinds::NODE, "", &self.name).await
+                    && let Ok(node) = object.decode::<NodeObject>()
+                    && is_ready(&node)
+                {
+                    return;
+                }
+                tokio::time::sleep(READY_LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            why = self.failed() => bail!("the node agent cannot go on: {why}"),
+            result = tokio::time::timeout(READY_TIMEOUT, ready) => {
+                result.with_context(|| format!("node {} is not Ready after {} s", self.name, READY_TIMEOUT.as_secs()))
+            }
+        }
+    }
+
+    /// Waits for a part that ends although nobody told it to, and says why.
+    pub async fn failed(&self) -> String {
+        match self.tasks.lock().await.join_next().await {
+            Some(Ok(why)) => why,
+            Some(Err(error)) => error.to_string(),
+            None => "it has ended".to_owned(),
+        }
+    }
+
+    /// Waits until all parts have ended after they were told to. The containers stay.
+    pub async fn stop(&self) {
+        let mut tasks = self.tasks.lock().await;
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Parts<'_> {
+    async fn open<'a>(
+        place: &Place,
+        flags: &'a NodeFlags,
+        networks: &'a NetworkFlags,
+        world: &'a World,
+    ) -> Result<Parts<'a>> {
+        let config = KernelConfig {
+            instance: place.instance.clone(),
+            data: place.data.clone(),
+            run: place.run.clone(),
+            shim_exe: PathBuf::from("/proc/self/exe"),
+            cluster_cidr: networks.pod_cidr.clone(),
+            service_cidr: networks.service_cidr.clone(),
+            cluster_dns: cluster_dns(networks)?,
+            cluster_domain: "cluster.local".to_owned(),
+            plain_http_registries: Default::default(),
+        };
+        let kernel = Kernel::open(config, world.clone()).await.context("cannot ready this machine for containers")?;
+        Ok(Parts { name: node_name(flags), flags, networks, world, kernel })
+    }
+
+    /// The addresses others reach this machine at, best first.
+    async fn addresses(&self) -> Result<Vec<IpAddr>> {
+        if let Some(address) = self.flags.node_address {
+            return Ok(vec![address]);
+        }
+        let found = self.kernel.facts().await.context("cannot find out this machine's addresses")?.addresses;
+        if found.is_empty() {
+            return Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+        }
+        Ok(found)
+    }
+
+    async fn start(self, client: Client, identity: ServerIdentity, stop: watch::Receiver<bool>) -> Result<Node> {
+        let address =
+            *self.addresses().await?.first().context("this machine has no address: give one with --node-address")?;
+        let listen = SocketAddr::new(address, self.flags.node_port);
+        let listener = TcpListener::bind(listen).await.with_context(|| {
+            format!("the node agent cannot listen on {listen}: if it is in use, choose another port with --node-port")
+        })?;
+        let config = NodeConfig {
+            address: Some(address),
+            port: self.flags.node_port,
+            cluster_dns: cluster_dns(self.networks)?,
+            lease_duration: Duration::from_secs(self.flags.node_lease_seconds),
+            ..NodeConfig::named(&self.name)
+        };
+        let machine: Arc<dyn Machine> = self.kernel.clone();
+        let agent =
+            Agent::new(client.clone(), self.world.clone(), machine, config).await.context("cannot start the agent")?;
+        let site = Site { kernel: self.kernel, pods: agent.directory() };
+        let mut tasks = JoinSet::new();
+        let serving_stop = stop.clone();
+        tasks.spawn(async move {
+            match serve(listener, &identity, site, serving_stop).await {
+                Ok(()) => "its HTTP server ended".to_owned(),
+                Err(error) => format!("its HTTP server ended: {error}"),
+            }
+        });
+        tasks.spawn(async move {
+            agent.run(stop).await;
+            "the agent ended".to_owned()
+        });
+        Ok(Node { name: self.name, client, tasks: Mutex::new(tasks) })
+    }
+}
+
+fn cluster_dns(networks: &NetworkFlags) -> Result<Ipv4Addr> {
+    let range: AddressRange = networks.service_cidr.parse()?;
+    Ok(range.at(DNS_OFFSET))
+}
+
+/// The name a node gets when none was given: the machine's.
+fn node_name(flags: &NodeFlags) -> String {
+    let own = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    flags.node_name.clone().unwrap_or_else(own)
+}
+
+fn is_ready(node: &NodeObject) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
