@@ -162,7 +162,16 @@ pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Runtim
 
 /// Removes a directory and what is in it; it may be gone already.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), RuntimeError> {
-    match fs::remove_dir_all(path) {
+    unless_gone(path, fs::remove_dir_all(path))
+}
+
+/// Removes a file; it may be gone already.
+pub(crate) fn remove_file(path: &Path) -> Result<(), RuntimeError> {
+    unless_gone(path, fs::remove_file(path))
+}
+
+fn unless_gone(path: &Path, removed: io::Result<()>) -> Result<(), RuntimeError> {
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RuntimeError::file("remove", path)(error)),
         _ => Ok(()),
     }

@@ -67,7 +67,13 @@ pub(crate) enum Message {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     /// To [`Request::Hello`].
-    Hello { pid: u32, containers: Vec<ContainerStatus> },
+    Hello {
+        pid: u32,
+        containers: Vec<ContainerStatus>,
+        /// Containers on their way to be created.
+        #[serde(default)]
+        making: Vec<String>,
+    },
     /// Nothing more to say.
     Done,
     /// Descriptors come with this frame; which, in this order.

@@ -14,7 +14,7 @@ use crate::cgroup::Cgroups;
 use crate::error::RuntimeError;
 use crate::kernel;
 use crate::layout::{self, Boot, SandboxDir, make_private_dir, names, remove_tree};
-use crate::sandbox::{Sandbox, kill_shim};
+use crate::sandbox::{Sandbox, blocking, kill_shim, to_the_end};
 use crate::spec::{ContainerSpec, SandboxSpec};
 
 /// Where an instance lives.
@@ -127,9 +127,14 @@ impl Runtime {
         Ok(())
     }
 
-    /// Makes a sandbox and its shim. Dropping the future half-way leaves nothing that the next `open` does not remove.
+    /// Makes a sandbox and its shim. Goes on when the future is dropped.
     pub async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox, RuntimeError> {
         spec.check()?;
+        let runtime = self.clone();
+        to_the_end("make a sandbox", async move { runtime.create_whole(spec).await }).await
+    }
+
+    async fn create_whole(&self, spec: SandboxSpec) -> Result<Sandbox, RuntimeError> {
         let Shared { config, cgroups, sandboxes } = &*self.shared;
         let id = spec.id.clone();
         if self.sandbox(&id).is_some() {
@@ -145,7 +150,8 @@ impl Runtime {
             }
             Err(error) => {
                 if !matches!(error, RuntimeError::Exists { .. }) {
-                    destroy_sandbox(config, cgroups, &id)?;
+                    let (config, cgroups) = (config.clone(), cgroups.clone());
+                    blocking("remove a sandbox", move || destroy_sandbox(&config, &cgroups, &id)).await?;
                 }
                 Err(error)
             }
@@ -186,25 +192,25 @@ impl Runtime {
     pub fn destroy_all(config: &RuntimeConfig) -> Result<(), RuntimeError> {
         config.check()?;
         let cgroups = Cgroups::detect(&config.cgroup_parent())?;
-        for id in names(&config.sandboxes()).map_err(RuntimeError::file("list", config.sandboxes()))? {
-            destroy_sandbox(config, &cgroups, &id)?;
-        }
-        cgroups.destroy_all()?;
-        for point in kernel::mounts_below(&config.run).map_err(RuntimeError::system("list mounts"))? {
-            // Other parts of the instance (pinned network namespaces) keep theirs.
-            if point.starts_with(config.sandboxes()) || point == config.pinned_exe() {
-                kernel::unmount(&point).map_err(RuntimeError::file("unmount", &point))?;
-            }
-        }
-        remove_tree(&config.containers())?;
-        remove_tree(&config.sandboxes())?;
-        match fs::remove_file(config.pinned_exe()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(RuntimeError::file("remove", config.pinned_exe())(error))
-            }
-            _ => Ok(()),
-        }
+        let ids = names(&config.sandboxes()).map_err(RuntimeError::file("list", config.sandboxes()))?;
+        // What cannot be removed must not keep the rest: everything is tried, and the first failure told.
+        let sandboxes = ids.iter().map(|id| destroy_sandbox(config, &cgroups, id)).fold(Ok(()), Result::and);
+        let groups = cgroups.destroy_all();
+        let mounts = unmount_all(config);
+        let files = remove_tree(&config.containers()).and(remove_tree(&config.sandboxes()));
+        let files = files.and(layout::remove_file(&config.pinned_exe()));
+        sandboxes.and(groups).and(mounts).and(files)
     }
+}
+
+/// Unmounts what the runtime mounted in the machine's namespace. Other parts of the instance keep theirs.
+fn unmount_all(config: &RuntimeConfig) -> Result<(), RuntimeError> {
+    let points = kernel::mounts_below(&config.run).map_err(RuntimeError::system("list mounts"))?;
+    let ours = |point: &&PathBuf| point.starts_with(config.sandboxes()) || **point == config.pinned_exe();
+    points
+        .iter()
+        .filter(ours)
+        .try_for_each(|point| kernel::unmount(point).map_err(RuntimeError::file("unmount", point)))
 }
 
 /// Removes a sandbox whose shim does not answer or never was: the shim first, so that nothing is made while the rest goes.

@@ -131,22 +131,22 @@ impl Sandbox {
         };
         let link = Link::start(self.id(), stream, on_event, on_loss);
         let answer = link.call_within("connect to sandbox", Request::Hello, HELLO_TIMEOUT).await?;
-        let Answer::Hello { containers, .. } = &answer.0 else { return Err(link.strange(&answer.0)) };
+        let Answer::Hello { containers, making, .. } = &answer.0 else { return Err(link.strange(&answer.0)) };
         for status in containers {
             // Events that came right behind the answer have been noted already, and are newer.
             let mut states = inner.states.lock().expect("nobody panics with it");
             states.entry(status.id.clone()).or_insert_with(|| status.state.clone());
         }
-        self.forget_unfinished(containers)?;
+        self.forget_unfinished(containers, making)?;
         inner.link.set(link).expect("a sandbox is connected once");
         Ok(())
     }
 
     /// Removes what an agent left that died before its shim was told to make the container.
-    fn forget_unfinished(&self, known: &[ContainerStatus]) -> Result<(), RuntimeError> {
+    fn forget_unfinished(&self, known: &[ContainerStatus], making: &[String]) -> Result<(), RuntimeError> {
         let dir = &self.0.dir;
         for id in dir.container_ids().map_err(RuntimeError::file("list", dir.containers()))? {
-            if !known.iter().any(|status| status.id == id) {
+            if !known.iter().any(|status| status.id == id) && !making.contains(&id) {
                 remove_tree(&dir.container(&id).0)?;
             }
         }
@@ -177,9 +177,14 @@ impl Sandbox {
         link.ok_or_else(|| RuntimeError::ShimLost { id: self.id().to_owned() })
     }
 
-    /// Makes a container, up to the point where its program could begin.
+    /// Makes a container, up to the point where its program could begin. Goes on when the future is dropped.
     pub async fn create_container(&self, spec: ContainerSpec) -> Result<(), RuntimeError> {
         spec.check()?;
+        let sandbox = self.clone();
+        to_the_end("create a container", async move { sandbox.create_whole(spec).await }).await
+    }
+
+    async fn create_whole(&self, spec: ContainerSpec) -> Result<(), RuntimeError> {
         let link = self.link()?;
         let id = spec.id.clone();
         let dir = self.0.dir.container(&id);
@@ -197,7 +202,7 @@ impl Sandbox {
                 Ok(())
             }
             Err(RuntimeError::Refused { operation, id, why }) => {
-                remove_tree(&self.0.boot.data.join(&id))?;
+                // The shim does this too, but not when it refused before it began.
                 remove_tree(&dir.0)?;
                 Err(RuntimeError::Refused { operation, id, why })
             }
@@ -227,9 +232,15 @@ impl Sandbox {
         }
     }
 
-    /// Removes a container that is over or was never started, with its writable layer. Its logs stay.
+    /// Removes a container that is over or was never started, with its writable layer. Its logs stay. Goes on when the
+    /// future is dropped.
     pub async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
         crate::spec::check_id("container.id", id)?;
+        let (sandbox, id) = (self.clone(), id.to_owned());
+        to_the_end("remove a container", async move { sandbox.remove_whole(&id).await }).await
+    }
+
+    async fn remove_whole(&self, id: &str) -> Result<(), RuntimeError> {
         let (dir, data) = (self.0.dir.container(id).0, self.0.boot.data.join(id));
         match self.link() {
             Ok(link) => link.done("remove container", Request::Remove { id: id.to_owned() }).await?,
@@ -312,8 +323,14 @@ impl Sandbox {
         self.link()?.done("update container", Request::Update { id: id.to_owned(), resources }).await
     }
 
-    /// Kills whatever still runs, ends the shim and removes everything the sandbox had. Works without a living shim.
+    /// Kills whatever still runs, ends the shim and removes everything the sandbox had. Works without a living shim, and
+    /// may be repeated when it failed. Goes on when the future is dropped.
     pub async fn stop(&self) -> Result<(), RuntimeError> {
+        let sandbox = self.clone();
+        to_the_end("stop a sandbox", async move { sandbox.stop_whole().await }).await
+    }
+
+    async fn stop_whole(&self) -> Result<(), RuntimeError> {
         let inner = &self.0;
         inner.is_stopping.store(true, Ordering::Relaxed);
         if let Ok(link) = self.link() {
@@ -349,7 +366,7 @@ impl Inner {
             return;
         }
         let inner = Arc::clone(&self);
-        match blocking("kill what a lost shim left", move || inner.kill_orphans()).await {
+        match blocking("kill what a lost shim left", move || inner.ends_after_loss()).await {
             Ok(ends) => ends
                 .into_iter()
                 .for_each(|(id, exit)| self.note(ContainerEvent { id, state: ContainerState::Exited(exit) })),
@@ -358,11 +375,13 @@ impl Inner {
         self.is_alive.send_replace(false);
     }
 
-    /// Blocking. Returns how each container ended that is not known to be over.
-    fn kill_orphans(&self) -> Result<Vec<(String, Exit)>, RuntimeError> {
-        kill_shim(&self.dir)?;
-        self.cgroup.destroy()?;
-        kernel::unmount(&self.dir.shm()).map_err(RuntimeError::file("unmount", self.dir.shm()))?;
+    /// Blocking. Kills what is left, then returns how each container ended that is not known to be over. What cannot be
+    /// killed is not waited for: the sandbox is lost all the same, and stopping it tries again.
+    fn ends_after_loss(&self) -> Result<Vec<(String, Exit)>, RuntimeError> {
+        let unmount = || kernel::unmount(&self.dir.shm()).map_err(RuntimeError::file("unmount", self.dir.shm()));
+        if let Err(error) = kill_shim(&self.dir).and_then(|()| self.cgroup.destroy()).and_then(|()| unmount()) {
+            tracing::error!(sandbox = self.boot.spec.id, %error, "not all that a lost shim left could be removed");
+        }
         let mut ends = Vec::new();
         for id in self.dir.container_ids().map_err(RuntimeError::file("list", self.dir.containers()))? {
             let known = self.states.lock().expect("nobody panics with it").get(&id).cloned();
@@ -433,8 +452,17 @@ impl Events {
     }
 }
 
+/// Runs what must not be cut short, because a half-done change would be in the way of the next attempt.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    operation: &'static str,
+    work: impl Future<Output = Result<T, RuntimeError>> + Send + 'static,
+) -> Result<T, RuntimeError> {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|error| Err(RuntimeError::system(operation)(std::io::Error::other(error))))
+}
+
 /// Runs what blocks where it may block.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     operation: &'static str,
     work: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
 ) -> Result<T, RuntimeError> {

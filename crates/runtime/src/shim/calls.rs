@@ -86,7 +86,9 @@ impl Shim {
             peer.is_subscribed = true;
         }
         let containers = self.containers.values().filter_map(Container::status).collect();
-        Ok(Some((Answer::Hello { pid: std::process::id(), containers }, Vec::new())))
+        let being_made = |container: &&Container| matches!(container.stage, Stage::Creating { .. });
+        let making = self.containers.values().filter(being_made).map(|container| container.id.clone()).collect();
+        Ok(Some((Answer::Hello { pid: std::process::id(), containers, making }, Vec::new())))
     }
 
     fn create(&mut self, caller: Caller, id: String) -> Outcome {

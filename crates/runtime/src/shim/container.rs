@@ -223,6 +223,12 @@ impl Shim {
         if let Err(error) = container.cgroup.destroy() {
             trouble = format!("{trouble}; and then: {}", super::create::in_full(&error));
         }
+        // The agent that asked may be gone, and the id must be free again.
+        for path in [self.boot.data.join(&container.id), container.dir.0.clone()] {
+            if let Err(error) = layout::remove_tree(&path) {
+                eprintln!("container {}: {}", container.id, super::create::in_full(&error));
+            }
+        }
         if let Some(caller) = container.caller.take() {
             self.reply(caller, Err(Failure::Refused(trouble)), Vec::new());
         }

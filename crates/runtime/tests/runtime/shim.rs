@@ -165,3 +165,38 @@ async fn an_idle_shim_is_small() {
     // Unoptimized test builds carry more relocations than a release; the bound is for leaks, the benchmark for the figure.
     until("memory given back", || (private() < 2048).then_some(())).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_for_is_finished_even_if_nobody_waits_for_it() {
+    let mut bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    {
+        let create = sandbox.create_container(bench.shell("c", "sleep 1000"));
+        // Polled once, so that it has begun, and then dropped.
+        assert!(timeout(std::time::Duration::ZERO, create).await.is_err());
+    }
+    until("the container is there", || sandbox.state("c")).await;
+    sandbox.start("c").await.expect("start");
+    drop(sandbox);
+
+    // The agent itself goes while a container is being made: the next one finds it made, or not at all.
+    for round in 0..5 {
+        let sandbox = bench.runtime().sandbox("s").expect("a sandbox");
+        let id = format!("c{round}");
+        let spec = bench.shell(&id, "sleep 1000");
+        let create = sandbox.create_container(spec.clone());
+        assert!(timeout(std::time::Duration::from_millis(round), create).await.is_err());
+        bench.drop_agent();
+        drop(sandbox);
+        bench.new_agent().await;
+        let sandbox = bench.runtime().sandbox("s").expect("it is found again");
+        match sandbox.create_container(spec).await {
+            Ok(()) => {}
+            Err(RuntimeError::Exists { .. }) => {
+                until("the container is there", || sandbox.state(&id)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        sandbox.start(&id).await.expect("start");
+    }
+}
