@@ -99,7 +99,7 @@ impl Bench {
     pub fn traces(&self) -> Vec<String> {
         let mut traces = Vec::new();
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("a mount table");
-        let dir = self.dir.to_string_lossy();
+        let dir = format!("{}/", self.dir.display());
         traces.extend(mounts.lines().filter(|line| line.contains(&*dir)).map(|line| format!("mount {line}")));
         for hierarchy in fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten() {
             let group = hierarchy.path().join(self.config.cgroup_parent.trim_start_matches('/'));
