@@ -36,8 +36,11 @@ pub struct SourceView {
 #[derive(Clone)]
 pub struct Sources {
     client: Client,
-    watched: Arc<Mutex<BTreeMap<(String, Source), Weak<Cache>>>>,
+    watched: Arc<Mutex<Watched>>,
 }
+
+/// By namespace and source.
+type Watched = BTreeMap<(String, Source), Weak<Cache>>;
 
 /// One pod's share in the watches.
 pub struct PodSources {

@@ -239,7 +239,7 @@ impl Kernel {
             match self.images.pull(name, options).await {
                 Ok(record) => {
                     let image = self.images.find(&record.id).map_err(|error| of_image(&error))?;
-                    let image = image.ok_or_else(|| MachineError::NotFound { what: "image", id: record.id })?;
+                    let image = image.ok_or(MachineError::NotFound { what: "image", id: record.id })?;
                     return Ok(container::image(image, name));
                 }
                 Err(error @ ImageError::Unauthorized { .. }) => _ = first_refusal.get_or_insert(error),

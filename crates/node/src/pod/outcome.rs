@@ -189,7 +189,7 @@ impl PodTask {
         }
     }
 
-    fn written(&mut self, written: Result<Object, ClientError>) {
+    fn written(&mut self, written: Result<Box<Object>, ClientError>) {
         match written {
             Ok(object) => {
                 self.status_retry.reset();

@@ -43,7 +43,8 @@ impl PodTask {
             let client = &context.shared.client;
             let patch = Patch::Strategic(patch);
             let status = Some(Subresource::Status);
-            Outcome::Written(client.patch(&kinds::POD, context.namespace(), context.name(), &patch, status).await)
+            let written = client.patch(&kinds::POD, context.namespace(), context.name(), &patch, status).await;
+            Outcome::Written(written.map(Box::new))
         });
         None
     }

@@ -56,7 +56,7 @@ pub enum Outcome {
     /// The volumes are as they should be, or not.
     Filled(Result<(), StepError>),
     /// The status is written, or not.
-    Written(Result<Object, ClientError>),
+    Written(Result<Box<Object>, ClientError>),
     /// The record is kept, or not.
     Saved(Result<(), MachineError>),
     /// The machine is rid of the pod, or not.

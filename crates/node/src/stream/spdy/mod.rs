@@ -1,0 +1,13 @@
+//! SPDY/3.1, the server's side: streams that the client opens, over any connection.
+//!
+//! Source: SPDY protocol drafts 3 and 3.1. Not here: server push, priorities, HTTP headers: nothing of ours uses them.
+
+mod connection;
+mod flow;
+mod frame;
+mod headers;
+#[cfg(test)]
+pub(super) mod client;
+
+pub(super) use connection::{Connection, Stream};
+pub(super) use flow::{Credit, Lease};

@@ -1,0 +1,101 @@
+//! Containers that end are started again; an agent that ends leaves its pods alone and takes them over.
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use windlass_api::kinds;
+use windlass_client::DeleteOptions;
+
+use crate::stage::{PATIENCE, condition, on_a_node, shell, status};
+
+const STAYS: &str = "while true; do sleep 0.1; done";
+
+#[test]
+fn a_container_that_ends_is_started_again_at_once_and_then_backed_off() {
+    on_a_node(|cluster| async move {
+        let cluster = cluster.lock().await;
+        cluster.pod("a", json!({"containers": [shell("a", "echo again; exit 3")]})).await;
+        let pod = cluster.until("a", |pod| status(pod)["state"]["waiting"]["reason"] == "CrashLoopBackOff").await;
+        assert_eq!(status(&pod)["restartCount"], 1, "the first restart does not wait");
+        assert_eq!(status(&pod)["lastState"]["terminated"]["exitCode"], 3);
+        assert!(
+            status(&pod)["state"]["waiting"]["message"]
+                .as_str()
+                .expect("a message")
+                .starts_with("back-off 10s restarting")
+        );
+        assert_eq!((cluster.log(&pod, "a", 0), cluster.log(&pod, "a", 1)), ("again".to_owned(), "again".to_owned()));
+        cluster.delete("a").await;
+    });
+}
+
+#[test]
+fn a_container_that_fails_its_liveness_probe_is_started_again() {
+    on_a_node(|cluster| async move {
+        let cluster = cluster.lock().await;
+        let mut web = shell("web", STAYS);
+        web["livenessProbe"] =
+            json!({"exec": {"command": ["test", "-e", "/tmp/well"]}, "periodSeconds": 1, "failureThreshold": 1});
+        web["lifecycle"] = json!({"postStart": {"exec": {"command": ["sh", "-c", "true"]}}});
+        cluster.pod("web", json!({"terminationGracePeriodSeconds": 1, "containers": [web]})).await;
+        let pod = cluster.until("web", |pod| status(pod)["restartCount"].as_u64() >= Some(1)).await;
+        assert_eq!(status(&pod)["lastState"]["terminated"]["reason"], "Error");
+        cluster.delete("web").await;
+    });
+}
+
+#[test]
+fn an_agent_takes_over_what_runs_and_buries_what_was_deleted() {
+    on_a_node(|cluster| async move {
+        let mut cluster = cluster.lock().await;
+        let spec = || json!({"terminationGracePeriodSeconds": 1, "containers": [shell("a", STAYS)]});
+        cluster.pod("stays", spec()).await;
+        cluster.pod("goes", spec()).await;
+        let stays = cluster.until("stays", |pod| condition(pod, "Ready")).await;
+        let goes = cluster.until("goes", |pod| condition(pod, "Ready")).await;
+        let uid = |pod: &Value| pod["metadata"]["uid"].as_str().expect("a uid").to_owned();
+        let running = |cluster: &crate::stage::Cluster| {
+            let sandbox = cluster.kernel().sandbox(&uid(&stays)).expect("the sandbox lives");
+            format!("{:?}", sandbox.states())
+        };
+        let before = running(&cluster);
+        cluster.stop_agent().await;
+        let at_once = DeleteOptions::default().at_once();
+        cluster.client.delete(&kinds::POD, "default", "goes", &at_once).await.expect("deleted behind the agent's back");
+        cluster.start_agent().await;
+        let buried = async {
+            while cluster.kernel().sandbox(&uid(&goes)).is_some() {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, buried).await.expect("the deleted pod is torn down");
+        assert_eq!(running(&cluster), before, "the same process, never restarted");
+        let after = cluster.until("stays", |pod| condition(pod, "Ready")).await;
+        assert_eq!(status(&after), status(&stays));
+        cluster.delete("stays").await;
+    });
+}
+
+#[test]
+fn a_lost_shim_is_noticed_and_its_containers_start_again() {
+    on_a_node(|cluster| async move {
+        let cluster = cluster.lock().await;
+        cluster.pod("a", json!({"terminationGracePeriodSeconds": 1, "containers": [shell("a", STAYS)]})).await;
+        let pod = cluster.until("a", |pod| condition(pod, "Ready")).await;
+        let uid = pod["metadata"]["uid"].as_str().expect("a uid").to_owned();
+        let pid_file = cluster.dir.join(format!("run/runtime/sandboxes/{uid}/shim.pid"));
+        let files: Vec<_> = std::fs::read_dir(pid_file.parent().expect("a parent"))
+            .expect("there")
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        let pid = std::fs::read_to_string(&pid_file).unwrap_or_else(|error| panic!("{error}: there is {files:?}"));
+        let pid = rustix::process::Pid::from_raw(pid.trim().parse().expect("a number")).expect("not zero");
+        let began = Instant::now();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("the shim of this test");
+        let again = cluster.until("a", |pod| status(pod)["restartCount"] == 1 && condition(pod, "Ready")).await;
+        assert_eq!(again["status"]["podIP"], pod["status"]["podIP"], "the pod keeps its address");
+        assert_eq!(status(&again)["lastState"]["terminated"]["reason"], "ContainerStatusUnknown");
+        assert!(began.elapsed() < std::time::Duration::from_secs(30), "took {:?}", began.elapsed());
+        cluster.delete("a").await;
+    });
+}

@@ -1,0 +1,256 @@
+//! The stage of a test: an API server over a fresh store, and a node in a network namespace of its own.
+
+use std::fs::{self, File};
+use std::future::Future;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use windlass_api::{Kind, kinds};
+use windlass_apiserver::{Apiserver, Config, Identity};
+use windlass_client::{Cache, Client, DeleteOptions, Patch, Scope};
+use windlass_network::Network;
+use windlass_node::{Agent, Kernel, KernelConfig, NodeConfig};
+use windlass_runtime::image::build::{Entry, write_oci};
+use windlass_runtime::image::{ImageConfig, Images};
+use windlass_runtime::{Runtime, RuntimeConfig};
+use windlass_stdx::World;
+use windlass_store::{RealDisk, Store};
+
+/// Everything a test waits for comes well before this.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The image of every test: busybox.
+pub const IMAGE: &str = "test/busybox:1";
+/// The node's name.
+pub const NODE: &str = "n1";
+
+/// A cluster of one node.
+pub struct Cluster {
+    pub client: Client,
+    pub pods: Cache,
+    pub dir: PathBuf,
+    config: KernelConfig,
+    apiserver: Apiserver,
+    agent: Option<Running>,
+}
+
+/// An agent at work.
+struct Running {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+    kernel: Arc<Kernel>,
+}
+
+/// Runs `test` on a cluster of its own, and checks that its end leaves nothing.
+pub fn on_a_node<F: Future<Output = ()> + Send + 'static>(
+    test: impl FnOnce(Arc<tokio::sync::Mutex<Cluster>>) -> F + Send + 'static,
+) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("wn{}-{}", std::process::id() % 10_000, NUMBER.fetch_add(1, Ordering::Relaxed));
+    let thread = std::thread::spawn(move || {
+        run("ip", &["netns", "add", &name]);
+        let namespace = File::open(format!("/run/netns/{name}")).expect("it was made a line ago");
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("tests run as root");
+        run("ip", &["link", "set", "lo", "up"]);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let result = runtime.expect("a runtime").block_on(async {
+            let cluster = Arc::new(tokio::sync::Mutex::new(Cluster::start(&name).await));
+            let result = tokio::spawn(test(Arc::clone(&cluster))).await;
+            let cluster = Arc::into_inner(cluster).expect("the test has given its share back").into_inner();
+            cluster.end().await;
+            result
+        });
+        run("ip", &["netns", "delete", &name]);
+        if let Err(error) = result {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    });
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+impl Cluster {
+    async fn start(name: &str) -> Cluster {
+        let world = World::real();
+        let dir = std::env::temp_dir().join(name);
+        let store = Store::open(windlass_store::Config::new(dir.join("store")), Arc::new(RealDisk), world.clone());
+        let store = store.await.expect("an empty directory becomes a store");
+        let apiserver = Apiserver::new(Config::new(windlass_api::resources::registry()), store, world.clone());
+        apiserver.bootstrap().await.expect("an empty store takes what every cluster has");
+        let client = Client::new(apiserver.transport(Identity::part("test")), world.clone());
+        let pods = Cache::start(client.clone(), &kinds::POD, Scope::all());
+        let config = KernelConfig {
+            instance: name.to_owned(),
+            data: dir.join("data"),
+            run: dir.join("run"),
+            shim_exe: env!("CARGO_BIN_EXE_windlass-node-shim-test").into(),
+            cluster_cidr: "10.42.0.0/16".to_owned(),
+            service_cidr: "10.43.0.0/16".to_owned(),
+            cluster_dns: [10, 43, 0, 10].into(),
+            cluster_domain: "cluster.local".to_owned(),
+            plain_http_registries: Default::default(),
+        };
+        fs::create_dir_all(&config.data).expect("a directory for the test");
+        let archive = dir.join("busybox.tar");
+        make_image(&archive);
+        let images = Images::open(config.data.join("images"), world).expect("a store of images");
+        images.import(&archive, Some(IMAGE)).await.expect("an image of our own");
+        let mut cluster = Cluster { client, pods, dir, config, apiserver, agent: None };
+        cluster.start_agent().await;
+        cluster
+    }
+
+    pub async fn start_agent(&mut self) {
+        let world = World::real();
+        let kernel = Kernel::open(self.config.clone(), world.clone()).await.expect("this kernel can do it");
+        let client = Client::new(self.apiserver.transport(Identity::part("node")), world.clone());
+        let machine: Arc<dyn windlass_node::Machine> = kernel.clone();
+        let agent = Agent::new(client, world, machine, NodeConfig::named(NODE)).await.expect("an agent");
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(async move { agent.run(stopped).await });
+        self.agent = Some(Running { stop, task, kernel });
+        let nodes = Cache::start(self.client.clone(), &kinds::NODE, Scope::all());
+        let registered = nodes.until(NODE, |node| node.is_some());
+        tokio::time::timeout(PATIENCE, registered).await.expect("the node registers itself");
+        let patch = Patch::Merge(json!({"spec": {"podCIDR": "10.42.0.0/24", "podCIDRs": ["10.42.0.0/24"]}}));
+        self.client.patch(&kinds::NODE, "", NODE, &patch, None).await.expect("the node gets its range");
+        let ready = nodes.until(NODE, |node| {
+            let conditions = node.map(|node| node.value()["status"]["conditions"].clone()).unwrap_or_default();
+            let mut list = conditions.as_array().into_iter().flatten();
+            list.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        });
+        tokio::time::timeout(PATIENCE, ready).await.expect("the node becomes Ready");
+    }
+
+    /// Takes the agent away; the pods go on.
+    pub async fn stop_agent(&mut self) {
+        let running = self.agent.take().expect("an agent runs");
+        running.stop.send_replace(true);
+        tokio::time::timeout(PATIENCE, running.task).await.expect("in time").expect("the agent ends in order");
+    }
+
+    /// The machine under the agent.
+    pub fn kernel(&self) -> Arc<Kernel> {
+        Arc::clone(&self.agent.as_ref().expect("an agent runs").kernel)
+    }
+
+    pub async fn create(&self, kind: &Kind, object: Value) {
+        self.client.create(kind, "default", &object).await.unwrap_or_else(|error| panic!("{object}: {error}"));
+    }
+
+    /// Makes a pod that is bound to the node.
+    pub async fn pod(&self, name: &str, mut spec: Value) {
+        spec["nodeName"] = json!(NODE);
+        for list in ["containers", "initContainers"] {
+            for container in spec[list].as_array_mut().into_iter().flatten() {
+                if container["image"].is_null() {
+                    container["image"] = json!(IMAGE);
+                }
+            }
+        }
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec});
+        self.create(&kinds::POD, pod).await;
+    }
+
+    /// Waits until a pod is as the condition says; gives it. `Null` stands for a pod that is gone.
+    #[track_caller]
+    pub fn until(&self, name: &str, condition: impl Fn(&Value) -> bool) -> impl Future<Output = Value> {
+        let at = std::panic::Location::caller();
+        let (pods, key) = (self.pods.clone(), format!("default/{name}"));
+        async move {
+            let look = || pods.get_key(&key).map(|pod| pod.value()).unwrap_or_default();
+            let wait = pods.until(&key, |pod| condition(&pod.map(|pod| pod.value()).unwrap_or_default()));
+            if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+                panic!("{at}: {key} is not as expected: {:#}", look());
+            }
+            look()
+        }
+    }
+
+    pub async fn delete(&self, name: &str) {
+        let deleted = self.client.delete(&kinds::POD, "default", name, &DeleteOptions::default()).await;
+        deleted.expect("the pod can be deleted");
+        self.until(name, Value::is_null).await;
+    }
+
+    /// What a container has said.
+    pub fn log(&self, pod: &Value, container: &str, attempt: u32) -> String {
+        let uid = pod["metadata"]["uid"].as_str().expect("a uid");
+        let path = self.dir.join(format!("data/pods/{uid}/logs/{container}/{attempt}.log"));
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let lines = text.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    async fn end(mut self) {
+        if self.agent.is_some() {
+            self.stop_agent().await;
+        }
+        self.apiserver.close();
+        let runtime = RuntimeConfig {
+            root: self.config.data.join("runtime"),
+            run: self.config.run.join("runtime"),
+            shim_exe: self.config.shim_exe.clone(),
+            cgroup_parent: format!("/{}", self.config.instance),
+        };
+        let destroyed = tokio::task::spawn_blocking(move || Runtime::destroy_all(&runtime)).await;
+        destroyed.expect("no panic").expect("everything can be destroyed");
+        Network::sweep(&self.config.instance, &self.config.run.join("network")).await.expect("the network is swept");
+        let left = self.mounts();
+        for mount in left.iter().rev() {
+            rustix::mount::unmount(mount, rustix::mount::UnmountFlags::DETACH).expect("a mount of the test's own");
+        }
+        fs::remove_dir_all(&self.dir).expect("the test's own directory");
+    }
+
+    /// What is mounted below the test's directory.
+    pub fn mounts(&self) -> Vec<String> {
+        let table = fs::read_to_string("/proc/self/mountinfo").expect("a mount table");
+        let points = table.lines().filter_map(|line| line.split(' ').nth(4).map(str::to_owned));
+        let dir = format!("{}/", self.dir.display());
+        points.filter(|point| point.starts_with(&dir)).collect()
+    }
+}
+
+fn make_image(archive: &std::path::Path) {
+    let busybox = fs::read("/bin/busybox").expect("busybox-static is installed");
+    let mut entries = vec![Entry::directory("bin"), Entry::directory("tmp"), Entry::directory("etc")];
+    entries.push(Entry::program("bin/busybox", busybox));
+    entries.push(Entry::file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/:/bin/sh\n"));
+    for name in [
+        "sh", "sleep", "cat", "true", "false", "echo", "id", "ls", "nc", "httpd", "wget", "nslookup", "env", "touch",
+        "test",
+    ] {
+        entries.push(Entry::symlink(&format!("bin/{name}"), "busybox"));
+    }
+    let config =
+        ImageConfig { env: vec!["PATH=/bin".to_owned(), "FROM_IMAGE=yes".to_owned()], ..ImageConfig::default() };
+    write_oci(archive, IMAGE, &entries, &config).expect("the archive is written");
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A container that runs a line of shell.
+pub fn shell(name: &str, line: &str) -> Value {
+    json!({"name": name, "command": ["/bin/sh", "-c", line]})
+}
+
+/// One condition's status.
+pub fn condition(pod: &Value, kind: &str) -> bool {
+    let list = pod["status"]["conditions"].as_array().into_iter().flatten();
+    list.into_iter().any(|condition| condition["type"] == kind && condition["status"] == "True")
+}
+
+/// The first container's status.
+pub fn status(pod: &Value) -> &Value {
+    &pod["status"]["containerStatuses"][0]
+}
