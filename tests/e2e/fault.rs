@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -23,32 +23,21 @@ pub fn the_server_is_killed_50_times_and_no_write_is_lost() {
     assert_eq!(code, 200);
     let mut acknowledged = 0;
     for round in 0..50 {
-        let stop = AtomicBool::new(false);
-        let written = std::thread::scope(|scope| {
-            let (shared, stop, url) = (&cluster, &stop, &url);
-            let writer = scope.spawn(move || {
-                let mut count = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    let body =
-                        format!(r#"{{"metadata":{{"name":"w-{}"}},"data":{{"n":"{count}"}}}}"#, acknowledged + count);
-                    let (code, _) =
-                        shared.curl(&["-X", "POST", "-H", "Content-Type: application/json", "-d", &body, url]);
-                    match code {
-                        // 409: it was written by a request whose answer was lost.
-                        201 | 409 => count += 1,
-                        _ if stop.load(Ordering::Relaxed) => break,
-                        _ => std::thread::park_timeout(Duration::from_millis(10)),
-                    }
-                }
-                count
+        let (count, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let (shared, count, stop, url) = (&cluster, &count, &stop, &url);
+            scope.spawn(move || write_until_stopped(shared, url, acknowledged, count, stop));
+            // At least a few acknowledged writes a round; then at any moment of the next ones.
+            until("writes are acknowledged", PATIENCE, || match count.load(Ordering::Relaxed) {
+                written if written > round % 5 => Ok(()),
+                written => Err(format!("{written} so far")),
             });
-            std::thread::park_timeout(Duration::from_millis(60 + 7 * (round % 9)));
+            std::thread::park_timeout(Duration::from_millis((round * 7 % 40) as u64));
             let killed = run(Command::new("/bin/kill").args(["-KILL", &shared.pid().to_string()]));
             assert!(killed.ok, "{}", killed.stderr);
             stop.store(true, Ordering::Relaxed);
-            writer.join().expect("the writer does not panic")
         });
-        acknowledged += written;
+        acknowledged += count.load(Ordering::Relaxed);
         cluster.kill();
         cluster.spawn();
         until("the server answers again", PATIENCE, || {
@@ -68,6 +57,20 @@ pub fn the_server_is_killed_50_times_and_no_write_is_lost() {
             names.contains(format!("w-{number}").as_str()),
             "w-{number} of {acknowledged} was acknowledged and is lost"
         );
+    }
+}
+
+/// Creates ConfigMaps `w-FIRST`, `w-FIRST+1` … and counts those acknowledged.
+fn write_until_stopped(cluster: &Cluster, url: &str, first: usize, count: &AtomicUsize, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let number = first + count.load(Ordering::Relaxed);
+        let body = format!(r#"{{"metadata":{{"name":"w-{number}"}},"data":{{"n":"{number}"}}}}"#);
+        let (code, _) = cluster.curl(&["-X", "POST", "-H", "Content-Type: application/json", "-d", &body, url]);
+        match code {
+            // 409: it was written by a request whose answer was lost.
+            201 | 409 => drop(count.fetch_add(1, Ordering::Relaxed)),
+            _ => std::thread::park_timeout(Duration::from_millis(10)),
+        }
     }
 }
 
@@ -119,11 +122,13 @@ pub fn the_agent_is_killed_with_20_pods_and_none_restarts() {
         assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{}", pod["metadata"]["name"]);
     }
     for name in ["p0", "p7", "p19"] {
-        let log = must(&mut cluster.kubectl_command(&["logs", name]));
+        let log = until("the log goes on", PATIENCE, || {
+            let log = must(&mut cluster.kubectl_command(&["logs", name]));
+            if log.lines().count() > 10 { Ok(log) } else { Err(log) }
+        });
         for (number, line) in log.lines().enumerate() {
             assert_eq!(line, number.to_string(), "{name}: no line is lost");
         }
-        assert!(log.lines().count() > 10, "{name}: the log goes on");
     }
     must(&mut cluster.kubectl_command(&["delete", "pods", "--all", "--timeout=60s"]));
     let down = cluster.down();
@@ -158,13 +163,14 @@ pub fn a_killed_shim_is_noticed_and_its_pod_restarted() {
 
 pub fn a_full_disk_refuses_writes_and_heals() {
     let directory = std::env::temp_dir().join(format!("windlass-full-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
-    must(Command::new("/bin/mount").args(["-t", "tmpfs", "-o", "size=64m", "windlass-full"]).arg(&directory));
+    let data = directory.join("data");
+    std::fs::create_dir_all(&data).expect("the temporary directory is writable");
+    must(Command::new("/bin/mount").args(["-t", "tmpfs", "-o", "size=64m", "windlass-full"]).arg(&data));
     let result = std::panic::catch_unwind(|| {
         let mut cluster = Cluster::at(4, &directory);
         cluster.up();
         must(&mut cluster.kubectl_command(&["create", "configmap", "before", "--from-literal=a=1"]));
-        let filler = directory.join("filler");
+        let filler = data.join("filler");
         run(Command::new("/bin/dd").args(["if=/dev/zero", &format!("of={}", filler.display()), "bs=64k"]));
         let url = cluster.url("/api/v1/namespaces/default/configmaps");
         let payload = format!(r#"{{"metadata":{{"generateName":"fill-"}},"data":{{"x":"{}"}}}}"#, "x".repeat(900_000));
@@ -198,8 +204,8 @@ pub fn a_full_disk_refuses_writes_and_heals() {
         cluster.down();
         std::mem::forget(cluster);
     });
-    must(Command::new("/bin/umount").arg("-l").arg(&directory));
-    std::fs::remove_dir(&directory).expect("an empty directory");
+    must(Command::new("/bin/umount").arg("-l").arg(&data));
+    std::fs::remove_dir_all(&directory).expect("our own directory");
     if let Err(panic) = result {
         std::panic::resume_unwind(panic);
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use windlass_tests::Test;
-use windlass_tests::cluster::{given, must, run};
+use windlass_tests::cluster::{given, must};
 
 const DEPLOYMENT: &str = r#"apiVersion: apps/v1
 kind: Deployment
@@ -56,9 +56,6 @@ pub fn a_chart_is_installed_upgraded_rolled_back_and_uninstalled(test: &Test) {
     must(&mut helm(&["rollback", "rel", "1", "--wait", "--timeout", "90s", "--server-side=false"]));
     assert_eq!(test.get("deployment", "rel")["spec"]["replicas"], 1);
     must(&mut helm(&["uninstall", "rel", "--wait", "--timeout", "90s"]));
-    let gone = run(test
-        .cluster
-        .kubectl_command(&["get", "deployment", "rel", "-n", &test.namespace])
-        .stdin(std::process::Stdio::null()));
+    let gone = test.try_kubectl(&["get", "deployment", "rel"]);
     assert!(gone.stderr.contains("NotFound"), "{}{}", gone.stdout, gone.stderr);
 }

@@ -43,7 +43,7 @@ pub fn get_in_every_form(test: &Test) {
 
 pub fn get_watch_sees_changes(test: &Test) {
     test.kubectl(&["create", "configmap", "watched", "--from-literal=a=1"]);
-    let mut command = test.cluster.kubectl_command(&["get", "configmaps", "-w", "-o", "name", "-n", &test.namespace]);
+    let mut command = test.command(&["get", "configmaps", "-w", "-o", "name"]);
     let mut watch = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("kubectl starts");
     let mut out = watch.stdout.take().expect("piped");
     let reader = std::thread::spawn(move || {

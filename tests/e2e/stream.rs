@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
 use windlass_tests::Test;
-use windlass_tests::cluster::{must, run, until};
+use windlass_tests::cluster::{run, until};
 use windlass_tests::suite::PATIENCE;
 
 use crate::deployment::request;
@@ -21,7 +21,7 @@ pub fn logs_follow_previous_and_tail(test: &Test) {
     let stamped = test.kubectl(&["logs", "talker", "--tail=1", "--timestamps"]);
     assert!(stamped.starts_with("20") && stamped.ends_with("Z line 200\n"), "{stamped}");
     assert_eq!(test.kubectl(&["logs", "talker", "--limit-bytes=7"]), "line 1\n");
-    let mut command = test.cluster.kubectl_command(&["logs", "-f", "talker", "--tail=1", "-n", &test.namespace]);
+    let mut command = test.command(&["logs", "-f", "talker", "--tail=1"]);
     let mut follow = command.stdout(Stdio::piped()).spawn().expect("kubectl starts");
     let mut lines = BufReader::new(follow.stdout.take().expect("piped")).lines();
     assert_eq!(lines.next().expect("a line").expect("text"), "line 200");
@@ -44,8 +44,7 @@ pub fn exec_passes_streams_and_exit_codes(test: &Test) {
     let out = test.try_kubectl(&["exec", "box", "--", "sh", "-c", "echo out; echo err >&2; exit 42"]);
     assert!(!out.ok && out.stdout == "out\n", "{}", out.stdout);
     assert!(out.stderr.starts_with("err\n") && out.stderr.contains("exit code 42"), "{}", out.stderr);
-    let arguments = ["exec", "-i", "box", "-n", &test.namespace, "--", "sh", "-c", "wc -c; echo done"];
-    let mut command = test.cluster.kubectl_command(&arguments);
+    let mut command = test.command(&["exec", "-i", "box", "--", "sh", "-c", "wc -c; echo done"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("kubectl starts");
     let mut input = child.stdin.take().expect("piped");
     input.write_all(&vec![b'x'; 1_000_000]).expect("kubectl reads its input");
@@ -64,17 +63,8 @@ pub fn exec_passes_streams_and_exit_codes(test: &Test) {
 
 pub fn exec_with_a_terminal(test: &Test) {
     test.sleeping_pod("term", "");
-    let kubectl = test.cluster.kubectl_command(&[
-        "exec",
-        "-it",
-        "term",
-        "-n",
-        &test.namespace,
-        "--",
-        "sh",
-        "-c",
-        "test -t 0 && stty size 2>/dev/null; tty; echo over",
-    ]);
+    let kubectl =
+        test.command(&["exec", "-it", "term", "--", "sh", "-c", "test -t 0 && stty size 2>/dev/null; tty; echo over"]);
     let line: Vec<String> = std::iter::once(kubectl.get_program())
         .chain(kubectl.get_args())
         .map(|word| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''")))
@@ -88,7 +78,7 @@ pub fn exec_with_a_terminal(test: &Test) {
 pub fn port_forward_carries_a_request(test: &Test) {
     test.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers: [{name: web, image: windlass.local/demo:1}]\n");
     test.wait("pod", "web", "Ready", windlass_tests::suite::is_ready);
-    let mut command = test.cluster.kubectl_command(&["port-forward", "pod/web", ":8080", "-n", &test.namespace]);
+    let mut command = test.command(&["port-forward", "pod/web", ":8080"]);
     let mut forward = command.stdout(Stdio::piped()).spawn().expect("kubectl starts");
     let mut lines = BufReader::new(forward.stdout.take().expect("piped")).lines();
     let first = lines.next().expect("kubectl says where it listens").expect("text");
@@ -109,10 +99,6 @@ pub fn copy_to_and_from_a_pod(test: &Test) {
     let back = format!("{file}.back");
     test.kubectl(&["cp", "store:/tmp/copied", &back]);
     assert!(std::fs::read_to_string(&back).expect("the copy is there") == content, "the same bytes come back");
-    let out = must(
-        test.cluster
-            .kubectl_command(&["exec", "store", "-n", &test.namespace, "--", "wc", "-l", "/tmp/copied"])
-            .stdin(Stdio::null()),
-    );
+    let out = test.kubectl(&["exec", "store", "--", "wc", "-l", "/tmp/copied"]);
     assert!(out.starts_with("50000"), "{out}");
 }

@@ -212,7 +212,16 @@ impl Cluster {
             self.write_certificates(&pki);
         }
         let mut command = Command::new("/usr/bin/curl");
-        command.args(["--silent", "--show-error", "--max-time", "90", "--path-as-is", "--http1.1", "--write-out", "\n%{http_code}"]);
+        command.args([
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "90",
+            "--path-as-is",
+            "--http1.1",
+            "--write-out",
+            "\n%{http_code}",
+        ]);
         command
             .arg("--cacert")
             .arg(pki.join("ca"))

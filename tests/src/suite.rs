@@ -1,6 +1,7 @@
 //! Runs a hand-written list of tests, a few at a time, and says how each ended.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -29,14 +30,19 @@ pub struct Test<'a> {
 }
 
 impl Test<'_> {
+    /// kubectl in the test's namespace.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        self.cluster.kubectl_command(&[&["-n", self.namespace.as_str()], arguments].concat())
+    }
+
     /// Runs kubectl in the test's namespace; it must end well. Returns what it printed.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
-        must(self.cluster.kubectl_command(arguments).args(["-n", &self.namespace]))
+        must(&mut self.command(arguments))
     }
 
     /// Runs kubectl in the test's namespace, however it ends.
     pub fn try_kubectl(&self, arguments: &[&str]) -> Output {
-        run(self.cluster.kubectl_command(arguments).args(["-n", &self.namespace]))
+        run(&mut self.command(arguments))
     }
 
     /// Runs kubectl in the test's namespace; it must be refused. Returns what it complained.

@@ -200,7 +200,9 @@ impl Pki {
         names.push(service_address.to_string());
         names.extend(extra.iter().filter(|name| !name.is_empty()).cloned());
         names.dedup();
-        let (chain, key) = self.issue_serving("windlass-apiserver", &names)?.to_tls()?;
+        let (mut chain, key) = self.issue_serving("windlass-apiserver", &names)?.to_tls()?;
+        // A joining node knows only the CA's fingerprint: it finds the CA itself here.
+        chain.push(self.ca_der.clone());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()?), provider.clone())
             .allow_unauthenticated()
