@@ -134,14 +134,11 @@ pub trait Machine: Send + Sync + 'static {
         names: &'a windlass_network::DnsTable,
     ) -> Answer<'a, ()>;
 
-    /// Keeps what the agent wants to know of a pod after its own restart.
+    /// Keeps what the agent wants to know of a pod after its own restart; it goes with the pod.
     fn save<'a>(&'a self, key: &'a str, record: Bytes) -> Answer<'a, ()>;
 
     /// Everything kept, by key.
     fn load(&self) -> Answer<'_, BTreeMap<String, Bytes>>;
-
-    /// Forgets what was kept.
-    fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, ()>;
 }
 
 /// What a machine is and has.

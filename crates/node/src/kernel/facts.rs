@@ -85,13 +85,13 @@ fn addresses(not: Option<Cidr>) -> Vec<IpAddr> {
     };
     let first = out.ok().map(|address| address.ip()).filter(is_ours);
     let found = first.or_else(|| {
-        let trie = fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
+        let trie = fs::read_to_string("/proc/thread-self/net/fib_trie").unwrap_or_default();
         local_addresses(&trie).into_iter().map(IpAddr::V4).find(is_ours)
     });
     vec![found.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))]
 }
 
-/// The machine's own addresses in /proc/net/fib_trie: a line with the address, then one with `/32 host LOCAL`.
+/// The machine's own addresses in fib_trie: a line with the address, then one with `/32 host LOCAL`.
 fn local_addresses(trie: &str) -> Vec<Ipv4Addr> {
     let mut found = Vec::new();
     let mut last = None;

@@ -11,13 +11,13 @@ impl Kernel {
     /// A sandbox that lives stays; one whose shim is lost is removed first.
     pub(super) async fn make_sandbox(&self, sandbox: &Sandbox) -> Result<(), MachineError> {
         let pod = &sandbox.pod;
-        self.write_files(sandbox).await?;
         if let Some(found) = self.runtime.sandbox(pod) {
             if found.is_alive() {
                 return Ok(());
             }
             self.end_sandbox(pod).await?;
         }
+        self.write_files(sandbox).await?;
         let network = match sandbox.host_network {
             true => NetworkMode::Host,
             false => {
@@ -56,10 +56,7 @@ impl Kernel {
         off_the_runtime(move || {
             make_private_dir(&directory)?;
             for (path, text) in files {
-                // Containers have the file itself mounted, so it is written in place, and a container's own words in it stay.
-                if std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
-                    continue;
-                }
+                // In place: what containers have mounted is the file itself.
                 let written = std::fs::write(&path, text);
                 let written =
                     written.and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)));

@@ -460,14 +460,6 @@ impl Machine for Kernel {
         let records = self.layout.records();
         off_the_runtime(move || load_all(&records)).boxed()
     }
-
-    fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, ()> {
-        async move {
-            let path = self.layout.record(key)?;
-            off_the_runtime(move || remove_file(&path)).await
-        }
-        .boxed()
-    }
 }
 
 fn load_all(records: &Path) -> Result<BTreeMap<String, Bytes>, MachineError> {

@@ -159,7 +159,7 @@ impl PodTask {
             if self.is_gone && self.is_removed {
                 return;
             }
-            let wake = planned.into_iter().chain(reported).chain(self.context.tokens.renew_at()).min();
+            let wake = planned.into_iter().chain(reported).chain(self.renew_at()).min();
             self.wait(wake).await;
         }
     }
@@ -207,6 +207,7 @@ impl PodTask {
             Ok(pod) => {
                 let names_more = self.context.pod.spec != pod.spec;
                 if names_more {
+                    self.condemn_changed(&pod);
                     self.sources = self.context.shared.sources.of_pod(&pod);
                     for container in pod.spec.iter().flat_map(containers_of) {
                         self.tracks.entry(container.name.clone()).or_insert_with(Track::new);
@@ -223,6 +224,19 @@ impl PodTask {
         self.json = object.json.clone();
         self.current = object.value()["status"].take();
         self.look_at_deletion();
+    }
+
+    /// A container whose image was changed runs on with the old one until it is started again.
+    fn condemn_changed(&mut self, pod: &core::Pod) {
+        let new: Vec<&core::Container> = pod.spec.iter().flat_map(containers_of).collect();
+        let changed = containers_of(self.context.spec())
+            .filter(|old| new.iter().any(|new| new.name == old.name && new.image != old.image));
+        for name in changed.map(|container| container.name.clone()).collect::<Vec<_>>() {
+            let track = self.track(&name);
+            if track.is_running() {
+                track.condemned = Some(format!("Container {name} definition changed, will be restarted"));
+            }
+        }
     }
 
     fn look_at_deletion(&mut self) {
@@ -285,6 +299,13 @@ impl PodTask {
         }
     }
 
+    /// When the pod's tokens must be renewed, as long as somebody reads them.
+    fn renew_at(&self) -> Option<Instant> {
+        let is_idle =
+            matches!(self.ground, Ground::Up(_)) && self.ending.is_none() && !self.work.is_busy(&Slot::Volumes);
+        self.context.tokens.renew_at().filter(|_| is_idle)
+    }
+
     fn fill_volumes(&mut self) {
         let (context, look) = (self.context.clone(), self.sources.look());
         self.work.begin(Slot::Volumes, async move {
@@ -301,7 +322,7 @@ impl PodTask {
     fn act(&mut self) -> Option<Instant> {
         let deadline = self.look_at_deadline();
         let now = Instant::now();
-        if self.context.tokens.renew_at().is_some_and(|at| at <= now) && !self.work.is_busy(&Slot::Volumes) {
+        if self.renew_at().is_some_and(|at| at <= now) {
             self.fill_volumes();
         }
         let view = View {

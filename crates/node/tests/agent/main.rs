@@ -3,6 +3,7 @@
 
 mod files;
 mod life;
+mod log;
 mod refusal;
 mod restart;
 mod stage;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::future::Future;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,17 +12,19 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use windlass_api::{Kind, kinds};
-use windlass_apiserver::{Apiserver, Config, Identity};
+use windlass_apiserver::{Apiserver, Config, Identity, Pki};
 use windlass_client::{Cache, Client, DeleteOptions, Patch, Scope};
 use windlass_network::Network;
-use windlass_node::{Agent, Kernel, KernelConfig, NodeConfig};
+use windlass_node::server::Site;
+use windlass_node::{Agent, Kernel, KernelConfig, NodeConfig, ServerIdentity};
 use windlass_runtime::image::build::{Entry, write_oci};
 use windlass_runtime::image::{ImageConfig, Images};
 use windlass_runtime::{Runtime, RuntimeConfig};
-use windlass_stdx::World;
+use windlass_stdx::{World, body_empty, read_body};
 use windlass_store::{RealDisk, Store};
 
 /// Everything a test waits for comes well before this.
@@ -38,6 +41,7 @@ pub struct Cluster {
     pub dir: PathBuf,
     config: KernelConfig,
     apiserver: Apiserver,
+    pki: Arc<Pki>,
     agent: Option<Running>,
 }
 
@@ -81,7 +85,10 @@ impl Cluster {
         let dir = std::env::temp_dir().join(name);
         let store = Store::open(windlass_store::Config::new(dir.join("store")), Arc::new(RealDisk), world.clone());
         let store = store.await.expect("an empty directory becomes a store");
-        let apiserver = Apiserver::new(Config::new(windlass_api::resources::registry()), store, world.clone());
+        let pki = Arc::new(Pki::open(&dir.join("pki"), &world).expect("a CA of the test's own"));
+        let mut settings = Config::new(windlass_api::resources::registry());
+        settings.node_link = Some(pki.node_link().expect("a client certificate"));
+        let apiserver = Apiserver::new(settings, store, world.clone());
         apiserver.bootstrap().await.expect("an empty store takes what every cluster has");
         let client = Client::new(apiserver.transport(Identity::part("test")), world.clone());
         let pods = Cache::start(client.clone(), &kinds::POD, Scope::all());
@@ -101,7 +108,7 @@ impl Cluster {
         make_image(&archive);
         let images = Images::open(config.data.join("images"), world).expect("a store of images");
         images.import(&archive, Some(IMAGE)).await.expect("an image of our own");
-        let mut cluster = Cluster { client, pods, dir, config, apiserver, agent: None };
+        let mut cluster = Cluster { client, pods, dir, config, apiserver, pki, agent: None };
         cluster.start_agent().await;
         cluster
     }
@@ -111,9 +118,20 @@ impl Cluster {
         let kernel = Kernel::open(self.config.clone(), world.clone()).await.expect("this kernel can do it");
         let client = Client::new(self.apiserver.transport(Identity::part("node")), world.clone());
         let machine: Arc<dyn windlass_node::Machine> = kernel.clone();
-        let agent = Agent::new(client, world, machine, NodeConfig::named(NODE)).await.expect("an agent");
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let settings = NodeConfig { address: Some(address), ..NodeConfig::named(NODE) };
+        let listener = TcpListener::bind((address, settings.port)).await.expect("the namespace is ours");
+        let agent = Agent::new(client, world, machine, settings).await.expect("an agent");
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(async move { agent.run(stopped).await });
+        let issued = self.pki.issue_node(NODE, &[address]).expect("a certificate for the node");
+        let ca_pem = self.pki.ca_pem().to_owned();
+        let identity = ServerIdentity { cert_pem: issued.cert_pem, key_pem: issued.key_pem, ca_pem };
+        let site = Site { kernel: kernel.clone(), pods: agent.directory() };
+        let task = tokio::spawn(async move {
+            let served = windlass_node::serve(listener, &identity, site, stopped.clone());
+            let (served, ()) = tokio::join!(served, agent.run(stopped));
+            served.expect("the identity can be used");
+        });
         self.agent = Some(Running { stop, task, kernel });
         let nodes = Cache::start(self.client.clone(), &kinds::NODE, Scope::all());
         let registered = nodes.until(NODE, |node| node.is_some());
@@ -177,6 +195,19 @@ impl Cluster {
         let deleted = self.client.delete(&kinds::POD, "default", name, &DeleteOptions::default()).await;
         deleted.expect("the pod can be deleted");
         self.until(name, Value::is_null).await;
+    }
+
+    /// What the API answers to a GET: the status code and the text.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let request = http::Request::get(path).body(body_empty()).expect("a request");
+        let transport = self.apiserver.transport(Identity::part("test"));
+        let answer = async {
+            let response = transport.call(request).await.expect("an answer");
+            let code = response.status().as_u16();
+            let body = read_body(response.into_body(), 1 << 20).await.expect("a body").expect("a short one");
+            (code, String::from_utf8(body.to_vec()).expect("text"))
+        };
+        tokio::time::timeout(PATIENCE, answer).await.expect("the answer ends")
     }
 
     /// What a container has said.
