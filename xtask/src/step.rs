@@ -74,7 +74,7 @@ pub fn build_binary(release: bool) -> Result<PathBuf> {
     }
     let host = host_triple()?;
     let mut build = cargo(&["build", "--release", "-p", "windlass", "--target", &host]);
-    build.env("RUSTFLAGS", "--cfg tokio_unstable -C target-feature=+crt-static");
+    build.env("RUSTFLAGS", "--cfg tokio_unstable -C target-feature=+crt-static -C relocation-model=static");
     run("build windlass (release, static)", &mut build)?;
     Ok(target_dir().join(host).join("release/windlass"))
 }
