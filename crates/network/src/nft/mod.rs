@@ -3,9 +3,9 @@
 //! Guarantees  a packet sees the services before a change or after it, never between
 //! Relies on   nobody else writes to the table; [`Nft::verify`] notices when somebody did
 
-mod base;
 mod expression;
 mod readback;
+mod ruleset;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -150,7 +150,7 @@ impl Nft {
         let wanted: BTreeSet<Spread> = changes.spreads_set.iter().map(|(_, spread)| *spread).collect();
         let fresh: BTreeSet<Spread> = wanted.difference(&known.spreads).copied().collect();
         for spread in &fresh {
-            base::put_spread(&mut messages, &self.layout, *spread);
+            ruleset::put_spread(&mut messages, &self.layout, *spread);
         }
         put_changes(&mut messages, &self.layout, changes);
         let before = readback::generation(&mut self.socket)?;
@@ -169,10 +169,10 @@ impl Nft {
     fn rebuild(&mut self, table: &SlotTable) -> Result<(), NetlinkError> {
         self.known = None;
         let mut messages = begin();
-        base::put(&mut messages, &self.layout);
+        ruleset::put(&mut messages, &self.layout);
         let spreads: BTreeSet<Spread> = table.values().map(Slots::spread).collect();
         for spread in &spreads {
-            base::put_spread(&mut messages, &self.layout, *spread);
+            ruleset::put_spread(&mut messages, &self.layout, *spread);
         }
         put_changes(&mut messages, &self.layout, &Changes::whole(table));
         let before = readback::generation(&mut self.socket)?;
@@ -258,25 +258,25 @@ fn put_value(element: &mut Attributes<'_>, value: &[u8]) {
 
 fn put_changes(messages: &mut Messages, layout: &Layout, changes: &Changes) {
     for chunk in changes.slots_cleared.chunks(ELEMENTS_PER_MESSAGE_MAX) {
-        put_elements(messages, layout, (base::ENDPOINTS, true), chunk, |element, (frontend, slot)| {
+        put_elements(messages, layout, (ruleset::ENDPOINTS, true), chunk, |element, (frontend, slot)| {
             put_key(element, &slot_key(frontend, *slot));
         });
     }
     for chunk in changes.spreads_cleared.chunks(ELEMENTS_PER_MESSAGE_MAX) {
-        put_elements(messages, layout, (base::SERVICES, true), chunk, |element, frontend| {
+        put_elements(messages, layout, (ruleset::SERVICES, true), chunk, |element, frontend| {
             put_key(element, &frontend_key(frontend));
         });
     }
     for chunk in changes.slots_set.chunks(ELEMENTS_PER_MESSAGE_MAX) {
-        put_elements(messages, layout, (base::ENDPOINTS, false), chunk, |element, (frontend, slot, endpoint)| {
+        put_elements(messages, layout, (ruleset::ENDPOINTS, false), chunk, |element, (frontend, slot, endpoint)| {
             put_key(element, &slot_key(frontend, *slot));
             put_value(element, &endpoint_value(endpoint));
         });
     }
     for chunk in changes.spreads_set.chunks(ELEMENTS_PER_MESSAGE_MAX) {
-        put_elements(messages, layout, (base::SERVICES, false), chunk, |element, (frontend, spread)| {
+        put_elements(messages, layout, (ruleset::SERVICES, false), chunk, |element, (frontend, spread)| {
             put_key(element, &frontend_key(frontend));
-            element.nest(2, |data| put_jump(data, &base::chain_name(*spread)));
+            element.nest(2, |data| put_jump(data, &ruleset::chain_name(*spread)));
         });
     }
 }

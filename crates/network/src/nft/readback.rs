@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::netlink::{Attributes, Messages, NetlinkError, Reply, Socket, attributes, be32_of, text_of};
 use crate::service::SlotTable;
 
-use super::base::{ENDPOINTS, SERVICES, chain_name};
 use super::expression::put_jump;
+use super::ruleset::{ENDPOINTS, SERVICES, chain_name};
 use super::{endpoint_value, frontend_key, message, slot_key};
 
 const GET_TABLE: u16 = 1;
