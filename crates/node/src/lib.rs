@@ -31,6 +31,7 @@ mod record;
 mod source;
 mod status;
 mod steps;
+mod stream;
 mod token;
 
 pub use agent::Agent;

@@ -31,6 +31,7 @@ pub use target::{Refusal, StreamOptions, Target};
 
 use crate::agent::PodDirectory;
 use crate::kernel::Kernel;
+use crate::stream;
 
 /// Connections at a time; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 1024;
@@ -130,6 +131,28 @@ async fn route(site: &Arc<Site>, request: hyper::Request<Incoming>) -> Response<
                 Err(refusal) => Err(refusal),
             }
         }
+        (&Method::GET | &Method::POST, ["exec", namespace, pod, container]) => {
+            match Target::find(site, namespace, pod, container) {
+                Ok(target) => {
+                    let options = StreamOptions::parse(&Query::parse(request.uri().query()));
+                    Ok(stream::exec(request, target, options).await)
+                }
+                Err(refusal) => Err(refusal),
+            }
+        }
+        (&Method::GET | &Method::POST, ["attach", namespace, pod, container]) => {
+            match Target::find(site, namespace, pod, container) {
+                Ok(target) => {
+                    let options = StreamOptions::parse(&Query::parse(request.uri().query()));
+                    Ok(stream::attach(request, target, options).await)
+                }
+                Err(refusal) => Err(refusal),
+            }
+        }
+        (&Method::GET | &Method::POST, ["portForward", namespace, pod]) => match Target::find_pod(site, namespace, pod) {
+            Ok(target) => Ok(stream::port_forward(request, target).await),
+            Err(refusal) => Err(refusal),
+        },
         _ => Err(Refusal::not_found(format!("the node agent has no {path}"))),
     };
     answer.unwrap_or_else(|refusal| refused(&refusal))

@@ -100,8 +100,8 @@ impl Writer {
         self.send(Bytes::new(), false).await
     }
 
-    /// Closes our side of the channel.
-    pub async fn finish(self) -> Result<(), Gone> {
+    /// Closes our side of the channel; nothing can be written after it.
+    pub async fn finish(&self) -> Result<(), Gone> {
         if let Some(lease) = &self.lease {
             lease.finish()?;
         }

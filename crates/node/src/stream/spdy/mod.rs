@@ -6,8 +6,6 @@ mod connection;
 mod flow;
 mod frame;
 mod headers;
-#[cfg(test)]
-pub(super) mod client;
 
 pub(super) use connection::{Connection, Stream};
 pub(super) use flow::{Credit, Lease};
