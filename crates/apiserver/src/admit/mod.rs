@@ -13,6 +13,7 @@ use windlass_store::Op;
 
 use crate::change::Part;
 use crate::server::Call;
+use crate::write::text;
 
 /// What goes into the transaction beside the object.
 #[derive(Default)]
@@ -26,7 +27,7 @@ pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, Ap
     let kind = &call.target.resource.kind;
     let mut admission = Admission::default();
     if kind.namespaced {
-        admission.ops.push(namespace::check(call)?);
+        admission.ops.push(namespace::check(call, text(&object["metadata"], "name"))?);
     }
     if *kind == kinds::NAMESPACE {
         namespace::create(object);

@@ -17,8 +17,8 @@ const CONTENT_FINALIZER: &str = "kubernetes";
 /// The label that lets selectors name a namespace.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// The namespace of the target exists and is not ending, and that must hold when the write happens.
-pub(super) fn check(call: Call<'_>) -> Result<Op, ApiError> {
+/// The namespace of the target exists and is not ending, and that must hold when the object `name` is written.
+pub(super) fn check(call: Call<'_>, name: &str) -> Result<Op, ApiError> {
     let target = call.target;
     let key = key::object(&kinds::NAMESPACE, "", &target.namespace);
     let Some(entry) = call.server.store.get(&key) else {
@@ -27,7 +27,7 @@ pub(super) fn check(call: Call<'_>) -> Result<Op, ApiError> {
     if header(&entry).is_ending() {
         let namespace = &target.namespace;
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
-        let mut error = ApiError::forbidden(&target.resource.kind, &target.name, &why);
+        let mut error = ApiError::forbidden(&target.resource.kind, name, &why);
         error.details.causes.push(Cause {
             reason: "NamespaceTerminating".to_owned(),
             message: format!("namespace {namespace} is being terminated"),

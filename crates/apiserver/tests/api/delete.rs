@@ -132,6 +132,7 @@ async fn a_namespace_ends_when_it_is_finalized_and_takes_nothing_meanwhile() {
     let refused = api.post("/api/v1/namespaces/room/configmaps", &config_map("late")).await;
     assert_eq!(refused.code, 403);
     assert!(refused.said().contains("because it is being terminated"), "{}", refused.said());
+    assert!(refused.said().contains("configmaps \"late\" is forbidden"), "the object is named: {}", refused.said());
     assert_eq!(refused.json()["details"]["causes"][0]["reason"], "NamespaceTerminating");
     let mut finalized = api.get("/api/v1/namespaces/room").await.json();
     finalized["spec"]["finalizers"] = json!([]);
