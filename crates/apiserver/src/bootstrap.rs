@@ -1,7 +1,7 @@
 //! What every cluster has before anybody asks: its own namespaces, and the Service through which pods reach this API.
 //!
 //! Rules
-//!   R1 once         what is there already is left alone
+//!   R1 once         what is there already is left alone; what somebody deletes later is restored (see `upkeep`)
 //!   R2 endpoint     the EndpointSlice of `default/kubernetes` names where this server listens; loopback is never named,
 //!                   since in a pod it would mean the pod itself
 
@@ -21,19 +21,26 @@ use crate::server::Server;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
-/// Creates what is missing.
+/// Creates what is missing, and says where this server listens now.
 pub(crate) async fn bootstrap(server: &Arc<Server>) -> Result<(), ApiError> {
     server.store.read_barrier().await.map_err(commit_failed)?;
+    let had_endpoints = is_there(server, &kinds::ENDPOINT_SLICE, "default", "kubernetes");
+    restore(server).await?;
+    let Some(slice) = kubernetes_endpoints(server).filter(|_| had_endpoints) else { return Ok(()) };
+    let patch = json!({"endpoints": slice["endpoints"], "ports": slice["ports"]});
+    let path = kinds::ENDPOINT_SLICE.object_path("default", "kubernetes");
+    call(server, Method::PATCH, &path, "application/merge-patch+json", &patch).await
+}
+
+/// Creates what is missing. Costs a few look-ups when nothing is.
+pub(crate) async fn restore(server: &Arc<Server>) -> Result<(), ApiError> {
     for name in NAMESPACES {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         ensure(server, &kinds::NAMESPACE, "", &namespace).await?;
     }
     ensure(server, &kinds::SERVICE, "default", &kubernetes_service(server)).await?;
-    let Some(slice) = kubernetes_endpoints(server) else { return Ok(()) };
-    if !ensure(server, &kinds::ENDPOINT_SLICE, "default", &slice).await? {
-        let patch = json!({"endpoints": slice["endpoints"], "ports": slice["ports"]});
-        let path = kinds::ENDPOINT_SLICE.object_path("default", "kubernetes");
-        call(server, Method::PATCH, &path, "application/merge-patch+json", &patch).await?;
+    if let Some(slice) = kubernetes_endpoints(server) {
+        ensure(server, &kinds::ENDPOINT_SLICE, "default", &slice).await?;
     }
     Ok(())
 }
@@ -69,17 +76,19 @@ fn kubernetes_endpoints(server: &Server) -> Option<Value> {
     }))
 }
 
-/// Creates an object unless one of its name is there; says whether it did.
-async fn ensure(server: &Arc<Server>, kind: &Kind, namespace: &str, object: &Value) -> Result<bool, ApiError> {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    if server.store.get(&key::object(kind, namespace, name)).is_some() {
-        return Ok(false);
+/// Creates an object unless one of its name is there.
+async fn ensure(server: &Arc<Server>, kind: &Kind, namespace: &str, object: &Value) -> Result<(), ApiError> {
+    if is_there(server, kind, namespace, object["metadata"]["name"].as_str().unwrap_or_default()) {
+        return Ok(());
     }
     match call(server, Method::POST, &kind.collection_path(Some(namespace)), "application/json", object).await {
-        Ok(()) => Ok(true),
-        Err(error) if error.reason == Reason::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
+        Err(error) if error.reason == Reason::AlreadyExists => Ok(()),
+        created => created,
     }
+}
+
+fn is_there(server: &Server, kind: &Kind, namespace: &str, name: &str) -> bool {
+    server.store.get(&key::object(kind, namespace, name)).is_some()
 }
 
 async fn call(server: &Arc<Server>, method: Method, path: &str, media: &str, body: &Value) -> Result<(), ApiError> {

@@ -44,10 +44,12 @@ mod serve;
 mod server;
 mod sub;
 mod update;
+mod upkeep;
 mod watch;
 mod write;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::BoxFuture;
 use rustls::ServerConfig;
@@ -93,6 +95,7 @@ impl Apiserver {
             metrics: Metrics::default(),
             documents: Documents::default(),
             knocks: Knocks::default(),
+            is_kept_up: AtomicBool::new(false),
             closing: tokio::sync::watch::Sender::new(false),
         };
         Apiserver { server: Arc::new(server) }
@@ -100,8 +103,15 @@ impl Apiserver {
 
     /// Creates what every cluster has: the namespaces `default`, `kube-system`, `kube-public` and `kube-node-lease`, and
     /// the Service `default/kubernetes` with its endpoint. What is there already is left alone.
+    ///
+    /// From then on, until the server closes or its last clone is dropped, what is deleted of these is restored, and
+    /// Events go an hour after they last happened. Must be called inside a tokio runtime.
     pub async fn bootstrap(&self) -> Result<(), ApiError> {
-        bootstrap::bootstrap(&self.server).await
+        bootstrap::bootstrap(&self.server).await?;
+        if !self.server.is_kept_up.swap(true, Ordering::Relaxed) {
+            tokio::spawn(upkeep::run(Arc::downgrade(&self.server)));
+        }
+        Ok(())
     }
 
     /// The same pipeline without a socket, for a part of this process.

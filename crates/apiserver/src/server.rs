@@ -1,6 +1,7 @@
 //! What every request shares: the store, the kinds, the limits.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use http::HeaderMap;
 use windlass_api::{Header, Registry};
@@ -26,6 +27,8 @@ pub(crate) struct Server {
     pub metrics: Metrics,
     pub documents: Documents,
     pub knocks: Knocks,
+    /// Whether the upkeep has begun.
+    pub is_kept_up: AtomicBool,
     /// Becomes true once, when the server closes: watches and streams end then.
     pub closing: tokio::sync::watch::Sender<bool>,
 }
