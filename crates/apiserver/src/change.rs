@@ -2,7 +2,7 @@
 //!
 //! Rules
 //!   R1 conflict     an object that names a resourceVersion or uid must be the one that is stored; one that names none is
-//!                   applied to whatever is stored, and again when that changed meanwhile
+//!                   applied to whatever is stored, and again when that changed meanwhile, in turn with others who lost
 //!   R2 identity     name, namespace, uid and times stay; only a delete sets deletionTimestamp
 //!   R3 parts        the main resource leaves status as it is; `/status` changes only status, labels, annotations and
 //!                   finalizers; the rest is the kind's own rules
@@ -64,6 +64,7 @@ pub(crate) async fn change(
 ) -> Result<Bytes, ApiError> {
     let kind = &call.target.resource.kind;
     let key = key::object(kind, &call.target.namespace, &call.target.name);
+    let mut turn = call.server.turns.join(&key).await;
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let entry = call.server.store.get(&key).ok_or_else(|| ApiError::not_found(kind, &call.target.name))?;
         let old = write::tree(&entry);
@@ -86,6 +87,7 @@ pub(crate) async fn change(
             // What was stored and what is shown of a removed object are spelled alike.
             Ok(committed) => return Ok(written(&committed, &template)),
             // Whatever it was that changed, the next round looks at it again; a client that named a revision is told.
+            Err(Refused::Conflict { .. }) if turn.is_none() => turn = Some(call.server.turns.wait(&key).await),
             Err(Refused::Conflict { .. }) => {}
             Err(Refused::Failed(error)) => return Err(error),
         }

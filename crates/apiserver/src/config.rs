@@ -30,7 +30,8 @@ pub const INFLIGHT_MAX: usize = 400;
 /// Requests of nodes and of the server's own parts worked on at one time, so that leases pass a flood of others.
 pub const INFLIGHT_SYSTEM_MAX: usize = 2_000;
 /// How often a write is tried again when the object changed under it and the client named no revision.
-pub const WRITE_ATTEMPTS_MAX: u32 = 5;
+/// Those who lost take turns, so that only writers who have not lost yet can still come between.
+pub const WRITE_ATTEMPTS_MAX: u32 = 16;
 /// How many names are tried for one `generateName`.
 pub const GENERATED_NAMES_MAX: u32 = 8;
 /// How long a read waits for a revision that the store has not reached yet.

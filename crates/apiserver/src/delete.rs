@@ -184,6 +184,7 @@ pub(crate) async fn remove(call: Call<'_>, name: &str, options: &DeleteOptions) 
 async fn remove_at(call: Call<'_>, place: Place<'_>, options: &DeleteOptions) -> Result<Gone, ApiError> {
     let kind = &call.target.resource.kind;
     let key = key::object(kind, place.namespace, place.name);
+    let mut turn = call.server.turns.join(&key).await;
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let entry = call.server.store.get(&key).ok_or_else(|| ApiError::not_found(kind, place.name))?;
         let old = write::tree(&entry);
@@ -213,6 +214,7 @@ async fn remove_at(call: Call<'_>, place: Place<'_>, options: &DeleteOptions) ->
                 let stored = stored.expect("the object is the first thing its transaction writes");
                 return Ok(Gone::NotYet(stored.value.clone()));
             }
+            Err(Refused::Conflict { .. }) if turn.is_none() => turn = Some(call.server.turns.wait(&key).await),
             Err(Refused::Conflict { .. }) => {}
             Err(Refused::Failed(error)) => return Err(error),
         }

@@ -43,6 +43,7 @@ mod select;
 mod serve;
 mod server;
 mod sub;
+mod turns;
 mod update;
 mod upkeep;
 mod watch;
@@ -64,6 +65,7 @@ use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::page::PageKey;
 use crate::server::Server;
+use crate::turns::Turns;
 
 pub use config::{AddressRange, AddressRangeError, Config, NodeLink};
 pub use identity::{GROUP_MASTERS, GROUP_NODES, Identity};
@@ -95,6 +97,7 @@ impl Apiserver {
             metrics: Metrics::default(),
             documents: Documents::default(),
             knocks: Knocks::default(),
+            turns: Turns::default(),
             is_kept_up: AtomicBool::new(false),
             closing: tokio::sync::watch::Sender::new(false),
         };

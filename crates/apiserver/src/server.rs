@@ -16,6 +16,7 @@ use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::page::PageKey;
 use crate::request::{Query, Target};
+use crate::turns::Turns;
 
 /// The parts of the server.
 pub(crate) struct Server {
@@ -27,6 +28,7 @@ pub(crate) struct Server {
     pub metrics: Metrics,
     pub documents: Documents,
     pub knocks: Knocks,
+    pub turns: Turns,
     /// Whether the upkeep has begun.
     pub is_kept_up: AtomicBool,
     /// Becomes true once, when the server closes: watches and streams end then.

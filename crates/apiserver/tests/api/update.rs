@@ -157,3 +157,19 @@ async fn a_pod_is_bound_once() {
     assert_eq!(bind(&api, "none", "n1").await.code, 404);
     assert_eq!(bind(&api, "p", "").await.code, 422);
 }
+
+#[tokio::test]
+async fn of_many_patches_at_once_none_is_lost_and_none_is_told_of_a_conflict() {
+    let api = Api::start().await;
+    api.make(CONFIG_MAPS, &config_map("c")).await;
+    let path = format!("{CONFIG_MAPS}/c");
+    let patches = (0..100).map(|index| {
+        let (api, path) = (&api, &path);
+        async move { api.merge(path, &json!({"data": {format!("by-{index}"): "x"}})).await.said() }
+    });
+    let said = futures::future::join_all(patches).await;
+    assert!(said.iter().all(|said| said == "200"), "{said:?}");
+    let data = api.get(&path).await.json()["data"].clone();
+    let written = data.as_object().expect("data").keys().filter(|key| key.starts_with("by-")).count();
+    assert_eq!(written, 100);
+}
