@@ -119,7 +119,7 @@ pub fn limits_hold_on_cgroup_v2_in_a_guest() {
     has(&format!("GUEST memory.max={}", 48 * 1024 * 1024));
     has("GUEST cpu.max=50000 100000");
     has("GUEST hog=OOMKilled");
-    has("GUEST exec=Seccomp:\t2");
+    has("GUEST exec=Seccomp: 2");
     has("GUEST left=0");
     assert!(!said.contains("GUEST pids.max=max"), "pids are limited: {}", tail(&said, 80));
     assert!(!said.contains("GUEST failed"), "{}", tail(&said, 80));
