@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use windlass_api::{Header, OwnerRef, kinds};
+use windlass_stdx::World;
 
 use crate::client::Client;
 use crate::options::Patch;
@@ -146,6 +147,7 @@ impl Recorder {
             host: host.to_owned(),
             known: Known::default(),
             budgets: Budgets::default(),
+            names: Names::default(),
         };
         let task = tokio::spawn(writer.run(notes));
         let dropped = Arc::default();
@@ -171,6 +173,13 @@ struct Writer {
     host: String,
     known: Known,
     budgets: Budgets,
+    names: Names,
+}
+
+/// A note of a batch: how often it was told, and what its event is called if it has none yet.
+struct Times {
+    name: String,
+    count: u64,
 }
 
 /// An event that exists in the API.
@@ -184,19 +193,23 @@ impl Writer {
     async fn run(mut self, mut notes: mpsc::Receiver<Note>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         while notes.recv_many(&mut batch, BATCH_MAX).await > 0 {
-            let mut counted: BTreeMap<Note, u64> = BTreeMap::new();
+            let mut counted: Vec<(Note, Times)> = Vec::with_capacity(batch.len());
+            let mut places: BTreeMap<Note, usize> = BTreeMap::new();
             for mut note in batch.drain(..) {
                 truncate(&mut note.message);
-                if self.budgets.take(&note.about, Instant::now()) {
-                    *counted.entry(note).or_default() += 1;
+                if !self.budgets.take(&note.about, Instant::now()) {
+                    continue;
                 }
+                if let Some(place) = places.get(&note) {
+                    counted[*place].1.count += 1;
+                    continue;
+                }
+                let name = self.names.next(&note.about.name, self.client.world());
+                places.insert(note.clone(), counted.len());
+                counted.push((note, Times { name, count: 1 }));
             }
-            let mut writes = Vec::with_capacity(counted.len());
-            for (note, times) in &counted {
-                writes.push(self.write(note, *times));
-            }
-            let written = join_all(writes).await;
-            for (note, written) in counted.into_keys().zip(written) {
+            let written = join_all(counted.iter().map(|(note, times)| self.write(note, times))).await;
+            for ((note, _), written) in counted.into_iter().zip(written) {
                 match written {
                     Ok(written) => self.known.insert(note, written),
                     // A namespace that is ending takes no new events: that is as it should be.
@@ -209,11 +222,11 @@ impl Writer {
         }
     }
 
-    async fn write(&self, note: &Note, times: u64) -> Result<Written, crate::ClientError> {
+    async fn write(&self, note: &Note, times: &Times) -> Result<Written, crate::ClientError> {
         let now = self.client.world().now_rfc3339();
         let namespace = note.about.event_namespace();
         if let Some(known) = self.known.get(note) {
-            let count = known.count + times;
+            let count = known.count + times.count;
             let patch = Patch::Merge(json!({"count": count, "lastTimestamp": now}));
             match self.client.patch(&kinds::EVENT, namespace, &known.name, &patch, None).await {
                 Ok(_) => return Ok(Written { name: known.name.clone(), count }),
@@ -222,10 +235,9 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         }
-        let name = format!("{}.{:016x}", note.about.name, self.client.world().random_u64());
-        let event = self.event(note, &name, times, &now);
+        let event = self.event(note, &times.name, times.count, &now);
         self.client.create(&kinds::EVENT, namespace, &event).await?;
-        Ok(Written { name, count: times })
+        Ok(Written { name: times.name.clone(), count: times.count })
     }
 
     fn event(&self, note: &Note, name: &str, count: u64, now: &str) -> Value {
@@ -253,6 +265,29 @@ impl Writer {
 fn truncate(message: &mut String) {
     if let Some((at, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
         message.truncate(at);
+    }
+}
+
+/// Names of events: by the object they are about and then by time, so that a list shows them in the order in which things
+/// happened, which their times, in whole seconds, do not tell.
+#[derive(Default)]
+struct Names {
+    last: u64,
+}
+
+/// Bits of a name that are random, so that two recorders do not choose the same: their names differ by 65 µs of time.
+const NAME_RANDOM_BITS: u32 = 16;
+/// Characters of a name: what the API takes.
+const NAME_CHARS_MAX: usize = 253;
+
+impl Names {
+    fn next(&mut self, about: &str, world: &World) -> String {
+        let now = u64::try_from(world.now().as_nanosecond()).unwrap_or(0) >> NAME_RANDOM_BITS;
+        self.last = now.max(self.last + 1);
+        let number = self.last << NAME_RANDOM_BITS | world.random_below(1 << NAME_RANDOM_BITS);
+        let suffix = format!(".{number:016x}");
+        let about: String = about.chars().take(NAME_CHARS_MAX - suffix.len()).collect();
+        format!("{}{suffix}", about.trim_end_matches(['-', '.']))
     }
 }
 
@@ -317,10 +352,24 @@ impl Budgets {
 
 #[cfg(test)]
 mod tests {
-    use super::{BURST_PER_OBJECT_MAX, Budgets, ObjectRef, REFILL_SECONDS, truncate};
+    use super::{BURST_PER_OBJECT_MAX, Budgets, NAME_CHARS_MAX, Names, ObjectRef, REFILL_SECONDS, truncate};
     use std::time::Duration;
     use tokio::time::Instant;
     use windlass_api::Header;
+    use windlass_stdx::World;
+
+    #[tokio::test(start_paused = true)]
+    async fn events_of_one_object_are_listed_in_the_order_in_which_they_happened() {
+        let world = World::seeded(1, "2026-01-01T00:00:00Z".parse().expect("a time"));
+        let mut names = Names::default();
+        let mut made: Vec<String> = (0..100).map(|_| names.next("web", &world)).collect();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        made.push(names.next("web", &world));
+        assert!(made.is_sorted(), "{made:?}");
+        assert!(made[0].len() == "web.".len() + 16 && made[0] != made[1], "{made:?}");
+        let long = names.next(&format!("{}-{}", "a".repeat(235), "b".repeat(17)), &world);
+        assert!(long.len() <= NAME_CHARS_MAX && long.starts_with(&format!("{}.", "a".repeat(235))), "{long}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_object_has_a_burst_and_a_trickle_of_events() {
