@@ -45,8 +45,8 @@ pub struct Event {
     pub about: ObjectRef,
     /// Normal or warning.
     pub kind: EventKind,
-    /// Its reason when the item worked.
-    pub reason: &'static str,
+    /// Its reason when the item worked; `None` tells nobody.
+    pub reason: Option<&'static str>,
     /// Its reason, as a warning, when it did not; `None` tells nobody.
     pub failed_reason: Option<&'static str>,
 }
@@ -176,7 +176,13 @@ impl Item {
 
     /// Tells people by an Event of this reason.
     pub fn tell(&mut self, about: ObjectRef, reason: &'static str) -> &mut Item {
-        self.event = Some(Event { about, kind: EventKind::Normal, reason, failed_reason: None });
+        self.event = Some(Event { about, kind: EventKind::Normal, reason: Some(reason), failed_reason: None });
+        self
+    }
+
+    /// Tells people by a warning of this reason, and only when it fails.
+    pub fn tell_only_failure(&mut self, about: ObjectRef, reason: &'static str) -> &mut Item {
+        self.event = Some(Event { about, kind: EventKind::Normal, reason: None, failed_reason: Some(reason) });
         self
     }
 

@@ -36,7 +36,13 @@ pub(super) fn find_or_create(rollout: &mut Rollout, replicas: i64, plan: &mut Pl
         format!("replica set {name} is the first of its template")
     };
     let item = plan.create(&kinds::REPLICA_SET, &view.header.namespace, object, why);
-    item.tell(ObjectRef::of(&view.header), "ScalingReplicaSet").tell_failure("ReplicaSetCreateError");
+    // What has no pods yet is no news to people, but that it cannot be made is.
+    let about = ObjectRef::of(&view.header);
+    if replicas > 0 {
+        item.tell(about, "ScalingReplicaSet").tell_failure("ReplicaSetCreateError");
+    } else {
+        item.tell_only_failure(about, "ReplicaSetCreateError");
+    }
     rollout.found = Some(("NewReplicaSetCreated", format!("Created new replica set {name:?}")));
     let key = Key::new(&view.header.namespace, &name);
     rollout.new = Some(Set { key, name, annotations, replicas, ..Set::default() });

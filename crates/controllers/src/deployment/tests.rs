@@ -144,6 +144,19 @@ fn r4_the_first_set_is_created_with_its_hash_revision_and_size() {
 }
 
 #[test]
+fn r4_people_are_told_of_a_set_that_has_pods_and_of_one_that_cannot_be_made() {
+    let reasons = |deployment: Value, sets: &[Value]| {
+        let plan = plan(deployment, sets);
+        let made = plan.items.iter().find(|item| matches!(item.action, Action::Create { .. })).expect("a set is made");
+        made.event.as_ref().map(|event| (event.reason, event.failed_reason))
+    };
+    let failed = Some("ReplicaSetCreateError");
+    assert_eq!(reasons(deployment(json!({})), &[]), Some((Some("ScalingReplicaSet"), failed)));
+    let no_room_yet = [sized("web-1", "other", 1, 4, 4)];
+    assert_eq!(reasons(deployment(json!({})), &no_room_yet), Some((None, failed)));
+}
+
+#[test]
 fn r4_a_taken_name_counts_as_a_collision_and_makes_another_name() {
     let deployment = deployment(json!({}));
     let cached = object(&deployment);

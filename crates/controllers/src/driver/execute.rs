@@ -170,8 +170,10 @@ fn with_sources(error: &ClientError) -> String {
 }
 
 fn tell(shared: &Shared, item: &Item, why: String) {
-    if let Some(event) = &item.event {
-        let (about, reason) = (event.about.clone(), event.reason.to_owned());
+    if let Some(event) = &item.event
+        && let Some(reason) = event.reason
+    {
+        let (about, reason) = (event.about.clone(), reason.to_owned());
         shared.recorder.note(Note { about, kind: event.kind, reason, message: why });
     }
 }
