@@ -52,7 +52,7 @@ pub(crate) async fn run(server: Weak<Server>) {
         if let Err(error) = bootstrap::restore(&server).await {
             tracing::debug!(%error, "what every cluster has could not be looked after: trying again");
         }
-        if round % ROUNDS_PER_SWEEP == 0
+        if round.is_multiple_of(ROUNDS_PER_SWEEP)
             && let Err(error) = sweep(&server).await
         {
             tracing::debug!(%error, "expired events could not be deleted: trying again");

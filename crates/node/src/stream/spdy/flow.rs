@@ -19,7 +19,7 @@ use super::headers::Headers;
 use crate::stream::channel::{Activity, Chunk, Gone};
 
 /// Streams of one connection that are open at a time: 500 forwarded connections.
-pub(super) const STREAMS_MAX: usize = 1000;
+pub(in crate::stream) const STREAMS_MAX: usize = 1000;
 /// Control frames that wait to be written.
 const CONTROL_MAX: usize = 4096;
 /// Bytes of one connection that wait to be read by its sessions.
@@ -122,7 +122,7 @@ impl Shared {
         is_one_way: bool,
     ) -> Result<Option<Arc<Lease>>, &'static str> {
         let mut state = self.state();
-        if stream % 2 == 0 || stream <= state.last_stream {
+        if stream.is_multiple_of(2) || stream <= state.last_stream {
             return Err("a stream is numbered out of order");
         }
         state.last_stream = stream;
@@ -213,13 +213,14 @@ impl Shared {
         self.ordered.notify_one();
     }
 
-    /// The control frames that wait; an error when the client makes us write more than it reads. R4.
-    pub fn take_orders(&self) -> Result<VecDeque<Order>, &'static str> {
-        let mut state = self.state();
-        match state.is_flooded {
-            true => Err("more control frames are asked for than are read"),
-            false => Ok(std::mem::take(&mut state.orders)),
-        }
+    /// The control frames that wait.
+    pub fn take_orders(&self) -> VecDeque<Order> {
+        std::mem::take(&mut self.state().orders)
+    }
+
+    /// Whether the client makes us write more control frames than it reads. R4.
+    pub fn is_flooded(&self) -> bool {
+        self.state().is_flooded
     }
 
     /// Waits until control frames may wait.
