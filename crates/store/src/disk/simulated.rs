@@ -125,6 +125,11 @@ impl SimulatedDisk {
         self.state().write_is_full = is_full;
     }
 
+    /// Whether every write finds the disk full.
+    pub fn is_write_full(&self) -> bool {
+        self.state().write_is_full
+    }
+
     /// The write after so many fails with an input/output error, and so do all later ones.
     pub fn fail_writes_after(&self, writes: u64) {
         self.state().writes_before_failure = Some(writes);
