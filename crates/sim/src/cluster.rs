@@ -91,6 +91,7 @@ impl Cluster {
         server.set_parts(Parts {
             controllers: setup.sabotage != Some(Sabotage::NoControllers),
             scheduler: setup.sabotage != Some(Sabotage::NoScheduler),
+            remote: setup.remote_parts,
         });
         let numbers = 1..=u8::try_from(setup.nodes).unwrap_or(u8::MAX);
         let nodes = numbers.map(|number| {

@@ -11,17 +11,22 @@ use crate::history::History;
 use crate::invariant::acked::Ledger;
 use crate::link::{Network, Weather};
 use crate::node::Node;
-use crate::server::Server;
+use crate::server::{DISK_LATENCY, Server};
 use crate::setup::{Sabotage, Setup};
 
 /// Milliseconds, at least and at most.
 type Span = (u64, u64);
-const BETWEEN: Span = (300, 3_500);
+const PAUSE_MS_MIN: u64 = 100;
 const SERVER_DOWN: Span = (50, 4_000);
 const AGENT_DOWN: Span = (50, 8_000);
 const POWER_OFF: Span = (2_000, 30_000);
 const CUT: Span = (500, 14_000);
 const BURST: Span = (500, 6_000);
+const DISK_FULL: Span = (200, 6_000);
+const DISK_SLOW: Span = (200, 5_000);
+const DISK_BROKEN: Span = (20, 1_500);
+/// A slow disk takes up to this long before and after its effect.
+const DISK_SLOW_MS_MAX: u64 = 80;
 /// How many revisions compaction leaves, at most.
 const KEPT_REVISIONS_MAX: u64 = 150;
 /// When the first half of a sabotage is done, and when the second.
@@ -58,7 +63,8 @@ impl Faults {
             self.network.set_weather(Weather::USUAL);
         }
         loop {
-            let next = (Instant::now() + self.draw(BETWEEN)).min(end);
+            let pause = self.draw((PAUSE_MS_MIN, setup.pause_max.as_millis() as u64));
+            let next = (Instant::now() + pause).min(end);
             tokio::time::sleep_until(next).await;
             if let Some((what, at, first)) = sabotage
                 && Instant::now() >= at
@@ -103,14 +109,18 @@ impl Faults {
 
     fn strike(&mut self) {
         match self.world.random_below(100) {
-            0..14 => self.kill_server(),
-            14..18 => self.stop_server(),
-            18..33 => self.kill_agent(),
-            33..39 => self.power_off(),
-            39..52 => self.cut(),
-            52..62 => self.burst(),
-            62..80 => self.crash(),
-            80..90 => self.compact(),
+            0..11 => self.kill_server(),
+            11..14 => self.stop_server(),
+            14..18 => self.kill_at_work(),
+            18..21 => self.break_disk(),
+            21..24 => self.fill_disk(),
+            24..28 => self.slow_disk(),
+            28..41 => self.kill_agent(),
+            41..47 => self.power_off(),
+            47..58 => self.cut(),
+            58..68 => self.burst(),
+            68..84 => self.crash(),
+            84..92 => self.compact(),
             _ => self.snapshot(),
         }
     }
@@ -121,6 +131,55 @@ impl Faults {
             let server = self.server.clone();
             self.mend(SERVER_DOWN, move || server.start());
         }
+    }
+
+    /// Kills the server while its disk is so slow that something is being written.
+    fn kill_at_work(&mut self) {
+        self.slow_disk();
+        let (server, work, down) = (self.server.clone(), self.draw(DISK_SLOW), self.draw(SERVER_DOWN));
+        self.repairs.spawn(async move {
+            tokio::time::sleep(work).await;
+            if server.is_running() {
+                server.kill();
+                tokio::time::sleep(down).await;
+                server.start();
+            }
+        });
+    }
+
+    /// The disk syncs no more; the process must notice by itself, and is started again.
+    fn break_disk(&mut self) {
+        if !self.server.is_running() {
+            return;
+        }
+        self.server.break_disk();
+        let (server, wait, down) = (self.server.clone(), self.draw(DISK_BROKEN), self.draw(SERVER_DOWN));
+        self.repairs.spawn(async move {
+            tokio::time::sleep(wait).await;
+            if server.is_running() {
+                server.kill();
+                tokio::time::sleep(down).await;
+                server.start();
+            }
+        });
+    }
+
+    fn fill_disk(&mut self) {
+        self.history.note("faults", "the disk is full");
+        self.server.set_disk_full(true);
+        let (server, history) = (self.server.clone(), self.history.clone());
+        self.mend(DISK_FULL, move || {
+            server.set_disk_full(false);
+            history.note("faults", "the disk has space again");
+        });
+    }
+
+    fn slow_disk(&mut self) {
+        let most = Duration::from_millis(1 + self.world.random_below(DISK_SLOW_MS_MAX));
+        self.history.note("faults", format_args!("the disk takes up to {most:?}"));
+        self.server.set_disk_latency(most);
+        let server = self.server.clone();
+        self.mend(DISK_SLOW, move || server.set_disk_latency(DISK_LATENCY));
     }
 
     fn stop_server(&mut self) {

@@ -1,17 +1,20 @@
-//! `windlass-sim --seed N --count K [--verbose]`: runs simulated clusters and says what each of them broke.
+//! `windlass-sim --seed N --count K [--storm S] [--verbose]`: runs simulated clusters and says what each of them broke.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use windlass_sim::{Event, Outcome, Setup, run};
 
-const USAGE: &str = "usage: windlass-sim [--seed N] [--count K] [--verbose]
+const USAGE: &str = "usage: windlass-sim [--seed N] [--count K] [--storm S] [--verbose]
   --seed N    the first seed (default 1)
   --count K   how many seeds, counting up (default 1)
+  --storm S   how many simulated seconds faults happen (default 60)
   --verbose   print every event as it happens; RUST_LOG prints what the parts say";
 
 struct Options {
     seed: u64,
     count: u64,
+    storm: u64,
     verbose: bool,
 }
 
@@ -29,7 +32,7 @@ fn main() -> ExitCode {
     let mut broken = 0;
     for seed in options.seed..options.seed.saturating_add(options.count) {
         let tell: Option<fn(&Event)> = if options.verbose { Some(|event| println!("{event}")) } else { None };
-        let outcome = run(&Setup { tell, ..Setup::new(seed) });
+        let outcome = run(&Setup { tell, storm: Duration::from_secs(options.storm), ..Setup::new(seed) });
         report(&outcome);
         broken += u64::from(!outcome.violations.is_empty());
     }
@@ -42,20 +45,26 @@ fn main() -> ExitCode {
 
 fn report(outcome: &Outcome) {
     let Outcome { seed, hash, events, acks, revision, .. } = outcome;
-    let (simulated, converged) = (outcome.simulated.as_secs_f64(), outcome.converged.map_or(-1.0, |took| took.as_secs_f64()));
+    let (simulated, converged) =
+        (outcome.simulated.as_secs_f64(), outcome.converged.map_or(-1.0, |took| took.as_secs_f64()));
     let verdict = if outcome.violations.is_empty() { "ok" } else { "BROKEN" };
     println!(
         "seed {seed}: {verdict}, history {hash:016x}, {events} events in {simulated:.1} s, {acks} writes acknowledged, \
          revision {revision}, as declared after {converged:.1} s"
     );
     for violation in &outcome.violations {
-        println!("seed {seed}, {:.6} s: {} is broken: {}", violation.at.as_secs_f64(), violation.invariant, violation.what);
+        println!(
+            "seed {seed}, {:.6} s: {} is broken: {}",
+            violation.at.as_secs_f64(),
+            violation.invariant,
+            violation.what
+        );
         violation.excerpt.iter().for_each(|event| println!("    {event}"));
     }
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { seed: 1, count: 1, verbose: false };
+    let mut options = Options { seed: 1, count: 1, storm: 60, verbose: false };
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         let mut number = || {
@@ -65,8 +74,9 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
         match argument.as_str() {
             "--seed" => options.seed = number()?,
             "--count" => options.count = number()?,
+            "--storm" => options.storm = number()?,
             "--verbose" => options.verbose = true,
-            _ => return Err(format!("expected --seed, --count or --verbose, found {argument:?}")),
+            _ => return Err(format!("expected --seed, --count, --storm or --verbose, found {argument:?}")),
         }
     }
     Ok(options)

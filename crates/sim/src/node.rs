@@ -80,7 +80,9 @@ impl Node {
             // The agent stops its pods' tasks itself when it is told to; what it still asks for is not heard.
             match life.within(agent).await {
                 Some(Ok(agent)) => agent.run(stopped).await,
-                Some(Err(error)) => history.violate("converge", format_args!("the agent of {name} does not start: {error}")),
+                Some(Err(error)) => {
+                    history.violate("converge", format_args!("the agent of {name} does not start: {error}"))
+                }
                 None => {}
             }
         });

@@ -8,7 +8,7 @@ use windlass_apiserver::{Apiserver, Config, Identity};
 use windlass_client::{Caches, Client};
 use windlass_controllers::ControllersConfig;
 use windlass_scheduler::SchedulerConfig;
-use windlass_stdx::World;
+use windlass_stdx::{Transport, World};
 use windlass_store::{Limits, SimulatedDisk, Store};
 
 use crate::history::History;
@@ -18,8 +18,10 @@ use crate::link::{Door, InProcess, Network};
 
 /// Where the store lies on the simulated disk.
 const DIR: &str = "/data/store";
-/// A call of the disk takes up to this long before and after its effect.
-const DISK_LATENCY: Duration = Duration::from_millis(2);
+/// A call of a healthy disk takes up to this long before and after its effect.
+pub const DISK_LATENCY: Duration = Duration::from_millis(2);
+/// Whoever looks after the process starts it again so long after it gave up because its disk is full.
+const START_AGAIN: Duration = Duration::from_millis(500);
 /// What made the server not start this time is given up on after so many tries.
 const BOOTSTRAPS_MAX: u32 = 5;
 
@@ -41,6 +43,8 @@ pub struct Parts {
     pub controllers: bool,
     /// The scheduler.
     pub scheduler: bool,
+    /// They reach the API over a link like everybody else's, instead of in their own process.
+    pub remote: bool,
 }
 
 /// The server's machine. Clones are the same.
@@ -64,6 +68,16 @@ struct Running {
     life: Life,
     store: Option<Store>,
     stop: watch::Sender<bool>,
+    /// Its disk was broken on purpose: the store may fail, and nothing else.
+    is_disk_broken: bool,
+}
+
+/// How a start went wrong.
+enum StartError {
+    /// There is no space; that passes.
+    Full(String),
+    /// It must not have.
+    Wrong(String),
 }
 
 impl Server {
@@ -77,7 +91,7 @@ impl Server {
             history,
             network,
             ledger,
-            parts: Mutex::new(Parts { controllers: true, scheduler: true }),
+            parts: Mutex::new(Parts { controllers: true, scheduler: true, remote: false }),
             running: Mutex::new(None),
         };
         Server { shared: Arc::new(shared) }
@@ -101,6 +115,25 @@ impl Server {
     /// The machine gets another disk; only while nothing runs.
     pub fn set_disk(&self, disk: SimulatedDisk) {
         *self.shared.disk.lock().expect("nothing panics while holding it") = disk;
+    }
+
+    /// Calls of the disk take up to this long before and after their effect.
+    pub fn set_disk_latency(&self, most: Duration) {
+        self.disk().set_latency(most);
+    }
+
+    /// The disk is full, or no longer.
+    pub fn set_disk_full(&self, is_full: bool) {
+        self.disk().set_write_is_full(is_full);
+    }
+
+    /// The disk does not sync any more, until the power is lost.
+    pub fn break_disk(&self) {
+        if let Some(running) = self.running().as_mut() {
+            running.is_disk_broken = true;
+            self.disk().set_sync_fails(true);
+            self.note("has a broken disk");
+        }
     }
 
     /// What runs from the next start on.
@@ -134,24 +167,45 @@ impl Server {
     pub fn start(&self) {
         let life = Life::begin();
         let (stop, stopped) = watch::channel(false);
-        let before = self.running().replace(Running { life: life.clone(), store: None, stop });
+        let before = self.running().replace(Running { life: life.clone(), store: None, stop, is_disk_broken: false });
         assert!(before.is_none(), "the server is started while it runs");
         self.note("starts");
         let server = self.clone();
         tokio::spawn(async move {
-            let booted = life.within(server.boot(&life, stopped)).await;
+            let booted = life.within(server.boot_until_up(&life, stopped)).await;
             if let Some(Err(why)) = booted
                 && !life.is_over()
+                && !server.is_disk_broken()
             {
                 server.shared.history.violate("acked", format_args!("the server does not start: {why}"));
             }
         });
     }
 
-    async fn boot(&self, life: &Life, stopped: watch::Receiver<bool>) -> Result<(), String> {
+    fn is_disk_broken(&self) -> bool {
+        self.running().as_ref().is_some_and(|running| running.is_disk_broken)
+    }
+
+    async fn boot_until_up(&self, life: &Life, stopped: watch::Receiver<bool>) -> Result<(), String> {
+        loop {
+            match self.boot(life, stopped.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(StartError::Wrong(why)) => return Err(why),
+                Err(StartError::Full(why)) => self.note(format_args!("does not start yet: {why}")),
+            }
+            tokio::time::sleep(START_AGAIN).await;
+        }
+    }
+
+    /// Without space a start may fail; there is nothing to say against another one.
+    fn start_failed(&self, why: String) -> StartError {
+        if self.disk().is_write_full() { StartError::Full(why) } else { StartError::Wrong(why) }
+    }
+
+    async fn boot(&self, life: &Life, stopped: watch::Receiver<bool>) -> Result<(), StartError> {
         let config = windlass_store::Config { limits: limits(), ..windlass_store::Config::new(DIR) };
         let store = Store::open(config, self.disk().boot(), self.shared.world.clone()).await;
-        let store = store.map_err(|error| describe(&error))?;
+        let store = store.map_err(|error| self.start_failed(describe(&error)))?;
         if let Some(running) = self.running().as_mut() {
             running.store = Some(store.clone());
         }
@@ -163,10 +217,12 @@ impl Server {
         while let Err(error) = apiserver.bootstrap().await {
             attempt += 1;
             if attempt == BOOTSTRAPS_MAX {
-                return Err(describe(&error));
+                store.close().await;
+                return Err(self.start_failed(describe(&error)));
             }
         }
-        let own = Arc::new(InProcess { transport: apiserver.transport(Identity::part("observer")), life: life.clone() });
+        let own =
+            Arc::new(InProcess { transport: apiserver.transport(Identity::part("observer")), life: life.clone() });
         let reader = Client::new(own, self.shared.world.clone());
         // Nobody else can write yet, but for what is still being carried out.
         acked::check_server(&reader, &store, &self.shared.ledger, &self.shared.history).await;
@@ -180,6 +236,7 @@ impl Server {
     async fn watch_over(self, store: Store, life: Life) {
         if let Some(why) = life.within(store.failed()).await
             && !life.is_over()
+            && !self.is_disk_broken()
         {
             self.shared.history.violate("acked", format_args!("the store failed on a healthy disk: {why}"));
         }
@@ -187,9 +244,12 @@ impl Server {
 
     fn run_parts(&self, apiserver: &Apiserver, life: &Life, stopped: watch::Receiver<bool>) {
         let parts = *self.shared.parts.lock().expect("nothing panics while holding it");
-        let transport = apiserver.transport(Identity::part("controllers"));
-        let link = InProcess { transport, life: life.clone() };
-        let caches = Caches::new(Client::new(Arc::new(link), self.shared.world.clone()));
+        let identity = Identity::part("controllers");
+        let link: Arc<dyn Transport> = match parts.remote {
+            true => self.shared.network.link("parts", identity, life),
+            false => Arc::new(InProcess { transport: apiserver.transport(identity), life: life.clone() }),
+        };
+        let caches = Caches::new(Client::new(link, self.shared.world.clone()));
         if parts.controllers {
             let run = windlass_controllers::run(caches.clone(), ControllersConfig::default(), stopped.clone());
             let (history, life) = (self.shared.history.clone(), life.clone());
@@ -211,6 +271,7 @@ impl Server {
         let Some(running) = self.running().take() else { return };
         running.life.end();
         self.disk().lose_power();
+        self.disk().set_sync_fails(false);
         self.shared.network.set_door(None);
         running.stop.send_replace(true);
         self.note("is killed");
@@ -229,6 +290,7 @@ impl Server {
         if let Some(store) = running.store {
             store.close().await;
         }
+        self.disk().set_sync_fails(false);
         // The process is gone; its memory of the disk's cache is not lost with it, but nothing un-synced is needed.
         self.disk().lose_power();
         self.note("has stopped");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use windlass_api::{Kind, Object, Reason, kinds};
-use windlass_client::{Client, ClientError, DeleteOptions, Patch, Propagation};
+use windlass_client::{Client, ClientError, DeleteOptions, ListOptions, Patch, Propagation};
 use windlass_stdx::{TransportError, World};
 
 use crate::history::History;
@@ -17,7 +17,9 @@ use crate::invariant::acked::{Ledger, NAMESPACE, ObjectId, STEP, Shape};
 const OBJECTS: [(&Kind, u64, &str); 3] =
     [(&kinds::CONFIG_MAP, 2, "config"), (&kinds::SERVICE, 1, "service"), (&kinds::DEPLOYMENT, 2, "web")];
 /// How long a user thinks, in milliseconds, at least and at most.
-const THINK_MS: (u64, u64) = (100, 2_500);
+const THINK_MS: (u64, u64) = (50, 1_800);
+/// One in so many times a user deletes one of its pods instead.
+const PODS_DELETED: u64 = 12;
 /// How long a user waits for an answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The most replicas of a Deployment.
@@ -50,7 +52,7 @@ enum Verb {
 
 /// What became of it.
 enum Fate {
-    Acked(Option<Object>),
+    Acked(Option<Box<Object>>),
     Scaled(u64),
     Refused,
     Unknown,
@@ -68,6 +70,10 @@ impl User {
         loop {
             let (least, most) = THINK_MS;
             tokio::time::sleep(Duration::from_millis(least + self.world.random_below(most - least))).await;
+            if self.world.random_below(PODS_DELETED) == 0 {
+                self.delete_pod().await;
+                continue;
+            }
             let (kind, id) = self.pick();
             if let Some(object) = self.look(kind, &id).await {
                 self.act(kind, &id, object.as_ref()).await;
@@ -92,6 +98,22 @@ impl User {
         unreachable!("the pick is below the sum of all counts")
     }
 
+    /// Deletes one of the pods of one of the user's Deployments; another takes its place.
+    async fn delete_pod(&self) {
+        let options = ListOptions::labels(format!("app in ({0}-web0,{0}-web1)", self.name));
+        let Ok(list) = self.client.list(&kinds::POD, Some(NAMESPACE), &options).await else { return };
+        if list.items.is_empty() {
+            return;
+        }
+        let pod = &list.items[self.world.random_below(list.items.len() as u64) as usize].header;
+        let how = DeleteOptions::of_uid(&pod.uid);
+        let how = if self.world.random_below(3) == 0 { how.at_once() } else { how };
+        match self.client.delete(&kinds::POD, NAMESPACE, &pod.name, &how).await {
+            Ok(_) => self.note(format_args!("has deleted pod {} on {:?}", pod.name, pod.node_name)),
+            Err(error) => self.note(format_args!("could not delete pod {}: {error}", pod.name)),
+        }
+    }
+
     /// What there is now; `None` when nobody says.
     async fn look(&self, kind: &Kind, id: &ObjectId) -> Option<Option<Object>> {
         let found = self.client.get(kind, NAMESPACE, &id.name).await.ok()?;
@@ -106,7 +128,7 @@ impl User {
         self.ledger.begin(id, &wish.leaves);
         let fate = self.send(kind, id, &wish.verb).await;
         match fate {
-            Fate::Acked(object) => self.acked(id, &wish, object.as_ref()),
+            Fate::Acked(object) => self.acked(id, &wish, object.as_deref()),
             Fate::Scaled(revision) => {
                 self.note(format_args!("{} {}: {} at {revision}", id.plural, id.name, wish.leaves[0]));
                 self.ledger.acked(id, wish.leaves[0].clone(), revision);
@@ -214,13 +236,11 @@ impl User {
             Verb::Patch(patch) => {
                 client.patch(kind, NAMESPACE, name, &Patch::Strategic(patch.clone()), None).await.map(Some)
             }
-            Verb::Delete(how) => {
-                client.delete(kind, NAMESPACE, name, &DeleteOptions::default().propagate(*how)).await
-            }
+            Verb::Delete(how) => client.delete(kind, NAMESPACE, name, &DeleteOptions::default().propagate(*how)).await,
             Verb::Scale(replicas) => return self.scale(kind, name, *replicas).await,
         };
         match sent {
-            Ok(object) => Fate::Acked(object),
+            Ok(object) => Fate::Acked(object.map(Box::new)),
             Err(error) => self.judge(id, &error),
         }
     }
@@ -258,9 +278,7 @@ impl User {
 /// The pods of a Deployment. Those of even names leave a lost node early.
 fn template(id: &ObjectId, version: u64) -> Value {
     let owner = id.name.split('-').next().unwrap_or_default();
-    let early = |taint: &str| {
-        json!({"key": format!("node.kubernetes.io/{taint}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 6})
-    };
+    let early = |taint: &str| json!({"key": format!("node.kubernetes.io/{taint}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 6});
     let tolerations = if id.name.ends_with('0') { vec![early("not-ready"), early("unreachable")] } else { Vec::new() };
     json!({
         "metadata": {"labels": {"app": id.name}, "annotations": {"version": version.to_string()}},

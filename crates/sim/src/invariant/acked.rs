@@ -191,10 +191,15 @@ impl Inner {
         if !record.allows(&found) {
             let maybe: String = record.maybe.iter().map(|shape| format!(", or maybe {shape}")).collect();
             let Record { acked, revision: at, .. } = record;
-            return Err(format!("{plural}/{name}: acknowledged {acked} at revision {at}{maybe}; found {found} at {revision}"));
+            return Err(format!(
+                "{plural}/{name}: acknowledged {acked} at revision {at}{maybe}; found {found} at {revision}"
+            ));
         }
         if found == record.acked && object.is_some() && revision < record.revision {
-            return Err(format!("{plural}/{name}: acknowledged revision {}, found the older {revision}", record.revision));
+            return Err(format!(
+                "{plural}/{name}: acknowledged revision {}, found the older {revision}",
+                record.revision
+            ));
         }
         Ok(())
     }
@@ -206,7 +211,9 @@ pub async fn check_server(reader: &Client, store: &Store, ledger: &Ledger, histo
     for kind in KINDS {
         match read_all(reader, kind).await {
             Ok(objects) => found.extend(objects.into_iter().map(|object| (id_of(kind, &object), object))),
-            Err(error) => return history.violate("acked", format_args!("what was acknowledged cannot be read: {error}")),
+            Err(error) => {
+                return history.violate("acked", format_args!("what was acknowledged cannot be read: {error}"));
+            }
         }
     }
     for wrong in ledger.check(&found, store.revision()) {
@@ -268,7 +275,10 @@ mod tests {
 
     #[test]
     fn r1_a_lost_write_is_found() {
-        assert_eq!(check(None, 7), ["configmaps/c: acknowledged step 1 at revision 7, or maybe step 2; found absent at 0"]);
+        assert_eq!(
+            check(None, 7),
+            ["configmaps/c: acknowledged step 1 at revision 7, or maybe step 2; found absent at 0"]
+        );
         assert_eq!(check(Some(object("0", 8)), 8).len(), 1);
     }
 

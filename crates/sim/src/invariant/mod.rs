@@ -2,6 +2,7 @@
 
 pub mod acked;
 pub mod converge;
+pub mod lawful;
 pub mod owner;
 pub mod service;
 pub mod single;

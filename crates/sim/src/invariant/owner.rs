@@ -14,7 +14,8 @@ pub fn check(view: &View) -> Vec<String> {
     let orphans = owned.filter(|object| {
         !object.header.owners.is_empty() && !object.header.owners.iter().any(|owner| alive.contains(owner.uid.as_str()))
     });
-    let say = |object: &windlass_api::Object| format!("{} {}: its owners are gone", object.header.kind, object.header.key());
+    let say =
+        |object: &windlass_api::Object| format!("{} {}: its owners are gone", object.header.kind, object.header.key());
     orphans.map(say).collect()
 }
 

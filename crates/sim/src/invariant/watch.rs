@@ -12,10 +12,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 use windlass_api::{Kind, Object};
 use windlass_client::{Client, ClientError, List, ListOptions, Watch, WatchEvent, WatchOptions};
 
+use super::lawful;
 use crate::history::History;
 use crate::life::Life;
 use crate::setup::Sabotage;
@@ -29,7 +31,7 @@ const WATCH_IDLE: Duration = Duration::from_secs(90);
 /// Rest after something failed.
 const RETRY: Duration = Duration::from_millis(300);
 /// How long the last comparison may take: a quiet watch is told of a revision by a bookmark only.
-const FINISH_MAX: Duration = Duration::from_secs(150);
+const FINISH_MAX: Duration = Duration::from_secs(240);
 /// The event that sabotage is done to.
 const SABOTAGED_EVENT: u64 = 12;
 
@@ -104,6 +106,8 @@ pub struct Observer {
     picture: Picture,
     /// A list of a revision that the picture has not reached yet.
     pending: Option<Pending>,
+    /// Every object as it was seen last, by key, with its uid.
+    last: BTreeMap<String, (String, Value)>,
     finished: bool,
     compare_at: Instant,
     events: u64,
@@ -138,6 +142,7 @@ impl Observer {
             sabotage,
             picture: Picture::default(),
             pending: None,
+            last: BTreeMap::new(),
             finished: false,
             compare_at: Instant::now(),
             events: 0,
@@ -254,6 +259,7 @@ impl Observer {
     fn see(&mut self, event: &WatchEvent) {
         if let WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) = event {
             self.events += 1;
+            self.look(object);
             self.compare(Some(object.header.revision));
             if self.events == SABOTAGED_EVENT && self.sabotage == Some(Sabotage::MissedEvent) {
                 return;
@@ -264,6 +270,17 @@ impl Observer {
             self.take_in(event);
         }
         self.compare(None);
+    }
+
+    /// Holds an object against what it was before.
+    fn look(&mut self, object: &Object) {
+        let (key, uid, value) = (object.header.key(), object.header.uid.clone(), object.value());
+        if let Some((_, before)) = self.last.get(&key).filter(|(before, _)| *before == uid) {
+            for wrong in lawful::check(before, &value) {
+                self.history.violate("lawful", format_args!("{} {key}: {wrong}", self.kind.plural));
+            }
+        }
+        self.last.insert(key, (uid, value));
     }
 
     fn take_in(&mut self, event: &WatchEvent) {
@@ -301,7 +318,10 @@ mod tests {
 
     #[test]
     fn r1_an_event_that_comes_again_is_found() {
-        assert_eq!(refused(WatchEvent::Modified(object("a", "u1", 5))), "MODIFIED a: expected a revision after 5, found 5");
+        assert_eq!(
+            refused(WatchEvent::Modified(object("a", "u1", 5))),
+            "MODIFIED a: expected a revision after 5, found 5"
+        );
         assert_eq!(refused(WatchEvent::Bookmark(4)), "expected a bookmark from 5 on, found 4");
     }
 
@@ -309,7 +329,10 @@ mod tests {
     fn r2_an_event_that_makes_no_sense_is_found() {
         assert_eq!(refused(WatchEvent::Modified(object("b", "u2", 6))), "MODIFIED b at 6: it is not there");
         assert_eq!(refused(WatchEvent::Added(object("a", "u1", 6))), "ADDED a at 6: it is there already");
-        assert_eq!(refused(WatchEvent::Deleted(object("a", "u2", 6))), "DELETED a at 6: another one of this name is there");
+        assert_eq!(
+            refused(WatchEvent::Deleted(object("a", "u2", 6))),
+            "DELETED a at 6: another one of this name is there"
+        );
     }
 
     #[test]

@@ -10,8 +10,8 @@ use jiff::SignedDuration;
 use tokio::sync::broadcast;
 use windlass_network::{DnsTable, ServiceTable};
 use windlass_node::machine::{
-    Answer, Container, ContainerState, ContainerStatus, Credential, Exec, ExecResult, Facts, HttpAnswer, HttpGet, Image,
-    MachineError, MessageSource, Observed, Sandbox, Stop, Volume,
+    Answer, Container, ContainerState, ContainerStatus, Credential, Exec, ExecResult, Facts, HttpAnswer, HttpGet,
+    Image, MachineError, MessageSource, Observed, Sandbox, Stop, Volume,
 };
 
 use super::sandbox::{Pod, exit};
@@ -218,7 +218,8 @@ impl Machine {
         let pod = state.pods.values().find(|pod| pod.address.map(IpAddr::V4) == Some(address));
         let containers = pod.and_then(|pod| pod.sandbox.as_ref());
         containers.is_some_and(|all| {
-            all.values().any(|state| matches!(state, ContainerState::Running { at, .. } if now.duration_since(*at) > WARM_UP))
+            all.values()
+                .any(|state| matches!(state, ContainerState::Running { at, .. } if now.duration_since(*at) > WARM_UP))
         })
     }
 }
@@ -244,7 +245,13 @@ impl State {
 }
 
 fn image(name: &str) -> Image {
-    Image { id: format!("sha256:{name}"), digest: format!("{name}@sha256:0"), cmd: vec!["/app".to_owned()], size: 10 << 20, ..Image::default() }
+    Image {
+        id: format!("sha256:{name}"),
+        digest: format!("{name}@sha256:0"),
+        cmd: vec!["/app".to_owned()],
+        size: 10 << 20,
+        ..Image::default()
+    }
 }
 
 fn failed(operation: &str, why: &str) -> MachineError {

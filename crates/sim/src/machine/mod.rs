@@ -109,9 +109,10 @@ impl Machine {
     /// One of the containers that run crashes. Returns whether there was one.
     pub fn crash_one(&self) -> bool {
         let running = self.running_ids();
-        let young = |id: &str| id.rsplit_once('.').is_some_and(|(_, attempt)| {
-            attempt.parse::<u32>().is_ok_and(|attempt| attempt < CRASHED_ATTEMPTS_MAX)
-        });
+        let young = |id: &str| {
+            id.rsplit_once('.')
+                .is_some_and(|(_, attempt)| attempt.parse::<u32>().is_ok_and(|attempt| attempt < CRASHED_ATTEMPTS_MAX))
+        };
         let running: Vec<_> = running.into_iter().filter(|(_, id)| young(id)).collect();
         if running.is_empty() {
             return false;

@@ -43,5 +43,13 @@ impl Pod {
 
 /// How a container ended.
 pub fn exit(code: i32, signal: Option<i32>, at: Timestamp) -> Exit {
-    Exit { code, signal, oom: false, reason: ExitReason::Ended, message: String::new(), started_at: None, finished_at: at }
+    Exit {
+        code,
+        signal,
+        oom: false,
+        reason: ExitReason::Ended,
+        message: String::new(),
+        started_at: None,
+        finished_at: at,
+    }
 }
