@@ -1,10 +1,11 @@
 //! `cargo x bench NAME`: builds the release binary, makes sure the peers are there, and runs one benchmark.
 
+use std::process::Command;
+
 use anyhow::Result;
 
-use crate::setup;
-use crate::step::{build_binary, cargo};
-use crate::{image, step};
+use crate::step::{build_release, run};
+use crate::{image, setup};
 
 /// The options of `cargo x bench`.
 #[derive(clap::Args)]
@@ -21,23 +22,21 @@ pub struct BenchArgs {
 
 /// Runs one benchmark.
 pub fn run_benchmark(args: &BenchArgs) -> Result<()> {
-    let mut command = cargo(&["run", "--release", "-q", "-p", "windlass-bench", "--"]);
-    let Some(name) = &args.name else {
-        command.arg("list");
-        return step::run("benchmarks", &mut command);
-    };
     setup::ensure(setup::BUILD)?;
+    let programs = build_release(&["windlass", "windlass-bench"])?;
+    let mut command = Command::new(programs.join("windlass-bench"));
+    let Some(name) = &args.name else {
+        return run("benchmarks", command.arg("list"));
+    };
     setup::ensure(setup::DEMO)?;
-    if !args.alone {
-        setup::ensure(setup::PEERS)?;
-    }
     command.arg(name);
-    if args.alone {
-        command.arg("--alone");
+    match args.alone {
+        true => drop(command.arg("--alone")),
+        false => setup::ensure(setup::PEERS)?,
     }
     if args.quick {
         command.arg("--quick");
     }
-    command.env("WINDLASS_BIN", build_binary(true)?).env("WINDLASS_IMAGE", image::build()?);
-    step::run(&format!("benchmark {name}"), &mut command)
+    command.env("WINDLASS_BIN", programs.join("windlass")).env("WINDLASS_IMAGE", image::build()?);
+    run(&format!("benchmark {name}"), &mut command)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::step::{build_binary, output, root};
+use crate::step::{build_release, output, root};
 use crate::{image, setup};
 
 /// The options of `cargo x demo`.
@@ -31,7 +31,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     setup::ensure(setup::BUILD)?;
     setup::ensure(setup::DEMO)?;
     let mut phases = Phases::default();
-    let binary = phases.time("build", || build_binary(true))?;
+    let binary = phases.time("build", || build_release(&["windlass"]))?.join("windlass");
     if args.stop {
         return crate::step::run("windlass down", Command::new(&binary).args(["down", "--purge"]));
     }

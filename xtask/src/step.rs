@@ -64,19 +64,24 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Builds the binary of the given profile and returns its path.
+/// Builds the binary without optimisation, as the tests run it, and returns its path.
+pub fn build_debug() -> Result<PathBuf> {
+    run("build windlass", &mut cargo(&["build", "-p", "windlass"]))?;
+    Ok(target_dir().join("debug/windlass"))
+}
+
+/// Builds programs of the workspace for release and returns the directory they are in.
 ///
-/// The release binary is one static file: the same sources with the C library linked in.
-pub fn build_binary(release: bool) -> Result<PathBuf> {
-    if !release {
-        run("build windlass", &mut cargo(&["build", "-p", "windlass"]))?;
-        return Ok(target_dir().join("debug/windlass"));
-    }
+/// A release program is one static file at a fixed address: docs/decisions/004-memory.md.
+pub fn build_release(packages: &[&str]) -> Result<PathBuf> {
     let host = host_triple()?;
-    let mut build = cargo(&["build", "--release", "-p", "windlass", "--target", &host]);
+    let mut build = cargo(&["build", "--release", "--target", &host]);
+    for package in packages {
+        build.args(["-p", package]);
+    }
     build.env("RUSTFLAGS", "--cfg tokio_unstable -C target-feature=+crt-static -C relocation-model=static");
-    run("build windlass (release, static)", &mut build)?;
-    Ok(target_dir().join(host).join("release/windlass"))
+    run("build for release", &mut build)?;
+    Ok(target_dir().join(host).join("release"))
 }
 
 fn host_triple() -> Result<String> {
@@ -126,7 +131,7 @@ pub fn e2e(filter: Option<&str>) -> Result<()> {
     setup::ensure(setup::BUILD)?;
     setup::ensure(setup::TEST)?;
     let tools = setup::clients()?;
-    let binary = build_binary(false)?;
+    let binary = build_debug()?;
     let image = image::build()?;
     let mut command = cargo(&["test", "-p", "windlass-tests", "--test", "e2e", "--"]);
     command.args(["--test-threads", "2"]).args(filter);
