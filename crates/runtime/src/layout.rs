@@ -162,7 +162,7 @@ pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Runtim
 
 /// Removes a directory and what is in it; it may be gone already.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), RuntimeError> {
-    unless_gone(path, fs::remove_dir_all(path))
+    unless_gone(path, crate::remove::remove_tree(path))
 }
 
 /// Removes a file; it may be gone already.

@@ -8,7 +8,10 @@
 //! go. The *shim* half ([`shim_main`]) is this same binary started again, one single-threaded process for each sandbox:
 //! it alone forks, so nothing is ever forked from a threaded program.
 
-#![allow(unsafe_code, reason = "this crate talks to the kernel: namespaces, mounts, pidfds, seccomp, file descriptors over sockets")]
+#![allow(
+    unsafe_code,
+    reason = "this crate talks to the kernel: namespaces, mounts, pidfds, seccomp, file descriptors over sockets"
+)]
 
 mod capability;
 mod cgroup;
@@ -20,6 +23,7 @@ mod layout;
 mod link;
 mod process;
 mod protocol;
+mod remove;
 mod runtime;
 mod sandbox;
 mod seccomp;
@@ -30,6 +34,7 @@ mod state;
 pub use capability::{Capabilities, Capability, UnknownCapability};
 pub use error::RuntimeError;
 pub use process::{Attachment, Process, ProcessExit, Resizer, Stream};
+pub use remove::remove_tree;
 pub use runtime::{Runtime, RuntimeConfig};
 pub use sandbox::{Events, Sandbox};
 pub use shim::shim_main;

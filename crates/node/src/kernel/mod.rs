@@ -502,10 +502,7 @@ fn remove_file(path: &Path) -> Result<(), MachineError> {
 }
 
 fn remove_tree(path: &Path) -> Result<(), MachineError> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error("remove", path, &error)),
-        _ => Ok(()),
-    }
+    windlass_runtime::remove_tree(path).map_err(|error| file_error("remove", path, &error))
 }
 
 fn names(directory: &Path) -> Result<Vec<String>, MachineError> {
@@ -550,6 +547,8 @@ fn of_runtime(operation: &str, error: &RuntimeError) -> MachineError {
         RuntimeError::TimedOut { after, .. } => {
             MachineError::TimedOut { operation: operation.to_owned(), after: *after }
         }
+        // It names the operation in the runtime's words; the agent's are enough.
+        RuntimeError::Refused { why, .. } => MachineError::Failed { operation: operation.to_owned(), why: why.clone() },
         other => failed(operation, other),
     }
 }
