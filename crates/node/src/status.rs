@@ -167,7 +167,10 @@ fn waiting(
             let message = format!("Back-off pulling image {image:?}: ErrImagePull: {}", trouble.message);
             return json!({"reason": "ImagePullBackOff", "message": message});
         }
-        return json!({"reason": trouble.reason, "message": trouble.message});
+        let is_crash = trouble.reason == "RunContainerError" && track.ended().is_some();
+        if !(is_crash && shown_long) {
+            return json!({"reason": trouble.reason, "message": trouble.message});
+        }
     }
     if let (Stage::Ended(_), Some(_)) = (&track.stage, track.restart_at) {
         let metadata = &view.pod.metadata;

@@ -3,18 +3,16 @@
 //! Guarantees  the first process and every exec'd one go through exactly these steps, so an exec never has more rights
 //! Relies on   the caller being single-threaded, uid 0 or with kept capabilities, in all the container's namespaces
 
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 
 use seccompiler::sock_filter;
 use serde::{Deserialize, Serialize};
 
 use crate::capability::{Capabilities, Capability};
-use crate::kernel::{c_path, check};
+use crate::kernel::check;
 use crate::seccomp;
 use crate::spec::{Rlimit, Seccomp};
 
@@ -115,25 +113,6 @@ impl Launch {
 }
 
 impl Prepared {
-    /// Whether the program is there and may be executed, as far as can be seen before becoming its user. The working
-    /// directory need not be entered yet.
-    pub fn find_program(&self) -> Result<(), LaunchError> {
-        let mut error = None;
-        for candidate in &self.candidates {
-            let path = Path::new("/").join(&self.launch.cwd).join(OsStr::from_bytes(candidate.to_bytes()));
-            match c_path(&path).and_then(|path| {
-                // SAFETY: the path is NUL-terminated and outlives the call.
-                check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, 0) })
-            }) {
-                Ok(_) if !path.is_dir() => return Ok(()),
-                Ok(_) => error = Some(io::Error::from_raw_os_error(libc::EISDIR)),
-                Err(found) if is_absence(&found) => {}
-                Err(found) => error = Some(found),
-            }
-        }
-        Err(self.not_started(error))
-    }
-
     fn not_started(&self, error: Option<io::Error>) -> LaunchError {
         let program = self.launch.args.first().cloned().unwrap_or_default();
         match error {
@@ -375,14 +354,13 @@ mod tests {
 
     #[test]
     fn a_program_is_looked_for_in_the_containers_own_path() {
-        let found = launch(&["sh"], &[("PATH", "/nowhere:/bin")]).prepare().expect("prepare");
-        found.find_program().expect("sh is in /bin");
-        let missing = launch(&["no-such"], &[("PATH", "/bin")]).prepare().expect("prepare");
-        assert_eq!(
-            missing.find_program().expect_err("missing").to_string(),
-            "program \"no-such\" not found in PATH \"/bin\""
-        );
-        let directory = launch(&["/etc"], &[]).prepare().expect("prepare");
-        assert!(directory.find_program().expect_err("a directory").to_string().contains("cannot be executed"));
+        let candidates = |args: &[&str], path: &str| -> Vec<String> {
+            let prepared = launch(args, &[("PATH", path)]).prepare().expect("prepare");
+            prepared.candidates.iter().map(|path| path.to_str().expect("text").to_owned()).collect()
+        };
+        assert_eq!(candidates(&["sh"], "/nowhere:/bin:"), ["/nowhere/sh", "/bin/sh", "./sh"]);
+        assert_eq!(candidates(&["./sh"], "/bin"), ["./sh"]);
+        let missing = launch(&["no-such"], &[("PATH", "/bin")]).prepare().expect("prepare").not_started(None);
+        assert_eq!(missing.to_string(), "program \"no-such\" not found in PATH \"/bin\"");
     }
 }

@@ -98,8 +98,15 @@ impl PodTask {
             }
             Err(StartError::Run(message)) => {
                 self.observe(false).await;
-                if self.tracks[name].ended().is_none() {
-                    self.not_started(name, StartError::Run(message));
+                let error = StartError::Run(message);
+                match self.tracks[name].ended() {
+                    // It counts as an attempt that failed: the back-off is that of a crash.
+                    Some(_) => {
+                        let message = error.message().to_owned();
+                        let trouble = Trouble { reason: error.reason(), message, since: Instant::now() };
+                        self.track(name).trouble = Some(trouble);
+                    }
+                    None => self.not_started(name, error),
                 }
             }
             Err(error) => self.not_started(name, error),

@@ -367,7 +367,7 @@ fn exit_of(container: &Container, end: End, started_at: Option<Timestamp>) -> Ex
     let oom = code == 128 + libc::SIGKILL && container.cgroup.oom_kills() > 0;
     let not_started = started_at.is_none() && container.failure.is_some();
     let (reason, message) = match &container.failure {
-        Some(_) if not_started => (ExitReason::StartFailed, container.trouble()),
+        Some(failure) if not_started => (ExitReason::StartFailed, failure.clone()),
         Some(failure) => (ExitReason::Ended, failure.clone()),
         None if oom => (ExitReason::OutOfMemory, "it reached its memory limit".to_owned()),
         None => (ExitReason::Ended, String::new()),

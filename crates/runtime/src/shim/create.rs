@@ -158,7 +158,8 @@ struct Program {
 
 impl Executor for Program {
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        self.prepared.find_program().map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))
+        // A program that is not there is found out when it is started: then the container is known, as one that failed.
+        Ok(())
     }
 
     fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {

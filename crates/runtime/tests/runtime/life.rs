@@ -57,8 +57,6 @@ async fn what_cannot_be_made_or_started_says_why_and_leaves_nothing() {
     let sandbox = bench.sandbox("s").await;
     let create = async |spec: ContainerSpec| sandbox.create_container(spec).await.expect_err("must fail").to_string();
     let base = bench.shell("c", "true");
-    let missing = create(ContainerSpec { args: vec!["no-such".into()], ..base.clone() }).await;
-    assert!(missing.contains("program \"no-such\" not found in PATH"), "{missing}");
     let user = create(ContainerSpec { user: "nobody-here".into(), ..base.clone() }).await;
     assert!(user.contains("user \"nobody-here\" is not in the container's /etc/passwd"), "{user}");
     let layer = create(ContainerSpec { layers: vec![bench.dir.join("no-layer")], ..base.clone() }).await;
@@ -82,6 +80,31 @@ async fn what_cannot_be_made_or_started_says_why_and_leaves_nothing() {
     assert_eq!((exit.code, exit.reason), (128, ExitReason::StartFailed));
     sandbox.remove("c").await.expect("remove");
     sandbox.create_container(base).await.expect("the id is free again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_cannot_be_started_makes_a_container_that_failed() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    let cases = [
+        ("no-such", "", "program \"no-such\" not found in PATH"),
+        ("/no/such", "", "program \"/no/such\" cannot be executed: No such file or directory (os error 2)"),
+        ("/etc", "", "program \"/etc\" cannot be executed: Permission denied (os error 13)"),
+        ("true", "/etc/passwd", "could not enter working directory \"/etc/passwd\": Not a directory (os error 20)"),
+    ];
+    for (number, (program, cwd, why)) in cases.into_iter().enumerate() {
+        let id = format!("c{number}");
+        let base = bench.shell(&id, "");
+        sandbox
+            .create_container(ContainerSpec { args: vec![program.into()], cwd: cwd.into(), ..base })
+            .await
+            .expect("create");
+        let error = sandbox.start(&id).await.expect_err("not a program").to_string();
+        let exit = exited(&sandbox, &id).await;
+        assert_eq!((exit.code, exit.reason), (128, ExitReason::StartFailed));
+        assert!(exit.message.starts_with(why) && !exit.message.contains(';'), "{}", exit.message);
+        assert!(error.contains(&exit.message), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
