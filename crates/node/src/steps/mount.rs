@@ -10,14 +10,20 @@ use crate::machine::{Mount, MountSource};
 const FILES: [(&str, &str); 3] =
     [("hosts", "/etc/hosts"), ("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname")];
 
-/// The mounts of a container, whose environment subPathExpr may name.
-pub fn of_container(container: &core::Container, env: &[(String, String)]) -> Result<Vec<Mount>, ConfigError> {
+/// The mounts of a container of this pod, whose environment subPathExpr may name.
+pub fn of_container(
+    spec: &core::PodSpec,
+    container: &core::Container,
+    env: &[(String, String)],
+) -> Result<Vec<Mount>, ConfigError> {
     if container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
         return Err(ConfigError::Refused("volumeDevices are not supported by this node; use volumeMounts".to_owned()));
     }
     let mut out = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
-        out.push(mount_of(mount, env)?);
+        let mut made = mount_of(mount, env)?;
+        made.read_only |= is_ours(spec, &mount.name);
+        out.push(made);
     }
     for (file, target) in FILES {
         if !out.iter().any(|mount| mount.target.trim_end_matches('/') == target) {
@@ -28,6 +34,18 @@ pub fn of_container(container: &core::Container, env: &[(String, String)]) -> Re
     // A mount below another must come after it.
     out.sort_by_key(|mount| mount.target.split('/').filter(|part| !part.is_empty()).count());
     Ok(out)
+}
+
+/// Whether the node writes the volume's files. Then nobody else may, as the API reference has it for each of these kinds:
+/// the node would follow what a container has put there.
+fn is_ours(spec: &core::PodSpec, volume: &str) -> bool {
+    let found = spec.volumes.iter().flatten().find(|found| found.name == volume);
+    found.is_some_and(|found| {
+        found.config_map.is_some()
+            || found.secret.is_some()
+            || found.downward_api.is_some()
+            || found.projected.is_some()
+    })
 }
 
 fn mount_of(mount: &core::VolumeMount, env: &[(String, String)]) -> Result<Mount, ConfigError> {
@@ -58,13 +76,23 @@ fn mount_of(mount: &core::VolumeMount, env: &[(String, String)]) -> Result<Mount
 #[cfg(test)]
 mod tests {
     use super::of_container;
+    use crate::machine::Mount;
     use serde_json::{Value, json};
 
     fn check(mounts: Value) -> Result<Vec<String>, String> {
         let container = serde_json::from_value(json!({"name": "c", "volumeMounts": mounts})).expect("a container");
+        let spec = json!({"containers": [], "volumes": [
+            {"name": "m", "configMap": {"name": "m"}}, {"name": "s", "secret": {"secretName": "s"}},
+            {"name": "d", "downwardAPI": {}}, {"name": "p", "projected": {}}, {"name": "v", "emptyDir": {}},
+        ]});
+        let spec = serde_json::from_value(spec).expect("a pod's spec");
         let env = [("POD".to_owned(), "web-0".to_owned()), ("UP".to_owned(), "../x".to_owned())];
-        let mounts = of_container(&container, &env).map_err(|error| error.to_string())?;
-        Ok(mounts.into_iter().map(|mount| format!("{}<{}", mount.target, mount.sub_path)).collect())
+        let mounts = of_container(&spec, &container, &env).map_err(|error| error.to_string())?;
+        let shown = |mount: Mount| {
+            let read_only = if mount.read_only { " ro" } else { "" };
+            format!("{}<{}{read_only}", mount.target, mount.sub_path)
+        };
+        Ok(mounts.into_iter().map(shown).collect())
     }
 
     #[test]
@@ -74,6 +102,13 @@ mod tests {
         assert_eq!(check(mounts).expect("allowed"), expected);
         let own = check(json!([{"name": "v", "mountPath": "/etc/hosts", "subPath": "hosts"}])).expect("allowed");
         assert_eq!(own, ["/etc/hosts<hosts", "/etc/resolv.conf<", "/etc/hostname<"]);
+    }
+
+    #[test]
+    fn what_the_node_writes_no_container_can() {
+        let mount = |name: &str| json!({"name": name, "mountPath": format!("/{name}"), "readOnly": false});
+        let mounts = check(json!([mount("m"), mount("s"), mount("d"), mount("p"), mount("v")])).expect("allowed");
+        assert_eq!(mounts[..5], ["/m< ro", "/s< ro", "/d< ro", "/p< ro", "/v<"]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn environment_and_volumes_come_from_their_objects_and_follow_them() {
         cluster.create(&kinds::SECRET, secret).await;
         let line = "echo $COLOUR $PASSWORD $WHO $FROM_IMAGE $KUBERNETES_SERVICE_HOST; cat /secret/password; echo; cat /etc/hostname; \
             cat /map/file; echo; until test \"$(cat /map/file)\" = two; do sleep 0.1; done; echo changed; \
-            while true; do sleep 0.1; done";
+            echo mine > /map/mine 2>&1 || echo refused; while true; do sleep 0.1; done";
         let mut web = shell("web", line);
         web["env"] = json!([
             {"name": "COLOUR", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "colour"}}},
@@ -33,13 +33,16 @@ fn environment_and_volumes_come_from_their_objects_and_follow_them() {
         let patch = Patch::Merge(json!({"data": {"file": "two"}}));
         cluster.client.patch(&kinds::CONFIG_MAP, "default", "m", &patch, None).await.expect("a change");
         let said = async {
-            while !cluster.log(&pod, "web", 0).contains("changed") {
+            while !cluster.log(&pod, "web", 0).contains("refused") {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         };
         tokio::time::timeout(crate::stage::PATIENCE, said).await.expect("the file follows its ConfigMap");
         let log = cluster.log(&pod, "web", 0);
-        assert_eq!(log, "blue hunter2 web yes 10.43.0.1\nhunter2\nweb\none\nchanged");
+        assert_eq!(
+            log,
+            "blue hunter2 web yes 10.43.0.1\nhunter2\nweb\none\nchanged\n/bin/sh: can't create /map/mine: Read-only file system\nrefused"
+        );
         cluster.delete("web").await;
     });
 }
