@@ -230,10 +230,10 @@ impl Track {
         self.is_running() && probed && self.busy != Some(Busy::Start)
     }
 
-    /// It may get requests.
+    /// It may get requests; one that is about to be stopped gets no new ones (R7).
     pub fn is_ready(&self) -> bool {
         let probed = self.probes.get(&ProbeKind::Readiness).is_none_or(|state| state.verdict == Some(true));
-        self.is_started() && probed
+        self.is_started() && probed && self.condemned.is_none()
     }
 }
 
