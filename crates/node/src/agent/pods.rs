@@ -146,12 +146,16 @@ impl Pods {
             Vec::new()
         });
         let strays = left.into_iter().filter(|uid| !bound.contains(uid) && !known.iter().any(|known| &**known == uid));
-        for uid in strays {
-            tracing::info!(uid, why = "the API does not know this pod", "what is left of a pod is torn down");
-            if let Err(error) = self.shared.machine.pod_down(&uid).await {
-                tracing::warn!(uid, %error, "what is left of a pod was not torn down");
+        let (shared, strays) = (Arc::clone(&self.shared), strays.collect::<Vec<_>>());
+        // Apart: what a pod has left may take minutes to remove, and the others must not wait for it.
+        tokio::spawn(async move {
+            for uid in strays {
+                tracing::info!(uid, why = "the API does not know this pod", "what is left of a pod is torn down");
+                if let Err(error) = shared.machine.pod_down(&uid).await {
+                    tracing::warn!(uid, %error, "what is left of a pod was not torn down");
+                }
             }
-        }
+        });
     }
 
     /// R4.
