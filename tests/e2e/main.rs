@@ -64,6 +64,7 @@ const SHARED: &[Case] = cases![
     stream::copy_to_and_from_a_pod,
     service::a_service_is_reached_by_name_and_from_the_host,
     service::endpoints_follow_readiness,
+    service::the_service_of_the_api_comes_back_after_it_was_deleted,
     service::node_port_answers,
     image::a_bad_archive_is_refused_with_the_reason,
     image::a_missing_image_fails_its_pod_with_the_reason,

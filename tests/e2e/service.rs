@@ -47,6 +47,24 @@ pub fn a_service_is_reached_by_name_and_from_the_host(test: &Test) {
     });
 }
 
+pub fn the_service_of_the_api_comes_back_after_it_was_deleted(test: &Test) {
+    let address = |found: &serde_json::Value| found["spec"]["clusterIP"].as_str().map(str::to_owned);
+    let of_the_api = || test.try_kubectl(&["-n", "default", "get", "service", "kubernetes", "-o", "json"]);
+    let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("kubectl prints JSON");
+    let before = read(&of_the_api().stdout);
+    test.kubectl(&["-n", "default", "delete", "service", "kubernetes"]);
+    until("default/kubernetes is there again", PATIENCE, || {
+        let out = of_the_api();
+        if !out.ok {
+            return Err(out.stderr);
+        }
+        let after = read(&out.stdout);
+        assert_eq!(address(&after), address(&before), "pods have its address in their environment");
+        assert_ne!(after["metadata"]["uid"], before["metadata"]["uid"]);
+        Ok(())
+    });
+}
+
 pub fn endpoints_follow_readiness(test: &Test) {
     test.apply(
         "apiVersion: v1\nkind: Pod\nmetadata: {name: gated, labels: {app: gated}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - name: web\n    image: windlass.local/demo:1\n    readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: gated}\nspec: {selector: {app: gated}, ports: [{port: 80, targetPort: 8080}]}\n",
