@@ -49,9 +49,10 @@ for event in watch.Watch().stream(apps.list_namespaced_deployment, namespace, ti
         break
 else:
     raise AssertionError("not available in time")
+# The only pod there is now is the one that is available.
+pod = core.list_namespaced_pod(namespace, label_selector="app=py").items[0].metadata.name
 apps.patch_namespaced_deployment_scale("py", namespace, {"spec": {"replicas": 2}})
 assert apps.read_namespaced_deployment("py", namespace).spec.replicas == 2
-pod = core.list_namespaced_pod(namespace, label_selector="app=py").items[0].metadata.name
 said = stream(core.connect_get_namespaced_pod_exec, pod, namespace, command=["sh", "-c", "echo from exec"],
               stdout=True, stderr=True, stdin=False, tty=False)
 assert said == "from exec\n", repr(said)
