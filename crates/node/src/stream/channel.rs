@@ -182,6 +182,24 @@ impl Channels {
     }
 }
 
+/// Steps of a copying loop after which it pauses, if nothing else made it.
+const TURN_STEPS: u32 = 16;
+
+/// Gives the other half of a connection, which is the same task's, its turn; or neither would a client that never stops
+/// to send be answered, nor one that never stops to read be read.
+#[derive(Debug, Default)]
+pub(super) struct Turns(u32);
+
+impl Turns {
+    /// One step is done.
+    pub async fn take(&mut self) {
+        self.0 = (self.0 + 1) % TURN_STEPS;
+        if self.0 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 /// When a connection last carried something.
 #[derive(Debug)]
 pub(super) struct Activity(Mutex<Instant>);

@@ -16,6 +16,8 @@ mod port_forward;
 mod program;
 mod session;
 mod spdy;
+#[cfg(test)]
+mod tests;
 mod websocket;
 
 use std::time::Duration;

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use windlass_runtime::TerminalSize;
 
-use super::channel::{CHUNK_BYTES_MAX, Channels, Reader, Writer};
+use super::channel::{CHUNK_BYTES_MAX, Channels, Reader, Turns, Writer};
 use super::exit::Ending;
 
 /// How long output may say nothing after the process is over, before it is taken to be somebody else's.
@@ -80,8 +80,9 @@ pub(super) async fn run(mut program: impl Program, channels: Channels) {
         };
         tokio::select! {
             biased;
-            ending = both(outputs, wait, patience) => Some(ending),
+            // First, because a program that never pauses leaves the rest no turn.
             () = link.gone() => None,
+            ending = both(outputs, wait, patience) => Some(ending),
             () = inputs => None,
         }
     };
@@ -127,7 +128,9 @@ async fn copy_output(
 ) {
     let Some(mut from) = from else { return };
     let mut buffer = BytesMut::new();
+    let mut turns = Turns::default();
     loop {
+        turns.take().await;
         buffer.reserve(CHUNK_BYTES_MAX);
         let silence = async {
             // The sender lives as long as the program is waited for.

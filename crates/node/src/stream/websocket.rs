@@ -25,7 +25,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::channel::{
     Activity, CHUNK_BYTES_MAX, Chunk, IDLE_MAX, KEEPALIVE_INTERVAL, LINGER_MAX, Link, OUTGOING_MAX, Outgoing, Reader,
-    Writer,
+    Turns, Writer,
 };
 
 /// The longest message that is read. Some clients send all of their standard input as one.
@@ -136,7 +136,9 @@ impl Inbox {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let mut turns = Turns::default();
         while let Some(message) = stream.next().await {
+            turns.take().await;
             let Some(bytes) = payload(message?) else { continue };
             self.shared.activity.touch();
             self.deliver(bytes).await;

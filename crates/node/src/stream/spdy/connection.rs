@@ -20,7 +20,7 @@ use super::frame::{Control, FrameError, HEAD_BYTES, Head};
 use super::headers::{Deflater, HeaderError, Headers, Inflater};
 use crate::stream::channel::{
     CHUNK_BYTES_MAX, Chunk, IDLE_MAX, INCOMING_MAX, KEEPALIVE_INTERVAL, LINGER_MAX, Link, OUTGOING_MAX, Outgoing,
-    Reader, Writer,
+    Reader, Turns, Writer,
 };
 
 /// Status codes of GOAWAY.
@@ -124,7 +124,9 @@ async fn serve(
 /// Reads frames until the client hangs up.
 async fn read(mut io: impl AsyncBufRead + Unpin, shared: &Arc<Shared>, door: Door) -> Result<(), Broken> {
     let mut inflater = Inflater::new();
+    let mut turns = Turns::default();
     loop {
+        turns.take().await;
         if io.fill_buf().await?.is_empty() {
             return Ok(());
         }
@@ -132,7 +134,7 @@ async fn read(mut io: impl AsyncBufRead + Unpin, shared: &Arc<Shared>, door: Doo
         io.read_exact(&mut head).await?;
         match Head::read(head)? {
             Head::Data { stream, fin, length } => {
-                read_data(&mut io, shared, stream, length).await?;
+                read_data(&mut io, shared, &mut turns, (stream, length)).await?;
                 if fin {
                     shared.ended_by_client(stream);
                 }
@@ -142,6 +144,9 @@ async fn read(mut io: impl AsyncBufRead + Unpin, shared: &Arc<Shared>, door: Doo
                 io.read_exact(&mut payload).await?;
                 if let Some(control) = Control::read(kind, flags, payload.into())? {
                     obey(control, shared, &door, &mut inflater)?;
+                    if shared.is_flooded() {
+                        return Err(Broken::Rule("more control frames are asked for than are read"));
+                    }
                 }
             }
         }
@@ -151,11 +156,12 @@ async fn read(mut io: impl AsyncBufRead + Unpin, shared: &Arc<Shared>, door: Doo
 async fn read_data(
     io: &mut (impl AsyncBufRead + Unpin),
     shared: &Arc<Shared>,
-    stream: u32,
-    mut left: usize,
+    turns: &mut Turns,
+    (stream, mut left): (u32, usize),
 ) -> Result<(), Broken> {
     let inbound = shared.inbound(stream);
     while left > 0 {
+        turns.take().await;
         let found = io.fill_buf().await?;
         if found.is_empty() {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
@@ -277,7 +283,7 @@ async fn write_orders(
 ) -> Result<bool, Broken> {
     let mut frames = BytesMut::new();
     let mut is_last = false;
-    for order in shared.take_orders().map_err(Broken::Rule)? {
+    for order in shared.take_orders() {
         let control = match order {
             Order::Reply { stream, headers } => {
                 Control::SynReply { stream, fin: false, block: deflater.write(&headers) }

@@ -2,6 +2,8 @@
 //!
 //! Source: SPDY protocol drafts 3 and 3.1. Not here: server push, priorities, HTTP headers: nothing of ours uses them.
 
+#[cfg(test)]
+pub(super) mod client;
 mod connection;
 mod flow;
 mod frame;
