@@ -49,6 +49,7 @@ const SHARED: &[Case] = cases![
     pod::volumes_are_shared_and_updated,
     pod::downward_api_tells_the_pod_about_itself,
     pod::limits_are_in_the_cgroup,
+    pod::a_guaranteed_pod_runs_and_takes_commands,
     pod::memory_hog_is_oom_killed,
     pod::a_failing_container_backs_off,
     pod::a_finished_pod_succeeds,

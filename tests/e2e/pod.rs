@@ -141,6 +141,15 @@ pub fn limits_are_in_the_cgroup(test: &Test) {
     assert_eq!([read(&cpu, "cpu.cfs_quota_us"), read(&cpu, "cpu.max")].concat().split(' ').next(), Some("50000"));
 }
 
+pub fn a_guaranteed_pod_runs_and_takes_commands(test: &Test) {
+    let container = "    resources: {limits: {cpu: 100m, memory: 32Mi}}\n";
+    let script = "trap 'exit 0' TERM\nwhile true; do sleep 1 & wait $!; done";
+    test.apply(&scripted("guaranteed", script, "", container));
+    let pod = test.wait("pod", "guaranteed", "Ready", |object| condition(object, "Ready").as_deref() == Some("True"));
+    assert_eq!(pod["status"]["qosClass"], "Guaranteed");
+    assert_eq!(test.kubectl(&["exec", "guaranteed", "--", "echo", "hello"]), "hello\n");
+}
+
 /// The cgroup of the only container of a pod: the deepest folder below one that bears the pod's uid.
 fn find_cgroup(controller: &str, instance: &str, uid: &str) -> std::path::PathBuf {
     let roots = [format!("/sys/fs/cgroup/{controller}/{instance}"), format!("/sys/fs/cgroup/{instance}")];

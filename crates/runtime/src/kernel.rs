@@ -196,6 +196,18 @@ fn unescape(field: &str) -> String {
     text
 }
 
+/// The out-of-memory score that a process started by this one may have: without CAP_SYS_RESOURCE, which some machines
+/// take even from root, none below our own. A container with a higher score than asked for is better than none.
+pub(crate) fn allowed_oom_score(wanted: i32) -> i32 {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok();
+    let own: i32 = own.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    if effective >> CAP_SYS_RESOURCE & 1 == 1 { wanted } else { wanted.max(own) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,7 +42,7 @@ pub(super) enum Stdio {
 pub(super) fn join(job: Job, report: Reporter) -> Result<(), String> {
     let launch = layout::load::<Launch>(&job.dir.launch()).map_err(|error| in_full(&error))?;
     let launch = overlay(launch.ok_or("the container has no launch.json: it was never made")?, &job.spec);
-    let adjustment = launch.oom_score_adj.to_string();
+    let adjustment = kernel::allowed_oom_score(launch.oom_score_adj).to_string();
     let prepared = launch.prepare().map_err(|error| error.to_string())?;
     fs::write("/proc/self/oom_score_adj", adjustment)
         .map_err(|error| format!("could not set the out-of-memory score: {error}"))?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::cgroup::ContainerCgroup;
+use crate::kernel;
 use crate::launch::{Identity, PATH_DEFAULT};
 use crate::layout::ContainerDir;
 use crate::spec::{ContainerSpec, Mount};
@@ -70,7 +71,7 @@ impl Plan<'_> {
                 // Only so that libcontainer does not look for a home in the container's user database by itself.
                 "env": [format!("PATH={PATH_DEFAULT}"), "HOME=/"],
                 "cwd": "/",
-                "oomScoreAdj": self.spec.oom_score_adj,
+                "oomScoreAdj": kernel::allowed_oom_score(self.spec.oom_score_adj),
             },
             "mounts": self.mounts(),
             "linux": {
