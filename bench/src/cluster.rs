@@ -39,11 +39,16 @@ impl Cluster {
         self.directory.join("data")
     }
 
+    /// Where sockets and the like are.
+    pub fn run_dir(&self) -> PathBuf {
+        self.directory.join("run")
+    }
+
     /// `windlass …` for this cluster.
     pub fn windlass(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(given("WINDLASS_BIN")?);
         command.args(arguments).args(["--instance", "wlbench", "--data-dir"]).arg(self.data());
-        command.arg("--run-dir").arg(self.directory.join("run"));
+        command.arg("--run-dir").arg(self.run_dir());
         command.stdin(Stdio::null());
         Ok(command)
     }

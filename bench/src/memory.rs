@@ -52,8 +52,8 @@ pub fn pods(options: Options) -> Result<()> {
         let agent = pss_kib(cluster.pid()?);
         run_pods(&client, "idle", count).await?;
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let shims = processes(|line| line.split(' ').nth(1) == Some("shim") && line.contains("wlbench"));
-        let shims = if shims.is_empty() { processes(|line| line.split(' ').nth(1) == Some("shim")) } else { shims };
+        let run = cluster.run_dir().display().to_string();
+        let shims = processes(|line| line.split(' ').nth(1) == Some("shim") && line.contains(&run));
         let of_shims: u64 = shims.iter().map(|pid| pss_kib(*pid)).sum();
         let grown = pss_kib(cluster.pid()?).saturating_sub(agent);
         println!("windlass, {count} idle pods: {} shims of {:.2} MiB PSS each, server and agent grew by {:.2} MiB a pod: {:.2} MiB a pod in all",
