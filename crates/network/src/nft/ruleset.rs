@@ -143,7 +143,13 @@ fn put_rule(messages: &mut Messages, layout: &Layout, chain: &str, fill: impl Fn
     });
 }
 
-/// What a pod may not send: packets to the machine's loopback addresses, and packets in another's name.
+/// Addresses of what a cloud tells its machines about themselves, credentials included (RFC 3927).
+fn link_local() -> Cidr {
+    Cidr::containing(Ipv4Addr::new(169, 254, 0, 0), 16).expect("16 bits are a prefix")
+}
+
+/// What a pod may not send: packets to the machine's loopback addresses, packets in another's name, and questions about
+/// the machine to those who answer the machine.
 fn put_guard_rules(messages: &mut Messages, layout: &Layout) {
     let loopback = Cidr::containing(Ipv4Addr::LOCALHOST, 8).expect("8 bits are a prefix");
     put_rule(messages, layout, "guard", |rule| {
@@ -152,6 +158,13 @@ fn put_guard_rules(messages: &mut Messages, layout: &Layout) {
     put_rule(messages, layout, "guard", |rule| {
         rule.interface_begins(Way::In, &layout.pod_interfaces).source_is_forged().drop();
     });
+    // Behind a service's address too, hence twice.
+    for chain in ["guard", "refuse-forward"] {
+        put_rule(messages, layout, chain, |rule| {
+            rule.interface_begins(Way::In, &layout.pod_interfaces).address_in(End::Destination, link_local(), true);
+            rule.refuse();
+        });
+    }
 }
 
 /// Services, for packets that arrive and for those of the machine itself; what is left of the service network after

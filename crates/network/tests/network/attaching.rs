@@ -88,6 +88,21 @@ fn a_pod_can_neither_forge_its_address_nor_reach_the_machines_loopback() {
 }
 
 #[test]
+fn a_pod_does_not_reach_the_address_that_tells_about_the_machine() {
+    on_a_machine(|machine| async move {
+        let a = machine.pod("a").await;
+        run("ip", &["address", "add", "169.254.169.254/32", "dev", "lo"]);
+        let metadata = std::net::TcpListener::bind("169.254.169.254:80").expect("a free port");
+        let own = std::net::TcpStream::connect("169.254.169.254:80");
+        own.expect("the machine itself reaches it");
+        let refused = inside(&a.netns, || std::net::TcpStream::connect("169.254.169.254:80")).expect_err("refused");
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{refused}");
+        drop(metadata);
+        run("ip", &["address", "delete", "169.254.169.254/32", "dev", "lo"]);
+    });
+}
+
+#[test]
 fn a_restart_keeps_pods_and_their_connections() {
     on_a_machine(|machine| async move {
         let (a, b) = (machine.pod("a").await, machine.pod("b").await);
