@@ -48,6 +48,8 @@ pub fn in_a_namespace<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
         // SAFETY: only the network namespace of this thread changes.
         unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("tests of the network run as root");
         run("ip", &["link", "set", "lo", "up"]);
+        // A new namespace begins with what the machine has.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").expect("the namespace is ours");
         work()
     });
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
