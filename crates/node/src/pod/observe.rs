@@ -11,7 +11,7 @@ use windlass_client::EventKind;
 use super::PodTask;
 use super::work::Slot;
 use crate::machine::{ContainerState, ContainerStatus, Exit, MessageSource, lost_exit};
-use crate::plan::{Busy, Ended, Ground, Stage, runs_again};
+use crate::plan::{Busy, Ended, Ground, ImageFacts, Stage, runs_again};
 use crate::probe::{ProbeKind, ProbeState};
 use crate::steps::container::containers_of;
 
@@ -37,6 +37,27 @@ impl PodTask {
         }
         for name in self.tracks.keys().cloned().collect::<Vec<_>>() {
             self.observe_container(&name, newest(&observed.containers, &name), first).await;
+            if first {
+                self.recall_image(&name).await;
+            }
+        }
+    }
+
+    /// What runs from which image is learnt when its start is over; an agent that ended just before that has not kept it.
+    async fn recall_image(&mut self, name: &str) {
+        let track = &self.tracks[name];
+        let container = containers_of(self.context.spec()).find(|container| container.name == name);
+        let Some(image) = container.and_then(|container| container.image.clone()) else { return };
+        if !track.image.id.is_empty() || track.stage == Stage::Absent {
+            return;
+        }
+        match self.context.shared.machine.find_image(&image).await {
+            Ok(Some(found)) => {
+                let facts = ImageFacts { id: found.id, digest: found.digest, stop_signal: found.stop_signal };
+                self.track(name).image = facts;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(pod = self.header.key(), container = name, %error, "its image is not known"),
         }
     }
 

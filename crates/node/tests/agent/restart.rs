@@ -50,7 +50,9 @@ fn an_agent_takes_over_what_runs_and_buries_what_was_deleted() {
         let spec = || json!({"terminationGracePeriodSeconds": 1, "containers": [shell("a", STAYS)]});
         cluster.pod("stays", spec()).await;
         cluster.pod("goes", spec()).await;
-        let stays = cluster.until("stays", |pod| condition(pod, "Ready")).await;
+        // The image is told when the start is over, which may be a moment after the container runs.
+        let is_told = |pod: &Value| condition(pod, "Ready") && status(pod)["imageID"] != "";
+        let stays = cluster.until("stays", is_told).await;
         let goes = cluster.until("goes", |pod| condition(pod, "Ready")).await;
         let uid = |pod: &Value| pod["metadata"]["uid"].as_str().expect("a uid").to_owned();
         let running = |cluster: &crate::stage::Cluster| {
@@ -69,7 +71,7 @@ fn an_agent_takes_over_what_runs_and_buries_what_was_deleted() {
         };
         tokio::time::timeout(PATIENCE, buried).await.expect("the deleted pod is torn down");
         assert_eq!(running(&cluster), before, "the same process, never restarted");
-        let after = cluster.until("stays", |pod| condition(pod, "Ready")).await;
+        let after = cluster.until("stays", is_told).await;
         assert_eq!(status(&after), status(&stays));
         cluster.delete("stays").await;
     });
