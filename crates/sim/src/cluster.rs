@@ -156,7 +156,8 @@ impl Cluster {
     fn observe(&self, observing: &Life, setup: &Setup) -> Vec<JoinHandle<Observed>> {
         let start = |kind: &'static Kind| {
             let sabotage = setup.sabotage.filter(|_| kind.plural == kinds::POD.plural);
-            let observer = Observer::new(self.client("observer"), kind, self.history.clone(), sabotage);
+            let (client, history) = (self.client("observer"), self.history.clone());
+            let observer = Observer::new(client, kind, history, self.server.journal(), sabotage);
             tokio::spawn(observer.run(observing.clone()))
         };
         WATCHED.into_iter().map(start).collect()

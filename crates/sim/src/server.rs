@@ -13,6 +13,7 @@ use windlass_store::{Limits, SimulatedDisk, Store};
 
 use crate::history::History;
 use crate::invariant::acked::{self, Ledger};
+use crate::invariant::journal::Journal;
 use crate::life::Life;
 use crate::link::{Door, InProcess, Network};
 
@@ -59,6 +60,7 @@ struct Shared {
     history: History,
     network: Network,
     ledger: Ledger,
+    journal: Journal,
     parts: Mutex<Parts>,
     running: Mutex<Option<Running>>,
 }
@@ -91,6 +93,7 @@ impl Server {
             history,
             network,
             ledger,
+            journal: Journal::default(),
             parts: Mutex::new(Parts { controllers: true, scheduler: true, remote: false }),
             running: Mutex::new(None),
         };
@@ -143,6 +146,11 @@ impl Server {
 
     fn note(&self, what: impl std::fmt::Display) {
         self.shared.history.note("server", what);
+    }
+
+    /// What has changed, as its store told.
+    pub fn journal(&self) -> Journal {
+        self.shared.journal.clone()
     }
 
     /// Whether the process runs, even if it is only starting.
@@ -211,6 +219,8 @@ impl Server {
         }
         self.note(format_args!("has opened its store at revision {}", store.revision()));
         tokio::spawn(self.clone().watch_over(store.clone(), life.clone()));
+        let (journal, own, journal_life) = (self.journal(), store.clone(), life.clone());
+        tokio::spawn(async move { journal_life.within(journal.follow(own)).await });
         let config = Config::new(windlass_api::resources::registry());
         let apiserver = Apiserver::new(config, store.clone(), self.shared.world.clone());
         let mut attempt = 0;

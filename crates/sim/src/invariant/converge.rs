@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn pod() -> Value {
-        json!({"metadata": {"namespace": "d", "name": "web-1", "uid": "u1"},
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "d", "name": "web-1", "uid": "u1"},
             "spec": {"nodeName": "n1", "containers": [{"name": "c"}]},
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}})
     }

@@ -2,6 +2,7 @@
 
 pub mod acked;
 pub mod converge;
+pub mod journal;
 pub mod lawful;
 pub mod owner;
 pub mod service;

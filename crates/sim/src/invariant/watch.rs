@@ -9,7 +9,7 @@
 //!   R3 picture  what the events make is what a list shows at the same revision
 //!   R4 forward  a list that a 410 made necessary is not older than what was seen before
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use windlass_api::{Kind, Object};
 use windlass_client::{Client, ClientError, List, ListOptions, Watch, WatchEvent, WatchOptions};
 
+use super::journal::{Journal, Span};
 use super::lawful;
 use crate::history::History;
 use crate::life::Life;
@@ -108,6 +109,13 @@ pub struct Observer {
     pending: Option<Pending>,
     /// Every object as it was seen last, by key, with its uid.
     last: BTreeMap<String, (String, Value)>,
+    journal: Journal,
+    /// The revision of the first list.
+    first: u64,
+    /// The revisions of all changes shown.
+    seen: BTreeSet<u64>,
+    /// What was passed by listing anew.
+    skipped: Vec<Span>,
     finished: bool,
     compare_at: Instant,
     events: u64,
@@ -134,7 +142,13 @@ pub struct Observed {
 
 impl Observer {
     /// An observer that has seen nothing.
-    pub fn new(client: Client, kind: &'static Kind, history: History, sabotage: Option<Sabotage>) -> Observer {
+    pub fn new(
+        client: Client,
+        kind: &'static Kind,
+        history: History,
+        journal: Journal,
+        sabotage: Option<Sabotage>,
+    ) -> Observer {
         Observer {
             client,
             kind,
@@ -143,6 +157,10 @@ impl Observer {
             picture: Picture::default(),
             pending: None,
             last: BTreeMap::new(),
+            journal,
+            first: 0,
+            seen: BTreeSet::new(),
+            skipped: Vec::new(),
             finished: false,
             compare_at: Instant::now(),
             events: 0,
@@ -156,7 +174,8 @@ impl Observer {
         while self.relist().await.is_err() {
             tokio::time::sleep(RETRY).await;
         }
-        self.relisted = 0;
+        (self.relisted, self.first) = (0, self.picture.revision);
+        self.skipped.clear();
         let (history, plural) = (self.history.clone(), &self.kind.plural);
         let watching = async { while !self.until_broken(&finish).await {} };
         let in_time = async {
@@ -169,6 +188,10 @@ impl Observer {
             () = in_time => {
                 history.violate("watch", format_args!("{plural}: the last list was not reached within {FINISH_MAX:?}"));
             }
+        }
+        let passed = (self.first, self.picture.revision);
+        for wrong in self.journal.check(&self.kind.qualified_plural(), passed, &self.seen, &self.skipped) {
+            self.history.violate("journal", wrong);
         }
         Observed { events: self.events, compared: self.compared, relisted: self.relisted }
     }
@@ -185,6 +208,7 @@ impl Observer {
             let plural = &self.kind.plural;
             self.history.violate("watch", format_args!("{plural}: a list at {found}, but {seen} was seen before"));
         }
+        self.skipped.push((self.picture.revision, list.revision));
         (self.picture, self.pending) = (list, None);
         self.relisted += 1;
         Ok(())
@@ -264,6 +288,7 @@ impl Observer {
             if self.events == SABOTAGED_EVENT && self.sabotage == Some(Sabotage::MissedEvent) {
                 return;
             }
+            self.seen.insert(object.header.revision);
         }
         self.take_in(event);
         if self.events == SABOTAGED_EVENT && self.sabotage == Some(Sabotage::RepeatedEvent) {

@@ -182,7 +182,7 @@ impl Machine {
         let heeds = heeds && takes <= stop.grace;
         tokio::time::sleep(if heeds { takes } else { stop.grace }).await;
         if self.state().undead {
-            return Ok(());
+            std::future::pending::<()>().await;
         }
         let signal = if heeds { SIGTERM } else { SIGKILL };
         self.end_container(uid, id, exit(128 + signal, Some(signal), self.inner.world.now()));

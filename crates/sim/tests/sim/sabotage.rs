@@ -31,8 +31,8 @@ fn acked_finds_a_write_that_nobody_remembers() {
 }
 
 #[test]
-fn watch_finds_a_missed_event() {
-    check(Sabotage::MissedEvent, "watch");
+fn journal_finds_a_missed_event() {
+    check(Sabotage::MissedEvent, "journal");
 }
 
 #[test]
