@@ -88,6 +88,8 @@ pub struct PodTask {
     ground_retry: RetryBackoff,
     ending: Option<Ending>,
     failure: Option<(&'static str, String)>,
+    /// This agent has the pod from the API, not only from its record: before, what it would tell may be old.
+    is_heard: bool,
     is_gone: bool,
     is_removed: bool,
     is_deleted: bool,
@@ -137,6 +139,7 @@ impl PodTask {
             ground_retry: RetryBackoff::new(Duration::from_millis(500), Duration::from_secs(120)),
             ending: None,
             failure: None,
+            is_heard: known.is_none(),
             is_gone: false,
             is_removed: false,
             is_deleted: false,
@@ -188,6 +191,7 @@ impl PodTask {
     /// The pod's object has changed.
     fn take_in(&mut self) {
         let desired = self.desired.borrow_and_update().clone();
+        self.is_heard = true;
         let object = match desired {
             Desired::Gone => {
                 self.is_gone = true;

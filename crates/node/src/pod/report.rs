@@ -24,7 +24,7 @@ impl PodTask {
     pub(super) fn report(&mut self) -> Option<Instant> {
         self.show();
         self.save();
-        if self.is_gone || self.is_deleted || self.work.is_busy(&Slot::Status) {
+        if self.is_gone || self.is_deleted || !self.is_heard || self.work.is_busy(&Slot::Status) {
             return None;
         }
         let now = Instant::now();
