@@ -28,9 +28,9 @@ pub struct Event {
 }
 
 impl Event {
-    /// A sign of life that went well: not told before a violation.
-    fn is_heartbeat(&self) -> bool {
-        self.what.contains("/leases/") && self.what.ends_with(": 200")
+    /// A sign of life that went well, or one more try to reach a server that is down: not told before a violation.
+    fn is_routine(&self) -> bool {
+        (self.what.contains("/leases/") && self.what.ends_with(": 200")) || self.what.ends_with("(connection refused)")
     }
 }
 
@@ -131,7 +131,7 @@ impl History {
         let at = self.elapsed();
         let mut inner = self.inner();
         if inner.violations.len() < VIOLATIONS_MAX {
-            let telling = inner.kept.iter().rev().filter(|event| !event.is_heartbeat());
+            let telling = inner.kept.iter().rev().filter(|event| !event.is_routine());
             let mut excerpt: Vec<Event> = telling.take(EXCERPT_EVENTS).cloned().collect();
             excerpt.reverse();
             inner.violations.push(Violation { at, invariant, what, excerpt });
