@@ -2,6 +2,8 @@
 //!
 //! The first list shares one cluster, a few tests at a time; the second starts, breaks and mends clusters of its own.
 
+#![expect(clippy::disallowed_methods, reason = "real clusters take real time")]
+
 mod cluster;
 mod deployment;
 mod fault;

@@ -87,11 +87,7 @@ fn unmount_below(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes a directory without following links and without recursion: what is in it was written by containers.
 fn remove(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    windlass_runtime::remove_tree(path).with_context(|| format!("cannot remove {}", path.display()))
 }

@@ -1,5 +1,7 @@
 //! `windlass up`, `server` and `node`: one process, started, watched and stopped in order.
 
+#![expect(clippy::disallowed_methods, reason = "the command line waits for real processes; the simulator has none")]
+
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
@@ -19,6 +21,8 @@ use crate::server::Server;
 
 /// How long a start in the background may take before it is called failed.
 const DETACHED_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a killed process may take to be gone.
+const DYING_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long parts may take to end by themselves when the process is told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -104,9 +108,7 @@ fn begin(place: &Place) -> Result<()> {
         bail!("expected to run as root: containers need namespaces, mounts and cgroups");
     }
     place.create()?;
-    if let Some(running) = place.running()
-        && running.pid != std::process::id()
-    {
+    if let Some(running) = still_running(place) {
         bail!(
             "windlass is already running here as {} (pid {}): stop it with `windlass down`, or use another --instance",
             running.role,
@@ -114,6 +116,18 @@ fn begin(place: &Place) -> Result<()> {
         );
     }
     raise_open_files()
+}
+
+/// Another process that runs here. One that was just killed may take a moment to be gone.
+fn still_running(place: &Place) -> Option<Running> {
+    let started = Instant::now();
+    loop {
+        let running = place.running().filter(|running| running.pid != std::process::id())?;
+        if started.elapsed() > DYING_TIMEOUT {
+            return Some(running);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Every watch and every pod holds files open; the soft limit of a login shell is far too low.

@@ -149,7 +149,8 @@ async fn route(site: &Arc<Site>, request: hyper::Request<Incoming>) -> Response<
                 Err(refusal) => Err(refusal),
             }
         }
-        (&Method::GET | &Method::POST, ["portForward", namespace, pod]) => match Target::find_pod(site, namespace, pod) {
+        (&Method::GET | &Method::POST, ["portForward", namespace, pod]) => match Target::find_pod(site, namespace, pod)
+        {
             Ok(target) => Ok(stream::port_forward(request, target).await),
             Err(refusal) => Err(refusal),
         },
