@@ -148,6 +148,7 @@ fn one_binary_per_suite(broken: &mut Vec<String>) -> Result<()> {
         let name = path.to_string_lossy().into_owned();
         if let Some((before, after)) = name.split_once("/tests/")
             && before.starts_with("crates/")
+            && before.matches('/').count() == 1
             && after.ends_with(".rs")
             && !after.contains('/')
         {
