@@ -120,7 +120,7 @@ pub fn test() -> Result<()> {
     setup::ensure(setup::BUILD)?;
     setup::ensure(setup::TEST)?;
     check()?;
-    run("tests", &mut cargo(&["test", "--workspace", "--exclude", "windlass-tests", "--quiet"]))?;
+    run("tests", &mut cargo(&["test", "--workspace", "--exclude", "windlass-tests", "--quiet", "--no-fail-fast"]))?;
     e2e(None)?;
     eprintln!("all tests passed");
     Ok(())

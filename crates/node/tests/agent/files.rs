@@ -18,7 +18,7 @@ fn environment_and_volumes_come_from_their_objects_and_follow_them() {
         cluster.create(&kinds::SECRET, secret).await;
         let line = "echo $COLOUR $PASSWORD $WHO $FROM_IMAGE $KUBERNETES_SERVICE_HOST; cat /secret/password; echo; cat /etc/hostname; \
             cat /map/file; echo; until test \"$(cat /map/file)\" = two; do sleep 0.1; done; echo changed; \
-            echo mine > /map/mine 2>&1 || echo refused; while true; do sleep 0.1; done";
+            { echo mine > /map/mine; } 2>/dev/null || echo refused; while true; do sleep 0.1; done";
         let mut web = shell("web", line);
         web["env"] = json!([
             {"name": "COLOUR", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "colour"}}},
@@ -39,10 +39,7 @@ fn environment_and_volumes_come_from_their_objects_and_follow_them() {
         };
         tokio::time::timeout(crate::stage::PATIENCE, said).await.expect("the file follows its ConfigMap");
         let log = cluster.log(&pod, "web", 0);
-        assert_eq!(
-            log,
-            "blue hunter2 web yes 10.43.0.1\nhunter2\nweb\none\nchanged\n/bin/sh: can't create /map/mine: Read-only file system\nrefused"
-        );
+        assert_eq!(log, "blue hunter2 web yes 10.43.0.1\nhunter2\nweb\none\nchanged\nrefused");
         cluster.delete("web").await;
     });
 }
