@@ -134,7 +134,7 @@ pub fn e2e(filter: Option<&str>) -> Result<()> {
     let binary = build_debug()?;
     let image = image::build()?;
     let mut command = cargo(&["test", "-p", "windlass-tests", "--test", "e2e", "--"]);
-    command.args(["--test-threads", "2"]).args(filter);
+    command.args(filter);
     command
         .env("WINDLASS_BIN", binary)
         .env("WINDLASS_IMAGE", image)
