@@ -1,10 +1,11 @@
 //! `windlass image …`: the images on this machine, whether or not a cluster runs.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use windlass_runtime::Runtime;
-use windlass_runtime::image::{Credentials, Images, PullOptions};
+use windlass_runtime::image::{Credentials, Images, Progress, PullOptions};
 use windlass_stdx::World;
 
 use crate::cli::ImageCommand;
@@ -33,6 +34,7 @@ async fn carry_out(place: &Place, command: ImageCommand) -> Result<()> {
         ImageCommand::Pull { name, credentials } => {
             let options = PullOptions {
                 credentials: credentials.as_deref().map(split_credentials).transpose()?,
+                progress: Some(Arc::new(say_progress)),
                 ..PullOptions::default()
             };
             let image = images.pull(&name, options).await.with_context(|| format!("cannot pull {name}"))?;
@@ -53,6 +55,15 @@ async fn carry_out(place: &Place, command: ImageCommand) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Says how far a pull is: one line for each thing that takes time.
+fn say_progress(progress: Progress) {
+    match progress {
+        Progress::Started { layers: 0, .. } => eprintln!("all layers are here"),
+        Progress::Started { layers, bytes } => eprintln!("fetching {layers} layers, {}", human_size(bytes)),
+        Progress::Layer { bytes } => eprintln!("fetched a layer of {}", human_size(bytes)),
+    }
 }
 
 /// The images whose layers a container is made of: they keep their layers even without a name.
