@@ -24,8 +24,9 @@ pub struct SimArgs {
 
 /// The root of the checkout.
 pub fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().expect("xtask lies in the workspace root").to_owned()
+    // Cargo says it at run time too: with a target directory shared between checkouts, the compiled path is another's.
+    let xtask = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&xtask).parent().expect("xtask lies in the workspace root").to_owned()
 }
 
 /// Where cargo puts what it builds.
