@@ -12,8 +12,6 @@ use crate::resource::{Registry, Resource, Subresource};
 /// The media type of the aggregated form.
 pub const AGGREGATED_MEDIA_TYPE: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-
 /// `/api` in the aggregated form: the core group.
 pub fn aggregated_core(registry: &Registry) -> Value {
     aggregated(registry, |group| group.is_empty())
@@ -113,7 +111,7 @@ fn plain_resource(resource: &Resource) -> Vec<Value> {
     let kind = &resource.kind;
     let mut main = json!({
         "name": kind.plural, "singularName": resource.singular, "namespaced": kind.namespaced, "kind": kind.kind,
-        "verbs": VERBS,
+        "verbs": resource.verbs.words(),
     });
     insert_names(&mut main, resource);
     let mut shown = vec![main];
@@ -171,7 +169,7 @@ fn aggregated_resource(resource: &Resource) -> Value {
         "resource": kind.plural,
         "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
-        "singularResource": resource.singular, "verbs": VERBS,
+        "singularResource": resource.singular, "verbs": resource.verbs.words(),
     });
     insert_names(&mut shown, resource);
     let parts: Vec<Value> = resource
@@ -206,7 +204,12 @@ fn served(resource: &Resource, subresource: Subresource) -> Served<'_> {
     let own = |verbs| Served { group: &kind.group, version: &kind.version, kind: &kind.kind, verbs };
     let core = |kind, verbs| Served { group: "", version: "v1", kind, verbs };
     match subresource {
-        Subresource::Status => own(READ_WRITE),
+        Subresource::Status | Subresource::EphemeralContainers | Subresource::Resize | Subresource::Approval => {
+            own(READ_WRITE)
+        }
+        Subresource::Token => {
+            Served { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest", verbs: &["create"] }
+        }
         Subresource::Scale => Served { group: "autoscaling", version: "v1", kind: "Scale", verbs: READ_WRITE },
         Subresource::Binding => core("Binding", &["create"]),
         Subresource::Eviction => Served { group: "policy", version: "v1", kind: "Eviction", verbs: &["create"] },

@@ -27,6 +27,6 @@ pub mod types;
 pub use error::{ApiError, Reason};
 pub use kind::{Kind, kinds};
 pub use object::{Header, Object, OwnerRef};
-pub use resource::{Column, Registry, Resource, Rules, Subresource};
+pub use resource::{Column, Registry, Resource, Rules, Subresource, Verbs};
 /// The transient tree form of an object.
 pub use serde_json::Value;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::field::Errors;
 use crate::kind::Kind;
 use crate::name::NameRule;
+use crate::schema::MessageRef;
 
 /// A part of an object with its own URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,14 @@ pub enum Subresource {
     PortForward,
     /// `/finalize` of a namespace.
     Finalize,
+    /// `/ephemeralcontainers` of a pod: containers added to one that runs.
+    EphemeralContainers,
+    /// `/resize` of a pod: resources changed while it runs.
+    Resize,
+    /// `/token` of a service account.
+    Token,
+    /// `/approval` of a certificate signing request.
+    Approval,
 }
 
 impl Subresource {
@@ -47,6 +56,32 @@ impl Subresource {
             Subresource::Attach => "attach",
             Subresource::PortForward => "portforward",
             Subresource::Finalize => "finalize",
+            Subresource::EphemeralContainers => "ephemeralcontainers",
+            Subresource::Resize => "resize",
+            Subresource::Token => "token",
+            Subresource::Approval => "approval",
+        }
+    }
+}
+
+/// What may be done to a kind's objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verbs {
+    /// Everything: objects are stored.
+    All,
+    /// Only asked: the answer is made on the spot and nothing is stored, as for a SubjectAccessReview.
+    CreateOnly,
+    /// Only read: what is shown is made on the spot.
+    ReadOnly,
+}
+
+impl Verbs {
+    /// The verbs' words, sorted.
+    pub fn words(self) -> &'static [&'static str] {
+        match self {
+            Verbs::All => &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+            Verbs::CreateOnly => &["create"],
+            Verbs::ReadOnly => &["get", "list"],
         }
     }
 }
@@ -107,7 +142,9 @@ pub struct Resource {
     /// Groups of kinds, such as `all`.
     pub categories: Vec<String>,
     /// Its message in the schema table, such as `k8s.io.api.apps.v1.Deployment`.
-    pub message: String,
+    pub message: MessageRef,
+    /// What may be done to its objects.
+    pub verbs: Verbs,
     /// The parts with their own URL.
     pub subresources: Vec<Subresource>,
     /// Columns of `kubectl get`.
@@ -150,6 +187,11 @@ impl Registry {
         let kind = &resource.kind;
         let path = (kind.group.to_string(), kind.version.to_string(), kind.plural.to_string());
         self.by_path.insert(path, Arc::new(resource));
+    }
+
+    /// Takes a kind out.
+    pub fn remove(&mut self, kind: &Kind) -> Option<Arc<Resource>> {
+        self.by_path.remove(&(kind.group.to_string(), kind.version.to_string(), kind.plural.to_string()))
     }
 
     /// The kind at this URL.

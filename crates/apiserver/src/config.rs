@@ -110,7 +110,7 @@ pub struct NodeLink {
 /// What a server is told at start.
 #[derive(Clone)]
 pub struct Config {
-    /// The kinds that are served.
+    /// The kinds that are served from the start.
     pub registry: Registry,
     /// Where Services get their addresses from; the first is the API's own.
     pub service_range: AddressRange,

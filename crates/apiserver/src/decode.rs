@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::Value;
 use windlass_api::codec::{self, Media, Validation};
 use windlass_api::schema::{self, Message};
-use windlass_api::{ApiError, Reason, Resource};
+use windlass_api::{ApiError, Reason};
 use windlass_stdx::{Body, read_body};
 
 use crate::config::{BODY_BYTES_MAX, BODY_TIME_MAX};
@@ -32,12 +32,7 @@ pub(crate) async fn read_within(body: Body, bytes_max: usize, time_max: Duration
     }
 }
 
-/// The schema of a kind.
-pub(crate) fn message_of(resource: &Resource) -> Result<Message<'static>, ApiError> {
-    message_named(&resource.message)
-}
-
-/// A schema by its full name.
+/// A built-in schema by its full name.
 pub(crate) fn message_named(name: &str) -> Result<Message<'static>, ApiError> {
     schema::kubernetes().find(name).ok_or_else(|| ApiError::internal(format!("no schema named {name}")))
 }
@@ -70,7 +65,7 @@ pub(crate) fn unsupported(found: &str, accepted: &str) -> ApiError {
 pub(crate) fn decode(
     headers: &HeaderMap,
     bytes: &[u8],
-    message: Message<'static>,
+    message: Message<'_>,
     validation: Validation,
 ) -> Result<(Value, Vec<String>), ApiError> {
     let content_type = content_type(headers)?;

@@ -16,7 +16,7 @@ use windlass_stdx::{Response, body_empty, body_from};
 use crate::form;
 use crate::pki::hex;
 use crate::request::{Endpoint, Query, not_found};
-use crate::server::Server;
+use crate::server::{Served, Server};
 
 /// Documents made so far, by name: a closed set, two or three for each group version.
 #[derive(Default)]
@@ -55,10 +55,11 @@ pub(crate) fn discover(server: &Server, endpoint: &Endpoint, headers: &HeaderMap
             false
         }
     };
-    let registry = server.registry();
+    let served = server.served();
+    let registry = &served.registry;
     let address = server.config.advertise.map_or_else(String::new, |address| address.to_string());
     let name = format!("{endpoint:?} {aggregated}");
-    let document = server.documents.get(&name, || {
+    let document = served.documents.get(&name, || {
         let value = match (endpoint, aggregated) {
             (Endpoint::Api, true) => Some(discovery::aggregated_core(registry)),
             (Endpoint::Api, false) => Some(discovery::core_versions(registry, &address)),
@@ -107,11 +108,12 @@ pub(crate) fn open_api(
     query: &Query,
 ) -> Result<Response, ApiError> {
     form::negotiate_json(headers)?;
+    let served = server.served();
     let Endpoint::OpenApiGroup(group, version) = endpoint else {
-        let index = server.documents.get("openapi index", || open_api_index(server))?;
+        let index = served.documents.get("openapi index", || open_api_index(&served))?;
         return Ok(with_etag(&index, headers));
     };
-    let document = open_api_document(server, group, version)?;
+    let document = open_api_document(&served, group, version)?;
     let mut response = with_etag(&document, headers);
     // A URL that names the hash of what it gets may be kept for good.
     if query.get("hash") == Some(document.hash.as_str()) {
@@ -121,18 +123,18 @@ pub(crate) fn open_api(
     Ok(response)
 }
 
-fn open_api_document(server: &Server, group: &str, version: &str) -> Result<Arc<Document>, ApiError> {
+fn open_api_document(served: &Served, group: &str, version: &str) -> Result<Arc<Document>, ApiError> {
     let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
-    server.documents.get(&path, || Ok(openapi::document(server.registry(), &path).to_string().into_bytes()))
+    served.documents.get(&path, || Ok(openapi::document(&served.registry, &path).to_string().into_bytes()))
 }
 
-fn open_api_index(server: &Server) -> Result<Vec<u8>, ApiError> {
+fn open_api_index(served: &Served) -> Result<Vec<u8>, ApiError> {
     let mut paths = serde_json::Map::new();
-    for resource in server.registry().iter() {
+    for resource in served.registry.iter() {
         let (group, version) = (&resource.kind.group, &resource.kind.version);
         let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
         if !paths.contains_key(&path) {
-            let hash = &open_api_document(server, group, version)?.hash;
+            let hash = &open_api_document(served, group, version)?.hash;
             let url = format!("/openapi/v3/{path}?hash={hash}");
             paths.insert(path, json!({"serverRelativeURL": url}));
         }

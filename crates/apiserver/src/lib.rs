@@ -49,8 +49,8 @@ mod upkeep;
 mod watch;
 mod write;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 
 use futures::future::BoxFuture;
 use rustls::ServerConfig;
@@ -59,12 +59,11 @@ use windlass_api::ApiError;
 use windlass_stdx::{Request, Response, Transport, TransportError, World};
 use windlass_store::Store;
 
-use crate::documents::Documents;
 use crate::join::Knocks;
 use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::page::PageKey;
-use crate::server::Server;
+use crate::server::{Served, Server};
 use crate::turns::Turns;
 
 pub use config::{AddressRange, AddressRangeError, Config, NodeLink};
@@ -88,6 +87,7 @@ impl Apiserver {
                 PageKey(key)
             }
         };
+        let served = RwLock::new(Arc::new(Served::new(config.registry.clone())));
         let server = Server {
             config,
             store,
@@ -95,7 +95,7 @@ impl Apiserver {
             page_key,
             lanes: Lanes::default(),
             metrics: Metrics::default(),
-            documents: Documents::default(),
+            served,
             knocks: Knocks::default(),
             turns: Turns::default(),
             is_kept_up: AtomicBool::new(false),

@@ -78,8 +78,9 @@ async fn route(
     labels: &mut Option<Labels>,
 ) -> Result<Response, ApiError> {
     check_credentials(&parts.headers)?;
+    let served = server.served();
     let found = Query::parse(&parts.uri).and_then(|query| {
-        request::parse(server.registry(), &parts.method, &parts.uri, &query).map(|route| (query, route))
+        request::parse(&served.registry, &parts.method, &parts.uri, &query).map(|route| (query, route))
     });
     let (query, route) = match found {
         Ok(found) => found,
@@ -146,7 +147,7 @@ async fn serve_target(call: Call<'_>, body: Body, upgrade: Option<OnUpgrade>) ->
 
 /// Step 6.
 async fn verb(call: Call<'_>, form: Form, body: Body, upgrade: Option<OnUpgrade>) -> Result<Answer, ApiError> {
-    use Subresource::{Attach, Binding, Eviction, Exec, Finalize, Log, PortForward, Scale, Status};
+    use Subresource::{Attach, Binding, Eviction, Exec, Log, PortForward, Scale};
     match (call.target.verb, call.target.sub) {
         (_, Some(sub @ (Log | Exec | Attach | PortForward))) => stream::stream(call, sub, upgrade).boxed().await,
         (Verb::Get, Some(Scale)) => scale::get(call).await,
@@ -157,9 +158,7 @@ async fn verb(call: Call<'_>, form: Form, body: Body, upgrade: Option<OnUpgrade>
         (Verb::Create, Some(Eviction)) => eviction::create(call, &take(call, body).await?.bytes).await,
         (Verb::Create, _) => create_from(call, &take(call, body).await?.bytes).await,
         (Verb::Update, Some(Scale)) => scale::update(call, &take(call, body).await?.bytes).await,
-        (Verb::Update, None | Some(Status | Finalize | Binding | Eviction)) => {
-            update(call, &take(call, body).await?.bytes).await
-        }
+        (Verb::Update, _) => update(call, &take(call, body).await?.bytes).await,
         (Verb::Patch, Some(Scale)) => scale::patch(call, &take(call, body).await?.bytes).await,
         (Verb::Patch, _) => patch(call, &take(call, body).await?.bytes).await,
         (Verb::Delete, _) => {
@@ -186,7 +185,7 @@ async fn take(call: Call<'_>, body: Body) -> Result<Taken, ApiError> {
 }
 
 async fn create_from(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
-    let message = decode::message_of(&call.target.resource)?;
+    let message = call.target.resource.message.get();
     let validation = decode::validation(call.query)?;
     let (object, warnings) = decode::decode(call.headers, body, message, validation)?;
     Ok(create(call, object).await?.warn(warnings))

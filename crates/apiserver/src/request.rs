@@ -293,6 +293,9 @@ fn target(
     };
     let across_namespaces = resource.kind.namespaced && namespace.is_empty();
     let verb = verb(method, query, name.is_empty(), across_namespaces, sub)?;
+    if sub.is_none() && !resource.verbs.words().contains(&verb.as_str()) {
+        return Err(method_not_allowed(method));
+    }
     Ok(Target { resource, verb, namespace: namespace.to_owned(), name: name.to_owned(), sub })
 }
 
@@ -321,12 +324,15 @@ fn verb(
 }
 
 fn sub_verb(method: &Method, sub: Subresource) -> Result<Verb, ApiError> {
-    use Subresource::{Attach, Binding, Eviction, Exec, Finalize, Log, PortForward, Scale, Status};
+    use Subresource::{
+        Approval, Attach, Binding, EphemeralContainers, Eviction, Exec, Finalize, Log, PortForward, Resize, Scale,
+        Status, Token,
+    };
     match (method.as_str(), sub) {
-        ("GET", Status | Scale | Log) => Ok(Verb::Get),
-        ("PUT", Status | Scale | Finalize) => Ok(Verb::Update),
-        ("PATCH", Status | Scale) => Ok(Verb::Patch),
-        ("POST", Binding | Eviction) | ("GET" | "POST", Exec | Attach | PortForward) => Ok(Verb::Create),
+        ("GET", Status | Scale | Log | EphemeralContainers | Resize | Approval) => Ok(Verb::Get),
+        ("PUT", Status | Scale | Finalize | EphemeralContainers | Resize | Approval) => Ok(Verb::Update),
+        ("PATCH", Status | Scale | EphemeralContainers | Resize | Approval) => Ok(Verb::Patch),
+        ("POST", Binding | Eviction | Token) | ("GET" | "POST", Exec | Attach | PortForward) => Ok(Verb::Create),
         _ => Err(method_not_allowed(method)),
     }
 }

@@ -1,7 +1,7 @@
 //! What every request shares: the store, the kinds, the limits.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
 
 use http::HeaderMap;
 use windlass_api::{Header, Registry};
@@ -26,7 +26,8 @@ pub(crate) struct Server {
     pub page_key: PageKey,
     pub lanes: Lanes,
     pub metrics: Metrics,
-    pub documents: Documents,
+    /// What is served now: [`Server::served`].
+    pub served: RwLock<Arc<Served>>,
     pub knocks: Knocks,
     pub turns: Turns,
     /// Whether the upkeep has begun.
@@ -36,9 +37,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The kinds that are served.
-    pub fn registry(&self) -> &Registry {
-        &self.config.registry
+    /// The kinds that are served now, and the documents about them. A request looks once and keeps what it got.
+    pub fn served(&self) -> Arc<Served> {
+        self.served.read().expect("nothing panics while holding what is served").clone()
     }
 
     /// Waits until the server closes.
@@ -46,6 +47,18 @@ impl Server {
         let mut closing = self.closing.subscribe();
         // An error means that the server itself is gone, which is closed too.
         let _gone = closing.wait_for(|closing| *closing).await;
+    }
+}
+
+/// The kinds that are served, and the documents about them.
+pub(crate) struct Served {
+    pub registry: Registry,
+    pub documents: Documents,
+}
+
+impl Served {
+    pub fn new(registry: Registry) -> Served {
+        Served { registry, documents: Documents::default() }
     }
 }
 

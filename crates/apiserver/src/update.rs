@@ -25,7 +25,7 @@ use crate::write::WriteOptions;
 pub(crate) async fn update(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
     let options = WriteOptions::parse(call.query)?;
     let validation = decode::validation(call.query)?;
-    let message = decode::message_of(&call.target.resource)?;
+    let message = call.target.resource.message.get();
     let (object, warnings) = decode::decode(call.headers, body, message, validation)?;
     let changed = change(call, Part::of(call.target.sub), options.dry_run, |_, _| Ok(object.clone())).await?;
     Ok(Answer::object(changed).warn(warnings))
@@ -33,7 +33,7 @@ pub(crate) async fn update(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiEr
 
 pub(crate) async fn patch(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
     let options = WriteOptions::parse(call.query)?;
-    let patch = Patch::parse(call, body, decode::message_of(&call.target.resource)?)?;
+    let patch = Patch::parse(call, body, call.target.resource.message.get())?;
     let mut warnings = Vec::new();
     let changed = change(call, Part::of(call.target.sub), options.dry_run, |old, _| {
         let (object, found) = patch.apply(old)?;
@@ -48,12 +48,12 @@ pub(crate) async fn patch(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiErr
 pub(crate) struct Patch<'a> {
     form: PatchType,
     body: &'a Bytes,
-    message: Message<'static>,
+    message: Message<'a>,
     validation: Validation,
 }
 
 impl<'a> Patch<'a> {
-    pub fn parse(call: Call<'_>, body: &'a Bytes, message: Message<'static>) -> Result<Patch<'a>, ApiError> {
+    pub fn parse(call: Call<'_>, body: &'a Bytes, message: Message<'a>) -> Result<Patch<'a>, ApiError> {
         let content_type = decode::content_type(call.headers)?.unwrap_or_default();
         let accepted = [PatchType::Json, PatchType::Merge, PatchType::Strategic];
         let form = PatchType::of_content_type(content_type).filter(|form| accepted.contains(form));

@@ -21,7 +21,7 @@ pub(super) fn name_of(full_name: &str) -> String {
 
 /// The name of a kind's schema, in the table or not (custom resources).
 pub(super) fn resource_name(resource: &Resource) -> String {
-    name_of(&resource.message)
+    name_of(&resource.message.get().full_name())
 }
 
 /// The name of the schema of a list of a kind.

@@ -67,6 +67,10 @@ impl Paths {
         let (api_version, name, methods): (_, &str, &[&str]) = match subresource {
             Subresource::Status => (None, &kind.kind, &["get", "put", "patch"]),
             Subresource::Finalize => (None, &kind.kind, &["put"]),
+            Subresource::EphemeralContainers | Subresource::Resize | Subresource::Approval => {
+                (None, &kind.kind, &["get", "put", "patch"])
+            }
+            Subresource::Token => (Some("authentication.k8s.io/v1"), "TokenRequest", &["post"]),
             Subresource::Log => (None, &kind.kind, &["get"]),
             Subresource::Scale => (Some("autoscaling/v1"), "Scale", &["get", "put", "patch"]),
             Subresource::Binding => (Some("v1"), "Binding", &["post"]),
@@ -186,7 +190,7 @@ impl Paths {
             }
             "patch" => {
                 self.used.insert(components::name_of("k8s.io.apimachinery.pkg.apis.meta.v1.Patch"));
-                let in_table = kubernetes().find(&subject.resource.message).is_some();
+                let in_table = subject.resource.message.is_built_in();
                 let types = [PatchType::Json, PatchType::Merge, PatchType::Strategic, PatchType::Apply];
                 let served = types.into_iter().filter(|form| in_table || *form != PatchType::Strategic);
                 let content: Map<String, Value> = served

@@ -27,7 +27,8 @@ mod workload;
 use std::sync::Arc;
 
 use crate::kind::Kind;
-use crate::resource::{Column, Registry, Resource, Rules, Subresource};
+use crate::resource::{Column, Registry, Resource, Rules, Subresource, Verbs};
+use crate::schema::MessageRef;
 
 pub use metadata::{keep_system_metadata, validate_metadata, validate_metadata_update};
 
@@ -61,7 +62,9 @@ fn row(kind: &Kind, columns: Vec<Column>, rules: impl Rules) -> Resource {
         singular: kind.kind.to_lowercase(),
         short_names: Vec::new(),
         categories: Vec::new(),
-        message: message_of(kind),
+        message: MessageRef::built_in(&kind.api_version(), &kind.kind)
+            .expect("each built-in kind is in the schema table"),
+        verbs: Verbs::All,
         subresources: Vec::new(),
         columns,
         selectable_fields: Vec::new(),
@@ -69,11 +72,6 @@ fn row(kind: &Kind, columns: Vec<Column>, rules: impl Rules) -> Resource {
         grace_seconds_default: None,
         rules: Arc::new(rules),
     }
-}
-
-fn message_of(kind: &Kind) -> String {
-    let package = if kind.group.is_empty() { "core" } else { kind.group.trim_end_matches(".k8s.io") };
-    format!("k8s.io.api.{package}.{}.{}", kind.version, kind.kind)
 }
 
 impl Resource {

@@ -20,7 +20,7 @@
 mod parse;
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 pub use parse::SchemaError;
 
@@ -237,6 +237,47 @@ impl Schema {
     /// All messages.
     pub fn messages(&self) -> impl Iterator<Item = Message<'_>> {
         (0..self.messages.len()).map(|at| self.message(MessageId(at as u16)))
+    }
+}
+
+/// A message to keep: its position, and the table that it lies in.
+#[derive(Debug, Clone)]
+pub struct MessageRef {
+    table: Table,
+    id: MessageId,
+}
+
+#[derive(Debug, Clone)]
+enum Table {
+    BuiltIn,
+    /// The table that a custom resource definition brought.
+    Own(Arc<Schema>),
+}
+
+impl MessageRef {
+    /// The built-in message that `apiVersion` and `kind` of a manifest name.
+    pub fn built_in(api_version: &str, kind: &str) -> Option<MessageRef> {
+        let id = kubernetes().find_kind(api_version, kind)?.id();
+        Some(MessageRef { table: Table::BuiltIn, id })
+    }
+
+    /// A message of a table of its own, by its full name.
+    pub fn own(schema: Arc<Schema>, full_name: &str) -> Option<MessageRef> {
+        let id = schema.find(full_name)?.id();
+        Some(MessageRef { table: Table::Own(schema), id })
+    }
+
+    /// The message.
+    pub fn get(&self) -> Message<'_> {
+        match &self.table {
+            Table::BuiltIn => kubernetes().message(self.id),
+            Table::Own(schema) => schema.message(self.id),
+        }
+    }
+
+    /// Whether it lies in the built-in table.
+    pub fn is_built_in(&self) -> bool {
+        matches!(self.table, Table::BuiltIn)
     }
 }
 
