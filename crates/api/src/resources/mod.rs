@@ -18,6 +18,7 @@ mod node;
 pub mod pod;
 mod replica_set;
 mod same;
+pub mod samples;
 mod secret;
 mod service;
 mod service_account;

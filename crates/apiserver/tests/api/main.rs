@@ -6,6 +6,7 @@ mod create;
 mod delete;
 mod form;
 mod hostile;
+mod kind;
 mod list;
 mod tls;
 mod update;
