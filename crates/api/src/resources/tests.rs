@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::samples::samples;
 use super::{all, keep_system_metadata, registry, validate_metadata, validate_metadata_update};
 use crate::field::Errors;
-use crate::resource::Subresource;
+use crate::resource::{Subresource, Verbs};
 use crate::resources::tree::Tree;
 
 /// Trees of every shape, to show that no rule stops at one it does not expect.
@@ -99,7 +99,7 @@ fn every_kind_has_a_sample() {
         let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
         assert!(found.is_empty(), "{kind}: {found:#?}");
     }
-    for resource in all() {
+    for resource in all().into_iter().filter(|resource| resource.verbs != Verbs::ReadOnly) {
         let kind = (resource.kind.api_version(), resource.kind.kind.to_string());
         assert!(kinds.contains(&kind), "{kind:?} has no sample");
     }

@@ -2,6 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
+use windlass_api::resource::Verbs;
 use windlass_api::resources::samples::{Sample, samples};
 use windlass_api::{Kind, Resource, Subresource};
 
@@ -17,8 +18,18 @@ async fn every_kind_is_created_read_listed_watched_changed_and_deleted() {
         let text = |field: &str| sample.object[field].as_str().expect("a sample says what it is");
         let resource = registry.find_kind(text("apiVersion"), text("kind")).expect("a sample is of a built-in kind");
         println!("{}", resource.kind.kind);
-        Life::of(&api, resource, &sample).await.live().await;
+        match resource.verbs {
+            Verbs::All => Life::of(&api, resource, &sample).await.live().await,
+            Verbs::CreateOnly => is_answered(&api, resource, &sample).await,
+            Verbs::ReadOnly => panic!("{} has a sample, and cannot be created", resource.kind.kind),
+        }
     }
+}
+
+/// What is only asked gets its own kind as an answer.
+async fn is_answered(api: &Api, resource: &Resource, sample: &Sample) {
+    let answer = api.make(&resource.kind.collection_path(Some("default")), &sample.object).await;
+    assert_eq!((&answer["kind"], &answer["apiVersion"]), (&sample.object["kind"], &sample.object["apiVersion"]));
 }
 
 /// The life of one object.
