@@ -1,8 +1,9 @@
-//! `get`: one object, the bytes as they are stored.
+//! `get`: one object; the bytes as they are stored, unless it is served in another version.
 
 use windlass_api::ApiError;
 
 use crate::answer::Answer;
+use crate::convert;
 use crate::failure::commit_failed;
 use crate::key;
 use crate::server::Call;
@@ -14,8 +15,7 @@ pub(crate) async fn get(call: Call<'_>) -> Result<Answer, ApiError> {
         server.store.read_barrier().await.map_err(commit_failed)?;
     }
     let kind = &target.resource.kind;
-    match server.store.get(&key::object(kind, &target.namespace, &target.name)) {
-        Some(entry) => Ok(Answer::object(entry.value.clone())),
-        None => Err(ApiError::not_found(kind, &target.name)),
-    }
+    let key = key::object(convert::stored_kind(&target.resource), &target.namespace, &target.name);
+    let entry = server.store.get(&key).ok_or_else(|| ApiError::not_found(kind, &target.name))?;
+    Ok(Answer::object(convert::entry(&target.resource, entry).await?.value.clone()))
 }

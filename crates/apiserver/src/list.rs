@@ -18,6 +18,7 @@ use windlass_store::{Entry, Page, Range, ReadError, Revision};
 
 use crate::answer::{Answer, Payload};
 use crate::config::FUTURE_REVISION_WAIT;
+use crate::convert;
 use crate::failure::{commit_failed, later, read_failed};
 use crate::page::Position;
 use crate::request::{Query, short};
@@ -68,7 +69,7 @@ pub(crate) async fn collect(call: Call<'_>) -> Result<Found, ApiError> {
         None => (revision_to_show(server, query).await?, None),
     };
     let mut range = Range { prefix, after, limit: 0, at };
-    let (entries, page) = scan(server, &mut range, limit, &selection)?;
+    let (entries, page) = scan(call, &mut range, limit, &selection).await?;
     let more = page.remaining > 0;
     let next = more.then(|| {
         let after = entries.last().map_or_else(String::new, |entry| entry.key.to_string());
@@ -79,8 +80,8 @@ pub(crate) async fn collect(call: Call<'_>) -> Result<Found, ApiError> {
 }
 
 /// Reads until `limit` objects match (0: all) or there are no more; the last page read says what remains.
-fn scan(
-    server: &Server,
+async fn scan(
+    call: Call<'_>,
     range: &mut Range,
     limit: usize,
     selection: &Selection,
@@ -93,10 +94,11 @@ fn scan(
             (limit, true) => limit,
             (_, false) => SCAN_PAGE,
         };
-        let mut page = server.store.range(range).map_err(page_failed)?;
+        let mut page = call.server.store.range(range).map_err(page_failed)?;
         range.at = Some(page.revision);
         let total = page.entries.len();
-        for (index, entry) in std::mem::take(&mut page.entries).into_iter().enumerate() {
+        let served = convert::entries(&call.target.resource, std::mem::take(&mut page.entries)).await?;
+        for (index, entry) in served.into_iter().enumerate() {
             range.after = Some(entry.key.to_string());
             if !selection.matches(&entry) {
                 continue;

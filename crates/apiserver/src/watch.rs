@@ -29,6 +29,7 @@ use windlass_store::{Entry, Event, Range, ReadError, Revision, Watch, WatchError
 
 use crate::answer::{Answer, json_response};
 use crate::config::{BOOKMARK_INTERVAL, CHUNK_BYTES, WATCH_TIME_DEFAULT_MIN, WATCH_TIME_MAX};
+use crate::convert;
 use crate::failure::{commit_failed, error_event, later, read_failed};
 use crate::form::{Form, Show};
 use crate::lanes::WatchPermit;
@@ -55,7 +56,7 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
     let prefix = selection.prefix(target);
     let (initial, after) = if start.with_state {
         let page = server.store.range(&Range::prefix(prefix.clone())).map_err(read_failed)?;
-        (page.entries, page.revision)
+        (convert::entries(&target.resource, page.entries).await?, page.revision)
     } else {
         (Vec::new(), start.revision.unwrap_or_else(|| server.store.revision()))
     };
@@ -174,7 +175,7 @@ impl Flow {
             match self.wake().await {
                 Woken::Over => return None,
                 Woken::Event(event) => {
-                    if let Some(chunk) = self.events_chunk(event) {
+                    if let Some(chunk) = self.events_chunk(event).await {
                         return Some(chunk);
                     }
                 }
@@ -222,15 +223,22 @@ impl Flow {
     }
 
     /// The event just received and those that are there already, joined. One alone is sent without a copy.
-    fn events_chunk(&mut self, first: Result<Arc<Event>, WatchError>) -> Option<Bytes> {
+    async fn events_chunk(&mut self, first: Result<Arc<Event>, WatchError>) -> Option<Bytes> {
         let mut only: Option<Bytes> = None;
         let mut joined = BytesMut::new();
         let mut count = 0;
-        let mut next = first.map(Some);
+        let mut next = first.map(Some).map_err(|error| watch_failed(&error));
         loop {
             match next {
                 Ok(None) => break,
                 Ok(Some(event)) => {
+                    let event = match convert::event(&self.target.resource, event).await {
+                        Ok(event) => event,
+                        Err(error) => {
+                            next = Err(error);
+                            continue;
+                        }
+                    };
                     if let Some(frame) = self.event_frame(&event) {
                         count += 1;
                         if let Some(before) = only.replace(frame) {
@@ -240,7 +248,7 @@ impl Flow {
                 }
                 Err(error) => {
                     self.is_over = true;
-                    let last = Bytes::from(error_event(&watch_failed(&error)));
+                    let last = Bytes::from(error_event(&error));
                     if let Some(before) = only.replace(last) {
                         joined.put_slice(&before);
                     }
@@ -250,7 +258,7 @@ impl Flow {
             if joined.len() + only.as_ref().map_or(0, Bytes::len) >= CHUNK_BYTES {
                 break;
             }
-            next = self.events.try_next();
+            next = self.events.try_next().map_err(|error| watch_failed(&error));
         }
         let only = only?;
         let chunk = if joined.is_empty() {

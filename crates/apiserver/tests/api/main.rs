@@ -2,6 +2,7 @@
 
 mod access;
 mod admit;
+mod convert;
 mod create;
 mod delete;
 mod form;
