@@ -75,6 +75,31 @@ pub fn exec_with_a_terminal(test: &Test) {
     assert!(out.ok && out.stdout.contains("/dev/pts/") && out.stdout.contains("over"), "{}{}", out.stdout, out.stderr);
 }
 
+pub fn attach_joins_the_streams_of_a_running_container(test: &Test) {
+    test.apply(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: echo}\nspec:\n  terminationGracePeriodSeconds: 1\n  restartPolicy: Never\n  containers:\n  - name: main\n    image: windlass.local/demo:1\n    stdin: true\n    stdinOnce: true\n    command: [sh, -c, 'while read -r line; do echo \"got $line\"; done; exit 7']\n",
+    );
+    test.wait("pod", "echo", "Ready", windlass_tests::suite::is_ready);
+    let mut command = test.command(&["attach", "-i", "echo"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("kubectl starts");
+    let mut input = child.stdin.take().expect("piped");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    for word in ["one", "two"] {
+        writeln!(input, "{word}").expect("kubectl reads its input");
+        assert_eq!(lines.next().expect("an answer").expect("text"), format!("got {word}"));
+    }
+    // The end of the input is the end of the container's, which stdinOnce lets pass.
+    drop(input);
+    assert!(lines.next().is_none(), "the stream ends with the container");
+    child.wait().expect("our own child can be waited for");
+    let pod = test.wait("pod", "echo", "ended", |pod| pod["status"]["phase"] == "Failed");
+    assert_eq!(pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"], 7);
+    assert_eq!(test.kubectl(&["logs", "echo"]), "got one\ngot two\n");
+    let refused = test.refused(&["attach", "echo"]);
+    assert!(refused.contains("completed") || refused.contains("not running"), "{refused}");
+}
+
 pub fn port_forward_carries_a_request(test: &Test) {
     test.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers: [{name: web, image: windlass.local/demo:1}]\n");
     test.wait("pod", "web", "Ready", windlass_tests::suite::is_ready);
