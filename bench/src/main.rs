@@ -5,7 +5,9 @@
 
 mod api;
 mod cluster;
+mod containerd;
 mod docker;
+mod etcd;
 mod memory;
 mod pod;
 mod sample;

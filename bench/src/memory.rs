@@ -9,6 +9,7 @@ use windlass_client::{Client, ListOptions};
 
 use crate::Options;
 use crate::cluster::Cluster;
+use crate::containerd::Containerd;
 use crate::docker::Docker;
 use crate::usage::{process_cpu, processes, pss_kib, writes};
 
@@ -35,6 +36,9 @@ pub fn idle(options: Options) -> Result<()> {
         let docker = Docker::start()?;
         std::thread::sleep(Duration::from_secs(5));
         println!("dockerd and containerd      PSS {:.1} MiB", docker.pss_kib() as f64 / 1024.0);
+        let containerd = Containerd::start()?;
+        std::thread::sleep(Duration::from_secs(5));
+        println!("containerd alone            PSS {:.1} MiB", containerd.pss_kib() as f64 / 1024.0);
     }
     Ok(())
 }
@@ -71,6 +75,16 @@ pub fn pods(options: Options) -> Result<()> {
             "docker, {} idle containers: {:.2} MiB a container in all",
             count.min(20),
             (docker.pss_kib() - before) as f64 / 1024.0 / count.min(20) as f64
+        );
+        let mut containerd = Containerd::start()?;
+        containerd.run_detached(1)?;
+        let before = containerd.pss_kib();
+        containerd.run_detached(count.min(20))?;
+        std::thread::sleep(Duration::from_secs(5));
+        println!(
+            "containerd, {} idle containers: {:.2} MiB a container in all",
+            count.min(20),
+            (containerd.pss_kib() - before) as f64 / 1024.0 / count.min(20) as f64
         );
     }
     Ok(())

@@ -10,6 +10,7 @@ use windlass_client::{Client, DeleteOptions, WatchEvent, WatchOptions};
 
 use crate::Options;
 use crate::cluster::Cluster;
+use crate::containerd::{Containerd, Runc};
 use crate::docker::Docker;
 use crate::memory::sleeping;
 use crate::sample::Sample;
@@ -59,8 +60,8 @@ fn is_running(pod: &Value) -> bool {
 pub fn start(options: Options) -> Result<()> {
     let mut cluster = Cluster::new()?;
     cluster.up()?;
-    let docker = if options.alone { None } else { Some(Docker::start()?) };
-    let (mut wall, mut cpu, mut peer_wall, mut peer_cpu) = Default::default();
+    let mut peers = if options.alone { Vec::new() } else { peers()? };
+    let (mut wall, mut cpu) = Default::default();
     in_runtime(async {
         let client = cluster.client()?;
         for round in 0..options.rounds(20) + 2 {
@@ -78,12 +79,12 @@ pub fn start(options: Options) -> Result<()> {
             }
             client.delete(&kinds::POD, "default", &name, &DeleteOptions::default()).await?;
             tokio::time::sleep(Duration::from_millis(500)).await;
-            if let Some(docker) = &docker {
+            for peer in &mut peers {
                 let used = machine_cpu()?;
-                let took = docker.run_once()?;
+                let took = (peer.run_once)()?;
                 if round >= 2 {
-                    Sample::add_ms(&mut peer_wall, took);
-                    Sample::add_ms(&mut peer_cpu, machine_cpu()?.saturating_sub(used));
+                    peer.wall.add_ms(took);
+                    peer.cpu.add_ms(machine_cpu()?.saturating_sub(used));
                 }
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }
@@ -95,10 +96,28 @@ pub fn start(options: Options) -> Result<()> {
         wall.shown(),
         cpu.shown()
     );
-    if docker.is_some() {
-        println!("docker run --rm (start and end) ms wall {}   ms CPU {}", peer_wall.shown(), peer_cpu.shown());
+    for peer in &peers {
+        println!("{:<31} ms wall {}   ms CPU {}", peer.name, peer.wall.shown(), peer.cpu.shown());
     }
     Ok(())
+}
+
+/// Another way to run a container to its end.
+struct Peer {
+    name: &'static str,
+    run_once: Box<dyn FnMut() -> Result<Duration>>,
+    wall: Sample,
+    cpu: Sample,
+}
+
+fn peers() -> Result<Vec<Peer>> {
+    let peer = |name, run_once| Peer { name, run_once, wall: Sample::default(), cpu: Sample::default() };
+    let (docker, mut containerd, runc) = (Docker::start()?, Containerd::start()?, Runc::bundle()?);
+    Ok(vec![
+        peer("docker run --rm (start and end)", Box::new(move || docker.run_once())),
+        peer("ctr run --rm (start and end)", Box::new(move || containerd.run_once())),
+        peer("runc run (start and end)", Box::new(move || runc.run_once())),
+    ])
 }
 
 /// P5.
