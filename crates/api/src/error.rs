@@ -147,6 +147,8 @@ pub struct Details {
     pub causes: Vec<Cause>,
     /// When to try again, in seconds; zero for never said.
     pub retry_after_seconds: u32,
+    /// Where a list may go on though not consistently: `metadata.continue`; empty for nowhere.
+    pub continue_token: String,
 }
 
 /// A refusal by the API.
@@ -210,6 +212,17 @@ impl ApiError {
         ApiError::about(Reason::Forbidden, kind, name, message)
     }
 
+    /// 504: the revision asked for has not been reached; `message` says which, and which is the newest.
+    pub fn revision_too_large(message: &str) -> ApiError {
+        let mut error = ApiError::new(Reason::Timeout, format!("Timeout: {message}"));
+        error.details.causes.push(Cause {
+            reason: "ResourceVersionTooLarge".to_owned(),
+            message: "Too large resource version".to_owned(),
+            field: String::new(),
+        });
+        error
+    }
+
     /// 410: the revision asked for is compacted.
     pub fn expired(message: impl Into<String>) -> ApiError {
         ApiError::new(Reason::Expired, message)
@@ -246,8 +259,12 @@ impl ApiError {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason.as_str(), "code": self.code(),
         });
-        if *self.details != Details::default() {
-            status["details"] = self.details.to_json();
+        if !self.details.continue_token.is_empty() {
+            status["metadata"]["continue"] = json!(self.details.continue_token);
+        }
+        let details = self.details.to_json();
+        if details.as_object().is_some_and(|details| !details.is_empty()) {
+            status["details"] = details;
         }
         status
     }
@@ -276,6 +293,7 @@ impl ApiError {
                 })
                 .collect(),
             retry_after_seconds: found["retryAfterSeconds"].as_u64().unwrap_or(0) as u32,
+            continue_token: text(&status["metadata"]["continue"]),
         };
         Some(ApiError { reason, message: text(&status["message"]), details: Box::new(details) })
     }
@@ -293,7 +311,10 @@ impl Details {
             let causes: Vec<Value> = self
                 .causes
                 .iter()
-                .map(|cause| json!({"reason": cause.reason, "message": cause.message, "field": cause.field}))
+                .map(|cause| match cause.field.as_str() {
+                    "" => json!({"reason": cause.reason, "message": cause.message}),
+                    field => json!({"reason": cause.reason, "message": cause.message, "field": field}),
+                })
                 .collect();
             out.insert("causes".to_owned(), Value::Array(causes));
         }
@@ -338,6 +359,11 @@ mod tests {
         let refusal = ApiError::invalid(&kinds::DEPLOYMENT, "web", &errors);
         assert_eq!(refusal.message, "Deployment.apps \"web\" is invalid: spec.selector: Required value");
         assert_eq!(ApiError::from_status(&refusal.to_status()), Some(refusal));
+        let mut expired = ApiError::expired("too old");
+        expired.details.continue_token = "abc".to_owned();
+        assert_eq!(expired.to_status()["metadata"]["continue"], "abc");
+        assert_eq!(expired.to_status().get("details"), None);
+        assert_eq!(ApiError::from_status(&expired.to_status()), Some(expired));
     }
 
     #[test]

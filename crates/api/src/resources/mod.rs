@@ -18,7 +18,6 @@ mod node;
 pub mod pod;
 mod replica_set;
 mod same;
-pub mod samples;
 mod secret;
 mod service;
 mod service_account;
@@ -27,7 +26,6 @@ mod workload;
 
 use std::sync::Arc;
 
-use crate::convert::{Convert, Stored};
 use crate::kind::Kind;
 use crate::resource::{Column, Registry, Resource, Rules, Subresource, Verbs};
 use crate::schema::MessageRef;
@@ -67,7 +65,6 @@ fn row(kind: &Kind, columns: Vec<Column>, rules: impl Rules) -> Resource {
         message: MessageRef::built_in(&kind.api_version(), &kind.kind)
             .expect("each built-in kind is in the schema table"),
         verbs: Verbs::All,
-        stored: None,
         subresources: Vec::new(),
         columns,
         selectable_fields: Vec::new(),
@@ -95,13 +92,6 @@ impl Resource {
 
     fn selectable(mut self, fields: &[&str]) -> Resource {
         self.selectable_fields = fields.iter().map(ToString::to_string).collect();
-        self
-    }
-
-    /// The objects lie in the store as `kind`, and are converted on the way.
-    #[expect(dead_code, reason = "the first kinds of several versions are on their way")]
-    fn stored_as(mut self, kind: &Kind, convert: impl Convert) -> Resource {
-        self.stored = Some(Stored { kind: kind.clone(), convert: Arc::new(convert) });
         self
     }
 

@@ -57,8 +57,16 @@ impl FieldSelector {
         };
         match self.terms.iter().find(|term| !known(&term.path)) {
             None => Ok(()),
+            Some(term) if selectable.is_empty() => Err(SelectorError::UnknownField { field: term.path.clone() }),
             Some(term) => Err(SelectorError::UnsupportedField { field: term.path.clone() }),
         }
+    }
+
+    /// This selector, and this field equal to this value.
+    #[must_use]
+    pub fn and_equal(mut self, path: &str, value: &str) -> FieldSelector {
+        self.terms.push(FieldTerm { path: path.to_owned(), equal: true, value: value.to_owned() });
+        self
     }
 
     /// Whether every object matches.
@@ -195,7 +203,12 @@ mod tests {
         let selector = FieldSelector::parse("metadata.name=x,spec.nodeName=n").expect("a selector");
         assert_eq!(selector.required("spec.nodeName"), Some("n"));
         assert_eq!(selector.check_supported(&["spec.nodeName".to_owned()]), Ok(()));
-        let error = selector.check_supported(&[]).expect_err("a namespace has no node");
+        let error = selector.check_supported(&["status.phase".to_owned()]).expect_err("a namespace has no node");
         assert_eq!(error.to_string(), "field label not supported: spec.nodeName");
+        let error = selector.check_supported(&[]).expect_err("a ConfigMap has no node");
+        let expected = r#""spec.nodeName" is not a known field selector: only "metadata.name", "metadata.namespace""#;
+        assert_eq!(error.to_string(), expected);
+        let named = FieldSelector::everything().and_equal("metadata.name", "x");
+        assert_eq!(named, FieldSelector::equal("metadata.name", "x"));
     }
 }

@@ -52,6 +52,12 @@ pub enum SelectorError {
         /// The rule it breaks.
         why: String,
     },
+    /// A field of a kind that has no selectable fields of its own.
+    #[error("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")]
+    UnknownField {
+        /// The field's path.
+        field: String,
+    },
     /// A field that objects of the kind are not selected by.
     #[error("field label not supported: {field}")]
     UnsupportedField {
