@@ -1,6 +1,8 @@
 //! The store's handle: open, commit, read, watch, close.
 
 use std::any::Any;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -170,6 +172,21 @@ impl Store {
             View::new(&state, range, at)
         };
         Ok(view.page(range))
+    }
+
+    /// How many keys start with `prefix`, by what follows it up to the next `/`.
+    pub fn count_by_segment(&self, prefix: &str) -> BTreeMap<String, u64> {
+        let entries = self.inner.shared.read().entries.clone();
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for (key, _) in entries.range::<_, str>((Bound::Included(prefix), Bound::Unbounded)) {
+            let Some(rest) = key.strip_prefix(prefix) else { break };
+            let segment = rest.split('/').next().unwrap_or_default();
+            match counts.get_mut(segment) {
+                Some(count) => *count += 1,
+                None => drop(counts.insert(segment.to_owned(), 1)),
+            }
+        }
+        counts
     }
 
     /// The newest revision.

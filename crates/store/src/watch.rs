@@ -11,8 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-
-use tokio::sync::Notify;
+use std::task::{Context, Poll, Waker};
 
 use crate::entry::{Event, Revision};
 use crate::error::WatchError;
@@ -46,7 +45,6 @@ struct Registry {
 /// What a watcher shares with the dispatcher.
 struct Slot {
     place: Mutex<Place>,
-    wake: Notify,
 }
 
 struct Place {
@@ -54,6 +52,8 @@ struct Place {
     next: Position,
     /// The watcher has looked at everything that was dispatched; it waits to be woken.
     asleep: bool,
+    /// Whom to tell: the task that polled last.
+    waker: Option<Waker>,
 }
 
 impl Slot {
@@ -141,7 +141,14 @@ impl Watchers {
     }
 
     fn wake_all(&self) {
-        self.registry().by_prefix.values().flat_map(BTreeMap::values).for_each(|slot| slot.wake.notify_one());
+        let wakers: Vec<Waker> = self
+            .registry()
+            .by_prefix
+            .values()
+            .flat_map(BTreeMap::values)
+            .filter_map(|slot| slot.place().waker.take())
+            .collect();
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -151,7 +158,11 @@ fn wake(slot: &Slot, position: Position) {
     if place.asleep && position >= place.next {
         place.asleep = false;
         place.next = position;
-        slot.wake.notify_one();
+        let waker = place.waker.take();
+        drop(place);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }
 
@@ -195,7 +206,7 @@ enum Took {
 impl Watch {
     /// A watch of the events after `position`, all of which the history still has.
     pub(crate) fn new(shared: Arc<Shared>, prefix: &str, after: Revision, position: Position) -> Watch {
-        let slot = Arc::new(Slot { place: Mutex::new(Place { next: position, asleep: false }), wake: Notify::new() });
+        let slot = Arc::new(Slot { place: Mutex::new(Place { next: position, asleep: false, waker: None }) });
         let prefix: Arc<str> = prefix.into();
         let id = shared.watchers.add(prefix.clone(), slot.clone());
         Watch { shared, slot, id, prefix, ready: VecDeque::new(), taken: after, given: after }
@@ -206,18 +217,35 @@ impl Watch {
     /// # Errors
     /// After an error the watch is over. What was published before the store ended is given out first.
     pub async fn next(&mut self) -> Result<Arc<Event>, WatchError> {
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// The next event of the prefix, or the task of `context` is woken when there is one.
+    ///
+    /// # Errors
+    /// As of [`Watch::next`].
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Arc<Event>, WatchError>> {
         loop {
             if let Some(event) = self.try_next()? {
-                return Ok(event);
+                return Poll::Ready(Ok(event));
             }
-            if let Some(reason) = self.shared.end.reason() {
-                self.stay_awake();
-                return match self.try_next()? {
-                    Some(event) => Ok(event),
-                    None => Err(WatchError::Closed(reason)),
-                };
+            {
+                let mut place = self.slot.place();
+                if !place.asleep {
+                    continue; // woken since
+                }
+                match &mut place.waker {
+                    Some(waker) => waker.clone_from(context.waker()),
+                    none => *none = Some(context.waker().clone()),
+                }
             }
-            self.slot.wake.notified().await;
+            // Read after the waker is there: who ends the store wakes all wakers after it has given the reason.
+            let Some(reason) = self.shared.end.reason() else { return Poll::Pending };
+            self.stay_awake();
+            return Poll::Ready(match self.try_next()? {
+                Some(event) => Ok(event),
+                None => Err(WatchError::Closed(reason)),
+            });
         }
     }
 
