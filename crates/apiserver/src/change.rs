@@ -7,8 +7,7 @@
 //!   R3 parts        the main resource leaves status as it is; `/status` changes only status, labels, annotations and
 //!                   finalizers; the rest is the kind's own rules
 //!   R4 generation   counts changes of what is neither metadata nor status
-//!   R5 no-op        what changes nothing writes nothing and keeps its resourceVersion, unless it lies in the store in a
-//!                   version that is no longer the stored one
+//!   R5 no-op        what changes nothing writes nothing and keeps its resourceVersion
 //!   R6 last         removing the last finalizer of an ending object removes the object
 //!
 //! Source: API concepts, "Updates to existing resources", "Finalizers"; KEP-2162 on status and generation.
@@ -18,11 +17,10 @@ use serde_json::{Value, json};
 use windlass_api::field::Errors;
 use windlass_api::resources::{validate_metadata, validate_metadata_update};
 use windlass_api::{ApiError, Subresource};
-use windlass_store::{Committed, Entry, Expect, Op};
+use windlass_store::{Committed, Entry, Expect, Op, Template};
 
 use crate::admit::{self, Admission};
 use crate::config::WRITE_ATTEMPTS_MAX;
-use crate::convert;
 use crate::key;
 use crate::server::Call;
 use crate::write::{self, Refused, text};
@@ -64,33 +62,30 @@ pub(crate) async fn change(
     dry_run: bool,
     mut change: impl FnMut(&Value, &Entry) -> Result<Value, ApiError>,
 ) -> Result<Bytes, ApiError> {
-    let resource = &call.target.resource;
-    let kind = &resource.kind;
-    let key = key::object(convert::stored_kind(resource), &call.target.namespace, &call.target.name);
+    let kind = &call.target.resource.kind;
+    let key = key::object(kind, &call.target.namespace, &call.target.name);
     let mut turn = call.server.turns.join(&key).await;
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let entry = call.server.store.get(&key).ok_or_else(|| ApiError::not_found(kind, &call.target.name))?;
-        let shown = convert::entry(resource, entry.clone()).await?;
-        let old = write::tree(&shown);
-        let wished = change(&old, &shown)?;
+        let old = write::tree(&entry);
+        let wished = change(&old, &entry)?;
         let step = plan(call, part, &old, &entry, wished)?;
         let (object, admission, ends) = match step {
-            Step::Nothing => return Ok(shown.value.clone()),
+            Step::Nothing => return Ok(entry.value.clone()),
             Step::Put { object, admission } => (object, admission, false),
             Step::Remove { object, admission } => (object, admission, true),
         };
+        let template = write::template(&object)?;
         if dry_run {
-            return Ok(write::tried(&write::template(&object)?, Some(entry.revision)));
+            return Ok(write::tried(&template, Some(entry.revision)));
         }
         let expect = Expect::Revision(entry.revision);
         let mut ops = Vec::with_capacity(1 + admission.ops.len());
-        ops.push(match ends {
-            true => Op::delete(key.as_str(), expect),
-            false => Op::put(key.as_str(), convert::template(resource, &object).await?, expect),
-        });
+        ops.push(if ends { Op::delete(key.as_str(), expect) } else { Op::put(key.as_str(), template.clone(), expect) });
         ops.extend(admission.ops);
         match call.server.commit(ops).await {
-            Ok(committed) => return written(call, &committed, &object).await,
+            // What was stored and what is shown of a removed object are spelled alike.
+            Ok(committed) => return Ok(written(&committed, &template)),
             // Whatever it was that changed, the next round looks at it again; a client that named a revision is told.
             Err(Refused::Conflict { .. }) if turn.is_none() => turn = Some(call.server.turns.wait(&key).await),
             Err(Refused::Conflict { .. }) => {}
@@ -101,12 +96,10 @@ pub(crate) async fn change(
 }
 
 /// The object that a transaction wrote first, or removed first: then as it would have been written.
-async fn written(call: Call<'_>, committed: &Committed, object: &Value) -> Result<Bytes, ApiError> {
+fn written(committed: &Committed, template: &Template) -> Bytes {
     match committed.entries.first() {
-        Some(Some(entry)) if entry.revision == committed.revision => {
-            Ok(convert::entry(&call.target.resource, entry.clone()).await?.value.clone())
-        }
-        _ => Ok(write::tried(&write::template(object)?, Some(committed.revision))),
+        Some(Some(entry)) if entry.revision == committed.revision => entry.value.clone(),
+        _ => write::tried(template, Some(committed.revision)),
     }
 }
 
@@ -135,7 +128,7 @@ fn plan(call: Call<'_>, part: Part, old: &Value, entry: &Entry, mut object: Valu
     // The stored form holds its revision; the wished one gets the same, so that equal objects are equal.
     write::metadata_mut(&mut object).insert("resourceVersion".to_owned(), old["metadata"]["resourceVersion"].clone());
     let ends = is_finished(&object);
-    if object == *old && !ends && convert::lies_as_stored(resource, entry) {
+    if object == *old && !ends {
         return Ok(Step::Nothing);
     }
     validate(call, part, old, &object)?;

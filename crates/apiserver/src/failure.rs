@@ -48,7 +48,10 @@ pub(crate) fn read_failed(error: ReadError) -> ApiError {
             "The resourceVersion for the provided request is too old: {wanted} is not kept any more, the oldest is {oldest}"
         )),
         ReadError::Future { wanted, newest } => {
-            later(Reason::Timeout, format!("Too large resource version: {wanted}, current: {newest}"))
+            let message = format!("Too large resource version: {wanted}, current: {newest}");
+            let mut error = ApiError::revision_too_large(&message);
+            error.details.retry_after_seconds = RETRY_SECONDS;
+            error
         }
         ReadError::Closed(_) => later(Reason::ServiceUnavailable, error.to_string()),
     }

@@ -1,11 +1,11 @@
 //! `list`: many objects as of one revision, filtered and in pages.
 //!
 //! Rules
-//!   R1 newest       without `resourceVersion` everything acknowledged before the request is seen
-//!   R2 at least     with one, what is shown is at least that new: the list waits a little for a revision that is not
-//!                   there yet, then says 504; `0` waits for nothing
-//!   R3 exact        `resourceVersionMatch=Exact` shows that revision, or 410 when it is compacted
-//!   R4 pages        `limit` cuts after that many matches; `continue` goes on at the same revision (see `page`)
+//!   R1 revision     shown is the revision that the parameters mean (`options`); the list waits a little for one that is
+//!                   not there yet, then says 504; one that is compacted is 410
+//!   R2 pages        `limit` cuts after that many matches; `continue` goes on at the same revision (see `page`)
+//!   R3 old pages    a page whose revision is compacted is 410, with a token for the rest of the list as it is now
+//!   R4 remaining    how many objects follow is told where no selector leaves any out
 //!
 //! Source: API concepts, "The resourceVersion parameter", "Retrieving large results sets in chunks".
 
@@ -18,10 +18,9 @@ use windlass_store::{Entry, Page, Range, ReadError, Revision};
 
 use crate::answer::{Answer, Payload};
 use crate::config::FUTURE_REVISION_WAIT;
-use crate::convert;
 use crate::failure::{commit_failed, later, read_failed};
+use crate::options::{ListAt, ListOptions};
 use crate::page::Position;
-use crate::request::{Query, short};
 use crate::select::Selection;
 use crate::server::{Call, Server};
 
@@ -54,38 +53,74 @@ pub(crate) struct Found {
 pub(crate) async fn collect(call: Call<'_>) -> Result<Found, ApiError> {
     let Call { server, target, query, .. } = call;
     let selection = Selection::parse(target, query)?;
-    let limit = limit(query)?;
+    let options = ListOptions::parse(query)?;
     let scope_texts = scope(call);
     let scope: Vec<&str> = scope_texts.iter().map(String::as_str).collect();
-    let prefix = selection.prefix(target);
-    let (at, after) = match query.get("continue") {
-        Some(token) => {
-            if query.get("resourceVersion").is_some_and(|revision| revision != "0") {
-                return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
-            }
-            let position = server.page_key.open(&scope, token)?;
-            (Some(position.revision), Some(position.after))
-        }
-        None => (revision_to_show(server, query).await?, None),
+    let mut range = Range { prefix: selection.prefix(target), limit: 0, ..Range::default() };
+    (range.at, range.after) = begin(server, &options.at, &scope).await?;
+    let (entries, page) = match scan(server, &mut range, options.limit, &selection) {
+        Ok(found) => found,
+        Err(ReadError::Compacted { .. }) => return Err(too_old(server, &options.at, &scope)),
+        Err(other) => return Err(read_failed(other)),
     };
-    let mut range = Range { prefix, after, limit: 0, at };
-    let (entries, page) = scan(call, &mut range, limit, &selection).await?;
     let more = page.remaining > 0;
     let next = more.then(|| {
         let after = entries.last().map_or_else(String::new, |entry| entry.key.to_string());
-        server.page_key.seal(&scope, &Position { revision: page.revision, after })
+        server.page_key.seal(&scope, &Position { revision: Some(page.revision), after })
     });
     let remaining = (more && selection.is_everything()).then_some(page.remaining);
     Ok(Found { entries, revision: page.revision, next, remaining })
 }
 
+/// The revision to read at (`None`: the newest) and the key to read after, once the store has come so far.
+async fn begin(server: &Server, at: &ListAt, scope: &[&str]) -> Result<(Option<Revision>, Option<String>), ApiError> {
+    match at {
+        ListAt::Newest => {
+            server.store.read_barrier().await.map_err(commit_failed)?;
+            Ok((None, None))
+        }
+        ListAt::AtLeast(revision) => {
+            wait_for(server, *revision).await?;
+            Ok((None, None))
+        }
+        ListAt::Exactly(revision) => {
+            wait_for(server, *revision).await?;
+            Ok((Some(*revision), None))
+        }
+        ListAt::After(token) => {
+            let position = server.page_key.open(scope, token)?;
+            if position.revision.is_none() {
+                server.store.read_barrier().await.map_err(commit_failed)?;
+            }
+            Ok((position.revision, Some(position.after)))
+        }
+    }
+}
+
+/// The revision to show is compacted. Who read in pages may go on (R3).
+fn too_old(server: &Server, at: &ListAt, scope: &[&str]) -> ApiError {
+    let ListAt::After(token) = at else {
+        return ApiError::expired("The resourceVersion for the provided list is too old.");
+    };
+    let mut error = ApiError::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+         without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
+         results. Continuing with the provided token results in an inconsistent list - objects that were created, \
+         modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+    );
+    if let Ok(position) = server.page_key.open(scope, token) {
+        error.details.continue_token = server.page_key.seal(scope, &Position { revision: None, ..position });
+    }
+    error
+}
+
 /// Reads until `limit` objects match (0: all) or there are no more; the last page read says what remains.
-async fn scan(
-    call: Call<'_>,
+fn scan(
+    server: &Server,
     range: &mut Range,
     limit: usize,
     selection: &Selection,
-) -> Result<(Vec<Arc<Entry>>, Page), ApiError> {
+) -> Result<(Vec<Arc<Entry>>, Page), ReadError> {
     let mut matches: Vec<Arc<Entry>> = Vec::new();
     loop {
         // A full page is read to the entry; behind a selector reads are larger, and end early when enough match.
@@ -94,11 +129,10 @@ async fn scan(
             (limit, true) => limit,
             (_, false) => SCAN_PAGE,
         };
-        let mut page = call.server.store.range(range).map_err(page_failed)?;
+        let mut page = server.store.range(range)?;
         range.at = Some(page.revision);
         let total = page.entries.len();
-        let served = convert::entries(&call.target.resource, std::mem::take(&mut page.entries)).await?;
-        for (index, entry) in served.into_iter().enumerate() {
+        for (index, entry) in std::mem::take(&mut page.entries).into_iter().enumerate() {
             range.after = Some(entry.key.to_string());
             if !selection.matches(&entry) {
                 continue;
@@ -115,16 +149,6 @@ async fn scan(
     }
 }
 
-fn page_failed(error: ReadError) -> ApiError {
-    match error {
-        ReadError::Compacted { .. } => ApiError::expired(
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
-             without the continue parameter.",
-        ),
-        other => read_failed(other),
-    }
-}
-
 /// What a continue token is bound to.
 fn scope(call: Call<'_>) -> [String; 4] {
     let kind = &call.target.resource.kind;
@@ -132,55 +156,7 @@ fn scope(call: Call<'_>) -> [String; 4] {
     [kind.qualified_plural(), call.target.namespace.clone(), text("labelSelector"), text("fieldSelector")]
 }
 
-fn limit(query: &Query) -> Result<usize, ApiError> {
-    match query.number("limit")? {
-        None => Ok(0),
-        Some(limit) => usize::try_from(limit)
-            .map_err(|_| ApiError::bad_request(format!("expected a limit of at least 0, found {limit}"))),
-    }
-}
-
-/// The revision a list or watch asks for; `None` when it names none.
-pub(crate) fn asked_revision(query: &Query) -> Result<Option<Revision>, ApiError> {
-    let Some(text) = query.get("resourceVersion") else { return Ok(None) };
-    let revision = text.parse().map_err(|_| {
-        ApiError::bad_request(format!("Invalid value: {}: expected resourceVersion to be a whole number", short(text)))
-    })?;
-    Ok(Some(revision))
-}
-
-/// Where a list reads: `None` is the newest.
-async fn revision_to_show(server: &Server, query: &Query) -> Result<Option<Revision>, ApiError> {
-    let asked = asked_revision(query)?;
-    let exact = match query.get("resourceVersionMatch") {
-        None | Some("NotOlderThan") => false,
-        Some("Exact") => true,
-        Some(other) => {
-            let message = format!("expected Exact or NotOlderThan for resourceVersionMatch, found {}", short(other));
-            return Err(ApiError::bad_request(message));
-        }
-    };
-    match (asked, exact) {
-        (None, true) | (Some(0), true) => {
-            Err(ApiError::bad_request("resourceVersionMatch Exact is forbidden without a resourceVersion above 0"))
-        }
-        (None, false) => {
-            if query.get("resourceVersionMatch").is_some() {
-                let message = "resourceVersionMatch is forbidden unless resourceVersion is provided";
-                return Err(ApiError::bad_request(message));
-            }
-            server.store.read_barrier().await.map_err(commit_failed)?;
-            Ok(None)
-        }
-        (Some(0), false) => Ok(None),
-        (Some(revision), exact) => {
-            wait_for(server, revision).await?;
-            Ok(exact.then_some(revision))
-        }
-    }
-}
-
-/// Waits a little until the store has reached `revision` (R2).
+/// Waits a little until the store has reached `revision` (R1).
 pub(crate) async fn wait_for(server: &Server, revision: Revision) -> Result<(), ApiError> {
     if server.store.revision() >= revision {
         return Ok(());

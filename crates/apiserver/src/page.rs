@@ -4,8 +4,9 @@
 //!   R1 bound        a token carries a MAC over the resource, namespace and selectors of its list; with any other list it
 //!                   is refused (A14), so nobody reads another namespace through a token
 //!   R2 consistent   it names the revision of the first page; all pages show that revision, or 410 when it is compacted
+//!   R3 going on     that 410 holds a token without a revision: the rest of the list as it is now
 //!
-//! Shape: base64url(revision 8 bytes ‖ MAC 16 bytes ‖ the last key of the page before).
+//! Shape: base64url(revision 8 bytes, 0 for none ‖ MAC 16 bytes ‖ the last key of the page before).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -25,16 +26,23 @@ pub(crate) struct PageKey(pub [u8; 32]);
 /// Where a list goes on.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// The revision that all pages show.
-    pub revision: Revision,
+    /// The revision that all pages show; `None` shows the newest (R3).
+    pub revision: Option<Revision>,
     /// The last key of the page before.
     pub after: String,
+}
+
+impl Position {
+    /// An empty store has no pages, so no page is ever at revision 0.
+    fn revision_on_wire(&self) -> u64 {
+        self.revision.unwrap_or(0)
+    }
 }
 
 impl PageKey {
     /// A token for this position in the list that `scope` names.
     pub fn seal(&self, scope: &[&str], position: &Position) -> String {
-        let mut bytes = position.revision.to_be_bytes().to_vec();
+        let mut bytes = position.revision_on_wire().to_be_bytes().to_vec();
         bytes.extend_from_slice(&self.mac(scope, position));
         bytes.extend_from_slice(position.after.as_bytes());
         URL_SAFE_NO_PAD.encode(bytes)
@@ -49,7 +57,10 @@ impl PageKey {
         let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| wrong())?;
         let (revision, rest) = bytes.split_at_checked(REVISION_BYTES).ok_or_else(wrong)?;
         let (mac, after) = rest.split_at_checked(MAC_BYTES).ok_or_else(wrong)?;
-        let revision = u64::from_be_bytes(revision.try_into().expect("split at eight bytes"));
+        let revision = match u64::from_be_bytes(revision.try_into().expect("split at eight bytes")) {
+            0 => None,
+            revision => Some(revision),
+        };
         let after = String::from_utf8(after.to_vec()).map_err(|_| wrong())?;
         let position = Position { revision, after };
         let differing = self.mac(scope, &position).iter().zip(mac).fold(0, |all, (left, right)| all | (left ^ right));
@@ -65,7 +76,7 @@ impl PageKey {
             Sha256::new_with_prefix(block)
         };
         let mut inner = keyed(0x36);
-        inner.update(position.revision.to_be_bytes());
+        inner.update(position.revision_on_wire().to_be_bytes());
         for part in scope.iter().copied().chain([position.after.as_str()]) {
             inner.update((part.len() as u64).to_be_bytes());
             inner.update(part);
@@ -86,9 +97,11 @@ mod tests {
     #[test]
     fn a_token_opens_for_its_own_list_only() {
         let key = PageKey([7; 32]);
-        let position = Position { revision: 42, after: "o/pods/ns/p".to_owned() };
+        let position = Position { revision: Some(42), after: "o/pods/ns/p".to_owned() };
         let token = key.seal(&["pods", "ns", "", ""], &position);
         assert_eq!(key.open(&["pods", "ns", "", ""], &token), Ok(position));
+        let newest = Position { revision: None, after: "o/pods/ns/p".to_owned() };
+        assert_eq!(key.open(&["pods", "ns", "", ""], &key.seal(&["pods", "ns", "", ""], &newest)), Ok(newest));
         for scope in
             [["pods", "other", "", ""], ["secrets", "ns", "", ""], ["pods", "ns", "a=b", ""], ["pods", "", "ns", ""]]
         {

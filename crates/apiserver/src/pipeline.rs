@@ -64,7 +64,7 @@ pub(crate) async fn answer(server: &Arc<Server>, who: &Identity, request: Reques
     if parts.method == Method::HEAD {
         *response.body_mut() = body_empty();
     }
-    let labels = labels.unwrap_or_else(|| Labels::of(None));
+    let labels = labels.unwrap_or_else(|| Labels::of(None, false));
     server.metrics.request(labels, response.status().as_u16(), started.elapsed());
     response
 }
@@ -89,7 +89,7 @@ async fn route(
         }
         Err(error) => return Err(error),
     };
-    *labels = Some(Labels::of(Some(&route)));
+    *labels = Some(Labels::of(Some(&route), query.get("dryRun").is_some()));
     authorize(who, &route, parts.uri.path())?;
     let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.headers.contains_key("upgrade"));
     match route {
@@ -137,7 +137,7 @@ async fn serve_target(call: Call<'_>, body: Body, upgrade: Option<OnUpgrade>) ->
     let permit = match (target.verb, target.sub) {
         (Verb::Watch, _) => None,
         (_, Some(Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward)) => None,
-        _ => Some(call.server.lanes.enter(call.who)?),
+        _ => Some((call.server.lanes.enter(call.who)?, call.server.metrics.inflight(target.verb))),
     };
     // Boxed: the verbs' futures differ much in size, and most requests are small ones.
     let answer = within_time(verb(call, form, body, upgrade).boxed()).await?;

@@ -6,6 +6,7 @@
 //!   R2 verbs        the method and the shape of the path give the verb; exec, attach and port-forward are `create`
 //!                   whatever the method, because they run things (KEP-2862)
 //!   R3 unknown      a path that no kind and no endpoint has is 404, a known one with a wrong method 405
+//!   R4 old watches  `/api/v1/watch/…` watches what the path without `watch` names, a collection or one object
 //!
 //! Source: API concepts reference (resource URIs), apimachinery's rule for path segment names.
 
@@ -265,6 +266,10 @@ fn target(
     (group, version): (&str, &str),
     rest: &[&str],
 ) -> Result<Target, ApiError> {
+    let (only_watch, rest) = match rest {
+        ["watch", rest @ ..] if !rest.is_empty() => (true, rest),
+        rest => (false, rest),
+    };
     let (namespace, rest) = match rest {
         // A namespace itself and its own subresources, not something in it.
         ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => ("", rest),
@@ -292,6 +297,14 @@ fn target(
         }
     };
     let across_namespaces = resource.kind.namespaced && namespace.is_empty();
+    if only_watch {
+        let verb = match sub {
+            None if *method == Method::GET => Verb::Watch,
+            None => return Err(method_not_allowed(method)),
+            Some(_) => return Err(not_found()),
+        };
+        return Ok(Target { resource, verb, namespace: namespace.to_owned(), name: name.to_owned(), sub });
+    }
     let verb = verb(method, query, name.is_empty(), across_namespaces, sub)?;
     if sub.is_none() && !resource.verbs.words().contains(&verb.as_str()) {
         return Err(method_not_allowed(method));

@@ -7,7 +7,6 @@ use windlass_api::selector::{FieldSelector, LabelSelector};
 use windlass_api::{ApiError, Header};
 use windlass_store::Entry;
 
-use crate::convert;
 use crate::key;
 use crate::request::{Query, Target};
 use crate::server::header;
@@ -26,8 +25,11 @@ struct DeepFields(Vec<(String, String)>);
 impl Selection {
     pub fn parse(target: &Target, query: &Query) -> Result<Selection, ApiError> {
         let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or_default())?;
-        let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())?;
+        let mut fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())?;
         fields.check_supported(&target.resource.selectable_fields)?;
+        if !target.name.is_empty() {
+            fields = fields.and_equal("metadata.name", &target.name);
+        }
         let uses_deep = fields.terms().iter().any(|term| from_header(&Header::default(), &term.path).is_none());
         let deep = if uses_deep { target.resource.selectable_fields.clone() } else { Vec::new() };
         Ok(Selection { labels, fields, deep })
@@ -36,7 +38,7 @@ impl Selection {
     /// What the keys of all objects that can match start with: of one object, where the selector names it, so that
     /// waiting for one object does not look at all others.
     pub fn prefix(&self, target: &Target) -> String {
-        let kind = convert::stored_kind(&target.resource);
+        let kind = &target.resource.kind;
         let mut prefix = key::prefix(kind, &target.namespace);
         let is_one_room = !kind.namespaced || !target.namespace.is_empty();
         if let Some(name) = self.fields.required("metadata.name").filter(|_| is_one_room) {

@@ -1,64 +1,72 @@
 //! `watch`: every change of the objects a client asks for, in order, as lines of JSON that do not end by themselves.
 //!
 //! Rules
-//!   R1 start        from the `resourceVersion` asked for; without one (or 0) the present objects come first as ADDED;
-//!                   with `sendInitialEvents` they come first, then (where allowed) a BOOKMARK that says that this was all
-//!   R2 selectors    an object that begins to match is ADDED, one that ceases to is DELETED as it last matched
+//!   R1 start        where the parameters say (`options`); with `sendInitialEvents` the present objects are followed,
+//!                   where bookmarks are allowed, by one that says that this was all
+//!   R2 selectors    an object that begins to match is ADDED, one that ceases to is DELETED as it last matched, at the
+//!                   revision of the change
 //!   R3 shared       an event is encoded once for each form, by the first watcher that needs it, and kept with it
 //!   R4 slow         nobody waits for a slow watcher: it gets a 410 ERROR event and has to list again
 //!   R5 end          after `timeoutSeconds` (or 30 to 60 minutes), or when the server closes
-//!   R6 bookmarks    where allowed, a quiet watch learns every minute how far it is
+//!   R6 bookmarks    where allowed, a quiet watch learns every minute how far it is, in the form of its events
+//!   R7 joined       what is there when a watcher wakes goes out in one piece
 //!
 //! Source: API concepts, "Efficient detection of changes", "Watch bookmarks", "Streaming lists"; KEP-3157.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::StreamExt;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::StatusCode;
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::time::{Instant, Sleep};
 use windlass_api::table::Include;
 use windlass_api::{ApiError, Reason};
-use windlass_stdx::{Body, BoxError};
+use windlass_stdx::BoxError;
 use windlass_store::{Entry, Event, Range, ReadError, Revision, Watch, WatchError};
 
 use crate::answer::{Answer, json_response};
 use crate::config::{BOOKMARK_INTERVAL, CHUNK_BYTES, WATCH_TIME_DEFAULT_MIN, WATCH_TIME_MAX};
-use crate::convert;
 use crate::failure::{commit_failed, error_event, later, read_failed};
 use crate::form::{Form, Show};
 use crate::lanes::WatchPermit;
-use crate::list::{asked_revision, wait_for};
+use crate::list::wait_for;
+use crate::metrics::Watcher;
+use crate::options::WatchStart;
 use crate::request::{Query, Target};
 use crate::select::Selection;
 use crate::server::{Call, Server};
 
 /// Tells clients that the present objects have all been sent (KEP-3157).
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+/// An empty list in the form of the watch, base64, from which clients make the list that they were sent as events.
+const LIST_BLUEPRINT: &str = "kubernetes.io/initial-events-list-blueprint";
 
 pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError> {
     let Call { server, target, query, .. } = call;
     let selection = Selection::parse(target, query)?;
     let time = time_to_serve(server, query)?;
-    let start = Start::parse(query)?;
+    let start = WatchStart::parse(query)?;
     let allows_bookmarks = query.flag("allowWatchBookmarks")?;
     let permit = server.lanes.watch()?;
-    if let Some(revision) = start.revision {
-        wait_for(server, revision).await?;
-    } else {
-        server.store.read_barrier().await.map_err(commit_failed)?;
+    match start.revision {
+        None => server.store.read_barrier().await.map_err(commit_failed)?,
+        Some(revision) => wait_for(server, revision).await?,
     }
     let prefix = selection.prefix(target);
     let (initial, after) = if start.with_state {
         let page = server.store.range(&Range::prefix(prefix.clone())).map_err(read_failed)?;
-        (convert::entries(&target.resource, page.entries).await?, page.revision)
+        (page.entries, page.revision)
     } else {
-        (Vec::new(), start.revision.unwrap_or_else(|| server.store.revision()))
+        (Vec::new(), start.revision.filter(|revision| *revision > 0).unwrap_or_else(|| server.store.revision()))
     };
     let body = match server.store.watch(&prefix, after) {
         Ok(events) => {
@@ -71,52 +79,21 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
                 selection,
                 events,
                 initial: initial.into_iter(),
-                says_end_of_initial: (start.says_end_of_initial && allows_bookmarks).then_some(after),
-                closing: server.closing.subscribe(),
+                says_end_of_initial: (start.says_end_of_state && allows_bookmarks).then_some(after),
+                closing: closing(server),
                 timer: Box::pin(tokio::time::sleep_until(now + first_bookmark.min(time))),
                 deadline: now + time,
                 is_over: false,
+                watcher: server.metrics.watcher(target),
                 _permit: permit,
             };
-            flow.into_body()
+            BodyExt::boxed_unsync(flow)
         }
         // The client's answer to both is the same: list again. It expects to read that inside the stream.
         Err(error @ ReadError::Compacted { .. }) => windlass_stdx::body_from(error_event(&read_failed(error))),
         Err(error) => return Err(read_failed(error)),
     };
     Ok(Answer::ready(json_response(StatusCode::OK, body)))
-}
-
-/// Where a watch begins (R1).
-struct Start {
-    revision: Option<Revision>,
-    with_state: bool,
-    says_end_of_initial: bool,
-}
-
-impl Start {
-    fn parse(query: &Query) -> Result<Start, ApiError> {
-        let asked = asked_revision(query)?;
-        let revision = asked.filter(|revision| *revision > 0);
-        let send_initial = query.flag_if_set("sendInitialEvents")?;
-        match (send_initial, query.get("resourceVersionMatch")) {
-            (Some(_), Some("NotOlderThan")) => {}
-            (Some(_), _) => {
-                let message = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-                return Err(ApiError::bad_request(message));
-            }
-            (None, Some(_)) => {
-                let message = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
-                return Err(ApiError::bad_request(message));
-            }
-            (None, None) => {}
-        }
-        Ok(Start {
-            revision,
-            with_state: send_initial.unwrap_or(revision.is_none()),
-            says_end_of_initial: send_initial == Some(true),
-        })
-    }
 }
 
 fn time_to_serve(server: &Server, query: &Query) -> Result<Duration, ApiError> {
@@ -132,7 +109,17 @@ fn time_to_serve(server: &Server, query: &Query) -> Result<Duration, ApiError> {
     }
 }
 
-/// A watch while it is served.
+/// Waits until the server closes; registered once, not with every event.
+fn closing(server: &Server) -> BoxFuture<'static, ()> {
+    let mut closing = server.closing.subscribe();
+    async move {
+        // An error means that the server itself is gone, which is closed too.
+        let _gone = closing.wait_for(|closing| *closing).await;
+    }
+    .boxed()
+}
+
+/// A watch while it is served: the body of its response.
 struct Flow {
     server: Arc<Server>,
     target: Target,
@@ -143,66 +130,49 @@ struct Flow {
     initial: std::vec::IntoIter<Arc<Entry>>,
     /// The revision of the bookmark that is due after them.
     says_end_of_initial: Option<Revision>,
-    closing: tokio::sync::watch::Receiver<bool>,
+    closing: BoxFuture<'static, ()>,
     /// Fires at the next bookmark, or at the deadline where there are none.
     timer: Pin<Box<Sleep>>,
     deadline: Instant,
     is_over: bool,
+    watcher: Watcher,
     _permit: WatchPermit,
 }
 
-enum Woken {
-    Event(Result<Arc<Event>, WatchError>),
-    Bookmark,
-    Over,
+impl http_body::Body for Flow {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.poll_chunk(context).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
 }
 
 impl Flow {
-    fn into_body(self) -> Body {
-        let chunks = futures::stream::unfold(self, |mut flow| async move {
-            let chunk = flow.next_chunk().await?;
-            Some((Ok::<_, BoxError>(Frame::data(chunk)), flow))
-        });
-        BodyExt::boxed_unsync(StreamBody::new(chunks.boxed()))
-    }
-
     /// The next bytes to send; `None` at the end.
-    async fn next_chunk(&mut self) -> Option<Bytes> {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(chunk) = self.initial_chunk() {
-            return Some(chunk);
+            return Poll::Ready(Some(chunk));
         }
-        while !self.is_over {
-            match self.wake().await {
-                Woken::Over => return None,
-                Woken::Event(event) => {
-                    if let Some(chunk) = self.events_chunk(event).await {
-                        return Some(chunk);
-                    }
-                }
-                Woken::Bookmark => return Some(self.bookmark(self.events.progress(), false)),
+        if self.is_over || self.closing.poll_unpin(context).is_ready() {
+            self.is_over = true;
+            return Poll::Ready(None);
+        }
+        // Before the events: a watch that is never quiet has an end too.
+        if self.timer.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            if now >= self.deadline {
+                self.is_over = true;
+                return Poll::Ready(None);
             }
+            let next = now + self.server.world.jitter(BOOKMARK_INTERVAL);
+            self.timer.as_mut().reset(next.min(self.deadline));
+            return Poll::Ready(Some(self.bookmark(self.events.progress(), false)));
         }
-        None
-    }
-
-    async fn wake(&mut self) -> Woken {
-        let woken = tokio::select! {
-            biased;
-            // An error means that the server itself is gone.
-            _ = self.closing.wait_for(|closing| *closing) => Woken::Over,
-            () = &mut self.timer => Woken::Bookmark,
-            event = self.events.next() => Woken::Event(event),
-        };
-        if !matches!(woken, Woken::Bookmark) {
-            return woken;
+        match self.events_chunk(context) {
+            Some(chunk) => Poll::Ready(Some(chunk)),
+            None => Poll::Pending,
         }
-        let now = Instant::now();
-        if now >= self.deadline {
-            return Woken::Over;
-        }
-        let next = now + self.server.world.jitter(BOOKMARK_INTERVAL);
-        self.timer.as_mut().reset(next.min(self.deadline));
-        woken
     }
 
     fn initial_chunk(&mut self) -> Option<Bytes> {
@@ -210,8 +180,7 @@ impl Flow {
         while chunk.len() < CHUNK_BYTES {
             let Some(entry) = self.initial.next() else { break };
             if self.selection.matches(&entry) {
-                let show = Show { form: self.form, resource: &self.target.resource, now: self.server.world.now() };
-                chunk.put_slice(&frame(What::Added, &show.object(&entry.value)));
+                chunk.put_slice(&frame(What::Added, &self.show().object(&entry.value)));
             }
         }
         if self.initial.as_slice().is_empty()
@@ -222,53 +191,26 @@ impl Flow {
         (!chunk.is_empty()).then(|| chunk.freeze())
     }
 
-    /// The event just received and those that are there already, joined. One alone is sent without a copy.
-    async fn events_chunk(&mut self, first: Result<Arc<Event>, WatchError>) -> Option<Bytes> {
-        let mut only: Option<Bytes> = None;
-        let mut joined = BytesMut::new();
-        let mut count = 0;
-        let mut next = first.map(Some).map_err(|error| watch_failed(&error));
-        loop {
-            match next {
-                Ok(None) => break,
-                Ok(Some(event)) => {
-                    let event = match convert::event(&self.target.resource, event).await {
-                        Ok(event) => event,
-                        Err(error) => {
-                            next = Err(error);
-                            continue;
-                        }
-                    };
+    /// The events that are there, joined (R7).
+    fn events_chunk(&mut self, context: &mut Context<'_>) -> Option<Bytes> {
+        let mut frames = Frames::default();
+        while frames.len() < CHUNK_BYTES {
+            match self.events.poll_next(context) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(event)) => {
                     if let Some(frame) = self.event_frame(&event) {
-                        count += 1;
-                        if let Some(before) = only.replace(frame) {
-                            joined.put_slice(&before);
-                        }
+                        self.watcher.told(frame.len());
+                        frames.push(frame);
                     }
                 }
-                Err(error) => {
+                Poll::Ready(Err(error)) => {
                     self.is_over = true;
-                    let last = Bytes::from(error_event(&error));
-                    if let Some(before) = only.replace(last) {
-                        joined.put_slice(&before);
-                    }
+                    frames.push(Bytes::from(error_event(&watch_failed(&error))));
                     break;
                 }
             }
-            if joined.len() + only.as_ref().map_or(0, Bytes::len) >= CHUNK_BYTES {
-                break;
-            }
-            next = self.events.try_next().map_err(|error| watch_failed(&error));
         }
-        let only = only?;
-        let chunk = if joined.is_empty() {
-            only
-        } else {
-            joined.put_slice(&only);
-            joined.freeze()
-        };
-        self.server.metrics.watch_events(&self.target.resource.kind, count, chunk.len());
-        Some(chunk)
+        frames.into_bytes()
     }
 
     /// What this watcher is told of an event (R2).
@@ -291,8 +233,7 @@ impl Flow {
                 _ => event.entry.as_ref().map(|entry| entry.value.clone()),
             };
             let object = object.expect("an event has the object that its kind of change shows");
-            let show = Show { form: self.form, resource: &self.target.resource, now: self.server.world.now() };
-            frame(what, &show.object(&object))
+            frame(what, &self.show().object(&object))
         };
         let slot = what as usize;
         match self.form {
@@ -305,23 +246,50 @@ impl Flow {
         }
     }
 
+    /// R6: an object of the kind that holds nothing but a revision.
     fn bookmark(&self, revision: Revision, ends_initial: bool) -> Bytes {
         let kind = &self.target.resource.kind;
         let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if ends_initial {
-            metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
+            let mut list = self.show().list_head(&json!({}));
+            list.extend_from_slice(self.show().list_tail());
+            metadata["annotations"] = json!({INITIAL_EVENTS_END: "true", LIST_BLUEPRINT: BASE64.encode(list)});
         }
-        let object = match self.form {
-            Form::Json => json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}),
-            Form::Metadata => {
-                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+        let object = json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata});
+        frame(What::Bookmark, &self.show().object(&Bytes::from(object.to_string())))
+    }
+
+    fn show(&self) -> Show<'_> {
+        Show { form: self.form, resource: &self.target.resource, now: self.server.world.now() }
+    }
+}
+
+/// Frames on their way out together. One alone is sent without a copy.
+#[derive(Default)]
+struct Frames {
+    only: Option<Bytes>,
+    joined: BytesMut,
+}
+
+impl Frames {
+    fn push(&mut self, frame: Bytes) {
+        match self.only.take() {
+            None if self.joined.is_empty() => self.only = Some(frame),
+            before => {
+                if let Some(before) = before {
+                    self.joined.put_slice(&before);
+                }
+                self.joined.put_slice(&frame);
             }
-            Form::Table(_) => json!({
-                "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-                "columnDefinitions": [], "rows": [],
-            }),
-        };
-        frame(What::Bookmark, object.to_string().as_bytes())
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.joined.len() + self.only.as_ref().map_or(0, Bytes::len)
+    }
+
+    fn into_bytes(self) -> Option<Bytes> {
+        self.only.or_else(|| (!self.joined.is_empty()).then(|| self.joined.freeze()))
     }
 }
 

@@ -109,14 +109,3 @@ async fn health_says_what_it_checked() {
     let version = api.get("/version").await.json();
     assert_eq!((&version["major"], &version["minor"]), (&json!("1"), &json!("37")));
 }
-
-#[tokio::test]
-async fn requests_are_counted_by_verb_resource_and_code() {
-    let api = Api::start().await;
-    api.get(&format!("{CONFIG_MAPS}/none")).await;
-    let text = api.get("/metrics").await.text();
-    let line = "apiserver_request_total{verb=\"GET\",group=\"\",version=\"v1\",resource=\"configmaps\",subresource=\"\",scope=\"resource\",code=\"404\"} 1";
-    assert!(text.lines().any(|found| found == line), "{text}");
-    assert!(text.contains("apiserver_request_duration_seconds_bucket"));
-    assert!(text.contains("apiserver_current_inflight_requests"));
-}

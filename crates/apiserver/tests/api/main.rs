@@ -2,13 +2,12 @@
 
 mod access;
 mod admit;
-mod convert;
 mod create;
 mod delete;
 mod form;
 mod hostile;
-mod kind;
 mod list;
+mod metrics;
 mod tls;
 mod update;
 mod watch;

@@ -1,8 +1,13 @@
 //! `watch`: starts, selectors, bookmarks, ends.
 
-use serde_json::json;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::Method;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use windlass_stdx::body_from;
 
-use crate::{Api, CONFIG_MAPS, DEPLOYMENTS, PODS, bind, config_map, deployment, pod};
+use crate::{Api, CONFIG_MAPS, DEPLOYMENTS, Lines, PODS, admin, bind, config_map, deployment, pod};
 
 #[tokio::test]
 async fn a_watch_without_a_revision_begins_with_what_is_there() {
@@ -69,8 +74,14 @@ async fn a_watch_of_initial_events_says_when_they_end() {
     assert_eq!(end["object"]["metadata"]["resourceVersion"], api.store.revision().to_string());
     api.make(CONFIG_MAPS, &config_map("b")).await;
     assert_eq!(lines.said().await, "ADDED b");
+    let blueprint = end["object"]["metadata"]["annotations"]["kubernetes.io/initial-events-list-blueprint"].as_str();
+    let blueprint = BASE64.decode(blueprint.expect("a blueprint")).expect("base64");
+    let list: serde_json::Value = serde_json::from_slice(&blueprint).expect("a list");
+    assert_eq!((&list["kind"], &list["items"]), (&json!("ConfigMapList"), &json!([])));
     let reply = api.get(&format!("{CONFIG_MAPS}?watch=1&sendInitialEvents=true")).await;
-    assert_eq!(reply.code, 400);
+    let expected = "422 Invalid: ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: \
+                    sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+    assert_eq!(reply.said(), expected);
 }
 
 #[tokio::test]
@@ -127,4 +138,134 @@ async fn one_object_is_watched_by_its_name() {
     api.make(CONFIG_MAPS, &config_map("one-more")).await;
     api.delete(&format!("{CONFIG_MAPS}/one")).await;
     assert_eq!(lines.said().await, "DELETED one");
+}
+
+#[tokio::test]
+async fn the_old_watch_paths_watch_too() {
+    let api = Api::start().await;
+    let mut all = api.watch("/api/v1/watch/configmaps?resourceVersion=1").await;
+    let mut namespace = api.watch("/api/v1/watch/namespaces/default/configmaps").await;
+    let mut one = api.watch("/api/v1/watch/namespaces/default/configmaps/one").await;
+    let mut cluster = api.watch("/api/v1/watch/namespaces/kube-system").await;
+    let mut group = api.watch("/apis/apps/v1/watch/deployments").await;
+    assert_eq!(cluster.said().await, "ADDED kube-system");
+    api.make(CONFIG_MAPS, &config_map("one-more")).await;
+    api.make(CONFIG_MAPS, &config_map("one")).await;
+    api.make(DEPLOYMENTS, &deployment("web")).await;
+    assert_eq!((all.said().await, all.said().await), ("ADDED one-more".to_owned(), "ADDED one".to_owned()));
+    assert_eq!(namespace.said().await, "ADDED one-more");
+    assert_eq!(one.said().await, "ADDED one");
+    assert_eq!(group.said().await, "ADDED web");
+    for (path, code) in [
+        ("/api/v1/watch", 404),
+        ("/api/v1/watch/nothing", 404),
+        ("/api/v1/watch/namespaces/default/pods/p/status", 404),
+    ] {
+        assert_eq!(api.get(path).await.code, code, "{path}");
+    }
+    assert_eq!(api.delete("/api/v1/watch/namespaces/default/configmaps/one").await.code, 405);
+}
+
+async fn watch_as(api: &Api, path: &str, accept: &str) -> Lines {
+    let response = api.send(admin(), Method::GET, path, &[("accept", accept)], body_from("")).await;
+    assert_eq!(response.status(), 200, "watching {path}");
+    Lines { body: response.into_body(), rest: Vec::new() }
+}
+
+#[tokio::test]
+async fn events_and_bookmarks_come_in_the_form_asked_for() {
+    let api = Api::start().await;
+    api.make(CONFIG_MAPS, &config_map("a")).await;
+    let path = format!(
+        "{CONFIG_MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    );
+    let revision = api.store.revision().to_string();
+    let mut table = watch_as(&api, &path, "application/json;as=Table;v=v1;g=meta.k8s.io").await;
+    let added = table.next().await.expect("an event");
+    assert_eq!((&added["object"]["kind"], &added["object"]["rows"][0]["cells"][0]), (&json!("Table"), &json!("a")));
+    let end = table.next().await.expect("a bookmark");
+    assert_eq!((&end["type"], &end["object"]["kind"]), (&json!("BOOKMARK"), &json!("Table")));
+    assert_eq!(end["object"]["metadata"]["resourceVersion"], revision);
+    let row = &end["object"]["rows"][0]["object"]["metadata"];
+    assert_eq!(
+        (&row["resourceVersion"], &row["annotations"]["k8s.io/initial-events-end"]),
+        (&json!(revision), &json!("true"))
+    );
+
+    let mut partial = watch_as(&api, &path, "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io").await;
+    let added = partial.next().await.expect("an event")["object"].clone();
+    assert_eq!((&added["kind"], added.get("data")), (&json!("PartialObjectMetadata"), None));
+    let end = partial.next().await.expect("a bookmark")["object"].clone();
+    assert_eq!((&end["kind"], &end["apiVersion"]), (&json!("PartialObjectMetadata"), &json!("meta.k8s.io/v1")));
+    assert_eq!(end["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+
+    api.delete(&format!("{CONFIG_MAPS}/a")).await;
+    assert_eq!(table.next().await.expect("an event")["type"], "DELETED");
+    let gone = partial.next().await.expect("an event");
+    assert_eq!((&gone["type"], &gone["object"]["metadata"]["name"]), (&json!("DELETED"), &json!("a")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_watch_learns_how_far_it_is() {
+    let api = Api::start().await;
+    let mut lines = api.watch(&format!("{CONFIG_MAPS}?watch=1&allowWatchBookmarks=true&timeoutSeconds=300")).await;
+    api.make("/api/v1/namespaces/kube-system/configmaps", &config_map("elsewhere")).await;
+    let revision = api.store.revision().to_string();
+    let mut marks = 0;
+    // Not `next`: its patience is shorter than the pause between two bookmarks.
+    while let Some(frame) = lines.body.frame().await {
+        let line = frame.expect("a watch does not break").into_data().expect("a watch has no trailers");
+        let mark: Value = serde_json::from_slice(&line).expect("a line of a watch is JSON");
+        assert_eq!((&mark["type"], &mark["object"]["kind"]), (&json!("BOOKMARK"), &json!("ConfigMap")));
+        assert_eq!(mark["object"]["metadata"]["resourceVersion"], revision);
+        marks += 1;
+    }
+    assert!((3..=5).contains(&marks), "{marks} bookmarks in five minutes");
+}
+
+#[tokio::test]
+async fn what_leaves_a_selector_is_deleted_at_the_revision_of_the_change() {
+    let api = Api::start().await;
+    let mut object = config_map("c");
+    object["metadata"]["labels"] = json!({"watched": "yes"});
+    api.make(CONFIG_MAPS, &object).await;
+    let mut lines = api.watch(&format!("{CONFIG_MAPS}?watch=1&labelSelector=watched%3Dyes")).await;
+    assert_eq!(lines.said().await, "ADDED c");
+    let changed =
+        api.merge(&format!("{CONFIG_MAPS}/c"), &json!({"metadata": {"labels": {"watched": "no"}}})).await.json();
+    let gone = lines.next().await.expect("an event");
+    assert_eq!((&gone["type"], &gone["object"]["metadata"]["labels"]["watched"]), (&json!("DELETED"), &json!("yes")));
+    assert_eq!(gone["object"]["metadata"]["resourceVersion"], changed["metadata"]["resourceVersion"]);
+    api.merge(&format!("{CONFIG_MAPS}/c"), &json!({"data": {"unseen": "1"}})).await;
+    api.merge(&format!("{CONFIG_MAPS}/c"), &json!({"metadata": {"labels": {"watched": "yes"}}})).await;
+    assert_eq!(lines.said().await, "ADDED c");
+}
+
+/// Conformance: "watch-consistency", "watch-configmaps-closed-and-restarted".
+#[tokio::test]
+async fn watches_begun_at_each_event_see_the_same_order() {
+    let api = Api::start().await;
+    let list = api.get(CONFIG_MAPS).await.json();
+    let start = list["metadata"]["resourceVersion"].as_str().expect("a revision").to_owned();
+    for index in 0..5 {
+        let name = format!("c{index}");
+        api.make(CONFIG_MAPS, &config_map(&name)).await;
+        api.merge(&format!("{CONFIG_MAPS}/{name}"), &json!({"data": {"k": "2"}})).await;
+        if index % 2 == 0 {
+            api.delete(&format!("{CONFIG_MAPS}/{name}")).await;
+        }
+    }
+    async fn revisions(api: &Api, from: &str, count: usize) -> Vec<String> {
+        let mut lines = api.watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={from}")).await;
+        let mut found = Vec::new();
+        for _ in 0..count {
+            let event: Value = lines.next().await.expect("an event");
+            found.push(event["object"]["metadata"]["resourceVersion"].as_str().expect("a revision").to_owned());
+        }
+        found
+    }
+    let all = revisions(&api, &start, 13).await;
+    for (index, revision) in all.iter().enumerate() {
+        assert_eq!(revisions(&api, revision, 12 - index).await, all[index + 1..], "after {revision}");
+    }
 }
