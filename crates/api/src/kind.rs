@@ -93,6 +93,34 @@ pub mod kinds {
     pub static ENDPOINT_SLICE: Kind = Kind::built_in("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", true);
     /// coordination.k8s.io/v1 Lease.
     pub static LEASE: Kind = Kind::built_in("coordination.k8s.io", "v1", "Lease", "leases", true);
+    /// rbac.authorization.k8s.io/v1 Role.
+    pub static ROLE: Kind = Kind::built_in("rbac.authorization.k8s.io", "v1", "Role", "roles", true);
+    /// rbac.authorization.k8s.io/v1 RoleBinding.
+    pub static ROLE_BINDING: Kind =
+        Kind::built_in("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", true);
+    /// rbac.authorization.k8s.io/v1 ClusterRole.
+    pub static CLUSTER_ROLE: Kind =
+        Kind::built_in("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", false);
+    /// rbac.authorization.k8s.io/v1 ClusterRoleBinding.
+    pub static CLUSTER_ROLE_BINDING: Kind =
+        Kind::built_in("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", false);
+    /// authentication.k8s.io/v1 TokenReview.
+    pub static TOKEN_REVIEW: Kind = Kind::built_in("authentication.k8s.io", "v1", "TokenReview", "tokenreviews", false);
+    /// authentication.k8s.io/v1 SelfSubjectReview.
+    pub static SELF_SUBJECT_REVIEW: Kind =
+        Kind::built_in("authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews", false);
+    /// authorization.k8s.io/v1 SubjectAccessReview.
+    pub static SUBJECT_ACCESS_REVIEW: Kind =
+        Kind::built_in("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", false);
+    /// authorization.k8s.io/v1 LocalSubjectAccessReview.
+    pub static LOCAL_SUBJECT_ACCESS_REVIEW: Kind =
+        Kind::built_in("authorization.k8s.io", "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews", true);
+    /// authorization.k8s.io/v1 SelfSubjectAccessReview.
+    pub static SELF_SUBJECT_ACCESS_REVIEW: Kind =
+        Kind::built_in("authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", false);
+    /// authorization.k8s.io/v1 SelfSubjectRulesReview.
+    pub static SELF_SUBJECT_RULES_REVIEW: Kind =
+        Kind::built_in("authorization.k8s.io", "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews", false);
 }
 
 #[cfg(test)]

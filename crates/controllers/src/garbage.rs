@@ -33,7 +33,7 @@ const ORPHAN: &str = "orphan";
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The kinds that own or are owned. Events are left out: they expire by themselves.
-fn all_kinds() -> [&'static Kind; 11] {
+fn all_kinds() -> [&'static Kind; 15] {
     [
         &kinds::NAMESPACE,
         &kinds::NODE,
@@ -46,6 +46,10 @@ fn all_kinds() -> [&'static Kind; 11] {
         &kinds::REPLICA_SET,
         &kinds::ENDPOINT_SLICE,
         &kinds::LEASE,
+        &kinds::ROLE,
+        &kinds::ROLE_BINDING,
+        &kinds::CLUSTER_ROLE,
+        &kinds::CLUSTER_ROLE_BINDING,
     ]
 }
 

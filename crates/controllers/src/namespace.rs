@@ -43,6 +43,8 @@ fn order() -> [Vec<&'static Kind>; 3] {
             &kinds::SECRET,
             &kinds::SERVICE_ACCOUNT,
             &kinds::LEASE,
+            &kinds::ROLE,
+            &kinds::ROLE_BINDING,
         ],
     ]
 }

@@ -16,7 +16,9 @@ mod metadata;
 mod namespace;
 mod node;
 pub mod pod;
+mod rbac;
 mod replica_set;
+mod review;
 mod same;
 mod secret;
 mod service;
@@ -47,6 +49,16 @@ pub fn all() -> Vec<Resource> {
         replica_set::resource(),
         endpoint_slice::resource(),
         lease::resource(),
+        rbac::role::resource(),
+        rbac::role_binding::resource(),
+        rbac::cluster_role::resource(),
+        rbac::cluster_role_binding::resource(),
+        review::token_review(),
+        review::self_subject_review(),
+        review::subject_access_review(),
+        review::local_subject_access_review(),
+        review::self_subject_access_review(),
+        review::self_subject_rules_review(),
     ]
 }
 

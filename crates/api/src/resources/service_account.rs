@@ -6,12 +6,14 @@ use serde_json::{Value, json};
 use super::tree::Tree;
 use super::{age, age_column, name_column, row};
 use crate::kind::kinds;
-use crate::resource::{Resource, Rules};
+use crate::resource::{Resource, Rules, Subresource};
 
 /// The row of ServiceAccount.
 pub(super) fn resource() -> Resource {
     // Kubernetes had a column of secrets until 1.34; nothing has filled it since 1.24.
-    row(&kinds::SERVICE_ACCOUNT, vec![name_column(), age_column()], ServiceAccount).short_names(&["sa"])
+    row(&kinds::SERVICE_ACCOUNT, vec![name_column(), age_column()], ServiceAccount)
+        .short_names(&["sa"])
+        .subresources(&[Subresource::Token])
 }
 
 struct ServiceAccount;

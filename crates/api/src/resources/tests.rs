@@ -23,6 +23,10 @@ fn odd_trees() -> Vec<Value> {
         "ports",
         "involvedObject",
         "series",
+        "rules",
+        "roleRef",
+        "subjects",
+        "aggregationRule",
     ];
     let spec_fields = [
         "template",
