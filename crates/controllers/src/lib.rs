@@ -7,6 +7,7 @@
 //! To add a controller: one file with its rules, one line in [`run`].
 
 mod claim;
+mod cluster_role;
 mod condition;
 mod controller;
 mod deployment;
@@ -79,6 +80,7 @@ pub async fn run(
     list.add(endpoint_slice::EndpointSlices::new(&caches));
     list.add(namespace::Namespaces::new(&caches));
     list.add(service_account::ServiceAccounts::new(&caches, &config.root_ca_pem));
+    list.add(cluster_role::ClusterRoles::new(&caches));
     list.add(garbage::Garbage::new(&caches));
     list.add(node::address::NodeAddresses::new(&caches, &config.cluster_cidr, config.node_prefix)?);
     list.add(node::health::NodeHealth::new(&caches, config.node_grace));

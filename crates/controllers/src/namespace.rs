@@ -292,7 +292,7 @@ mod tests {
             ["delete events a/*: namespace a is being deleted", "finalize namespaces a: namespace a is empty"]
         );
         let last = plan.items.last().expect("finalize");
-        assert!(matches!(&last.guard, Some(Guard::Empty(name, kinds)) if name == "a" && kinds.len() == 10));
+        assert!(matches!(&last.guard, Some(Guard::Empty(name, kinds)) if name == "a" && kinds.len() == order().concat().len() + 1));
         assert!(matches!(&last.action, Action::Finalize { namespace } if namespace["spec"]["finalizers"] == json!([])));
     }
 }
