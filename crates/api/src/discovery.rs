@@ -276,14 +276,17 @@ mod tests {
         let groups = group_list(&registry);
         let names: Vec<&Value> =
             groups["groups"].as_array().expect("groups").iter().map(|group| &group["name"]).collect();
-        assert_eq!(names, [
+        assert_eq!(
+            names,
+            [
                 "apps",
                 "authentication.k8s.io",
                 "authorization.k8s.io",
                 "coordination.k8s.io",
                 "discovery.k8s.io",
                 "rbac.authorization.k8s.io"
-            ]);
+            ]
+        );
     }
 
     #[test]

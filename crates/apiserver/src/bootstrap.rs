@@ -1,4 +1,5 @@
-//! What every cluster has before anybody asks: its own namespaces, and the Service through which pods reach this API.
+//! What every cluster has before anybody asks: its own namespaces, the Service through which pods reach this API, and
+//! (in `rbac`) its default roles.
 //!
 //! Rules
 //!   R1 once         what is there already is left alone; what somebody deletes later is restored (see `upkeep`)
@@ -17,6 +18,7 @@ use crate::failure::commit_failed;
 use crate::identity::Identity;
 use crate::key;
 use crate::pipeline;
+use crate::rbac;
 use crate::server::Server;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -26,6 +28,7 @@ pub(crate) async fn bootstrap(server: &Arc<Server>) -> Result<(), ApiError> {
     server.store.read_barrier().await.map_err(commit_failed)?;
     let had_endpoints = is_there(server, &kinds::ENDPOINT_SLICE, "default", "kubernetes");
     restore(server).await?;
+    rbac::restore(server).await?;
     let Some(slice) = kubernetes_endpoints(server).filter(|_| had_endpoints) else { return Ok(()) };
     let patch = json!({"endpoints": slice["endpoints"], "ports": slice["ports"]});
     let path = kinds::ENDPOINT_SLICE.object_path("default", "kubernetes");
@@ -91,7 +94,14 @@ fn is_there(server: &Server, kind: &Kind, namespace: &str, name: &str) -> bool {
     server.store.get(&key::object(kind, namespace, name)).is_some()
 }
 
-async fn call(server: &Arc<Server>, method: Method, path: &str, media: &str, body: &Value) -> Result<(), ApiError> {
+/// A write by the server itself.
+pub(crate) async fn call(
+    server: &Arc<Server>,
+    method: Method,
+    path: &str,
+    media: &str,
+    body: &Value,
+) -> Result<(), ApiError> {
     let request = Request::builder()
         .method(method)
         .uri(path)

@@ -1,6 +1,9 @@
 //! Who asks: a name and groups, however they were proven.
 //!
-//! Source: Kubernetes' user model (authentication reference): client certificates give CN as name and O as groups.
+//! Source: Kubernetes' user model (authentication reference): client certificates give CN as name and O as groups,
+//! service account tokens name their account.
+
+use std::collections::BTreeMap;
 
 /// Group whose members may do everything.
 pub const GROUP_MASTERS: &str = "system:masters";
@@ -10,6 +13,12 @@ pub const GROUP_NODES: &str = "system:nodes";
 pub const GROUP_AUTHENTICATED: &str = "system:authenticated";
 /// Group of those who did not.
 pub const GROUP_UNAUTHENTICATED: &str = "system:unauthenticated";
+/// Group of all service accounts; those of one namespace have this, a colon and its name too.
+pub const GROUP_SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
+/// Start of a service account's name; its namespace, a colon and its own name follow.
+pub const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
+/// Name of who proved nothing.
+pub const ANONYMOUS: &str = "system:anonymous";
 /// Start of a node agent's name; the node's own name follows.
 pub const NODE_NAME_PREFIX: &str = "system:node:";
 /// Start of the name of a part that runs inside the server process.
@@ -20,8 +29,17 @@ pub const PART_NAME_PREFIX: &str = "system:windlass:";
 pub struct Identity {
     /// The user's name.
     pub name: String,
+    /// What tells users of one name apart; empty where the proof does not say.
+    pub uid: String,
     /// The user's groups, in the order proven.
     pub groups: Vec<String>,
+    /// What else the proof says, such as the pod that a token is bound to.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// The user that a service account is.
+pub(crate) fn service_account_user(namespace: &str, name: &str) -> String {
+    format!("{SERVICE_ACCOUNT_PREFIX}{namespace}:{name}")
 }
 
 impl Identity {
@@ -31,12 +49,23 @@ impl Identity {
         if !groups.iter().any(|group| group == GROUP_AUTHENTICATED) {
             groups.push(GROUP_AUTHENTICATED.to_owned());
         }
-        Identity { name: name.into(), groups }
+        Identity { name: name.into(), uid: String::new(), groups, extra: BTreeMap::new() }
     }
 
     /// Somebody who proved nothing.
     pub fn anonymous() -> Identity {
-        Identity { name: "system:anonymous".to_owned(), groups: vec![GROUP_UNAUTHENTICATED.to_owned()] }
+        Identity {
+            name: ANONYMOUS.to_owned(),
+            uid: String::new(),
+            groups: vec![GROUP_UNAUTHENTICATED.to_owned()],
+            extra: BTreeMap::new(),
+        }
+    }
+
+    /// A service account.
+    pub fn service_account(namespace: &str, name: &str, uid: &str) -> Identity {
+        let groups = [GROUP_SERVICE_ACCOUNTS.to_owned(), format!("{GROUP_SERVICE_ACCOUNTS}:{namespace}")];
+        Identity { uid: uid.to_owned(), ..Identity::new(service_account_user(namespace, name), groups) }
     }
 
     /// A part of this server process, such as `scheduler`: `system:windlass:scheduler`, which may do everything.

@@ -26,6 +26,7 @@ mod decode;
 mod delete;
 mod documents;
 mod failure;
+mod follow;
 mod form;
 mod get;
 mod health;
@@ -39,7 +40,9 @@ mod options;
 mod page;
 mod pipeline;
 mod pki;
+mod rbac;
 mod request;
+mod review;
 mod select;
 mod serve;
 mod server;
@@ -60,6 +63,7 @@ use windlass_api::ApiError;
 use windlass_stdx::{Request, Response, Transport, TransportError, World};
 use windlass_store::Store;
 
+use crate::follow::Followed;
 use crate::join::Knocks;
 use crate::lanes::Lanes;
 use crate::metrics::Metrics;
@@ -99,14 +103,17 @@ impl Apiserver {
             served,
             knocks: Knocks::default(),
             turns: Turns::default(),
+            policy: Followed::default(),
+            graph: Followed::default(),
             is_kept_up: AtomicBool::new(false),
             closing: tokio::sync::watch::Sender::new(false),
         };
         Apiserver { server: Arc::new(server) }
     }
 
-    /// Creates what every cluster has: the namespaces `default`, `kube-system`, `kube-public` and `kube-node-lease`, and
-    /// the Service `default/kubernetes` with its endpoint. What is there already is left alone.
+    /// Creates what every cluster has: the namespaces `default`, `kube-system`, `kube-public` and `kube-node-lease`, the
+    /// Service `default/kubernetes` with its endpoint, and the default roles and bindings. What is there already is left
+    /// alone, but that default roles allow at least what they should.
     ///
     /// From then on, until the server closes or its last clone is dropped, what is deleted of these is restored, and
     /// Events go an hour after they last happened. Must be called inside a tokio runtime.

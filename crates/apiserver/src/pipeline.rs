@@ -5,7 +5,7 @@
 //!   3 authorize     may this identity do this (`authorize`)
 //!   4 lanes         is there room (`lanes`)
 //!   5 decode        the body, bounded and checked (`decode`)
-//!   6 verb          admit → default → validate → merge → commit (`create`, `change`, `delete`), or a read
+//!   6 verb          admit → default → validate → merge → commit (`create`, `change`, `delete`), a read, or a `review`
 //!   7 answer        the form the client accepts (`form`, `answer`)
 //!
 //! A refusal anywhere becomes a Status (`failure`); a panic becomes a 500 and a log line, and ends only its request.
@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderValue, Method, request::Parts};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
-use windlass_api::{ApiError, Reason, Subresource};
+use windlass_api::{ApiError, Reason, Subresource, Verbs};
 use windlass_stdx::{Body, Request, Response, body_empty, body_from};
 
 use crate::answer::{Answer, json_response};
@@ -40,6 +40,7 @@ use crate::lanes::Permit;
 use crate::list::list;
 use crate::metrics::{self, Labels};
 use crate::request::{self, Endpoint, Query, Route, Verb};
+use crate::review;
 use crate::server::{Call, Server};
 use crate::sub::{binding, eviction, scale, stream};
 use crate::update::{patch, update};
@@ -90,7 +91,7 @@ async fn route(
         Err(error) => return Err(error),
     };
     *labels = Some(Labels::of(Some(&route), query.get("dryRun").is_some()));
-    authorize(who, &route, parts.uri.path())?;
+    authorize(server, who, &route, &query, (parts.method.as_str(), parts.uri.path()))?;
     let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.headers.contains_key("upgrade"));
     match route {
         Route::Target(target) => {
@@ -188,7 +189,11 @@ async fn create_from(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
     let message = call.target.resource.message.get();
     let validation = decode::validation(call.query)?;
     let (object, warnings) = decode::decode(call.headers, body, message, validation)?;
-    Ok(create(call, object).await?.warn(warnings))
+    let answer = match call.target.resource.verbs {
+        Verbs::CreateOnly => review::answer(call, object).await?,
+        Verbs::All | Verbs::ReadOnly => create(call, object).await?,
+    };
+    Ok(answer.warn(warnings))
 }
 
 async fn serve_endpoint(

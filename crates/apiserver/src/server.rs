@@ -8,13 +8,16 @@ use windlass_api::{Header, Registry};
 use windlass_stdx::World;
 use windlass_store::{Entry, Store};
 
+use crate::authorize::Graph;
 use crate::config::Config;
 use crate::documents::Documents;
+use crate::follow::Followed;
 use crate::identity::Identity;
 use crate::join::Knocks;
 use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::page::PageKey;
+use crate::rbac::Policy;
 use crate::request::{Query, Target};
 use crate::turns::Turns;
 
@@ -30,6 +33,10 @@ pub(crate) struct Server {
     pub served: RwLock<Arc<Served>>,
     pub knocks: Knocks,
     pub turns: Turns,
+    /// Roles and bindings.
+    pub policy: Followed<Policy>,
+    /// What the pods of each node name.
+    pub graph: Followed<Graph>,
     /// Whether the upkeep has begun.
     pub is_kept_up: AtomicBool,
     /// Becomes true once, when the server closes: watches and streams end then.

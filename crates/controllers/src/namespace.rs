@@ -216,7 +216,7 @@ fn finalizers(view: &View) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Controller, Namespaces, View};
+    use super::{Controller, Namespaces, View, order};
     use crate::fixture::{check, now, object};
     use crate::plan::{Action, Guard, Plan};
     use serde_json::{Value, json};
@@ -292,7 +292,9 @@ mod tests {
             ["delete events a/*: namespace a is being deleted", "finalize namespaces a: namespace a is empty"]
         );
         let last = plan.items.last().expect("finalize");
-        assert!(matches!(&last.guard, Some(Guard::Empty(name, kinds)) if name == "a" && kinds.len() == order().concat().len() + 1));
+        assert!(
+            matches!(&last.guard, Some(Guard::Empty(name, kinds)) if name == "a" && kinds.len() == order().concat().len() + 1)
+        );
         assert!(matches!(&last.action, Action::Finalize { namespace } if namespace["spec"]["finalizers"] == json!([])));
     }
 }

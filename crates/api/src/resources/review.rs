@@ -18,11 +18,6 @@ use crate::field::{Errors, Path};
 use crate::kind::{Kind, kinds};
 use crate::resource::{Resource, Rules, Verbs};
 
-/// The row of TokenReview.
-pub(super) fn token_review() -> Resource {
-    question(&kinds::TOKEN_REVIEW, Review::Plain)
-}
-
 /// The row of SelfSubjectReview.
 pub(super) fn self_subject_review() -> Resource {
     question(&kinds::SELF_SUBJECT_REVIEW, Review::Plain)

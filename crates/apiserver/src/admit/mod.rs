@@ -12,6 +12,7 @@ use windlass_api::{ApiError, kinds};
 use windlass_store::Op;
 
 use crate::change::Part;
+use crate::rbac;
 use crate::server::Call;
 use crate::write::text;
 
@@ -24,6 +25,7 @@ pub(crate) struct Admission {
 /// Admits a new object, completing it.
 pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, ApiError> {
     node::create(call, object)?;
+    rights(call, &Value::Null, object)?;
     let kind = &call.target.resource.kind;
     let mut admission = Admission::default();
     if kind.namespaced {
@@ -40,11 +42,24 @@ pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, Ap
 /// Admits a changed object, completing it.
 pub(crate) fn update(call: Call<'_>, part: Part, old: &Value, object: &mut Value) -> Result<Admission, ApiError> {
     node::update(call, part, old, object)?;
+    rights(call, old, object)?;
     let mut admission = Admission::default();
     if call.target.resource.kind == kinds::SERVICE && part == Part::Main {
         admission.ops.extend(service::update(call, old, object)?);
     }
     Ok(admission)
+}
+
+/// Admits what gives rights: only who has them gives them.
+fn rights(call: Call<'_>, old: &Value, object: &Value) -> Result<(), ApiError> {
+    let kind = &call.target.resource.kind;
+    if [&kinds::ROLE, &kinds::CLUSTER_ROLE].contains(&kind) {
+        rbac::check_role(call, old, object)
+    } else if [&kinds::ROLE_BINDING, &kinds::CLUSTER_ROLE_BINDING].contains(&kind) {
+        rbac::check_binding(call, old, object)
+    } else {
+        Ok(())
+    }
 }
 
 /// Admits the deletion of an object.

@@ -141,7 +141,7 @@ async fn a_node_writes_its_own_things_only() {
         (Method::DELETE, format!("{PODS}/mine?gracePeriodSeconds=0"), Value::Null, true),
         (Method::POST, PODS.to_owned(), pod("static"), false),
         (Method::GET, "/api/v1/pods".to_owned(), Value::Null, true),
-        (Method::GET, "/api/v1/secrets".to_owned(), Value::Null, true),
+        (Method::GET, "/api/v1/secrets".to_owned(), Value::Null, false),
         (Method::POST, CONFIG_MAPS.to_owned(), config_map("c"), false),
         (Method::GET, "/apis/apps/v1/deployments".to_owned(), Value::Null, false),
         (Method::POST, format!("{PODS}/theirs/exec?command=sh"), Value::Null, false),

@@ -8,6 +8,8 @@ mod form;
 mod hostile;
 mod list;
 mod metrics;
+mod rbac;
+mod review;
 mod tls;
 mod update;
 mod watch;

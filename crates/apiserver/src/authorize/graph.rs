@@ -1,0 +1,152 @@
+//! What the pods of each node name: the Secrets, ConfigMaps, claims and accounts that its agent may therefore read.
+//!
+//! Guarantees  as large as the pods that are bound; a change of a pod's status costs nothing
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use windlass_store::Entry;
+
+use crate::follow::Picture;
+use crate::server::header;
+use crate::write::{text, tree};
+
+/// Who names what.
+#[derive(Default)]
+pub(crate) struct Graph {
+    /// By their keys in the store.
+    pods: BTreeMap<String, Pod>,
+    /// For each thing that is named, the nodes whose pods name it, and how many do.
+    named: BTreeMap<String, BTreeMap<String, usize>>,
+}
+
+struct Pod {
+    uid: String,
+    node: String,
+    generation: i64,
+    things: BTreeSet<String>,
+}
+
+impl Graph {
+    /// Whether a pod of this node names this thing.
+    pub fn names(&self, node: &str, resource: &str, namespace: &str, name: &str) -> bool {
+        self.named.get(&thing(resource, namespace, name)).is_some_and(|nodes| nodes.contains_key(node))
+    }
+}
+
+impl Picture for Graph {
+    fn prefixes() -> &'static [&'static str] {
+        &["o/pods/"]
+    }
+
+    fn put(&mut self, entry: &Entry) {
+        let header = header(entry);
+        let is_known =
+            |pod: &Pod| pod.uid == header.uid && pod.node == header.node_name && pod.generation == header.generation;
+        // What a bound pod names changes only with its generation: when it gets another ephemeral container.
+        if self.pods.get(&*entry.key).is_some_and(is_known) {
+            return;
+        }
+        self.remove(&entry.key);
+        if header.node_name.is_empty() {
+            return;
+        }
+        let things = named_by(&header.namespace, &tree(entry));
+        for thing in &things {
+            *self.named.entry(thing.clone()).or_default().entry(header.node_name.clone()).or_default() += 1;
+        }
+        let generation = header.generation;
+        let pod = Pod { uid: header.uid.clone(), node: header.node_name.clone(), generation, things };
+        self.pods.insert(entry.key.to_string(), pod);
+    }
+
+    fn remove(&mut self, key: &str) {
+        let Some(pod) = self.pods.remove(key) else { return };
+        for thing in pod.things {
+            let Some(nodes) = self.named.get_mut(&thing) else { continue };
+            if let Some(count) = nodes.get_mut(&pod.node) {
+                *count -= 1;
+                if *count == 0 {
+                    nodes.remove(&pod.node);
+                }
+            }
+            if nodes.is_empty() {
+                self.named.remove(&thing);
+            }
+        }
+    }
+}
+
+/// No name holds a slash.
+fn thing(resource: &str, namespace: &str, name: &str) -> String {
+    format!("{resource}/{namespace}/{name}")
+}
+
+/// Everything in its namespace that a pod names.
+fn named_by(namespace: &str, pod: &Value) -> BTreeSet<String> {
+    let mut things = BTreeSet::new();
+    let mut add = |resource: &str, name: &str| {
+        if !name.is_empty() {
+            things.insert(thing(resource, namespace, name));
+        }
+    };
+    let spec = &pod["spec"];
+    let account = text(spec, "serviceAccountName");
+    add("serviceaccounts", if account.is_empty() { "default" } else { account });
+    each(&spec["imagePullSecrets"], |secret| add("secrets", text(secret, "name")));
+    for containers in ["initContainers", "containers", "ephemeralContainers"] {
+        each(&spec[containers], |container| {
+            each(&container["envFrom"], |from| {
+                add("configmaps", text(&from["configMapRef"], "name"));
+                add("secrets", text(&from["secretRef"], "name"));
+            });
+            each(&container["env"], |variable| {
+                add("configmaps", text(&variable["valueFrom"]["configMapKeyRef"], "name"));
+                add("secrets", text(&variable["valueFrom"]["secretKeyRef"], "name"));
+            });
+        });
+    }
+    let pod_name = text(&pod["metadata"], "name");
+    each(&spec["volumes"], |volume| {
+        add("configmaps", text(&volume["configMap"], "name"));
+        add("secrets", text(&volume["secret"], "secretName"));
+        add("secrets", text(&volume["csi"]["nodePublishSecretRef"], "name"));
+        add("persistentvolumeclaims", text(&volume["persistentVolumeClaim"], "claimName"));
+        if volume["ephemeral"].is_object() {
+            add("persistentvolumeclaims", &format!("{pod_name}-{}", text(volume, "name")));
+        }
+        each(&volume["projected"]["sources"], |source| {
+            add("configmaps", text(&source["configMap"], "name"));
+            add("secrets", text(&source["secret"], "name"));
+        });
+    });
+    things
+}
+
+fn each(list: &Value, look: impl FnMut(&Value)) {
+    list.as_array().into_iter().flatten().for_each(look);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named_by;
+    use serde_json::json;
+
+    #[test]
+    fn everything_that_a_pod_names_is_found() {
+        let pod = json!({"metadata": {"name": "p"}, "spec": {
+            "serviceAccountName": "bot", "imagePullSecrets": [{"name": "pull"}],
+            "initContainers": [{"envFrom": [{"configMapRef": {"name": "c1"}}, {"secretRef": {"name": "s1"}}]}],
+            "containers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "s2"}}},
+                {"valueFrom": {"configMapKeyRef": {"name": "c2"}}}]}],
+            "volumes": [{"secret": {"secretName": "s3"}}, {"configMap": {"name": "c3"}}, {"emptyDir": {}},
+                {"projected": {"sources": [{"secret": {"name": "s4"}}, {"configMap": {"name": "c4"}}]}},
+                {"persistentVolumeClaim": {"claimName": "d1"}}, {"name": "v", "ephemeral": {}},
+                {"csi": {"nodePublishSecretRef": {"name": "s5"}}}]}});
+        let found: Vec<String> = named_by("a", &pod).into_iter().collect();
+        let expected = "configmaps/a/c1 configmaps/a/c2 configmaps/a/c3 configmaps/a/c4 persistentvolumeclaims/a/d1 \
+            persistentvolumeclaims/a/p-v secrets/a/pull secrets/a/s1 secrets/a/s2 secrets/a/s3 secrets/a/s4 secrets/a/s5 \
+            serviceaccounts/a/bot";
+        assert_eq!(found.join(" "), expected);
+    }
+}

@@ -1,0 +1,48 @@
+//! What a node's agent may do: what it needs for the pods that are bound to it, and nothing else.
+//!
+//! Rules
+//!   N1 itself       its own Node, Lease and CSINode; it reads other nodes, whose addresses it needs
+//!   N2 pods         reads them; whether one is bound to it is checked in `admit` before it is changed
+//!   N3 secrets      and ConfigMaps, claims and accounts: one by one, by name, and only those that a pod bound to it names
+//!   N4 tokens       of the accounts of its pods; for which pod is checked in `admit`
+//!   N5 traffic      reads services, endpoints and namespaces
+//!
+//! Source: node authorization reference; ATTACKS of a node's credential.
+//! Not here        PersistentVolumes behind its claims · mirror pods: an agent creates no pods at all
+
+use crate::authorize::AskedObject;
+use crate::server::Server;
+
+/// Whether the agent of `node` may do this.
+pub(super) fn may(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool {
+    let own = asked.name == node;
+    let write = matches!(asked.verb, "update" | "patch");
+    let read = matches!(asked.verb, "get" | "list" | "watch");
+    match (asked.group, asked.resource, asked.sub) {
+        // The name of a created one is checked in `admit`.
+        ("", "nodes", "") => read || asked.verb == "create" || (own && write),
+        ("", "nodes", "status") => own && (write || asked.verb == "get"),
+        ("coordination.k8s.io", "leases", "") => {
+            asked.namespace == "kube-node-lease"
+                && (asked.verb == "create" || (own && (write || matches!(asked.verb, "get" | "delete"))))
+        }
+        ("storage.k8s.io", "csinodes", "") => {
+            asked.verb == "create" || (own && (write || matches!(asked.verb, "get" | "delete")))
+        }
+        ("resource.k8s.io", "resourceslices", "") => write || matches!(asked.verb, "create" | "delete"),
+        ("", "pods", "") => read || asked.verb == "delete",
+        ("", "pods", "status") => write || asked.verb == "get",
+        ("" | "events.k8s.io", "events", "") => write || asked.verb == "create",
+        ("", "secrets" | "configmaps", "") => read && is_named(server, node, asked),
+        ("", "persistentvolumeclaims" | "serviceaccounts", "") => asked.verb == "get" && is_named(server, node, asked),
+        ("", "serviceaccounts", "token") => asked.verb == "create" && is_named(server, node, asked),
+        ("", "services" | "namespaces", "") | ("discovery.k8s.io", "endpointslices", "") => read,
+        _ => false,
+    }
+}
+
+/// N3.
+fn is_named(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool {
+    !asked.name.is_empty()
+        && server.graph.look(&server.store, |graph| graph.names(node, asked.resource, asked.namespace, asked.name))
+}
