@@ -7,6 +7,7 @@
 //! This is the only crate that names `k8s-openapi`.
 
 pub mod codec;
+pub mod convert;
 pub mod discovery;
 pub mod error;
 pub mod field;

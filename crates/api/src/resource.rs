@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::convert::Stored;
 use crate::field::Errors;
 use crate::kind::Kind;
 use crate::name::NameRule;
@@ -145,6 +146,8 @@ pub struct Resource {
     pub message: MessageRef,
     /// What may be done to its objects.
     pub verbs: Verbs,
+    /// How its objects lie in the store; `None` where they lie there as they are served.
+    pub stored: Option<Stored>,
     /// The parts with their own URL.
     pub subresources: Vec<Subresource>,
     /// Columns of `kubectl get`.

@@ -20,6 +20,7 @@ mod rbac;
 mod replica_set;
 mod review;
 mod same;
+pub mod samples;
 mod secret;
 mod service;
 mod service_account;
@@ -28,6 +29,7 @@ mod workload;
 
 use std::sync::Arc;
 
+use crate::convert::{Convert, Stored};
 use crate::kind::Kind;
 use crate::resource::{Column, Registry, Resource, Rules, Subresource, Verbs};
 use crate::schema::MessageRef;
@@ -76,6 +78,7 @@ fn row(kind: &Kind, columns: Vec<Column>, rules: impl Rules) -> Resource {
         message: MessageRef::built_in(&kind.api_version(), &kind.kind)
             .expect("each built-in kind is in the schema table"),
         verbs: Verbs::All,
+        stored: None,
         subresources: Vec::new(),
         columns,
         selectable_fields: Vec::new(),
@@ -103,6 +106,13 @@ impl Resource {
 
     fn selectable(mut self, fields: &[&str]) -> Resource {
         self.selectable_fields = fields.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// The objects lie in the store as `kind`, and are converted on the way.
+    #[expect(dead_code, reason = "the first kinds of several versions are on their way")]
+    fn stored_as(mut self, kind: &Kind, convert: impl Convert) -> Resource {
+        self.stored = Some(Stored { kind: kind.clone(), convert: Arc::new(convert) });
         self
     }
 

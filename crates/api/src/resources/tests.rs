@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::samples::samples;
 use super::{all, keep_system_metadata, registry, validate_metadata, validate_metadata_update};
 use crate::field::Errors;
+use crate::resource::{Subresource, Verbs};
+use crate::resources::tree::Tree;
 
 /// Trees of every shape, to show that no rule stops at one it does not expect.
 fn odd_trees() -> Vec<Value> {
@@ -74,6 +77,35 @@ fn every_row_has_its_message() {
         assert_eq!(resource.message.get().api_version(), kind.api_version(), "{}", kind.kind);
         assert_eq!(resource.singular, kind.kind.to_lowercase());
         assert_eq!(resource.columns.iter().filter(|column| column.format == "name").count(), 1, "{}", kind.kind);
+    }
+}
+
+/// Every kind has one sample, which breaks no rule and is a fixed point of defaulting.
+#[test]
+fn every_kind_has_a_sample() {
+    let registry = registry();
+    let mut kinds = BTreeSet::new();
+    for sample in samples() {
+        let (api_version, kind) = (sample.object.text("apiVersion"), sample.object.text("kind"));
+        let resource =
+            registry.find_kind(api_version, kind).unwrap_or_else(|| panic!("{api_version} {kind} is no kind"));
+        assert!(kinds.insert((api_version.to_owned(), kind.to_owned())), "{kind} has two samples");
+        assert_eq!(sample.status.is_object(), resource.has(Subresource::Status), "{kind} and its status");
+        let mut object = sample.object.clone();
+        if resource.kind.namespaced {
+            object["metadata"]["namespace"] = json!("default");
+        }
+        resource.rules.default(&mut object);
+        resource.rules.prepare_create(&mut object);
+        let mut errors = Errors::new();
+        validate_metadata(resource, &object, &mut errors);
+        resource.rules.validate(&object, &mut errors);
+        let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert!(found.is_empty(), "{kind}: {found:#?}");
+    }
+    for resource in all().into_iter().filter(|resource| resource.verbs != Verbs::ReadOnly) {
+        let kind = (resource.kind.api_version(), resource.kind.kind.to_string());
+        assert!(kinds.contains(&kind), "{kind:?} has no sample");
     }
 }
 
