@@ -7,7 +7,8 @@
 //!   R3 parts        the main resource leaves status as it is; `/status` changes only status, labels, annotations and
 //!                   finalizers; the rest is the kind's own rules
 //!   R4 generation   counts changes of what is neither metadata nor status
-//!   R5 no-op        what changes nothing writes nothing and keeps its resourceVersion
+//!   R5 no-op        what changes nothing writes nothing and keeps its resourceVersion, unless it lies in the store in a
+//!                   version that is no longer the stored one
 //!   R6 last         removing the last finalizer of an ending object removes the object
 //!
 //! Source: API concepts, "Updates to existing resources", "Finalizers"; KEP-2162 on status and generation.
@@ -17,10 +18,11 @@ use serde_json::{Value, json};
 use windlass_api::field::Errors;
 use windlass_api::resources::{validate_metadata, validate_metadata_update};
 use windlass_api::{ApiError, Subresource};
-use windlass_store::{Committed, Entry, Expect, Op, Template};
+use windlass_store::{Committed, Entry, Expect, Op};
 
 use crate::admit::{self, Admission};
 use crate::config::WRITE_ATTEMPTS_MAX;
+use crate::convert;
 use crate::key;
 use crate::server::Call;
 use crate::write::{self, Refused, text};
@@ -62,30 +64,33 @@ pub(crate) async fn change(
     dry_run: bool,
     mut change: impl FnMut(&Value, &Entry) -> Result<Value, ApiError>,
 ) -> Result<Bytes, ApiError> {
-    let kind = &call.target.resource.kind;
-    let key = key::object(kind, &call.target.namespace, &call.target.name);
+    let resource = &call.target.resource;
+    let kind = &resource.kind;
+    let key = key::object(convert::stored_kind(resource), &call.target.namespace, &call.target.name);
     let mut turn = call.server.turns.join(&key).await;
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let entry = call.server.store.get(&key).ok_or_else(|| ApiError::not_found(kind, &call.target.name))?;
-        let old = write::tree(&entry);
-        let wished = change(&old, &entry)?;
+        let shown = convert::entry(resource, entry.clone()).await?;
+        let old = write::tree(&shown);
+        let wished = change(&old, &shown)?;
         let step = plan(call, part, &old, &entry, wished)?;
         let (object, admission, ends) = match step {
-            Step::Nothing => return Ok(entry.value.clone()),
+            Step::Nothing => return Ok(shown.value.clone()),
             Step::Put { object, admission } => (object, admission, false),
             Step::Remove { object, admission } => (object, admission, true),
         };
-        let template = write::template(&object)?;
         if dry_run {
-            return Ok(write::tried(&template, Some(entry.revision)));
+            return Ok(write::tried(&write::template(&object)?, Some(entry.revision)));
         }
         let expect = Expect::Revision(entry.revision);
         let mut ops = Vec::with_capacity(1 + admission.ops.len());
-        ops.push(if ends { Op::delete(key.as_str(), expect) } else { Op::put(key.as_str(), template.clone(), expect) });
+        ops.push(match ends {
+            true => Op::delete(key.as_str(), expect),
+            false => Op::put(key.as_str(), convert::template(resource, &object).await?, expect),
+        });
         ops.extend(admission.ops);
         match call.server.commit(ops).await {
-            // What was stored and what is shown of a removed object are spelled alike.
-            Ok(committed) => return Ok(written(&committed, &template)),
+            Ok(committed) => return written(call, &committed, &object).await,
             // Whatever it was that changed, the next round looks at it again; a client that named a revision is told.
             Err(Refused::Conflict { .. }) if turn.is_none() => turn = Some(call.server.turns.wait(&key).await),
             Err(Refused::Conflict { .. }) => {}
@@ -96,10 +101,12 @@ pub(crate) async fn change(
 }
 
 /// The object that a transaction wrote first, or removed first: then as it would have been written.
-fn written(committed: &Committed, template: &Template) -> Bytes {
+async fn written(call: Call<'_>, committed: &Committed, object: &Value) -> Result<Bytes, ApiError> {
     match committed.entries.first() {
-        Some(Some(entry)) if entry.revision == committed.revision => entry.value.clone(),
-        _ => write::tried(template, Some(committed.revision)),
+        Some(Some(entry)) if entry.revision == committed.revision => {
+            Ok(convert::entry(&call.target.resource, entry.clone()).await?.value.clone())
+        }
+        _ => Ok(write::tried(&write::template(object)?, Some(committed.revision))),
     }
 }
 
@@ -128,7 +135,7 @@ fn plan(call: Call<'_>, part: Part, old: &Value, entry: &Entry, mut object: Valu
     // The stored form holds its revision; the wished one gets the same, so that equal objects are equal.
     write::metadata_mut(&mut object).insert("resourceVersion".to_owned(), old["metadata"]["resourceVersion"].clone());
     let ends = is_finished(&object);
-    if object == *old && !ends {
+    if object == *old && !ends && convert::lies_as_stored(resource, entry) {
         return Ok(Step::Nothing);
     }
     validate(call, part, old, &object)?;

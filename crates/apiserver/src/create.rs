@@ -18,6 +18,7 @@ use windlass_store::{Committed, Expect, Op, Template};
 use crate::admit::{self, Admission};
 use crate::answer::Answer;
 use crate::config::{GENERATED_NAMES_MAX, WRITE_ATTEMPTS_MAX};
+use crate::convert;
 use crate::key;
 use crate::server::Call;
 use crate::write::{self, Refused, WriteOptions, text};
@@ -45,15 +46,16 @@ pub(crate) async fn create(call: Call<'_>, mut object: Value) -> Result<Answer, 
         validate_metadata(resource, &candidate, &mut errors);
         resource.rules.validate(&candidate, &mut errors);
         write::refuse_if_any(resource, &candidate, &errors)?;
-        let template = write::template(&candidate)?;
         if options.dry_run {
-            return try_only(call, &candidate, &template);
+            return try_only(call, &candidate);
         }
+        let template = convert::template(resource, &candidate).await?;
         match commit(call, &candidate, template, admission).await? {
             Attempt::Done(committed) => {
                 let stored = committed.entries.last().cloned().flatten();
                 let stored = stored.expect("the object is the last thing its transaction writes");
-                return Ok(Answer::object(stored.value.clone()).code(StatusCode::CREATED));
+                let served = convert::entry(resource, stored).await?;
+                return Ok(Answer::object(served.value.clone()).code(StatusCode::CREATED));
             }
             Attempt::Taken if !generates_name => {
                 return Err(ApiError::already_exists(&resource.kind, text(&candidate["metadata"], "name")));
@@ -74,10 +76,13 @@ enum Attempt {
 }
 
 async fn commit(call: Call<'_>, object: &Value, template: Template, admission: Admission) -> Result<Attempt, ApiError> {
-    let kind = &call.target.resource.kind;
     let mut ops = admission.ops;
     let own = ops.len();
-    let key = key::object(kind, &call.target.namespace, text(&object["metadata"], "name"));
+    let key = key::object(
+        convert::stored_kind(&call.target.resource),
+        &call.target.namespace,
+        text(&object["metadata"], "name"),
+    );
     ops.push(Op::put(key, template, Expect::Absent));
     match call.server.commit(ops).await {
         Ok(committed) => Ok(Attempt::Done(committed)),
@@ -121,13 +126,14 @@ fn make_name(call: Call<'_>, object: &mut Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn try_only(call: Call<'_>, object: &Value, template: &Template) -> Result<Answer, ApiError> {
+fn try_only(call: Call<'_>, object: &Value) -> Result<Answer, ApiError> {
     let kind = &call.target.resource.kind;
+    let stored_kind = convert::stored_kind(&call.target.resource);
     let name = text(&object["metadata"], "name");
-    if call.server.store.get(&key::object(kind, &call.target.namespace, name)).is_some() {
+    if call.server.store.get(&key::object(stored_kind, &call.target.namespace, name)).is_some() {
         return Err(ApiError::already_exists(kind, name));
     }
-    Ok(Answer::object(write::tried(template, None)).code(StatusCode::CREATED))
+    Ok(Answer::object(write::tried(&write::template(object)?, None)).code(StatusCode::CREATED))
 }
 
 fn exhausted(call: Call<'_>, object: &Value, generates_name: bool) -> ApiError {

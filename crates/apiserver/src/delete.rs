@@ -25,6 +25,7 @@ use crate::admit;
 use crate::answer::{Answer, Payload};
 use crate::change::{MODIFIED, is_finished};
 use crate::config::{DELETE_COLLECTION_MAX, WRITE_ATTEMPTS_MAX};
+use crate::convert;
 use crate::decode;
 use crate::key;
 use crate::list;
@@ -183,7 +184,7 @@ pub(crate) async fn remove(call: Call<'_>, name: &str, options: &DeleteOptions) 
 
 async fn remove_at(call: Call<'_>, place: Place<'_>, options: &DeleteOptions) -> Result<Gone, ApiError> {
     let kind = &call.target.resource.kind;
-    let key = key::object(kind, place.namespace, place.name);
+    let key = key::object(convert::stored_kind(&call.target.resource), place.namespace, place.name);
     let mut turn = call.server.turns.join(&key).await;
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let entry = call.server.store.get(&key).ok_or_else(|| ApiError::not_found(kind, place.name))?;
@@ -192,27 +193,30 @@ async fn remove_at(call: Call<'_>, place: Place<'_>, options: &DeleteOptions) ->
         admit::delete(call, place.name, &old)?;
         let ending = end(call, &old, options);
         let ops = match &ending {
-            None if options.dry_run => return Ok(Gone::Now(entry.value.clone())),
+            None if options.dry_run => return Ok(Gone::Now(served(call, entry).await?.value.clone())),
             None => {
                 let mut ops = vec![Op::delete(key.as_str(), Expect::Revision(entry.revision))];
                 ops.extend(admit::release(call, &old).ops);
                 ops
             }
-            Some(object) if *object == old => return Ok(Gone::NotYet(entry.value.clone())),
+            Some(object) if *object == old => return Ok(Gone::NotYet(served(call, entry).await?.value.clone())),
             Some(object) => {
                 let template = write::template(object)?;
                 if options.dry_run {
-                    return Ok(Gone::NotYet(write::tried(&template, Some(entry.revision))));
+                    let tried = entry.in_form(&template);
+                    return Ok(Gone::NotYet(served(call, Arc::new(tried)).await?.value.clone()));
                 }
                 vec![Op::put(key.as_str(), template, Expect::Revision(entry.revision))]
             }
         };
         match call.server.commit(ops).await {
-            Ok(committed) if ending.is_none() => return Ok(Gone::Now(entry.value_at(committed.revision))),
+            Ok(committed) if ending.is_none() => {
+                return Ok(Gone::Now(served(call, entry).await?.value_at(committed.revision)));
+            }
             Ok(committed) => {
                 let stored = committed.entries.first().cloned().flatten();
                 let stored = stored.expect("the object is the first thing its transaction writes");
-                return Ok(Gone::NotYet(stored.value.clone()));
+                return Ok(Gone::NotYet(served(call, stored).await?.value.clone()));
             }
             Err(Refused::Conflict { .. }) if turn.is_none() => turn = Some(call.server.turns.wait(&key).await),
             Err(Refused::Conflict { .. }) => {}
@@ -220,6 +224,10 @@ async fn remove_at(call: Call<'_>, place: Place<'_>, options: &DeleteOptions) ->
         }
     }
     Err(ApiError::conflict(kind, place.name, MODIFIED))
+}
+
+async fn served(call: Call<'_>, entry: Arc<Entry>) -> Result<Arc<Entry>, ApiError> {
+    convert::entry(&call.target.resource, entry).await
 }
 
 /// R1.

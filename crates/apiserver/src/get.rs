@@ -1,4 +1,4 @@
-//! `get`: one object, the bytes as they are stored.
+//! `get`: one object; the bytes as they are stored, unless it is served in another version.
 //!
 //! Rules
 //!   R1 newest    without `resourceVersion` everything acknowledged before the request is seen
@@ -10,6 +10,7 @@
 use windlass_api::ApiError;
 
 use crate::answer::Answer;
+use crate::convert;
 use crate::failure::commit_failed;
 use crate::key;
 use crate::list::wait_for;
@@ -23,8 +24,7 @@ pub(crate) async fn get(call: Call<'_>) -> Result<Answer, ApiError> {
         Some(revision) => wait_for(server, revision).await?,
     }
     let kind = &target.resource.kind;
-    match server.store.get(&key::object(kind, &target.namespace, &target.name)) {
-        Some(entry) => Ok(Answer::object(entry.value.clone())),
-        None => Err(ApiError::not_found(kind, &target.name)),
-    }
+    let key = key::object(convert::stored_kind(&target.resource), &target.namespace, &target.name);
+    let entry = server.store.get(&key).ok_or_else(|| ApiError::not_found(kind, &target.name))?;
+    Ok(Answer::object(convert::entry(&target.resource, entry).await?.value.clone()))
 }

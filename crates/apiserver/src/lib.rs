@@ -21,6 +21,7 @@ mod authorize;
 mod bootstrap;
 mod change;
 mod config;
+mod convert;
 mod create;
 mod decode;
 mod delete;

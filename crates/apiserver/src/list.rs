@@ -18,6 +18,7 @@ use windlass_store::{Entry, Page, Range, ReadError, Revision};
 
 use crate::answer::{Answer, Payload};
 use crate::config::FUTURE_REVISION_WAIT;
+use crate::convert;
 use crate::failure::{commit_failed, later, read_failed};
 use crate::options::{ListAt, ListOptions};
 use crate::page::Position;
@@ -58,11 +59,8 @@ pub(crate) async fn collect(call: Call<'_>) -> Result<Found, ApiError> {
     let scope: Vec<&str> = scope_texts.iter().map(String::as_str).collect();
     let mut range = Range { prefix: selection.prefix(target), limit: 0, ..Range::default() };
     (range.at, range.after) = begin(server, &options.at, &scope).await?;
-    let (entries, page) = match scan(server, &mut range, options.limit, &selection) {
-        Ok(found) => found,
-        Err(ReadError::Compacted { .. }) => return Err(too_old(server, &options.at, &scope)),
-        Err(other) => return Err(read_failed(other)),
-    };
+    let too_old = || too_old(server, &options.at, &scope);
+    let (entries, page) = scan(call, &mut range, options.limit, &selection, too_old).await?;
     let more = page.remaining > 0;
     let next = more.then(|| {
         let after = entries.last().map_or_else(String::new, |entry| entry.key.to_string());
@@ -115,12 +113,13 @@ fn too_old(server: &Server, at: &ListAt, scope: &[&str]) -> ApiError {
 }
 
 /// Reads until `limit` objects match (0: all) or there are no more; the last page read says what remains.
-fn scan(
-    server: &Server,
+async fn scan(
+    call: Call<'_>,
     range: &mut Range,
     limit: usize,
     selection: &Selection,
-) -> Result<(Vec<Arc<Entry>>, Page), ReadError> {
+    too_old: impl Fn() -> ApiError,
+) -> Result<(Vec<Arc<Entry>>, Page), ApiError> {
     let mut matches: Vec<Arc<Entry>> = Vec::new();
     loop {
         // A full page is read to the entry; behind a selector reads are larger, and end early when enough match.
@@ -129,10 +128,14 @@ fn scan(
             (limit, true) => limit,
             (_, false) => SCAN_PAGE,
         };
-        let mut page = server.store.range(range)?;
+        let mut page = call.server.store.range(range).map_err(|error| match error {
+            ReadError::Compacted { .. } => too_old(),
+            other => read_failed(other),
+        })?;
         range.at = Some(page.revision);
         let total = page.entries.len();
-        for (index, entry) in std::mem::take(&mut page.entries).into_iter().enumerate() {
+        let served = convert::entries(&call.target.resource, std::mem::take(&mut page.entries)).await?;
+        for (index, entry) in served.into_iter().enumerate() {
             range.after = Some(entry.key.to_string());
             if !selection.matches(&entry) {
                 continue;

@@ -7,6 +7,7 @@ use windlass_api::selector::{FieldSelector, LabelSelector};
 use windlass_api::{ApiError, Header};
 use windlass_store::Entry;
 
+use crate::convert;
 use crate::key;
 use crate::request::{Query, Target};
 use crate::server::header;
@@ -38,7 +39,7 @@ impl Selection {
     /// What the keys of all objects that can match start with: of one object, where the selector names it, so that
     /// waiting for one object does not look at all others.
     pub fn prefix(&self, target: &Target) -> String {
-        let kind = &target.resource.kind;
+        let kind = convert::stored_kind(&target.resource);
         let mut prefix = key::prefix(kind, &target.namespace);
         let is_one_room = !kind.namespaced || !target.namespace.is_empty();
         if let Some(name) = self.fields.required("metadata.name").filter(|_| is_one_room) {

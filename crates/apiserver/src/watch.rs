@@ -15,7 +15,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use base64::Engine;
@@ -35,6 +35,7 @@ use windlass_store::{Entry, Event, Range, ReadError, Revision, Watch, WatchError
 
 use crate::answer::{Answer, json_response};
 use crate::config::{BOOKMARK_INTERVAL, CHUNK_BYTES, WATCH_TIME_DEFAULT_MIN, WATCH_TIME_MAX};
+use crate::convert;
 use crate::failure::{commit_failed, error_event, later, read_failed};
 use crate::form::{Form, Show};
 use crate::lanes::WatchPermit;
@@ -64,7 +65,7 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
     let prefix = selection.prefix(target);
     let (initial, after) = if start.with_state {
         let page = server.store.range(&Range::prefix(prefix.clone())).map_err(read_failed)?;
-        (page.entries, page.revision)
+        (convert::entries(&target.resource, page.entries).await?, page.revision)
     } else {
         (Vec::new(), start.revision.filter(|revision| *revision > 0).unwrap_or_else(|| server.store.revision()))
     };
@@ -78,6 +79,7 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
                 form,
                 selection,
                 events,
+                converting: None,
                 initial: initial.into_iter(),
                 says_end_of_initial: (start.says_end_of_state && allows_bookmarks).then_some(after),
                 closing: closing(server),
@@ -126,6 +128,8 @@ struct Flow {
     form: Form,
     selection: Selection,
     events: Watch,
+    /// The event just received, on its way to the version that is served.
+    converting: Option<BoxFuture<'static, Result<Arc<Event>, ApiError>>>,
     /// The objects present at the start that have not been sent.
     initial: std::vec::IntoIter<Arc<Entry>>,
     /// The revision of the bookmark that is due after them.
@@ -159,7 +163,7 @@ impl Flow {
             return Poll::Ready(None);
         }
         // Before the events: a watch that is never quiet has an end too.
-        if self.timer.as_mut().poll(context).is_ready() {
+        while self.timer.as_mut().poll(context).is_ready() {
             let now = Instant::now();
             if now >= self.deadline {
                 self.is_over = true;
@@ -167,7 +171,10 @@ impl Flow {
             }
             let next = now + self.server.world.jitter(BOOKMARK_INTERVAL);
             self.timer.as_mut().reset(next.min(self.deadline));
-            return Poll::Ready(Some(self.bookmark(self.events.progress(), false)));
+            // An event that is being converted has been given out by the store, but not to the client.
+            if self.converting.is_none() {
+                return Poll::Ready(Some(self.bookmark(self.events.progress(), false)));
+            }
         }
         match self.events_chunk(context) {
             Some(chunk) => Poll::Ready(Some(chunk)),
@@ -195,7 +202,7 @@ impl Flow {
     fn events_chunk(&mut self, context: &mut Context<'_>) -> Option<Bytes> {
         let mut frames = Frames::default();
         while frames.len() < CHUNK_BYTES {
-            match self.events.poll_next(context) {
+            match self.poll_event(context) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(event)) => {
                     if let Some(frame) = self.event_frame(&event) {
@@ -205,12 +212,30 @@ impl Flow {
                 }
                 Poll::Ready(Err(error)) => {
                     self.is_over = true;
-                    frames.push(Bytes::from(error_event(&watch_failed(&error))));
+                    frames.push(Bytes::from(error_event(&error)));
                     break;
                 }
             }
         }
         frames.into_bytes()
+    }
+
+    /// The next event as it is served.
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<Arc<Event>, ApiError>> {
+        let converting = match &mut self.converting {
+            Some(converting) => converting,
+            none => {
+                let event = ready!(self.events.poll_next(context)).map_err(|error| watch_failed(&error))?;
+                if self.target.resource.stored.is_none() {
+                    return Poll::Ready(Ok(event));
+                }
+                let resource = self.target.resource.clone();
+                none.insert(async move { convert::event(&resource, event).await }.boxed())
+            }
+        };
+        let event = ready!(converting.poll_unpin(context));
+        self.converting = None;
+        Poll::Ready(event)
     }
 
     /// What this watcher is told of an event (R2).

@@ -95,6 +95,11 @@ impl Entry {
         }
     }
 
+    /// The same entry in another form: its key and revisions with the value of `template`. Not what is stored.
+    pub fn in_form(&self, template: &Template) -> Entry {
+        Entry::from_template(self.key.clone(), template, self.revision, self.created)
+    }
+
     /// One value of type `T` derived from this entry: computed at most once, shared by all who ask.
     pub fn memo<T: Any + Send + Sync>(&self, derive: impl FnOnce(&Entry) -> T) -> &T {
         self.memo.get(|| derive(self))
@@ -133,6 +138,11 @@ impl Event {
         previous: Option<Arc<Entry>>,
     ) -> Event {
         Event { revision, key, entry, previous, memo: Memo::default() }
+    }
+
+    /// The same change with its entries in another form.
+    pub fn in_form(&self, entry: Option<Arc<Entry>>, previous: Option<Arc<Entry>>) -> Event {
+        Event::new(self.revision, self.key.clone(), entry, previous)
     }
 
     /// One value of type `T` derived from this event, such as its encoded form: computed at most once, shared by

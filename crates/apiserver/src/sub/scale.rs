@@ -7,6 +7,7 @@ use windlass_api::{ApiError, scale};
 
 use crate::answer::Answer;
 use crate::change::{MODIFIED, Part, change};
+use crate::convert;
 use crate::decode;
 use crate::failure::commit_failed;
 use crate::key;
@@ -20,8 +21,9 @@ pub(crate) async fn get(call: Call<'_>) -> Result<Answer, ApiError> {
     let Call { server, target, .. } = call;
     server.store.read_barrier().await.map_err(commit_failed)?;
     let kind = &target.resource.kind;
-    let entry = server.store.get(&key::object(kind, &target.namespace, &target.name));
+    let entry = server.store.get(&key::object(convert::stored_kind(&target.resource), &target.namespace, &target.name));
     let entry = entry.ok_or_else(|| ApiError::not_found(kind, &target.name))?;
+    let entry = convert::entry(&target.resource, entry).await?;
     Ok(Answer::tree(scale::of(&target.resource, &write::tree(&entry))))
 }
 

@@ -2,10 +2,12 @@
 
 mod access;
 mod admit;
+mod convert;
 mod create;
 mod delete;
 mod form;
 mod hostile;
+mod kind;
 mod list;
 mod metrics;
 mod rbac;
