@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use windlass_api::{ApiError, Kind, Object, Reason, Subresource};
-use windlass_stdx::{Request, Response, Transport, World, body_from};
+use windlass_stdx::{Body, Request, Response, Transport, World, body_from};
 
+use crate::call::{Answer, Call, warnings};
 use crate::error::ClientError;
 use crate::options::{DeleteOptions, ListOptions, Patch, WatchOptions, segment};
 use crate::watch::Watch;
@@ -33,6 +34,8 @@ pub struct Client {
     world: World,
     deadline: Duration,
     user_agent: Arc<str>,
+    /// What the header `Authorization` says; nobody has one who proves himself by a certificate.
+    authorization: Option<HeaderValue>,
 }
 
 /// One page (or all) of a kind's objects.
@@ -50,7 +53,7 @@ impl Client {
     /// A client over this link.
     pub fn new(transport: Arc<dyn Transport>, world: World) -> Client {
         let user_agent = concat!("windlass/", env!("CARGO_PKG_VERSION")).into();
-        Client { transport, world, deadline: DEADLINE_DEFAULT, user_agent }
+        Client { transport, world, deadline: DEADLINE_DEFAULT, user_agent, authorization: None }
     }
 
     /// The same link, another deadline.
@@ -64,6 +67,12 @@ impl Client {
     pub fn named(&self, part: &str) -> Client {
         let user_agent = format!("windlass/{} {part}", env!("CARGO_PKG_VERSION")).into();
         Client { user_agent, ..self.clone() }
+    }
+
+    /// The same link, saying this in the header `Authorization`: `Bearer …`.
+    #[must_use]
+    pub fn authorized(&self, authorization: HeaderValue) -> Client {
+        Client { authorization: Some(authorization), ..self.clone() }
     }
 
     /// The clock and randomness of this process.
@@ -85,7 +94,7 @@ impl Client {
         let path = collection(kind, namespace) + &options.query();
         let call = Call::new(Method::GET, path);
         let what = call.what();
-        let body = self.answer(call, PAGE_BYTES_MAX).await?;
+        let body = self.answer(call, PAGE_BYTES_MAX).await?.body;
         read_list(kind, &body).map_err(|source| ClientError::Decode { what, expected: "a list of objects", source })
     }
 
@@ -132,9 +141,7 @@ impl Client {
         subresource: Option<Subresource>,
     ) -> Result<Object, ClientError> {
         let path = path(kind, namespace, name, subresource.map(Subresource::as_str));
-        let mut call = Call::with_json(Method::PATCH, path, patch.body());
-        call.content_type = Some(patch.content_type());
-        self.object(kind, call).await
+        self.object(kind, Call::with_patch(path, patch)).await
     }
 
     /// Deletes an object. `Some` is the object as the API left it: ending, or as it was when it went.
@@ -147,7 +154,7 @@ impl Client {
     ) -> Result<Option<Object>, ClientError> {
         let call = Call::with_json(Method::DELETE, path(kind, namespace, name, None), &options.body());
         let what = call.what();
-        let body = self.answer(call, OBJECT_BYTES_MAX).await?;
+        let body = self.answer(call, OBJECT_BYTES_MAX).await?.body;
         let object = read_object(kind, body).map_err(|source| ClientError::Decode {
             what,
             expected: "the object or a Status",
@@ -204,9 +211,19 @@ impl Client {
         Ok(Watch::new(kind.clone(), response.into_body(), options.idle, what))
     }
 
+    /// Any request, answered in the form it asks for.
+    pub async fn send(&self, call: Call) -> Result<Answer, ClientError> {
+        self.answer(call, PAGE_BYTES_MAX).await
+    }
+
+    /// Any request whose answer is a stream: it must begin before the deadline and may last.
+    pub async fn open(&self, call: Call) -> Result<Body, ClientError> {
+        Ok(self.begin(call).await?.into_body())
+    }
+
     async fn object(&self, kind: &Kind, call: Call) -> Result<Object, ClientError> {
         let what = call.what();
-        let body = self.answer(call, OBJECT_BYTES_MAX).await?;
+        let body = self.answer(call, OBJECT_BYTES_MAX).await?.body;
         read_object(kind, body).map_err(|source| ClientError::Decode {
             what,
             expected: "an object",
@@ -216,7 +233,7 @@ impl Client {
 
     async fn tree(&self, call: Call) -> Result<Value, ClientError> {
         let what = call.what();
-        let body = self.answer(call, OBJECT_BYTES_MAX).await?;
+        let body = self.answer(call, OBJECT_BYTES_MAX).await?.body;
         serde_json::from_slice(&body).map_err(|source| ClientError::Decode {
             what,
             expected: "JSON",
@@ -225,11 +242,12 @@ impl Client {
     }
 
     /// Sends a request and reads its whole answer before the deadline.
-    async fn answer(&self, call: Call, bytes_max: usize) -> Result<Bytes, ClientError> {
+    async fn answer(&self, call: Call, bytes_max: usize) -> Result<Answer, ClientError> {
         let what = call.what();
         let whole = async {
             let response = self.exchange(call).await?;
-            read_whole(response, &what, bytes_max).await
+            let warnings = warnings(response.headers());
+            Ok(Answer { body: read_whole(response, &what, bytes_max).await?, warnings })
         };
         match tokio::time::timeout(self.deadline, whole).await {
             Ok(answer) => answer,
@@ -260,41 +278,21 @@ impl Client {
         Err(ClientError::Api(read_refusal(status, &body)))
     }
 
-    fn request(&self, call: Call) -> Result<Request, ClientError> {
+    /// The request as it goes out; whoever opens a stream of his own sends the same.
+    pub fn request(&self, call: Call) -> Result<Request, ClientError> {
         let what = call.what();
         let mut request = http::Request::builder()
             .method(call.method)
             .uri(call.path)
-            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT, &*call.accept)
             .header(header::USER_AGENT, &*self.user_agent);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
         if let Some(content_type) = call.content_type {
-            request = request.header(header::CONTENT_TYPE, content_type);
+            request = request.header(header::CONTENT_TYPE, &*content_type);
         }
         request.body(body_from(call.body)).map_err(|source| ClientError::Request { what, source: source.into() })
-    }
-}
-
-/// A request before it is one.
-struct Call {
-    method: Method,
-    path: String,
-    content_type: Option<&'static str>,
-    body: Bytes,
-}
-
-impl Call {
-    fn new(method: Method, path: String) -> Call {
-        Call { method, path, content_type: None, body: Bytes::new() }
-    }
-
-    fn with_json(method: Method, path: String, body: &(impl Serialize + ?Sized)) -> Call {
-        let body = serde_json::to_vec(body).expect("what we send has string keys only, so it serialises");
-        Call { method, path, content_type: Some("application/json"), body: body.into() }
-    }
-
-    fn what(&self) -> String {
-        let path = self.path.split('?').next().unwrap_or_default();
-        format!("{} {path}", self.method)
     }
 }
 
@@ -332,7 +330,7 @@ async fn read_whole(response: Response, what: &str, bytes_max: usize) -> Result<
 }
 
 /// The refusal in an answer; a body that is no Status (a proxy's page) is quoted.
-fn read_refusal(status: StatusCode, body: &[u8]) -> ApiError {
+pub(crate) fn read_refusal(status: StatusCode, body: &[u8]) -> ApiError {
     const QUOTED_CHARS_MAX: usize = 256;
     let found = serde_json::from_slice::<Value>(body).ok().and_then(|status| ApiError::from_status(&status));
     found.unwrap_or_else(|| {

@@ -14,8 +14,11 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -74,14 +77,14 @@ pub enum HttpsError {
 /// The link. Connects when first used and again whenever the connection is gone.
 #[derive(Clone)]
 pub struct HttpsTransport {
-    link: Arc<Link>,
+    pub(crate) link: Arc<Link>,
 }
 
-struct Link {
+pub(crate) struct Link {
     server: String,
     host: String,
     port: u16,
-    authority: Authority,
+    pub(crate) authority: Authority,
     name: ServerName<'static>,
     tls: TlsConnector,
     open: Mutex<Open>,
@@ -113,6 +116,23 @@ enum Failed {
 impl HttpsTransport {
     /// A link that is not connected yet.
     pub fn new(config: HttpsConfig) -> Result<HttpsTransport, HttpsError> {
+        let tls = tls_config(&config)?;
+        HttpsTransport::with_tls(config, tls)
+    }
+
+    /// A link to whoever answers at the address: its certificate is not looked at. Only a person may ask for this.
+    pub fn new_unverified(config: HttpsConfig) -> Result<HttpsTransport, HttpsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(HttpsError::Authority)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Unverified { provider }));
+        let tls = with_identity(builder, &config)?;
+        HttpsTransport::with_tls(config, tls)
+    }
+
+    fn with_tls(config: HttpsConfig, tls: rustls::ClientConfig) -> Result<HttpsTransport, HttpsError> {
         let address = || HttpsError::Address { server: config.server.clone() };
         let uri: Uri = config.server.parse().map_err(|_| address())?;
         if uri.scheme() != Some(&Scheme::HTTPS) {
@@ -121,7 +141,7 @@ impl HttpsTransport {
         let authority = uri.authority().ok_or_else(address)?.clone();
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(host.clone()).map_err(|_| address())?;
-        let tls = TlsConnector::from(Arc::new(tls_config(&config)?));
+        let tls = TlsConnector::from(Arc::new(tls));
         let link = Link {
             server: config.server,
             host,
@@ -228,9 +248,31 @@ impl Link {
     }
 
     async fn connect_tls(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        let tcp = self.connect_tcp().await?;
+        self.tls.connect(self.name.clone(), tcp).await
+    }
+
+    async fn connect_tcp(&self) -> std::io::Result<TcpStream> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
         tcp.set_nodelay(true)?;
-        self.tls.connect(self.name.clone(), tcp).await
+        Ok(tcp)
+    }
+
+    /// An HTTP/1.1 connection that no other request uses: the only kind that can be upgraded.
+    pub(crate) async fn connect_own(&self) -> Result<http1::SendRequest<Body>, TransportError> {
+        let connecting = async {
+            let tcp = self.connect_tcp().await?;
+            self.tls.with_alpn(vec![b"http/1.1".to_vec()]).connect(self.name.clone(), tcp).await
+        };
+        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(self.unreachable(error)),
+            Err(_) => return Err(self.unreachable(format!("no connection within {CONNECT_TIMEOUT:?}"))),
+        };
+        let shaken = http1::handshake(TokioIo::new(stream)).await;
+        let (own, connection) = shaken.map_err(|error| self.unreachable(error))?;
+        self.spawn(connection.with_upgrades());
+        Ok(own)
     }
 
     /// Drives a connection until it ends; it ends when its senders are gone or the link breaks.
@@ -303,6 +345,13 @@ fn tls_config(config: &HttpsConfig) -> Result<rustls::ClientConfig, HttpsError> 
         .with_safe_default_protocol_versions()
         .map_err(HttpsError::Authority)?
         .with_root_certificates(roots);
+    with_identity(builder, config)
+}
+
+fn with_identity(
+    builder: rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>,
+    config: &HttpsConfig,
+) -> Result<rustls::ClientConfig, HttpsError> {
     let mut tls = match &config.identity {
         None => builder.with_no_client_auth(),
         Some((certificate_pem, key_pem)) => {
@@ -317,6 +366,47 @@ fn tls_config(config: &HttpsConfig) -> Result<rustls::ClientConfig, HttpsError> 
     };
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(tls)
+}
+
+/// Takes any certificate; the signatures of the handshake are still checked.
+#[derive(Debug)]
+struct Unverified {
+    provider: Arc<rustls::crypto::CryptoProvider>,
+}
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, HttpsError> {

@@ -11,19 +11,25 @@
 mod backoff;
 mod cache;
 mod caches;
+mod call;
 mod client;
 mod error;
 mod https;
+mod lines;
 mod options;
 mod recorder;
+mod upgrade;
 mod watch;
 
 pub use backoff::Backoff;
 pub use cache::{Cache, Cached, Change, Keep, Key, Notice, PENDING_MAX, Scope, Subscription};
 pub use caches::Caches;
+pub use call::{Answer, Call};
 pub use client::{Client, DEADLINE_DEFAULT, List};
 pub use error::ClientError;
 pub use https::{HttpsConfig, HttpsError, HttpsTransport};
-pub use options::{DeleteOptions, ListOptions, Patch, Propagation, WatchOptions};
+pub use lines::LineStream;
+pub use options::{DeleteOptions, ListOptions, Patch, Propagation, WatchOptions, segment, with_query};
 pub use recorder::{EventKind, Note, ObjectRef, Recorder};
+pub use upgrade::Upgraded;
 pub use watch::{Watch, WatchEvent};

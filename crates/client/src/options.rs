@@ -176,8 +176,17 @@ impl DeleteOptions {
     }
 }
 
+/// A path with this query; pairs without a value are left out.
+pub fn with_query(path: &str, pairs: &[(&str, &str)]) -> String {
+    let mut query = Query::default();
+    for (key, value) in pairs {
+        query.add(key, value);
+    }
+    format!("{path}{}", query.0)
+}
+
 /// One segment of a path, escaped.
-pub(crate) fn segment(name: &str) -> String {
+pub fn segment(name: &str) -> String {
     utf8_percent_encode(name, SEGMENT).to_string()
 }
 

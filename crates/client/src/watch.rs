@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,6 +15,7 @@ use windlass_stdx::Body;
 
 use crate::client::read_object;
 use crate::error::ClientError;
+use crate::lines::Lines;
 
 /// Bytes of one event: an object of 3 MiB, both escaped and wrapped.
 const LINE_BYTES_MAX: usize = 16 << 20;
@@ -65,40 +66,6 @@ impl Watch {
             };
             if let Ok(chunk) = frame.into_data() {
                 self.lines.push(chunk);
-            }
-        }
-    }
-}
-
-/// Cuts a stream of chunks into lines.
-#[derive(Default)]
-struct Lines {
-    buffer: BytesMut,
-    /// Bytes of `buffer` known to hold no line end.
-    scanned: usize,
-}
-
-impl Lines {
-    fn push(&mut self, chunk: Bytes) {
-        self.buffer.extend_from_slice(&chunk);
-    }
-
-    fn buffered(&self) -> usize {
-        self.buffer.len()
-    }
-
-    /// The next whole line that is not blank.
-    fn take(&mut self) -> Option<BytesMut> {
-        loop {
-            let Some(at) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') else {
-                self.scanned = self.buffer.len();
-                return None;
-            };
-            let line = self.buffer.split_to(self.scanned + at);
-            self.buffer.advance(1);
-            self.scanned = 0;
-            if !line.trim_ascii().is_empty() {
-                return Some(line);
             }
         }
     }

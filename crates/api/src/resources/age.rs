@@ -6,15 +6,15 @@ use serde_json::Value;
 use super::tree::Tree;
 
 /// Shown for a time that is not known.
-pub(crate) const UNKNOWN: &str = "<unknown>";
+pub const UNKNOWN: &str = "<unknown>";
 
 /// The age of an object, from its `metadata.creationTimestamp`.
-pub(crate) fn of(object: &Value, now: Timestamp) -> Value {
+pub fn of(object: &Value, now: Timestamp) -> Value {
     Value::from(since(object["metadata"].text("creationTimestamp"), now))
 }
 
 /// The time from `then`, in RFC 3339, to `now`.
-pub(crate) fn since(then: &str, now: Timestamp) -> String {
+pub fn since(then: &str, now: Timestamp) -> String {
     match then.parse::<Timestamp>() {
         Ok(then) => between(then, now),
         Err(_) => UNKNOWN.to_owned(),
@@ -22,12 +22,12 @@ pub(crate) fn since(then: &str, now: Timestamp) -> String {
 }
 
 /// The time between two moments.
-pub(crate) fn between(then: Timestamp, now: Timestamp) -> String {
+pub fn between(then: Timestamp, now: Timestamp) -> String {
     human((now.as_millisecond() - then.as_millisecond()) / 1000)
 }
 
 /// A duration in one or two units, the second only while it still says something.
-pub(crate) fn human(seconds: i64) -> String {
+pub fn human(seconds: i64) -> String {
     const MINUTE: i64 = 60;
     const HOUR: i64 = 60 * MINUTE;
     const DAY: i64 = 24 * HOUR;

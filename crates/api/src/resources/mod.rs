@@ -4,7 +4,7 @@
 //! Source      API reference, Kubernetes 1.37; columns as its server prints them
 //! Not here    rules that need to look at another object or allocate something (apiserver: admission, allocation)
 
-mod age;
+pub mod age;
 mod check;
 mod config_map;
 mod deployment;
