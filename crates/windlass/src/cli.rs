@@ -1,10 +1,28 @@
 //! The command line: every flag once, with its default.
 
+pub mod config;
+pub mod delete;
+pub mod describe;
+pub mod discovery;
+pub mod dry_run;
+pub mod duration;
+pub mod failure;
+pub mod get;
+pub mod manifest;
+pub mod output;
+pub mod plugin;
+pub mod select;
+pub mod session;
+pub mod stream;
+pub mod target;
+pub mod verb;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::verb::Verb;
 use crate::place::PlaceFlags;
 
 /// A container orchestrator in one binary, speaking the Kubernetes API.
@@ -47,6 +65,9 @@ pub enum Command {
     },
     /// Print the token with which another machine joins: `windlass node --server … --token …`
     Token,
+    /// The words of kubectl
+    #[command(flatten)]
+    Verb(Box<Verb>),
 }
 
 /// Where the API is served and which networks the cluster uses.

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -33,9 +33,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let place = cli.place.resolve()?;
     match cli.command {
+        Command::Verb(verb) => return Ok(cli::verb::run(&place, *verb)),
         Command::Up(flags) => up::up(&place, flags),
         Command::Server(flags) => up::server(&place, &flags),
         Command::Node(flags) => up::node(&place, &flags),
@@ -44,5 +45,6 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Image { command } => image::run(&place, command),
         Command::Kubeconfig { path } => kubeconfig::print(&place, path),
         Command::Token => admin::print_token(&place),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
