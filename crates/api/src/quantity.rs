@@ -84,6 +84,11 @@ impl Quantity {
         saturate(divide_away(self.nanos, 1_000_000))
     }
 
+    /// The nearest floating point number.
+    pub fn approximate(self) -> f64 {
+        self.nanos as f64 / NANOS as f64
+    }
+
     /// The notation it prints in.
     pub fn notation(self) -> Notation {
         self.notation

@@ -32,7 +32,7 @@ pub(super) fn time_of_parts(seconds: i64, nanos: i32) -> Option<Timestamp> {
 }
 
 /// Nanoseconds of a Go duration such as `1h2m3.5s`; `None` for what is none.
-pub(super) fn read_duration(text: &str) -> Option<i64> {
+pub(crate) fn read_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -66,7 +66,7 @@ pub(super) fn read_duration(text: &str) -> Option<i64> {
 }
 
 /// A Go duration's text, as Go prints it.
-pub(super) fn show_duration(nanos: i64) -> String {
+pub(crate) fn show_duration(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     let all = nanos.unsigned_abs();
     let fraction = |whole: u64, part: u64, width: usize| {
@@ -92,14 +92,14 @@ pub(super) fn show_duration(nanos: i64) -> String {
 }
 
 /// The bytes of standard base64; line breaks are skipped.
-pub(super) fn read_base64(text: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn read_base64(text: &str) -> Result<Vec<u8>, String> {
     let broken = text.contains(['\n', '\r']);
     let result = if broken { STANDARD.decode(text.replace(['\n', '\r'], "")) } else { STANDARD.decode(text) };
     result.map_err(|error| format!("illegal base64 data: {error}"))
 }
 
 /// Standard base64 of these bytes.
-pub(super) fn show_base64(bytes: &[u8]) -> String {
+pub(crate) fn show_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 

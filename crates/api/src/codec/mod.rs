@@ -8,7 +8,7 @@
 
 mod check;
 mod encode;
-mod form;
+pub(crate) mod form;
 pub mod json;
 pub mod protobuf;
 mod tree;
