@@ -34,6 +34,8 @@ enum Command {
         /// Run only tests whose name contains this
         filter: Option<String>,
     },
+    /// The conformance suite, in process, or against any cluster
+    Conformance(step::ConformanceArgs),
     /// A simulated cluster under faults, replayed from a seed
     Sim(step::SimArgs),
     /// A benchmark of TARGETS, by name; without a name, the list
@@ -57,6 +59,7 @@ fn main() -> Result<()> {
         Command::Check => step::check(),
         Command::Test => step::test(),
         Command::E2e { filter } => step::e2e(filter.as_deref()),
+        Command::Conformance(args) => step::conformance(&args),
         Command::Sim(args) => step::sim(&args),
         Command::Bench(args) => bench::run_benchmark(&args),
         Command::Demo(args) => demo::run(&args),

@@ -22,6 +22,16 @@ pub struct SimArgs {
     pub verbose: bool,
 }
 
+/// The options of `cargo x conformance`.
+#[derive(clap::Args, Default)]
+pub struct ConformanceArgs {
+    /// Run only entries whose name contains this
+    pub filter: Option<String>,
+    /// Test the cluster of this kubeconfig instead of one in process
+    #[arg(long)]
+    pub against: Option<PathBuf>,
+}
+
 /// The root of the checkout.
 pub fn root() -> PathBuf {
     // Cargo says it at run time too: with a target directory shared between checkouts, the compiled path is another's.
@@ -122,6 +132,7 @@ pub fn test() -> Result<()> {
     setup::ensure(setup::TEST)?;
     check()?;
     run("tests", &mut cargo(&["test", "--workspace", "--exclude", "windlass-tests", "--quiet", "--no-fail-fast"]))?;
+    conformance(&ConformanceArgs::default())?;
     e2e(None)?;
     eprintln!("all tests passed");
     Ok(())
@@ -144,6 +155,17 @@ pub fn e2e(filter: Option<&str>) -> Result<()> {
         .env("WINDLASS_HELM", tools.helm)
         .env("WINDLASS_PYTHON", tools.python);
     run("end-to-end tests", &mut command)
+}
+
+/// `cargo x conformance`.
+pub fn conformance(args: &ConformanceArgs) -> Result<()> {
+    setup::ensure(setup::BUILD)?;
+    let mut command = cargo(&["test", "-p", "windlass-tests", "--test", "conformance", "--"]);
+    command.args(&args.filter);
+    if let Some(kubeconfig) = &args.against {
+        command.arg("--against").arg(kubeconfig);
+    }
+    run("conformance", &mut command)
 }
 
 /// `cargo x sim`.
