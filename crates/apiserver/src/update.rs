@@ -64,7 +64,7 @@ impl<'a> Patch<'a> {
 
     /// The patched object and warnings.
     pub fn apply(&self, old: &Value) -> Result<(Value, Vec<String>), ApiError> {
-        let mut patched = merge::apply(self.form, old, self.body, Some(self.message))?;
+        let mut patched = merge::patch(self.form, old, self.body, Some(self.message))?;
         let warnings = check_fields(&mut patched.value, self.message, &patched.duplicates, self.validation)?;
         Ok((patched.value, warnings))
     }

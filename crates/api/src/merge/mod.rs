@@ -3,10 +3,11 @@
 //! Goal        the object as the client wants it, or an error that names the field or operation at fault
 //! Relies on   the schema table, for strategic merge
 //! Not here    checking the result: it goes through `codec::check_fields`, defaults and validation like any write ·
-//!             server-side apply
+//!             who owns which field: `apply`
 //!
 //! A patch is hostile: what it copies, how deep it nests and how much work it makes are bounded before they happen.
 
+pub mod apply;
 mod json_patch;
 mod plain;
 mod strategic;
@@ -133,13 +134,13 @@ pub struct Patched {
 
 /// Applies a patch's text to an object. `message` is needed by strategic merge only; without it (custom resources),
 /// strategic merge is refused, as Kubernetes refuses it.
-pub fn apply(
+pub fn patch(
     patch_type: PatchType,
     target: &Value,
-    patch: &[u8],
+    body: &[u8],
     message: Option<Message>,
 ) -> Result<Patched, MergeError> {
-    let decoded = codec::json::decode(patch, Limits::default())?;
+    let decoded = codec::json::decode(body, Limits::default())?;
     let duplicates = decoded.duplicates;
     let value = match (patch_type, message) {
         (PatchType::Json, _) => json_patch::apply(target, &decoded.value)?,
@@ -183,7 +184,7 @@ fn type_of(value: &Value) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{MergeError, PatchType, apply};
+    use super::{MergeError, PatchType, patch};
     use crate::ApiError;
     use crate::schema::kubernetes;
     use serde_json::json;
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn a_patch_of_the_wrong_shape_is_refused_with_its_code() {
         let pods = kubernetes().find("k8s.io.api.core.v1.Pod");
-        for (form, patch, code) in [
+        for (form, body, code) in [
             (PatchType::Merge, "[]", 400),
             (PatchType::Strategic, "null", 400),
             (PatchType::Json, "{}", 400),
@@ -208,15 +209,15 @@ mod tests {
             (PatchType::Json, r#"[{"op":"replace","path":"","value":[]}]"#, 400),
             (PatchType::Apply, "{}", 415),
         ] {
-            let error: ApiError = apply(form, &json!({}), patch.as_bytes(), pods).expect_err(patch).into();
-            assert_eq!(error.code(), code, "{patch}: {error}");
+            let error: ApiError = patch(form, &json!({}), body.as_bytes(), pods).expect_err(body).into();
+            assert_eq!(error.code(), code, "{body}: {error}");
         }
-        assert_eq!(apply(PatchType::Strategic, &json!({}), b"{}", None), Err(MergeError::Unmergeable));
+        assert_eq!(patch(PatchType::Strategic, &json!({}), b"{}", None), Err(MergeError::Unmergeable));
     }
 
     #[test]
     fn fields_written_twice_are_passed_on() {
-        let patched = apply(PatchType::Merge, &json!({"a": 1}), br#"{"a":2,"a":3}"#, None).expect("a patch");
+        let patched = patch(PatchType::Merge, &json!({"a": 1}), br#"{"a":2,"a":3}"#, None).expect("a patch");
         assert_eq!((patched.value, patched.duplicates), (json!({"a": 3}), vec!["a".to_owned()]));
     }
 }
