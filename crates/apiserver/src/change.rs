@@ -10,6 +10,7 @@
 //!   R5 no-op        what changes nothing writes nothing and keeps its resourceVersion, unless it lies in the store in a
 //!                   version that is no longer the stored one
 //!   R6 last         removing the last finalizer of an ending object removes the object
+//!   R7 owners       the writer owns what it changed (`owners`), but not what admission made of it
 //!
 //! Source: API concepts, "Updates to existing resources", "Finalizers"; KEP-2162 on status and generation.
 
@@ -24,6 +25,7 @@ use crate::admit::{self, Admission};
 use crate::config::WRITE_ATTEMPTS_MAX;
 use crate::convert;
 use crate::key;
+use crate::owners::{self, Owners, Ownership};
 use crate::server::Call;
 use crate::write::{self, Refused, text};
 
@@ -62,6 +64,17 @@ pub(crate) async fn change(
     call: Call<'_>,
     part: Part,
     dry_run: bool,
+    change: impl FnMut(&Value, &Entry) -> Result<Value, ApiError>,
+) -> Result<Bytes, ApiError> {
+    owners::manager(call)?;
+    change_owned(call, part, (dry_run, Ownership::Changed), change).await
+}
+
+/// Changes the target and says what the change means for the owners of its fields.
+pub(crate) async fn change_owned(
+    call: Call<'_>,
+    part: Part,
+    (dry_run, ownership): (bool, Ownership),
     mut change: impl FnMut(&Value, &Entry) -> Result<Value, ApiError>,
 ) -> Result<Bytes, ApiError> {
     let resource = &call.target.resource;
@@ -71,9 +84,10 @@ pub(crate) async fn change(
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let entry = call.server.store.get(&key).ok_or_else(|| ApiError::not_found(kind, &call.target.name))?;
         let shown = convert::entry(resource, entry.clone()).await?;
-        let old = write::tree(&shown);
-        let wished = change(&old, &shown)?;
-        let step = plan(call, part, &old, &entry, wished)?;
+        let mut old = write::tree(&shown);
+        let mut wished = change(&old, &shown)?;
+        let owners = Owners::take(call, ownership, &mut old, &mut wished);
+        let step = plan(call, part, (&old, &entry), wished, owners)?;
         let (object, admission, ends) = match step {
             Step::Nothing => return Ok(shown.value.clone()),
             Step::Put { object, admission } => (object, admission, false),
@@ -117,7 +131,13 @@ enum Step {
     Remove { object: Value, admission: Admission },
 }
 
-fn plan(call: Call<'_>, part: Part, old: &Value, entry: &Entry, mut object: Value) -> Result<Step, ApiError> {
+fn plan(
+    call: Call<'_>,
+    part: Part,
+    (old, entry): (&Value, &Entry),
+    mut object: Value,
+    owners: Owners,
+) -> Result<Step, ApiError> {
     let target = call.target;
     let resource = &target.resource;
     write::check_kind(&resource.kind, &mut object)?;
@@ -131,14 +151,17 @@ fn plan(call: Call<'_>, part: Part, old: &Value, entry: &Entry, mut object: Valu
         Part::Status | Part::Finalize | Part::Binding => {}
     }
     count_generation(call, part, old, &mut object);
+    let are_owners_new = owners.are_new();
+    let managed = owners.after(call, old, &object)?;
     let admission = admit::update(call, part, old, &mut object)?;
     // The stored form holds its revision; the wished one gets the same, so that equal objects are equal.
     write::metadata_mut(&mut object).insert("resourceVersion".to_owned(), old["metadata"]["resourceVersion"].clone());
     let ends = is_finished(&object);
-    if object == *old && !ends && convert::lies_as_stored(resource, entry) {
+    if object == *old && !ends && !are_owners_new && convert::lies_as_stored(resource, entry) {
         return Ok(Step::Nothing);
     }
     validate(call, part, old, &object)?;
+    owners::put(&mut object, managed);
     if ends {
         Ok(Step::Remove { admission: admit::release(call, old), object })
     } else {
@@ -187,7 +210,7 @@ fn keep_other_parts(call: Call<'_>, part: Part, old: &Value, object: &mut Value)
         Part::Main | Part::Binding => {}
         Part::Status => {
             let mut kept = old.clone();
-            for field in ["labels", "annotations", "finalizers"] {
+            for field in write::STATUS_METADATA {
                 carry(&mut kept["metadata"], &object["metadata"], field);
             }
             carry(&mut kept, object, "status");

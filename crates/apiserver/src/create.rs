@@ -5,6 +5,7 @@
 //!   R2 names        the name is given, or made from `generateName`; a made name that is taken is made again, a few times
 //!   R3 one write    the namespace is not ending, the name is free and every address or port taken is free: all in the
 //!                   transaction that stores the object, so that no race lets a second one through
+//!   R4 owners       the creator owns what it wrote and what was filled in for it (`owners`), but not what admission gave
 //!
 //! Source: API concepts, "Object names and IDs", "Generated values".
 
@@ -20,15 +21,23 @@ use crate::answer::Answer;
 use crate::config::{GENERATED_NAMES_MAX, WRITE_ATTEMPTS_MAX};
 use crate::convert;
 use crate::key;
+use crate::owners::{self, Ownership};
 use crate::server::Call;
 use crate::write::{self, Refused, WriteOptions, text};
 
-pub(crate) async fn create(call: Call<'_>, mut object: Value) -> Result<Answer, ApiError> {
+pub(crate) async fn create(call: Call<'_>, object: Value) -> Result<Answer, ApiError> {
+    owners::manager(call)?;
+    create_owned(call, object, Ownership::Changed).await
+}
+
+/// Creates an object and says whether its creator owns what it wrote, or it comes with its owners.
+pub(crate) async fn create_owned(call: Call<'_>, mut object: Value, ownership: Ownership) -> Result<Answer, ApiError> {
     let options = WriteOptions::parse(call.query)?;
     let target = call.target;
     let resource = &target.resource;
     write::check_kind(&resource.kind, &mut object)?;
     write::check_place(&resource.kind, &target.namespace, "", &mut object)?;
+    let sent = owners::take(&mut object);
     give_identity(call, &mut object)?;
     let generates_name = text(&object["metadata"], "name").is_empty();
     let attempts = if generates_name { GENERATED_NAMES_MAX } else { WRITE_ATTEMPTS_MAX };
@@ -40,12 +49,15 @@ pub(crate) async fn create(call: Call<'_>, mut object: Value) -> Result<Answer, 
         }
         let mut candidate = if keeps_original { object.clone() } else { std::mem::take(&mut object) };
         resource.rules.default(&mut candidate);
+        owners::take(&mut candidate); // those of the attempt before
+        let managed = owners::of_new(call, ownership, &candidate, sent.as_ref())?;
         let admission = admit::create(call, &mut candidate)?;
         resource.rules.prepare_create(&mut candidate);
         let mut errors = Errors::new();
         validate_metadata(resource, &candidate, &mut errors);
         resource.rules.validate(&candidate, &mut errors);
         write::refuse_if_any(resource, &candidate, &errors)?;
+        owners::put(&mut candidate, managed);
         if options.dry_run {
             return try_only(call, &candidate);
         }

@@ -16,6 +16,7 @@
 
 mod admit;
 mod answer;
+mod apply;
 mod authenticate;
 mod authorize;
 mod bootstrap;
@@ -38,6 +39,7 @@ mod lanes;
 mod list;
 mod metrics;
 mod options;
+mod owners;
 mod page;
 mod pipeline;
 mod pki;

@@ -2,12 +2,11 @@
 //!
 //! Rules
 //!   R1 update       the body is the whole object; one that does not exist is 404
-//!   R2 patch        JSON patch, merge patch or strategic merge patch, by Content-Type, applied to what is stored and
-//!                   again when that changed meanwhile; a patch that names a resourceVersion is not tried again
+//!   R2 patch        JSON patch, merge patch, strategic merge patch or apply (`apply`), by Content-Type, applied to what is
+//!                   stored and again when that changed meanwhile; a patch that names a resourceVersion is not tried again
 //!   R3 checked      a patched object is checked against the schema like one that was sent whole
 //!
 //! Source: API concepts, "Patch"; RFC 6902, RFC 7386.
-//! Not here    server-side apply: `application/apply-patch+yaml` is answered with 415
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -17,8 +16,10 @@ use windlass_api::merge::{self, PatchType};
 use windlass_api::schema::Message;
 
 use crate::answer::Answer;
+use crate::apply::apply;
 use crate::change::{Part, change};
 use crate::decode;
+use crate::owners;
 use crate::server::Call;
 use crate::write::WriteOptions;
 
@@ -32,6 +33,9 @@ pub(crate) async fn update(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiEr
 }
 
 pub(crate) async fn patch(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
+    if is_apply(call)? {
+        return apply(call, body).await;
+    }
     let options = WriteOptions::parse(call.query)?;
     let patch = Patch::parse(call, body, call.target.resource.message.get())?;
     let mut warnings = Vec::new();
@@ -42,6 +46,12 @@ pub(crate) async fn patch(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiErr
     })
     .await?;
     Ok(Answer::object(changed).warn(warnings))
+}
+
+/// Whether the body is the configuration of an apply.
+pub(crate) fn is_apply(call: Call<'_>) -> Result<bool, ApiError> {
+    let content_type = decode::content_type(call.headers)?.unwrap_or_default();
+    Ok(PatchType::of_content_type(content_type) == Some(PatchType::Apply))
 }
 
 /// A patch, and the schema of what it is applied to.
@@ -55,10 +65,11 @@ pub(crate) struct Patch<'a> {
 impl<'a> Patch<'a> {
     pub fn parse(call: Call<'_>, body: &'a Bytes, message: Message<'a>) -> Result<Patch<'a>, ApiError> {
         let content_type = decode::content_type(call.headers)?.unwrap_or_default();
-        let accepted = [PatchType::Json, PatchType::Merge, PatchType::Strategic];
-        let form = PatchType::of_content_type(content_type).filter(|form| accepted.contains(form));
+        let accepted = [PatchType::Json, PatchType::Merge, PatchType::Strategic, PatchType::Apply];
+        let form = PatchType::of_content_type(content_type);
         let form =
             form.ok_or_else(|| decode::unsupported(content_type, &accepted.map(PatchType::as_str).join(", ")))?;
+        owners::force(call, false)?;
         Ok(Patch { form, body, message, validation: decode::validation(call.query)? })
     }
 

@@ -13,6 +13,9 @@ use crate::server::Server;
 /// Largest object in bytes: what etcd takes, so that whatever is accepted here can be moved there.
 pub const OBJECT_BYTES_MAX: usize = 3 * 512 * 1024;
 
+/// What of an object's metadata is written through its status too.
+pub(crate) const STATUS_METADATA: [&str; 3] = ["labels", "annotations", "finalizers"];
+
 /// How a write is to be done: the parameters all writes share.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WriteOptions {
@@ -168,12 +171,9 @@ pub(crate) fn check_place(kind: &Kind, namespace: &str, name: &str, object: &mut
     Ok(())
 }
 
-/// Removes what is never stored: who manages which field comes with server-side apply, links are long gone.
+/// Removes what is never stored: links to objects themselves are long gone.
 pub(crate) fn strip(object: &mut Value) {
-    let metadata = metadata_mut(object);
-    for field in ["managedFields", "selfLink"] {
-        metadata.remove(field);
-    }
+    metadata_mut(object).remove("selfLink");
 }
 
 /// Refuses an object with errors.

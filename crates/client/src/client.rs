@@ -62,10 +62,10 @@ impl Client {
         Client { deadline, ..self.clone() }
     }
 
-    /// The same link, telling the server which part asks.
+    /// The same link, telling the server which part asks: the manager of the fields it writes.
     #[must_use]
     pub fn named(&self, part: &str) -> Client {
-        let user_agent = format!("windlass/{} {part}", env!("CARGO_PKG_VERSION")).into();
+        let user_agent = format!("windlass-{part}/{}", env!("CARGO_PKG_VERSION")).into();
         Client { user_agent, ..self.clone() }
     }
 

@@ -14,8 +14,9 @@ use windlass_api::ApiError;
 use windlass_api::field::{Errors, Path};
 
 use crate::answer::Answer;
-use crate::change::{MODIFIED, Part, change};
+use crate::change::{MODIFIED, Part, change_owned};
 use crate::decode;
+use crate::owners::Ownership;
 use crate::server::Call;
 use crate::write::{self, WriteOptions, text};
 
@@ -27,7 +28,8 @@ pub(crate) async fn create(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiEr
     let (binding, warnings) = decode::decode(call.headers, body, message, decode::validation(call.query)?)?;
     check(call, &binding)?;
     let now = call.server.world.now_rfc3339();
-    change(call, Part::Binding, options.dry_run, |pod, _| bind(call, pod, &binding, &now)).await?;
+    let kept = (options.dry_run, Ownership::Kept);
+    change_owned(call, Part::Binding, kept, |pod, _| bind(call, pod, &binding, &now)).await?;
     Ok(Answer::tree(write::success(Value::Null)).code(StatusCode::CREATED).warn(warnings))
 }
 

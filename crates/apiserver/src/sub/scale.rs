@@ -1,21 +1,31 @@
 //! `/scale`: the replicas of whatever has replicas, as autoscaling/v1 Scale.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::Value;
 use windlass_api::field::Errors;
-use windlass_api::{ApiError, scale};
+use windlass_api::{ApiError, Kind, scale};
 
 use crate::answer::Answer;
+use crate::apply::apply_scale;
 use crate::change::{MODIFIED, Part, change};
 use crate::convert;
 use crate::decode;
 use crate::failure::commit_failed;
 use crate::key;
 use crate::server::Call;
-use crate::update::Patch;
+use crate::update::{Patch, is_apply};
 use crate::write::{self, WriteOptions, text};
 
 const MESSAGE: &str = "k8s.io.api.autoscaling.v1.Scale";
+static SCALE: Kind = Kind {
+    group: Cow::Borrowed("autoscaling"),
+    version: Cow::Borrowed("v1"),
+    kind: Cow::Borrowed("Scale"),
+    plural: Cow::Borrowed("scales"),
+    namespaced: true,
+};
 
 pub(crate) async fn get(call: Call<'_>) -> Result<Answer, ApiError> {
     let Call { server, target, .. } = call;
@@ -34,6 +44,10 @@ pub(crate) async fn update(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiEr
 }
 
 pub(crate) async fn patch(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
+    if is_apply(call)? {
+        let (changed, warnings) = apply_scale(call, body, (&SCALE, decode::message_named(MESSAGE)?)).await?;
+        return shown(call, &changed, warnings);
+    }
     let patch = Patch::parse(call, body, decode::message_named(MESSAGE)?)?;
     set(call, Vec::new(), |before| patch.apply(before).map(|(after, _)| after)).await
 }
@@ -63,6 +77,11 @@ async fn set(
         Ok(object)
     })
     .await?;
-    let object: Value = serde_json::from_slice(&changed).map_err(ApiError::internal)?;
-    Ok(Answer::tree(scale::of(resource, &object)).warn(warnings))
+    shown(call, &changed, warnings)
+}
+
+/// The scale of the object as it is now.
+fn shown(call: Call<'_>, object: &Bytes, warnings: Vec<String>) -> Result<Answer, ApiError> {
+    let object: Value = serde_json::from_slice(object).map_err(ApiError::internal)?;
+    Ok(Answer::tree(scale::of(&call.target.resource, &object)).warn(warnings))
 }

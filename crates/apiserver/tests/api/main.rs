@@ -2,6 +2,7 @@
 
 mod access;
 mod admit;
+mod apply;
 mod convert;
 mod create;
 mod delete;

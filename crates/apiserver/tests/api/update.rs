@@ -68,7 +68,7 @@ async fn generation_counts_changes_of_the_spec_and_status_stays_with_its_own_pat
 }
 
 #[tokio::test]
-async fn patches_come_in_three_forms() {
+async fn patches_come_in_three_forms_beside_apply() {
     let api = Api::start().await;
     api.make(DEPLOYMENTS, &deployment("web")).await;
     let path = format!("{DEPLOYMENTS}/web");
@@ -83,7 +83,7 @@ async fn patches_come_in_three_forms() {
     let reply = api.call(Method::PATCH, &path, media, strategic.to_string()).await;
     let containers = reply.json()["spec"]["template"]["spec"]["containers"].as_array().map(Vec::len);
     assert_eq!(containers, Some(2), "a strategic merge adds to a list by name: {}", reply.said());
-    let reply = api.call(Method::PATCH, &path, "application/apply-patch+yaml", "{}").await;
+    let reply = api.call(Method::PATCH, &path, "application/xml", "{}").await;
     assert_eq!(reply.code, 415);
     let reply = api.merge(&path, &json!({"metadata": {"resourceVersion": "1"}, "spec": {"replicas": 9}})).await;
     assert_eq!(reply.code, 409);

@@ -103,10 +103,11 @@ pub fn apply(
     for entry in managers.0.iter().filter(|_| !force).filter(|entry| entry.owns_any(&changed)) {
         conflicts.add(entry, entry.fields().intersection(&changed));
     }
-    if writer.manager == last_applied::KUBECTL && !conflicts.is_empty() {
-        if let Some(allowed) = last_applied::allowed(live, writer.api_version, message) {
-            conflicts.allow(&allowed);
-        }
+    if writer.manager == last_applied::KUBECTL
+        && !conflicts.is_empty()
+        && let Some(allowed) = last_applied::allowed(live, writer.api_version, message)
+    {
+        conflicts.allow(&allowed);
     }
     if !conflicts.is_empty() {
         return Err(Refusal::Conflicts(conflicts));
