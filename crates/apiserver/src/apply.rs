@@ -137,7 +137,7 @@ fn keep_part(target: &Target, config: &mut Value) {
 async fn create(call: Call<'_>, config: &Configuration) -> Result<Answer, ApiError> {
     let target = Target { verb: Verb::Create, ..call.target.clone() };
     let path = target.resource.kind.collection_path(Some(&target.namespace));
-    authorize(call.who, &Route::Target(target), &path)?;
+    authorize(call.server, call.who, &Route::Target(target), call.query, ("POST", &path))?;
     let (kind, name) = (&call.target.resource.kind, &call.target.name);
     let metadata = &config.object["metadata"];
     for (field, said) in [

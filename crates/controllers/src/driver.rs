@@ -23,7 +23,7 @@ use futures::future::{BoxFuture, select_all};
 use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use windlass_client::{Caches, Change, Key, Notice, Recorder, Subscription};
+use windlass_client::{Caches, Change, Client, Key, Notice, Recorder, Subscription};
 
 use crate::controller::{Controller, Look, Wake};
 use crate::plan::Plan;
@@ -43,6 +43,8 @@ const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) caches: Caches,
+    /// What is written is written in the controller's name.
+    pub(crate) client: Client,
     pub(crate) recorder: Recorder,
     pub(crate) counters: Arc<Counters>,
 }

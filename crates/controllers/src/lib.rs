@@ -121,8 +121,10 @@ impl List {
         C::View: Send,
     {
         let component = format!("{}-controller", C::NAME);
+        let client = self.caches.client().named(&component);
         let shared = driver::Shared {
-            recorder: Recorder::new(self.caches.client().named(&component), &component, ""),
+            recorder: Recorder::new(client.clone(), &component, ""),
+            client,
             counters: self.metrics.of(C::NAME),
             caches: self.caches.clone(),
         };

@@ -2,6 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
+use windlass_apiserver::Identity;
 
 use crate::{Api, CONFIG_MAPS, DEPLOYMENTS, PODS, Reply, admin, bind, config_map, deployment, pod};
 
@@ -426,5 +427,25 @@ async fn patches_of_many_keys_are_bounded_by_the_size_of_an_object() {
             .call(Method::PATCH, &format!("{path}{query}"), media, json!({"data": many(0, 5_000)}).to_string())
             .await;
         assert_eq!(reply.code, 200, "{media}: {}", reply.said());
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_create_may_not_create_by_applying() {
+    let api = Api::start().await;
+    let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let rules = json!([{"verbs": ["patch"], "apiGroups": [""], "resources": ["configmaps"]}]);
+    api.make(&format!("{roles}/roles"), &json!({"metadata": {"name": "patcher"}, "rules": rules})).await;
+    let subject = json!({"kind": "User", "name": "jane", "apiGroup": "rbac.authorization.k8s.io"});
+    let bound = json!({"kind": "Role", "name": "patcher", "apiGroup": "rbac.authorization.k8s.io"});
+    let binding = json!({"metadata": {"name": "b"}, "roleRef": bound, "subjects": [subject]});
+    api.make(&format!("{roles}/rolebindings"), &binding).await;
+    api.make(CONFIG_MAPS, &config_map("c")).await;
+    for (name, code) in [("c", 200), ("d", 403)] {
+        let path = format!("{CONFIG_MAPS}/{name}?fieldManager=me");
+        let config = data(name, &json!({"a": "1"})).to_string();
+        let jane = Identity::new("jane", []);
+        let reply = api.call_as(jane, Method::PATCH, &path, &[("content-type", APPLY)], config).await;
+        assert_eq!(reply.code, code, "{}", reply.said());
     }
 }

@@ -211,7 +211,7 @@ fn barrier(shared: &Shared, action: &Action, done: &Done) -> Option<Barrier> {
 }
 
 async fn run(shared: &Shared, item: &Item) -> Result<Done, ClientError> {
-    let client = shared.caches.client();
+    let client = &shared.client;
     if let Some(guard) = &item.guard
         && !holds(client, guard).await?
     {

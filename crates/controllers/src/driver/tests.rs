@@ -35,7 +35,8 @@ where
     caches.synced().await;
     let counters = Arc::new(Counters::default());
     let recorder = Recorder::new(client.clone(), C::NAME, "");
-    let shared = Shared { caches: caches.clone(), recorder, counters: Arc::clone(&counters) };
+    let shared =
+        Shared { caches: caches.clone(), client: caches.client().clone(), recorder, counters: Arc::clone(&counters) };
     let (stop, stopped) = watch::channel(false);
     let driver = tokio::spawn(drive(controller, shared, stopped));
     tokio::time::timeout(PATIENCE, act(&client, &caches)).await.expect("it comes about in time");
