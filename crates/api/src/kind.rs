@@ -121,6 +121,110 @@ pub mod kinds {
     /// authorization.k8s.io/v1 SelfSubjectRulesReview.
     pub static SELF_SUBJECT_RULES_REVIEW: Kind =
         Kind::built_in("authorization.k8s.io", "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews", false);
+    /// networking.k8s.io/v1 Ingress.
+    pub static INGRESS: Kind = Kind::built_in("networking.k8s.io", "v1", "Ingress", "ingresses", true);
+    /// networking.k8s.io/v1 IngressClass.
+    pub static INGRESS_CLASS: Kind = Kind::built_in("networking.k8s.io", "v1", "IngressClass", "ingressclasses", false);
+    /// networking.k8s.io/v1 NetworkPolicy.
+    pub static NETWORK_POLICY: Kind =
+        Kind::built_in("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", true);
+    /// networking.k8s.io/v1 IPAddress.
+    pub static IP_ADDRESS: Kind = Kind::built_in("networking.k8s.io", "v1", "IPAddress", "ipaddresses", false);
+    /// networking.k8s.io/v1 ServiceCIDR.
+    pub static SERVICE_CIDR: Kind = Kind::built_in("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs", false);
+    /// storage.k8s.io/v1 StorageClass.
+    pub static STORAGE_CLASS: Kind = Kind::built_in("storage.k8s.io", "v1", "StorageClass", "storageclasses", false);
+    /// storage.k8s.io/v1 VolumeAttachment.
+    pub static VOLUME_ATTACHMENT: Kind =
+        Kind::built_in("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", false);
+    /// storage.k8s.io/v1 VolumeAttributesClass.
+    pub static VOLUME_ATTRIBUTES_CLASS: Kind =
+        Kind::built_in("storage.k8s.io", "v1", "VolumeAttributesClass", "volumeattributesclasses", false);
+    /// storage.k8s.io/v1 CSIDriver.
+    pub static CSI_DRIVER: Kind = Kind::built_in("storage.k8s.io", "v1", "CSIDriver", "csidrivers", false);
+    /// storage.k8s.io/v1 CSINode.
+    pub static CSI_NODE: Kind = Kind::built_in("storage.k8s.io", "v1", "CSINode", "csinodes", false);
+    /// storage.k8s.io/v1 CSIStorageCapacity.
+    pub static CSI_STORAGE_CAPACITY: Kind =
+        Kind::built_in("storage.k8s.io", "v1", "CSIStorageCapacity", "csistoragecapacities", true);
+    /// scheduling.k8s.io/v1 PriorityClass.
+    pub static PRIORITY_CLASS: Kind =
+        Kind::built_in("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", false);
+    /// node.k8s.io/v1 RuntimeClass.
+    pub static RUNTIME_CLASS: Kind = Kind::built_in("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", false);
+    /// certificates.k8s.io/v1 CertificateSigningRequest.
+    pub static CERTIFICATE_SIGNING_REQUEST: Kind =
+        Kind::built_in("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests", false);
+    /// admissionregistration.k8s.io/v1 ValidatingWebhookConfiguration.
+    pub static VALIDATING_WEBHOOK_CONFIGURATION: Kind = Kind::built_in(
+        "admissionregistration.k8s.io",
+        "v1",
+        "ValidatingWebhookConfiguration",
+        "validatingwebhookconfigurations",
+        false,
+    );
+    /// admissionregistration.k8s.io/v1 MutatingWebhookConfiguration.
+    pub static MUTATING_WEBHOOK_CONFIGURATION: Kind = Kind::built_in(
+        "admissionregistration.k8s.io",
+        "v1",
+        "MutatingWebhookConfiguration",
+        "mutatingwebhookconfigurations",
+        false,
+    );
+    /// admissionregistration.k8s.io/v1 ValidatingAdmissionPolicy.
+    pub static VALIDATING_ADMISSION_POLICY: Kind = Kind::built_in(
+        "admissionregistration.k8s.io",
+        "v1",
+        "ValidatingAdmissionPolicy",
+        "validatingadmissionpolicies",
+        false,
+    );
+    /// admissionregistration.k8s.io/v1 ValidatingAdmissionPolicyBinding.
+    pub static VALIDATING_ADMISSION_POLICY_BINDING: Kind = Kind::built_in(
+        "admissionregistration.k8s.io",
+        "v1",
+        "ValidatingAdmissionPolicyBinding",
+        "validatingadmissionpolicybindings",
+        false,
+    );
+    /// admissionregistration.k8s.io/v1 MutatingAdmissionPolicy.
+    pub static MUTATING_ADMISSION_POLICY: Kind = Kind::built_in(
+        "admissionregistration.k8s.io",
+        "v1",
+        "MutatingAdmissionPolicy",
+        "mutatingadmissionpolicies",
+        false,
+    );
+    /// admissionregistration.k8s.io/v1 MutatingAdmissionPolicyBinding.
+    pub static MUTATING_ADMISSION_POLICY_BINDING: Kind = Kind::built_in(
+        "admissionregistration.k8s.io",
+        "v1",
+        "MutatingAdmissionPolicyBinding",
+        "mutatingadmissionpolicybindings",
+        false,
+    );
+    /// apiregistration.k8s.io/v1 APIService.
+    pub static API_SERVICE: Kind = Kind::built_in("apiregistration.k8s.io", "v1", "APIService", "apiservices", false);
+    /// flowcontrol.apiserver.k8s.io/v1 FlowSchema.
+    pub static FLOW_SCHEMA: Kind =
+        Kind::built_in("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema", "flowschemas", false);
+    /// flowcontrol.apiserver.k8s.io/v1 PriorityLevelConfiguration.
+    pub static PRIORITY_LEVEL_CONFIGURATION: Kind = Kind::built_in(
+        "flowcontrol.apiserver.k8s.io",
+        "v1",
+        "PriorityLevelConfiguration",
+        "prioritylevelconfigurations",
+        false,
+    );
+    /// resource.k8s.io/v1 DeviceClass.
+    pub static DEVICE_CLASS: Kind = Kind::built_in("resource.k8s.io", "v1", "DeviceClass", "deviceclasses", false);
+    /// resource.k8s.io/v1 ResourceClaim.
+    pub static RESOURCE_CLAIM: Kind = Kind::built_in("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims", true);
+    /// resource.k8s.io/v1 ResourceClaimTemplate.
+    pub static RESOURCE_CLAIM_TEMPLATE: Kind =
+        Kind::built_in("resource.k8s.io", "v1", "ResourceClaimTemplate", "resourceclaimtemplates", true);
+    /// resource.k8s.io/v1 ResourceSlice.
+    pub static RESOURCE_SLICE: Kind = Kind::built_in("resource.k8s.io", "v1", "ResourceSlice", "resourceslices", false);
 }
 
 #[cfg(test)]

@@ -109,6 +109,61 @@ fn subdomain_errors(text: &str, unit: &str) -> Vec<String> {
     errors
 }
 
+/// A subdomain below `*.`, which stands for any one label.
+pub fn wildcard_subdomain(text: &str) -> Vec<String> {
+    let mut errors = too_long(text, SUBDOMAIN_BYTES_MAX, "characters");
+    if !text.strip_prefix("*.").is_some_and(is_subdomain) {
+        errors.push(matching(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist \
+             of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
+            &format!("\\*\\.{LABEL_PATTERN}(\\.{LABEL_PATTERN})*"),
+            &["*.example.com"],
+        ));
+    }
+    errors
+}
+
+/// A path below a domain: `example.com/name`.
+pub fn domain_path(text: &str) -> Vec<String> {
+    const PATH_PATTERN: &str = "[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+";
+    match text.split_once('/') {
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+            let mut errors = subdomain(domain);
+            if !path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte)) {
+                errors.push(format!("invalid path (regex used for validation is '{PATH_PATTERN}')"));
+            }
+            errors
+        }
+        _ => vec!["must be a domain-prefixed path (such as \"acme.io/foo\")".to_owned()],
+    }
+}
+
+/// The reason of a condition: a word in CamelCase.
+pub fn condition_reason(text: &str) -> Vec<String> {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let bytes = text.as_bytes();
+    let is_reason = bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.last().is_some_and(|&byte| is_inner(byte))
+        && bytes.iter().all(|&byte| is_inner(byte) || b",:".contains(&byte));
+    if is_reason {
+        return Vec::new();
+    }
+    let rule = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric \
+                characters or '_,:', and must end with an alphanumeric character or '_'";
+    vec![matching(rule, "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", &["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB"])]
+}
+
+/// An identifier of C: letters, digits and `_`, no digit first.
+pub fn c_identifier(text: &str) -> Vec<String> {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if !text.is_empty() && text.bytes().all(is_inner) && !text.starts_with(|first: char| first.is_ascii_digit()) {
+        return Vec::new();
+    }
+    let rule = "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric \
+                characters or '_'";
+    vec![matching(rule, "[A-Za-z_][A-Za-z0-9_]*", &["my_name", "MY_NAME", "MyName"])]
+}
+
 /// RFC 1035 label: starts with a letter.
 pub fn letter_label(text: &str) -> Vec<String> {
     let mut errors = too_long(text, LABEL_BYTES_MAX, "characters");

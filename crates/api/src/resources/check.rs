@@ -1,5 +1,6 @@
 //! The small rules that fields of many kinds share.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
@@ -7,6 +8,7 @@ use serde_json::Value;
 use super::tree::Tree;
 use crate::field::{Errors, Path};
 use crate::name;
+use crate::quantity::Quantity;
 
 /// Said of a number that must not be negative.
 pub(crate) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
@@ -175,5 +177,66 @@ pub(crate) fn network(text: &str, path: &Path, errors: &mut Errors) {
     };
     if let Some(fault) = fault {
         errors.invalid(path, text, fault);
+    }
+}
+
+/// Whether a network is inside another and smaller than it. Both are valid.
+pub(crate) fn is_strict_part(part: &str, whole: &str) -> bool {
+    let read = |text: &str| -> Option<(IpAddr, u32)> {
+        let (address, bits) = text.split_once('/')?;
+        Some((address.parse().ok()?, bits.parse().ok()?))
+    };
+    let (Some((part, part_bits)), Some((whole, bits))) = (read(part), read(whole)) else { return false };
+    let starts_alike = match (part, whole) {
+        (IpAddr::V4(part), IpAddr::V4(whole)) => {
+            (u32::from(part) ^ u32::from(whole)).checked_shr(32 - bits.min(32)).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(part), IpAddr::V6(whole)) => {
+            (u128::from(part) ^ u128::from(whole)).checked_shr(128 - bits.min(128)).unwrap_or(0) == 0
+        }
+        _ => false,
+    };
+    starts_alike && part_bits > bits
+}
+
+/// Conditions as meta/v1 has them: each type once, with a status, a time and a reason.
+pub(crate) fn conditions(conditions: &[Value], at: &Path, errors: &mut Errors) {
+    const REASON_BYTES_MAX: usize = 1024;
+    const MESSAGE_BYTES_MAX: usize = 32 * 1024;
+    let mut seen = BTreeSet::new();
+    for (index, condition) in conditions.iter().enumerate() {
+        let at = at.index(index);
+        let kind = condition.text("type");
+        if !kind.is_empty() && !seen.insert(kind) {
+            errors.duplicate(&at.child("type"), kind);
+        }
+        required_name(condition, "type", name::label_key, &at, errors);
+        let (status, words) = (condition.text("status"), ["False", "True", "Unknown"]);
+        if !words.contains(&status) {
+            errors.not_supported(&at.child("status"), status, &words);
+        }
+        not_negative(condition, "observedGeneration", &at, errors);
+        if condition.text("lastTransitionTime").is_empty() {
+            errors.required(&at.child("lastTransitionTime"), "must be set");
+        }
+        required_name(condition, "reason", name::condition_reason, &at, errors);
+        if condition.text("reason").len() > REASON_BYTES_MAX {
+            errors.too_long(&at.child("reason"), REASON_BYTES_MAX);
+        }
+        if condition.text("message").len() > MESSAGE_BYTES_MAX {
+            errors.too_long(&at.child("message"), MESSAGE_BYTES_MAX);
+        }
+    }
+}
+
+/// A quantity that is not negative, if there is one.
+pub(crate) fn amount(value: &Value, path: &Path, errors: &mut Errors) {
+    if value.is_null() {
+        return;
+    }
+    match Quantity::from_json(value) {
+        Err(error) => errors.invalid(path, value.clone(), &error.to_string()),
+        Ok(quantity) if quantity.is_negative() => errors.invalid(path, quantity.to_string(), NOT_NEGATIVE),
+        Ok(_) => {}
     }
 }

@@ -4,26 +4,37 @@
 //! Source      API reference, Kubernetes 1.37; columns as its server prints them
 //! Not here    rules that need to look at another object or allocate something (apiserver: admission, allocation)
 
+mod admission_registration;
 pub mod age;
+mod api_service;
+mod certificate_signing_request;
 mod check;
 mod config_map;
 mod deployment;
+mod device;
 mod endpoint_slice;
 mod event;
+#[cfg(test)]
+mod fixture;
+mod flow_control;
 pub(crate) mod label_selector;
 mod lease;
 mod metadata;
 mod namespace;
+mod networking;
 mod node;
 pub mod pod;
+mod priority_class;
 mod rbac;
 mod replica_set;
 mod review;
+mod runtime_class;
 mod same;
 pub mod samples;
 mod secret;
 mod service;
 mod service_account;
+mod storage;
 pub(crate) mod tree;
 mod workload;
 
@@ -34,7 +45,10 @@ use crate::kind::Kind;
 use crate::resource::{Column, Registry, Resource, Rules, Subresource, Verbs};
 use crate::schema::MessageRef;
 
+pub use flow_control::flow_schema::{catch_all as catch_all_schema, everything_by, exempt as exempt_schema};
+pub use flow_control::priority_level_configuration::catch_all as catch_all_level;
 pub use metadata::{keep_system_metadata, validate_metadata, validate_metadata_update};
+pub use priority_class::{PREEMPTION_DEFAULT, SYSTEM_CLASSES as SYSTEM_PRIORITY_CLASSES};
 
 /// Every built-in kind.
 pub fn all() -> Vec<Resource> {
@@ -60,6 +74,33 @@ pub fn all() -> Vec<Resource> {
         review::local_subject_access_review(),
         review::self_subject_access_review(),
         review::self_subject_rules_review(),
+        networking::ingress::resource(),
+        networking::ingress_class::resource(),
+        networking::network_policy::resource(),
+        networking::ip_address::resource(),
+        networking::service_cidr::resource(),
+        storage::storage_class::resource(),
+        storage::volume_attachment::resource(),
+        storage::volume_attributes_class::resource(),
+        storage::csi_driver::resource(),
+        storage::csi_node::resource(),
+        storage::csi_storage_capacity::resource(),
+        priority_class::resource(),
+        runtime_class::resource(),
+        certificate_signing_request::resource(),
+        admission_registration::webhook::validating(),
+        admission_registration::webhook::mutating(),
+        admission_registration::policy::validating(),
+        admission_registration::policy::mutating(),
+        admission_registration::binding::validating(),
+        admission_registration::binding::mutating(),
+        api_service::resource(),
+        flow_control::flow_schema::resource(),
+        flow_control::priority_level_configuration::resource(),
+        device::device_class::resource(),
+        device::resource_claim::resource(),
+        device::resource_claim_template::resource(),
+        device::resource_slice::resource(),
     ]
 }
 

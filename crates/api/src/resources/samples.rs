@@ -59,6 +59,138 @@ const ROWS: &[(&str, &str)] = &[
          spec: {holderIdentity: a, leaseDurationSeconds: 40}}",
         "",
     ),
+    (
+        "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: sample}, spec: {rules: [{host: a.example.com, \
+         http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: sample, port: {number: 80}}}}]}}]}}",
+        "{loadBalancer: {ingress: [{ip: 192.0.2.1}]}}",
+    ),
+    (
+        "{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: sample}, \
+         spec: {controller: example.com/ingress}}",
+        "",
+    ),
+    (
+        "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: sample}, \
+         spec: {podSelector: {}, ingress: [{from: [{podSelector: {}}], ports: [{port: 80}]}]}}",
+        "",
+    ),
+    (
+        "{apiVersion: networking.k8s.io/v1, kind: IPAddress, metadata: {name: 192.0.2.7}, \
+         spec: {parentRef: {resource: services, namespace: default, name: sample}}}",
+        "",
+    ),
+    (
+        "{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {name: sample}, spec: {cidrs: [192.0.2.0/24]}}",
+        "{conditions: [{type: Ready, status: 'True', reason: Sample, lastTransitionTime: '2026-01-01T00:00:00Z'}]}",
+    ),
+    (
+        "{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: sample}, provisioner: example.com/disk}",
+        "",
+    ),
+    (
+        "{apiVersion: storage.k8s.io/v1, kind: VolumeAttachment, metadata: {name: sample}, \
+         spec: {attacher: disk.example.com, nodeName: sample, source: {persistentVolumeName: sample}}}",
+        "{attached: true}",
+    ),
+    (
+        "{apiVersion: storage.k8s.io/v1, kind: VolumeAttributesClass, metadata: {name: sample}, \
+         driverName: disk.example.com, parameters: {iops: '100'}}",
+        "",
+    ),
+    ("{apiVersion: storage.k8s.io/v1, kind: CSIDriver, metadata: {name: disk.example.com}, spec: {}}", ""),
+    (
+        "{apiVersion: storage.k8s.io/v1, kind: CSINode, metadata: {name: sample}, \
+         spec: {drivers: [{name: disk.example.com, nodeID: sample}]}}",
+        "",
+    ),
+    (
+        "{apiVersion: storage.k8s.io/v1, kind: CSIStorageCapacity, metadata: {name: sample}, storageClassName: sample, \
+         capacity: 1Gi}",
+        "",
+    ),
+    ("{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: sample}, value: 10}", ""),
+    ("{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: sample}, handler: sample}", ""),
+    (
+        "{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {name: sample}, \
+         spec: {signerName: example.com/sample, usages: [client auth], request: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlHaU1GWUNBUUF3SXpFUE1BMEdBMVVFQXd3R2MyRnRjR3hsTVJB\
+         d0RnWURWUVFLREFkellXMXdiR1Z6TUNvdwpCUVlESzJWd0F5RUFST2JwUFROUitRUHJOOFJkOWU1ZHR4T1F1V2U4M045WG9veDE2\
+         MXRYV0dlZ0FEQUZCZ01yClpYQURRUUMxR0xPWlpmNFdwdVlRNjQxUTVnSXMvZ1V5d2c2Q3k0b21lcU9xbStYaHdKVzlGN3FFS1RE\
+         b0JxRnYKLytoRWtPM1FqaDJERWgycnE2N3YwTWw3dlgwSgotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K}}",
+        "{conditions: [{type: Failed, status: 'True', reason: Sample}]}",
+    ),
+    (
+        "{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingWebhookConfiguration, metadata: {name: sample}, \
+         webhooks: [{name: a.example.com, sideEffects: None, admissionReviewVersions: [v1], failurePolicy: Ignore, \
+         clientConfig: {url: 'https://127.0.0.1:1/'}, rules: [{operations: [CREATE], apiGroups: [example.com], \
+         apiVersions: [v1], resources: [samples]}]}]}",
+        "",
+    ),
+    (
+        "{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingWebhookConfiguration, metadata: {name: sample}, \
+         webhooks: [{name: a.example.com, sideEffects: None, admissionReviewVersions: [v1], failurePolicy: Ignore, \
+         clientConfig: {url: 'https://127.0.0.1:1/'}, rules: [{operations: [CREATE], apiGroups: [example.com], \
+         apiVersions: [v1], resources: [samples]}]}]}",
+        "",
+    ),
+    (
+        "{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicy, metadata: {name: sample}, \
+         spec: {matchConstraints: {resourceRules: [{operations: [CREATE], apiGroups: [example.com], apiVersions: [v1], \
+         resources: [samples]}]}, validations: [{expression: 'true'}]}}",
+        "{observedGeneration: 1}",
+    ),
+    (
+        "{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingAdmissionPolicy, metadata: {name: sample}, \
+         spec: {matchConstraints: {resourceRules: [{operations: [CREATE], apiGroups: [example.com], apiVersions: [v1], \
+         resources: [samples]}]}, reinvocationPolicy: Never, \
+         mutations: [{patchType: ApplyConfiguration, applyConfiguration: {expression: 'Object{}'}}]}}",
+        "",
+    ),
+    (
+        "{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicyBinding, metadata: {name: sample}, \
+         spec: {policyName: other, validationActions: [Deny]}}",
+        "",
+    ),
+    (
+        "{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingAdmissionPolicyBinding, metadata: {name: sample}, \
+         spec: {policyName: other}}",
+        "",
+    ),
+    (
+        "{apiVersion: apiregistration.k8s.io/v1, kind: APIService, metadata: {name: v1.sample.example.com}, \
+         spec: {group: sample.example.com, version: v1, groupPriorityMinimum: 100, versionPriority: 100}}",
+        "{conditions: [{type: Available, status: 'True', reason: Local}]}",
+    ),
+    (
+        "{apiVersion: flowcontrol.apiserver.k8s.io/v1, kind: FlowSchema, metadata: {name: sample}, \
+         spec: {priorityLevelConfiguration: {name: catch-all}, rules: [{subjects: [{kind: User, user: {name: ann}}], \
+         nonResourceRules: [{verbs: ['*'], nonResourceURLs: ['*']}]}]}}",
+        "{conditions: [{type: Dangling, status: 'False', reason: Found}]}",
+    ),
+    (
+        "{apiVersion: flowcontrol.apiserver.k8s.io/v1, kind: PriorityLevelConfiguration, metadata: {name: sample}, \
+         spec: {type: Limited, limited: {limitResponse: {type: Queue, queuing: {}}}}}",
+        "{conditions: [{type: ConcurrencyShared, status: 'True', reason: Sample}]}",
+    ),
+    (
+        "{apiVersion: resource.k8s.io/v1, kind: DeviceClass, metadata: {name: sample}, \
+         spec: {selectors: [{cel: {expression: 'true'}}]}}",
+        "",
+    ),
+    (
+        "{apiVersion: resource.k8s.io/v1, kind: ResourceClaim, metadata: {name: sample}, \
+         spec: {devices: {requests: [{name: a, exactly: {deviceClassName: sample}}]}}}",
+        "{allocation: {devices: {results: [{request: a, driver: gpu.example.com, pool: p, device: d}]}}}",
+    ),
+    (
+        "{apiVersion: resource.k8s.io/v1, kind: ResourceClaimTemplate, metadata: {name: sample}, \
+         spec: {spec: {devices: {requests: [{name: a, exactly: {deviceClassName: sample}}]}}}}",
+        "",
+    ),
+    (
+        "{apiVersion: resource.k8s.io/v1, kind: ResourceSlice, metadata: {name: sample}, spec: {driver: gpu.example.com, \
+         nodeName: sample, pool: {name: sample, generation: 1, resourceSliceCount: 1}, devices: [{name: gpu-0}]}}",
+        "",
+    ),
 ];
 
 /// The samples, in no order that means anything.

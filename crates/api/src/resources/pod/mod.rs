@@ -28,7 +28,8 @@ use crate::kind::kinds;
 use crate::resource::{Resource, Rules, Subresource};
 
 pub(super) use defaults::fill_template;
-pub(super) use placement::validate_taints;
+pub(super) use placement::{validate_node_selector, validate_taints, validate_tolerations};
+pub(super) use requirements::validate_amounts;
 pub(super) use spec::validate_template;
 
 /// Seconds a pod has to stop when neither it nor its deletion says otherwise.

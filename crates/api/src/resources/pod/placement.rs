@@ -38,7 +38,8 @@ pub(super) fn validate(spec: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-fn validate_tolerations(spec: &Value, at: &Path, errors: &mut Errors) {
+/// Checks `tolerations`, of a pod or of what adds to one.
+pub(in super::super) fn validate_tolerations(spec: &Value, at: &Path, errors: &mut Errors) {
     for (index, toleration) in spec.items("tolerations").iter().enumerate() {
         let path = at.child("tolerations").index(index);
         let (key, operator) = (toleration.text("key"), toleration.text("operator"));
@@ -83,14 +84,8 @@ fn validate_affinity(affinity: &Value, at: &Path, errors: &mut Errors) {
     let path = at.child("nodeAffinity");
     if node.is_set("requiredDuringSchedulingIgnoredDuringExecution") {
         let required = &node["requiredDuringSchedulingIgnoredDuringExecution"];
-        let path = path.child("requiredDuringSchedulingIgnoredDuringExecution").child("nodeSelectorTerms");
-        let terms = required.items("nodeSelectorTerms");
-        if terms.is_empty() {
-            errors.required(&path, "must have at least one node selector term");
-        }
-        for (index, term) in terms.iter().enumerate() {
-            validate_node_term(term, &path.index(index), errors);
-        }
+        let path = path.child("requiredDuringSchedulingIgnoredDuringExecution");
+        validate_node_selector(required, &path, errors);
     }
     let path = path.child("preferredDuringSchedulingIgnoredDuringExecution");
     for (index, preferred) in node.items("preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
@@ -110,6 +105,17 @@ fn validate_affinity(affinity: &Value, at: &Path, errors: &mut Errors) {
             validate_weight(term, &path, errors);
             validate_pod_term(&term["podAffinityTerm"], &path.child("podAffinityTerm"), errors);
         }
+    }
+}
+
+/// Checks a NodeSelector: which nodes something can be on.
+pub(in super::super) fn validate_node_selector(selector: &Value, at: &Path, errors: &mut Errors) {
+    let (terms, path) = (selector.items("nodeSelectorTerms"), at.child("nodeSelectorTerms"));
+    if terms.is_empty() {
+        errors.required(&path, "must have at least one node selector term");
+    }
+    for (index, term) in terms.iter().enumerate() {
+        validate_node_term(term, &path.index(index), errors);
     }
 }
 

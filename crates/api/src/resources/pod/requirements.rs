@@ -135,10 +135,7 @@ pub(super) fn validate(resources: &Value, path: &Path, errors: &mut Errors) {
         return;
     }
     for (field, amounts) in [("limits", limits), ("requests", requests)] {
-        let path = path.child(field);
-        for (name, amount) in amounts {
-            validate_amount(name, amount, &path.key(name), errors);
-        }
+        validate_amounts(amounts, &path.child(field), errors);
     }
     for (name, request) in requests {
         validate_order(name, request, limits, path, errors);
@@ -147,6 +144,13 @@ pub(super) fn validate(resources: &Value, path: &Path, errors: &mut Errors) {
     let mut names = limits.keys().chain(requests.keys());
     if names.any(|name| is_huge_pages(name)) && !has_compute {
         errors.forbidden(path, "HugePages require cpu or memory");
+    }
+}
+
+/// Q1 and Q2.
+pub(in super::super) fn validate_amounts(amounts: &Map<String, Value>, path: &Path, errors: &mut Errors) {
+    for (name, amount) in amounts {
+        validate_amount(name, amount, &path.key(name), errors);
     }
 }
 
