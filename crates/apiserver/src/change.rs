@@ -5,7 +5,7 @@
 //!                   applied to whatever is stored, and again when that changed meanwhile, in turn with others who lost
 //!   R2 identity     name, namespace, uid and times stay; only a delete sets deletionTimestamp
 //!   R3 parts        the main resource leaves status as it is; `/status` changes only status, labels, annotations and
-//!                   finalizers; the rest is the kind's own rules
+//!                   finalizers; `/approval` only conditions; the rest is the kind's own rules
 //!   R4 generation   counts changes of what is neither metadata nor status
 //!   R5 no-op        what changes nothing writes nothing and keeps its resourceVersion, unless it lies in the store in a
 //!                   version that is no longer the stored one
@@ -42,6 +42,8 @@ pub(crate) enum Part {
     Status,
     /// `/finalize` of a namespace.
     Finalize,
+    /// `/approval` of a certificate signing request: its conditions.
+    Approval,
     /// The scheduler's decision, which writes what the main resource may not.
     Binding,
 }
@@ -52,6 +54,7 @@ impl Part {
         match sub {
             Some(Subresource::Status) => Part::Status,
             Some(Subresource::Finalize) => Part::Finalize,
+            Some(Subresource::Approval) => Part::Approval,
             Some(Subresource::Binding) => Part::Binding,
             _ => Part::Main,
         }
@@ -148,7 +151,7 @@ fn plan(
     resource.rules.default(&mut object);
     match part {
         Part::Main => resource.rules.prepare_update(&mut object, old),
-        Part::Status | Part::Finalize | Part::Binding => {}
+        Part::Status | Part::Finalize | Part::Approval | Part::Binding => {}
     }
     count_generation(call, part, old, &mut object);
     let are_owners_new = owners.are_new();
@@ -217,6 +220,14 @@ fn keep_other_parts(call: Call<'_>, part: Part, old: &Value, object: &mut Value)
             carry(&mut kept["metadata"], &object["metadata"], "resourceVersion");
             *object = kept;
         }
+        Part::Approval => {
+            let mut kept = old.clone();
+            if object["status"]["conditions"].is_array() {
+                kept["status"]["conditions"] = object["status"]["conditions"].take();
+            }
+            carry(&mut kept["metadata"], &object["metadata"], "resourceVersion");
+            *object = kept;
+        }
         Part::Finalize => {
             let finalizers = object["spec"]["finalizers"].clone();
             let mut kept = old.clone();
@@ -240,7 +251,7 @@ fn carry(into: &mut Value, from: &Value, field: &str) {
 
 /// R4.
 fn count_generation(call: Call<'_>, part: Part, old: &Value, object: &mut Value) {
-    if !call.target.resource.generation || matches!(part, Part::Status | Part::Binding) {
+    if !call.target.resource.generation || matches!(part, Part::Status | Part::Approval | Part::Binding) {
         return;
     }
     fn body(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -259,7 +270,7 @@ fn validate(call: Call<'_>, part: Part, old: &Value, object: &Value) -> Result<(
     validate_metadata(resource, object, &mut errors);
     validate_metadata_update(object, old, &mut errors);
     match part {
-        Part::Status => resource.rules.validate_status(object, old, &mut errors),
+        Part::Status | Part::Approval => resource.rules.validate_status(object, old, &mut errors),
         Part::Main => {
             resource.rules.validate(object, &mut errors);
             resource.rules.validate_update(object, old, &mut errors);

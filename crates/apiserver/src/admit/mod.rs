@@ -3,8 +3,11 @@
 //! Each file looks at one noun. What must still hold when the write happens comes back as operations, which go into the
 //! same transaction: nothing checked here can change between the check and the write.
 
+mod certificate;
 mod namespace;
 mod node;
+mod priority;
+mod runtime_class;
 mod service;
 
 use serde_json::Value;
@@ -35,6 +38,13 @@ pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, Ap
         namespace::create(object);
     } else if *kind == kinds::SERVICE {
         admission.ops.extend(service::create(call, object)?);
+    } else if *kind == kinds::POD {
+        admission.ops.extend(priority::create(call, object)?);
+        admission.ops.extend(runtime_class::create(call, object)?);
+    } else if *kind == kinds::PRIORITY_CLASS {
+        priority::check_one_default(call, object)?;
+    } else if *kind == kinds::CERTIFICATE_SIGNING_REQUEST {
+        certificate::create(call, object);
     }
     Ok(admission)
 }
@@ -44,8 +54,13 @@ pub(crate) fn update(call: Call<'_>, part: Part, old: &Value, object: &mut Value
     node::update(call, part, old, object)?;
     rights(call, old, object)?;
     let mut admission = Admission::default();
-    if call.target.resource.kind == kinds::SERVICE && part == Part::Main {
+    let kind = &call.target.resource.kind;
+    if *kind == kinds::SERVICE && part == Part::Main {
         admission.ops.extend(service::update(call, old, object)?);
+    } else if *kind == kinds::PRIORITY_CLASS {
+        priority::check_one_default(call, object)?;
+    } else if *kind == kinds::CERTIFICATE_SIGNING_REQUEST {
+        certificate::update(call, part, old, object);
     }
     Ok(admission)
 }

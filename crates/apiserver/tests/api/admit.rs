@@ -116,3 +116,101 @@ async fn pods_are_told_where_the_api_listens_unless_that_is_loopback() {
         assert_eq!(slice["endpoints"][0]["addresses"][0].as_str(), expected, "{advertise}");
     }
 }
+
+const PRIORITY_CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+
+fn priority_class(name: &str, value: i64, is_default: bool) -> Value {
+    json!({"metadata": {"name": name}, "value": value, "globalDefault": is_default, "preemptionPolicy": "Never"})
+}
+
+#[tokio::test]
+async fn a_pod_is_as_important_as_its_class() {
+    let api = Api::start().await;
+    let importance = |pod: &Value| (pod["spec"]["priority"].clone(), pod["spec"]["preemptionPolicy"].clone());
+    let made = api.make(PODS, &pod("plain")).await;
+    assert_eq!(importance(&made), (json!(0), json!("PreemptLowerPriority")));
+    let mut critical = pod("critical");
+    critical["spec"]["priorityClassName"] = json!("system-node-critical");
+    assert_eq!(importance(&api.make(PODS, &critical).await).0, json!(2_000_001_000));
+    let mut unknown = pod("unknown");
+    unknown["spec"]["priorityClassName"] = json!("none");
+    let expected = "403 Forbidden: pods \"unknown\" is forbidden: no PriorityClass with name none was found";
+    assert_eq!(api.post(PODS, &unknown).await.said(), expected);
+    let mut wishes = pod("wishes");
+    wishes["spec"]["priority"] = json!(7);
+    let said = api.post(PODS, &wishes).await.said();
+    assert!(said.contains("the integer value of priority (7) must not be provided in pod spec"), "{said}");
+}
+
+#[tokio::test]
+async fn there_is_one_default_priority() {
+    let api = Api::start().await;
+    api.make(PRIORITY_CLASSES, &priority_class("usual", 10, true)).await;
+    let said = api.post(PRIORITY_CLASSES, &priority_class("other", 20, true)).await.said();
+    assert!(said.contains("PriorityClass usual is already marked as default. Only one default can exist"), "{said}");
+    api.make(PRIORITY_CLASSES, &priority_class("other", 20, false)).await;
+    let reply = api.merge(&format!("{PRIORITY_CLASSES}/other"), &json!({"globalDefault": true})).await;
+    assert_eq!(reply.code, 403, "{}", reply.said());
+    let made = api.make(PODS, &pod("p")).await;
+    let spec = &made["spec"];
+    assert_eq!((&spec["priorityClassName"], &spec["priority"]), (&json!("usual"), &json!(10)));
+    assert_eq!(spec["preemptionPolicy"], "Never");
+}
+
+#[tokio::test]
+async fn a_pod_takes_overhead_and_place_from_its_runtime_class() {
+    let api = Api::start().await;
+    let class = json!({"metadata": {"name": "vm"}, "handler": "vm", "overhead": {"podFixed": {"memory": "120Mi"}},
+        "scheduling": {"nodeSelector": {"vm": "yes"}, "tolerations": [{"key": "vm", "operator": "Exists"}]}});
+    api.make("/apis/node.k8s.io/v1/runtimeclasses", &class).await;
+    let mut in_vm = pod("in-vm");
+    in_vm["spec"]["runtimeClassName"] = json!("vm");
+    let made = api.make(PODS, &in_vm).await;
+    assert_eq!(made["spec"]["overhead"], json!({"memory": "120Mi"}));
+    assert_eq!(made["spec"]["nodeSelector"], json!({"vm": "yes"}));
+    in_vm["metadata"]["name"] = json!("other");
+    in_vm["spec"]["runtimeClassName"] = json!("none");
+    let expected = "403 Forbidden: pods \"other\" is forbidden: pod rejected: RuntimeClass \"none\" not found";
+    assert_eq!(api.post(PODS, &in_vm).await.said(), expected);
+}
+
+#[tokio::test]
+async fn the_cluster_has_its_priorities_and_lists_what_it_serves() {
+    let api = Api::start().await;
+    let flow = "/apis/flowcontrol.apiserver.k8s.io/v1";
+    for path in [
+        format!("{PRIORITY_CLASSES}/system-cluster-critical"),
+        format!("{flow}/flowschemas/catch-all"),
+        format!("{flow}/flowschemas/system-nodes"),
+        format!("{flow}/prioritylevelconfigurations/exempt"),
+        "/apis/networking.k8s.io/v1/servicecidrs/kubernetes".to_owned(),
+        "/apis/apiregistration.k8s.io/v1/apiservices/v1.".to_owned(),
+    ] {
+        assert_eq!(api.get(&path).await.code, 200, "{path}");
+    }
+    let service = api.get("/apis/apiregistration.k8s.io/v1/apiservices/v1.apps").await.json();
+    assert_eq!(service["spec"]["groupPriorityMinimum"], 17_800);
+    assert_eq!(service["status"]["conditions"][0]["status"], "True");
+}
+
+#[tokio::test]
+async fn a_certificate_is_asked_for_by_who_asks_and_decided_through_approval() {
+    use windlass_api::resources::samples::samples;
+    let api = Api::start().await;
+    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let sample = samples().into_iter().find(|sample| sample.object["kind"] == "CertificateSigningRequest");
+    let mut request = sample.expect("every kind has a sample").object;
+    request["spec"]["username"] = json!("somebody-else");
+    let made = api.make(path, &request).await;
+    assert_eq!(made["spec"]["username"], "admin");
+    assert_eq!(made["spec"]["groups"], json!(["system:masters", "system:authenticated"]));
+    let approve = json!({"status": {"conditions": [{"type": "Approved", "status": "True", "reason": "Known"}]}});
+    let beside = api.merge(&format!("{path}/sample/status"), &approve).await.json();
+    assert_eq!(beside["status"].get("conditions").cloned().unwrap_or(json!([])), json!([]), "not through /status");
+    let approved = api.merge(&format!("{path}/sample/approval"), &approve).await.json();
+    assert_eq!(approved["status"]["conditions"][0]["type"], "Approved");
+    assert!(approved["status"]["conditions"][0]["lastUpdateTime"].is_string());
+    let undone = api.merge(&format!("{path}/sample/approval"), &json!({"status": {"conditions": []}})).await;
+    let expected = "updates may not remove a condition of type \"Approved\"";
+    assert!(undone.said().contains(expected), "{}", undone.said());
+}
