@@ -1,7 +1,7 @@
 //! Certificate signing requests: who asks is what the server knows, not what the request says.
 //!
 //! Rules
-//!   R1 requester   user and groups are those that were proven
+//!   R1 requester   user, groups and the rest are those that were proven
 //!   R2 decisions   are made through `/approval`; `/status` leaves them as they are
 //!   R3 times       a condition says when it came about and when it was last changed
 //!
@@ -21,10 +21,17 @@ const DECISIONS: [&str; 2] = ["Approved", "Denied"];
 pub(super) fn create(call: Call<'_>, request: &mut Value) {
     let spec = &mut request["spec"];
     if let Some(spec) = spec.as_object_mut() {
+        let who = call.who;
+        spec.insert("username".to_owned(), json!(who.name));
+        spec.insert("groups".to_owned(), json!(who.groups));
         spec.remove("uid");
+        if !who.uid.is_empty() {
+            spec.insert("uid".to_owned(), json!(who.uid));
+        }
         spec.remove("extra");
-        spec.insert("username".to_owned(), json!(call.who.name));
-        spec.insert("groups".to_owned(), json!(call.who.groups));
+        if !who.extra.is_empty() {
+            spec.insert("extra".to_owned(), json!(who.extra));
+        }
     }
 }
 

@@ -1,25 +1,34 @@
-//! What every cluster has before anybody asks: its own namespaces, the Service through which pods reach this API, and
-//! (in `rbac`) its default roles.
+//! What every cluster has before anybody asks: its own namespaces, the Service through which pods reach this API, the network
+//! that Services are from, the priorities of its own pods and requests, a list of what it serves, and (in `rbac`) its
+//! default roles.
 //!
 //! Rules
 //!   R1 once         what is there already is left alone; what somebody deletes later is restored (see `upkeep`)
 //!   R2 endpoint     the EndpointSlice of `default/kubernetes` names where this server listens; loopback is never named,
 //!                   since in a pod it would mean the pod itself
+//!   R3 served       a kind that is not served is not asked for; an APIService of ours goes with the version it is for
+
+mod api_service;
+mod flow_control;
 
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use http::{Method, Request};
 use serde_json::{Value, json};
+use windlass_api::resources::SYSTEM_PRIORITY_CLASSES;
 use windlass_api::{ApiError, Kind, Reason, kinds};
 use windlass_stdx::{body_from, read_body};
+use windlass_store::Range;
 
 use crate::config::BODY_BYTES_MAX;
-use crate::failure::commit_failed;
+use crate::failure::{commit_failed, read_failed};
 use crate::identity::Identity;
 use crate::key;
 use crate::pipeline;
 use crate::rbac;
-use crate::server::Server;
+use crate::server::{Server, header};
+use crate::write;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -44,6 +53,42 @@ pub(crate) async fn restore(server: &Arc<Server>) -> Result<(), ApiError> {
     ensure(server, &kinds::SERVICE, "default", &kubernetes_service(server)).await?;
     if let Some(slice) = kubernetes_endpoints(server) {
         ensure(server, &kinds::ENDPOINT_SLICE, "default", &slice).await?;
+    }
+    ensure(server, &kinds::SERVICE_CIDR, "", &service_cidr(server)).await?;
+    ensure_all(server, &kinds::PRIORITY_CLASS, &priority_classes()).await?;
+    ensure_all(server, &kinds::PRIORITY_LEVEL_CONFIGURATION, &flow_control::levels()).await?;
+    ensure_all(server, &kinds::FLOW_SCHEMA, &flow_control::schemas()).await?;
+    ensure_all(server, &kinds::API_SERVICE, &api_service::served(&server.served().registry)).await?;
+    remove_gone_versions(server).await
+}
+
+fn service_cidr(server: &Server) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": [server.config.service_range.to_string()]},
+    })
+}
+
+fn priority_classes() -> Vec<Value> {
+    let class = |(name, value, description): &(&str, i64, &str)| {
+        json!({
+            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
+            "value": value, "description": description,
+        })
+    };
+    SYSTEM_PRIORITY_CLASSES.iter().map(class).collect()
+}
+
+/// R3: APIServices of ours for what is no longer served.
+async fn remove_gone_versions(server: &Arc<Server>) -> Result<(), ApiError> {
+    let registry = &server.served().registry;
+    let range = Range::prefix(key::prefix(&kinds::API_SERVICE, ""));
+    let page = server.store.range(&range).map_err(read_failed)?;
+    for entry in page.entries.iter().filter(|entry| header(entry).labels.contains_key(api_service::OWN_LABEL)) {
+        if api_service::is_gone(registry, &write::tree(entry)) {
+            let path = kinds::API_SERVICE.object_path("", &header(entry).name);
+            call(server, Method::DELETE, &path, "application/json", &Value::Null).await?;
+        }
     }
     Ok(())
 }
@@ -79,8 +124,17 @@ fn kubernetes_endpoints(server: &Server) -> Option<Value> {
     }))
 }
 
-/// Creates an object unless one of its name is there.
+/// Creates those objects in no namespace that are not there, together: they wait for the disk once.
+async fn ensure_all(server: &Arc<Server>, kind: &Kind, objects: &[Value]) -> Result<(), ApiError> {
+    try_join_all(objects.iter().map(|object| ensure(server, kind, "", object))).await?;
+    Ok(())
+}
+
+/// Creates an object of a kind that is served, unless one of its name is there.
 async fn ensure(server: &Arc<Server>, kind: &Kind, namespace: &str, object: &Value) -> Result<(), ApiError> {
+    if server.served().registry.get(&kind.group, &kind.version, &kind.plural).is_none() {
+        return Ok(());
+    }
     if is_there(server, kind, namespace, object["metadata"]["name"].as_str().unwrap_or_default()) {
         return Ok(());
     }
@@ -106,7 +160,7 @@ pub(crate) async fn call(
         .method(method)
         .uri(path)
         .header("content-type", media)
-        .body(body_from(body.to_string()))
+        .body(body_from(if body.is_null() { String::new() } else { body.to_string() }))
         .map_err(ApiError::internal)?;
     let response = pipeline::answer(server, &Identity::part("bootstrap"), request).await;
     if response.status().is_success() {
