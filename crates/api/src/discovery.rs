@@ -5,9 +5,11 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value, json};
 
-use crate::resource::{Registry, Resource, Subresource};
+use crate::resource::{Registry, Resource, Subresource, Verbs};
 
 /// The media type of the aggregated form.
 pub const AGGREGATED_MEDIA_TYPE: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -114,6 +116,9 @@ fn plain_resource(resource: &Resource) -> Vec<Value> {
         "verbs": resource.verbs.words(),
     });
     insert_names(&mut main, resource);
+    if resource.verbs == Verbs::All {
+        main["storageVersionHash"] = json!(storage_version_hash(resource));
+    }
     let mut shown = vec![main];
     for subresource in &resource.subresources {
         let served = served(resource, *subresource);
@@ -128,6 +133,17 @@ fn plain_resource(resource: &Resource) -> Vec<Value> {
         shown.push(part);
     }
     shown
+}
+
+/// Changes when objects of the kind are stored in another version: clients that migrate them compare it.
+fn storage_version_hash(resource: &Resource) -> String {
+    let stored = resource.stored.as_ref().map_or(&resource.kind, |stored| &stored.kind);
+    let text = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
+    // FNV-1a, 64 bits: tells versions apart, keeps no secret.
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    BASE64.encode(hash.to_be_bytes())
 }
 
 fn insert_names(shown: &mut Value, resource: &Resource) {
