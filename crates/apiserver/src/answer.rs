@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
-use http::{HeaderValue, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use windlass_stdx::{Body, BoxError, Response, World, body_from};
 use windlass_store::Entry;
 
+use crate::compress::{Compressed, LIST_COMPRESS_BYTES_MIN, accepts_gzip};
 use crate::config::{CHUNK_BYTES, WARNINGS_MAX};
 use crate::form::{Form, Show};
 use crate::request::Target;
@@ -67,8 +68,9 @@ impl Answer {
     }
 
     /// The response in this form.
-    pub fn into_response(self, form: Form, target: &Target, world: &World) -> Response {
+    pub fn into_response(self, form: Form, target: &Target, world: &World, headers: &HeaderMap) -> Response {
         let show = Show { form, resource: &target.resource, now: world.now() };
+        let mut encoding = None;
         let body = match self.payload {
             Payload::Ready(mut response) => {
                 add_warnings(&mut response, &self.warnings);
@@ -76,9 +78,21 @@ impl Answer {
             }
             Payload::Object(object) => body_from(show.object(&object)),
             Payload::Tree(tree) => body_from(tree.to_string()),
-            Payload::List { entries, metadata } => list_body(form, target, entries, &metadata, world),
+            Payload::List { entries, metadata } => {
+                let bytes: usize = entries.iter().map(|entry| entry.value.len()).sum();
+                let body = list_body(form, target, entries, &metadata, world);
+                if bytes >= LIST_COMPRESS_BYTES_MIN && accepts_gzip(headers) {
+                    encoding = Some(HeaderValue::from_static("gzip"));
+                    BodyExt::boxed_unsync(Compressed::new(body))
+                } else {
+                    body
+                }
+            }
         };
         let mut response = json_response(self.code, body);
+        if let Some(encoding) = encoding {
+            response.headers_mut().insert(CONTENT_ENCODING, encoding);
+        }
         add_warnings(&mut response, &self.warnings);
         response
     }

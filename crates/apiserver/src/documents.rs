@@ -3,20 +3,25 @@
 //! Source: API concepts, "API Discovery"; OpenAPI v3 with `?hash=` as clients cache it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use windlass_api::{ApiError, Registry, discovery, openapi};
+use windlass_api::openapi::{self, v2};
+use windlass_api::{ApiError, Registry, discovery};
 use windlass_stdx::{Response, body_empty, body_from};
 
+use crate::compress::{accepts_gzip, gzip};
 use crate::form;
 use crate::pki::hex;
 use crate::request::{Endpoint, Query, not_found};
 use crate::server::{Served, Server};
+
+/// Documents smaller than this are sent as they are. They are compressed once, so that even small ones are worth it.
+const DOCUMENT_COMPRESS_BYTES_MIN: usize = 4 * 1024;
 
 /// Documents made so far, by name: a closed set, two or three for each group version.
 #[derive(Default)]
@@ -26,6 +31,8 @@ struct Document {
     bytes: Bytes,
     /// Hash of the bytes, in hex.
     hash: String,
+    /// The bytes compressed, once somebody takes them so.
+    gzip: OnceLock<Bytes>,
 }
 
 impl Documents {
@@ -36,7 +43,7 @@ impl Documents {
         }
         let bytes = Bytes::from(make()?);
         let hash = hex(&Sha256::digest(&bytes)).to_uppercase();
-        let document = Arc::new(Document { bytes, hash });
+        let document = Arc::new(Document { bytes, hash, gzip: OnceLock::new() });
         self.documents().insert(name.to_owned(), document.clone());
         Ok(document)
     }
@@ -76,14 +83,14 @@ pub(crate) fn discover(server: &Server, endpoint: &Endpoint, headers: &HeaderMap
         let media = HeaderValue::from_static(discovery::AGGREGATED_MEDIA_TYPE);
         response.headers_mut().insert(CONTENT_TYPE, media);
     }
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
     Ok(response)
 }
 
 /// `/`: the paths that are served.
 fn root(registry: &Registry) -> Value {
     let mut paths: Vec<String> =
-        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]
+        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
             .map(str::to_owned)
             .to_vec();
     for resource in registry.iter() {
@@ -113,7 +120,8 @@ pub(crate) fn open_api(
         let index = served.documents.get("openapi index", || open_api_index(&served))?;
         return Ok(with_etag(&index, headers));
     };
-    let document = open_api_document(&served, group, version)?;
+    let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+    let document = open_api_document(&served, &path)?;
     let mut response = with_etag(&document, headers);
     // A URL that names the hash of what it gets may be kept for good.
     if query.get("hash") == Some(document.hash.as_str()) {
@@ -123,21 +131,31 @@ pub(crate) fn open_api(
     Ok(response)
 }
 
-fn open_api_document(served: &Served, group: &str, version: &str) -> Result<Arc<Document>, ApiError> {
-    let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
-    served.documents.get(&path, || Ok(openapi::document(&served.registry, &path).to_string().into_bytes()))
+/// Answers `/openapi/v2`, in JSON or in protobuf.
+pub(crate) fn open_api_v2(server: &Server, headers: &HeaderMap) -> Result<Response, ApiError> {
+    let is_protobuf = form::negotiate_open_api_v2(headers)?;
+    let served = server.served();
+    let document = served.documents.get(if is_protobuf { "openapi v2 protobuf" } else { "openapi v2" }, || {
+        let document = v2::document_v2(&served.registry);
+        Ok(if is_protobuf { v2::encode(&document) } else { document.to_string().into_bytes() })
+    })?;
+    let mut response = with_etag(&document, headers);
+    if is_protobuf && response.status() == StatusCode::OK {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(v2::PROTOBUF_MEDIA_TYPE));
+    }
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    Ok(response)
+}
+
+fn open_api_document(served: &Served, path: &str) -> Result<Arc<Document>, ApiError> {
+    served.documents.get(path, || Ok(openapi::document(&served.registry, path).to_string().into_bytes()))
 }
 
 fn open_api_index(served: &Served) -> Result<Vec<u8>, ApiError> {
     let mut paths = serde_json::Map::new();
-    for resource in served.registry.iter() {
-        let (group, version) = (&resource.kind.group, &resource.kind.version);
-        let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
-        if !paths.contains_key(&path) {
-            let hash = &open_api_document(served, group, version)?.hash;
-            let url = format!("/openapi/v3/{path}?hash={hash}");
-            paths.insert(path, json!({"serverRelativeURL": url}));
-        }
+    for path in openapi::paths(&served.registry) {
+        let url = format!("/openapi/v3/{path}?hash={}", open_api_document(served, &path)?.hash);
+        paths.insert(path, json!({"serverRelativeURL": url}));
     }
     Ok(json!({"paths": paths}).to_string().into_bytes())
 }
@@ -151,12 +169,18 @@ fn with_etag(document: &Document, headers: &HeaderMap) -> Response {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        let mut response = Response::new(body_from(document.bytes.clone()));
+        let compress = document.bytes.len() >= DOCUMENT_COMPRESS_BYTES_MIN && accepts_gzip(headers);
+        let bytes = if compress { document.gzip.get_or_init(|| gzip(&document.bytes)) } else { &document.bytes };
+        let mut response = Response::new(body_from(bytes.clone()));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if compress {
+            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         response
     };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     headers.insert(ETAG, HeaderValue::from_str(&etag).expect("hex digits in quotes are a header value"));
     response
 }

@@ -16,11 +16,13 @@ use http::header::ACCEPT;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use windlass_api::openapi::v2;
 use windlass_api::table::{self, Include};
 use windlass_api::{ApiError, Reason, Resource};
 
 use crate::request::Query;
 
+const JSON: &str = "application/json";
 /// Media types looked at in one Accept header.
 const MEDIA_TYPES_MAX: usize = 32;
 
@@ -43,7 +45,7 @@ struct Accepted<'a> {
 
 /// The form for objects and lists of a kind.
 pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Form, ApiError> {
-    first_match(headers, |accepted| match (accepted.shape, accepted.group, accepted.version) {
+    first_match(headers, &[JSON], |accepted| match (accepted.shape, accepted.group, accepted.version) {
         ("", _, _) => Some(Ok(Form::Json)),
         ("Table", "meta.k8s.io", "v1") => Some(include(query).map(Form::Table)),
         ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Some(Ok(Form::Metadata)),
@@ -51,9 +53,15 @@ pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Form, ApiE
     })?
 }
 
+/// Whether the OpenAPI v2 document goes out as protobuf.
+pub(crate) fn negotiate_open_api_v2(headers: &HeaderMap) -> Result<bool, ApiError> {
+    let writable = [JSON, v2::PROTOBUF_ACCEPTED[0], v2::PROTOBUF_ACCEPTED[1]];
+    first_match(headers, &writable, |accepted| Some(v2::PROTOBUF_ACCEPTED.contains(&accepted.media)))
+}
+
 /// Whether discovery goes out aggregated (`apidiscovery.k8s.io/v2`).
 pub(crate) fn negotiate_discovery(headers: &HeaderMap) -> Result<bool, ApiError> {
-    first_match(headers, |accepted| match (accepted.shape, accepted.group, accepted.version) {
+    first_match(headers, &[JSON], |accepted| match (accepted.shape, accepted.group, accepted.version) {
         ("", _, _) => Some(false),
         ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => Some(true),
         _ => None,
@@ -62,7 +70,7 @@ pub(crate) fn negotiate_discovery(headers: &HeaderMap) -> Result<bool, ApiError>
 
 /// Checks that plain JSON is acceptable.
 pub(crate) fn negotiate_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    first_match(headers, |accepted| accepted.shape.is_empty().then_some(()))
+    first_match(headers, &[JSON], |accepted| accepted.shape.is_empty().then_some(()))
 }
 
 fn include(query: &Query) -> Result<Include, ApiError> {
@@ -73,8 +81,13 @@ fn include(query: &Query) -> Result<Include, ApiError> {
     })
 }
 
-fn first_match<T>(headers: &HeaderMap, choose: impl Fn(&Accepted) -> Option<T>) -> Result<T, ApiError> {
-    let json = Accepted { media: "application/json", quality: 1000, shape: "", version: "", group: "" };
+/// The first choice among what the client accepts and we can write.
+fn first_match<T>(
+    headers: &HeaderMap,
+    writable: &[&str],
+    choose: impl Fn(&Accepted) -> Option<T>,
+) -> Result<T, ApiError> {
+    let json = Accepted { media: JSON, quality: 1000, shape: "", version: "", group: "" };
     let texts: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let mut accepted: Vec<Accepted> =
         texts.iter().flat_map(|text| text.split(',')).take(MEDIA_TYPES_MAX).filter_map(accepted).collect();
@@ -85,11 +98,13 @@ fn first_match<T>(headers: &HeaderMap, choose: impl Fn(&Accepted) -> Option<T>) 
     let found = accepted
         .iter()
         .filter(|accepted| {
-            accepted.quality > 0 && matches!(accepted.media, "application/json" | "application/*" | "*/*")
+            accepted.quality > 0
+                && (writable.contains(&accepted.media) || matches!(accepted.media, "application/*" | "*/*"))
         })
         .find_map(choose);
     found.ok_or_else(|| {
-        ApiError::new(Reason::NotAcceptable, "only the following media types are accepted: application/json")
+        let writable = writable.join(", ");
+        ApiError::new(Reason::NotAcceptable, format!("only the following media types are accepted: {writable}"))
     })
 }
 

@@ -1,17 +1,24 @@
 //! `/livez`, `/readyz`, `/healthz`: is the server alive, can it serve; and `/version`.
 //!
-//! Source: API reference, "Kubernetes API health endpoints": the lines of `?verbose`, names of single checks.
+//! Rules
+//!   R1 all          `ok` when every check passes; with `verbose`, or when one fails, a line for each check and a last one
+//!                   for all; a failure is 500
+//!   R2 one          `/readyz/NAME` asks one check
+//!   R3 exclude      `exclude=NAME` leaves a check out, and says so; a name that no check has is warned of
+//!   R4 withheld     why a check fails is in the log, not in the answer: strangers may ask
+//!
+//! Source: API reference, "Kubernetes API health endpoints".
 
 use std::time::Duration;
 
 use futures::FutureExt;
-use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use windlass_api::ApiError;
 use windlass_stdx::{Response, body_from};
 
-use crate::request::{Query, not_found};
+use crate::request::{Query, not_found, short};
 use crate::server::Server;
 
 /// How long a check may take.
@@ -47,37 +54,67 @@ pub(crate) async fn answer(
     only: Option<&str>,
     query: &Query,
 ) -> Result<Response, ApiError> {
-    let mut checks = checks(server, health).await;
-    if let Some(only) = only {
-        checks.retain(|check| check.name == only);
-        if checks.is_empty() {
-            return Err(not_found());
+    let checks = checks(server, health).await;
+    for check in &checks {
+        if let Some(problem) = &check.problem {
+            tracing::warn!(endpoint = health.name(), check = check.name, problem, "a health check failed");
         }
     }
-    checks.retain(|check| query.all("exclude").all(|excluded| excluded != check.name));
-    let is_well = checks.iter().all(|check| check.problem.is_none());
-    let name = health.name();
-    let text = if is_well && !query.has("verbose") {
-        "ok".to_owned()
-    } else {
-        let mut text = String::new();
-        for check in &checks {
-            match &check.problem {
-                None => text.push_str(&format!("[+]{} ok\n", check.name)),
-                Some(problem) => text.push_str(&format!("[-]{} failed: {problem}\n", check.name)),
-            }
-        }
-        text + name + if is_well { " check passed\n" } else { " check failed\n" }
+    let (is_well, text) = match only {
+        None => all(health, &checks, query),
+        Some(only) => one(checks.iter().find(|check| check.name == only).ok_or_else(not_found)?),
     };
     let mut response = Response::new(body_from(text));
     if !is_well {
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     }
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     Ok(response)
 }
 
+fn one(check: &Check) -> (bool, String) {
+    match check.problem {
+        None => (true, "ok".to_owned()),
+        Some(_) => (false, "internal server error: reason withheld\n".to_owned()),
+    }
+}
+
+fn all(health: Health, checks: &[Check], query: &Query) -> (bool, String) {
+    let excluded: Vec<&str> = query.all("exclude").collect();
+    let mut text = String::new();
+    let mut is_well = true;
+    for check in checks {
+        let name = check.name;
+        if excluded.contains(&name) {
+            text.push_str(&format!("[+]{name} excluded: ok\n"));
+        } else if check.problem.is_some() {
+            is_well = false;
+            text.push_str(&format!("[-]{name} failed: reason withheld\n"));
+        } else {
+            text.push_str(&format!("[+]{name} ok\n"));
+        }
+    }
+    let unknown: Vec<String> = excluded
+        .iter()
+        .filter(|name| checks.iter().all(|check| check.name != **name))
+        .map(|name| short(name))
+        .collect();
+    if !unknown.is_empty() {
+        let unknown = unknown.join(",");
+        text.push_str(&format!("warn: some health checks cannot be excluded: no matches for {unknown}\n"));
+    }
+    let name = health.name();
+    match (is_well, query.has("verbose")) {
+        (true, false) => (true, "ok".to_owned()),
+        (true, true) => (true, format!("{text}{name} check passed\n")),
+        (false, _) => (false, format!("{text}{name} check failed\n")),
+    }
+}
+
+/// Alive is who answers and whose store has not failed; ready is who also reaches a quorum and is not about to close.
 async fn checks(server: &Server, health: Health) -> Vec<Check> {
     let failure = server.store.failed().now_or_never().map(|why| format!("the store has failed: {why}"));
     let mut checks = vec![Check { name: "ping", problem: None }, Check { name: "store", problem: failure }];
@@ -114,5 +151,44 @@ fn platform() -> &'static str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Check, Health, all, one};
+    use crate::request::Query;
+
+    fn check(query: &str, problem: Option<&str>) -> (bool, String) {
+        let checks =
+            [Check { name: "ping", problem: None }, Check { name: "etcd", problem: problem.map(str::to_owned) }];
+        let query = Query::parse(&format!("/readyz?{query}").parse().expect("a URI")).expect("a query");
+        all(Health::Readyz, &checks, &query)
+    }
+
+    #[test]
+    fn what_was_checked_is_told_when_asked_or_when_it_failed() {
+        for (query, problem, well, text) in [
+            ("", None, true, "ok"),
+            ("verbose", None, true, "[+]ping ok\n[+]etcd ok\nreadyz check passed\n"),
+            ("", Some("secret"), false, "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed\n"),
+            ("exclude=etcd", Some("secret"), true, "ok"),
+            ("verbose&exclude=etcd", Some("x"), true, "[+]ping ok\n[+]etcd excluded: ok\nreadyz check passed\n"),
+            (
+                "verbose&exclude=none",
+                None,
+                true,
+                "[+]ping ok\n[+]etcd ok\nwarn: some health checks cannot be excluded: no matches for \"none\"\nreadyz check passed\n",
+            ),
+        ] {
+            assert_eq!(check(query, problem), (well, text.to_owned()), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_single_check_says_ok_or_withholds_why() {
+        assert_eq!(one(&Check { name: "ping", problem: None }), (true, "ok".to_owned()));
+        let failed = one(&Check { name: "ping", problem: Some("secret".to_owned()) });
+        assert_eq!(failed, (false, "internal server error: reason withheld\n".to_owned()));
     }
 }

@@ -21,6 +21,7 @@ mod authenticate;
 mod authorize;
 mod bootstrap;
 mod change;
+mod compress;
 mod config;
 mod convert;
 mod create;

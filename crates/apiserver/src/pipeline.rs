@@ -132,6 +132,8 @@ async fn serve_target(call: Call<'_>, body: Body, upgrade: Option<OnUpgrade>) ->
     let target = call.target;
     let form = match target.sub {
         Some(Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward) => Form::Json,
+        // An answer that is no object of the cluster has no table.
+        _ if target.resource.verbs == Verbs::CreateOnly => form::negotiate_json(call.headers).map(|()| Form::Json)?,
         _ => form::negotiate(call.headers, call.query)?,
     };
     // Watches and streams are bounded by themselves.
@@ -143,7 +145,7 @@ async fn serve_target(call: Call<'_>, body: Body, upgrade: Option<OnUpgrade>) ->
     // Boxed: the verbs' futures differ much in size, and most requests are small ones.
     let answer = within_time(verb(call, form, body, upgrade).boxed()).await?;
     drop(permit);
-    Ok(answer.into_response(form, target, &call.server.world))
+    Ok(answer.into_response(form, target, &call.server.world, call.headers))
 }
 
 /// Step 6.
@@ -218,6 +220,7 @@ async fn serve_endpoint(
             documents::discover(server, endpoint, headers)
         }
         Endpoint::OpenApi | Endpoint::OpenApiGroup(..) => documents::open_api(server, endpoint, headers, query),
+        Endpoint::OpenApiV2 => documents::open_api_v2(server, headers),
         Endpoint::Join => {
             let answer = join::join(server, who, body).await?;
             Ok(json_response(http::StatusCode::OK, body_from(answer.to_string())))

@@ -81,6 +81,7 @@ pub(crate) enum Endpoint {
     Group(String),
     GroupVersion(String, String),
     OpenApi,
+    OpenApiV2,
     OpenApiGroup(String, String),
     Join,
 }
@@ -242,6 +243,7 @@ fn endpoint(registry: &Registry, method: &Method, segments: &[&str]) -> Result<E
         ["apis", group, version] if serves_version(group, version) => {
             Endpoint::GroupVersion((*group).to_owned(), (*version).to_owned())
         }
+        ["openapi", "v2"] => Endpoint::OpenApiV2,
         ["openapi", "v3"] => Endpoint::OpenApi,
         ["openapi", "v3", "api", version] if serves_version("", version) => {
             Endpoint::OpenApiGroup(String::new(), (*version).to_owned())

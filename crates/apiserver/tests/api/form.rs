@@ -1,7 +1,9 @@
-//! Forms of answers, and the documents about what is served.
+//! Forms of answers: tables, metadata alone, compressed lists.
+
+use std::io::Read;
 
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{Api, CONFIG_MAPS, PODS, Reply, admin, bind, config_map, pod};
 
@@ -57,55 +59,22 @@ async fn metadata_alone_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn discovery_is_served_in_both_forms() {
+async fn a_large_list_is_compressed_for_who_takes_it() {
     let api = Api::start().await;
-    let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
-    let groups = accept(&api, "/apis", v2).await;
-    assert_eq!(groups.json()["kind"], "APIGroupDiscoveryList");
-    assert!(groups.headers["content-type"].to_str().expect("text").contains("as=APIGroupDiscoveryList"));
-    assert_eq!(accept(&api, "/apis", "application/json").await.json()["kind"], "APIGroupList");
-    assert_eq!(accept(&api, "/api", "application/json").await.json()["versions"], json!(["v1"]));
-    assert_eq!(api.get("/apis/apps").await.json()["kind"], "APIGroup");
-    let resources = api.get("/apis/apps/v1").await.json();
-    assert_eq!((&resources["kind"], &resources["groupVersion"]), (&json!("APIResourceList"), &json!("apps/v1")));
-    let etag = groups.headers["etag"].to_str().expect("text").to_owned();
-    let headers = [("accept", v2), ("if-none-match", etag.as_str())];
-    let again = api.call_as(admin(), Method::GET, "/apis", &headers, "").await;
-    assert_eq!((again.code.as_u16(), again.body.len()), (304, 0));
-    assert_eq!(api.get("/apis/nonsense").await.code, 404);
-}
-
-#[tokio::test]
-async fn open_api_documents_are_found_by_the_hash_of_the_index() {
-    let api = Api::start().await;
-    let index = api.get("/openapi/v3").await.json();
-    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().expect("a URL").to_owned();
-    let document = api.get(&url).await;
-    assert!(document.headers["cache-control"].to_str().expect("text").contains("immutable"));
-    let patch = &document.json()["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
-    assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Deployment");
-    let names: Vec<Value> = patch["parameters"].as_array().into_iter().flatten().map(|p| p["name"].clone()).collect();
-    assert!(names.contains(&json!("fieldValidation")), "kubectl apply needs it: {names:?}");
-    assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_some());
-    assert_eq!(api.get("/openapi/v3/apis/nonsense/v1").await.code, 404);
-}
-
-#[tokio::test]
-async fn health_says_what_it_checked() {
-    let api = Api::start().await;
-    assert_eq!(api.get("/livez").await.text(), "ok");
-    let verbose = api.get("/readyz?verbose").await.text();
-    assert_eq!(verbose, "[+]ping ok\n[+]store ok\n[+]etcd ok\n[+]shutdown ok\nreadyz check passed\n");
-    let head = api.call_as(crate::admin(), Method::HEAD, "/livez", &[], "").await;
-    assert_eq!((head.code.as_u16(), head.body.len()), (200, 0));
-    let head = api.call_as(crate::admin(), Method::HEAD, "/api/v1/pods", &[], "").await;
-    assert_eq!((head.code.as_u16(), head.body.len()), (405, 0));
-    api.apiserver.close();
-    let closing = api.get("/readyz").await;
-    assert_eq!(closing.code, 500);
-    assert!(closing.text().contains("[-]shutdown failed"), "{}", closing.text());
-    assert_eq!(api.get("/livez").await.text(), "ok", "closing is not a reason to be killed");
-    assert_eq!(api.get("/livez/nonsense").await.code, 404);
-    let version = api.get("/version").await.json();
-    assert_eq!((&version["major"], &version["minor"]), (&json!("1"), &json!("37")));
+    let mut object = config_map("big");
+    object["data"]["k"] = json!("x".repeat(200_000));
+    api.make(CONFIG_MAPS, &object).await;
+    let gzip = [("accept-encoding", "gzip")];
+    let plain = api.get(CONFIG_MAPS).await;
+    let packed = api.call_as(admin(), Method::GET, CONFIG_MAPS, &gzip, "").await;
+    assert_eq!(
+        (packed.headers["content-encoding"].to_str().ok(), plain.headers.get("content-encoding")),
+        (Some("gzip"), None)
+    );
+    assert!(packed.body.len() < 10_000, "{}", packed.body.len());
+    let mut back = Vec::new();
+    flate2::read::GzDecoder::new(&packed.body[..]).read_to_end(&mut back).expect("gzip");
+    assert_eq!(back, plain.body);
+    let small = api.call_as(admin(), Method::GET, "/api/v1/namespaces", &gzip, "").await;
+    assert_eq!(small.headers.get("content-encoding"), None, "a small one is not worth it");
 }
