@@ -39,6 +39,7 @@ pub(crate) async fn create_owned(call: Call<'_>, mut object: Value, ownership: O
     write::check_place(&resource.kind, &target.namespace, "", &mut object)?;
     let sent = owners::take(&mut object);
     give_identity(call, &mut object)?;
+    admit::service_account::ready(call, &object).await;
     let generates_name = text(&object["metadata"], "name").is_empty();
     let attempts = if generates_name { GENERATED_NAMES_MAX } else { WRITE_ATTEMPTS_MAX };
     // What is chosen for one attempt must not look like a wish in the next.

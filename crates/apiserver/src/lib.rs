@@ -34,6 +34,7 @@ mod form;
 mod get;
 mod health;
 mod identity;
+mod impersonate;
 mod join;
 mod key;
 mod lanes;
@@ -51,6 +52,7 @@ mod select;
 mod serve;
 mod server;
 mod sub;
+mod token;
 mod turns;
 mod update;
 mod upkeep;
@@ -73,6 +75,7 @@ use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::page::PageKey;
 use crate::server::{Served, Server};
+use crate::token::{SigningKey, Tokens};
 use crate::turns::Turns;
 
 pub use config::{AddressRange, AddressRangeError, Config, NodeLink};
@@ -96,6 +99,10 @@ impl Apiserver {
                 PageKey(key)
             }
         };
+        let key = match &config.pki {
+            Some(pki) => SigningKey::from_pkcs8(pki.token_key()).expect("the key was checked when it was opened"),
+            None => SigningKey::generate().expect("the operating system gives randomness"),
+        };
         let served = RwLock::new(Arc::new(Served::new(config.registry.clone())));
         let server = Server {
             config,
@@ -107,6 +114,7 @@ impl Apiserver {
             served,
             knocks: Knocks::default(),
             turns: Turns::default(),
+            tokens: Tokens::new(key),
             policy: Followed::default(),
             graph: Followed::default(),
             is_kept_up: AtomicBool::new(false),

@@ -1,7 +1,8 @@
 //! The one way in: every request, from whatever transport, passes these steps in this order.
 //!
 //!   1 request       path and verb (`request`)
-//!   2 authenticate  done by the transport: a certificate, or the part of this process that asks (`authenticate`)
+//!   2 authenticate  by the transport: a certificate, or the part of this process that asks; by a bearer token
+//!                   (`authenticate`); as whom somebody acts (`impersonate`)
 //!   3 authorize     may this identity do this (`authorize`)
 //!   4 lanes         is there room (`lanes`)
 //!   5 decode        the body, bounded and checked (`decode`)
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, request::Parts};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
@@ -24,6 +25,7 @@ use windlass_api::{ApiError, Reason, Subresource, Verbs};
 use windlass_stdx::{Body, Request, Response, body_empty, body_from};
 
 use crate::answer::{Answer, json_response};
+use crate::authenticate;
 use crate::authorize::{authorize, may_see_unknown_paths, refuse_path};
 use crate::config::REQUEST_TIME_MAX;
 use crate::create::create;
@@ -35,6 +37,7 @@ use crate::form::{self, Form};
 use crate::get::get;
 use crate::health::{self, Health};
 use crate::identity::Identity;
+use crate::impersonate::impersonate;
 use crate::join;
 use crate::lanes::Permit;
 use crate::list::list;
@@ -42,7 +45,8 @@ use crate::metrics::{self, Labels};
 use crate::request::{self, Endpoint, Query, Route, Verb};
 use crate::review;
 use crate::server::{Call, Server};
-use crate::sub::{binding, eviction, scale, stream};
+use crate::sub::{self, binding, eviction, scale, stream};
+use crate::token;
 use crate::update::{patch, update};
 use crate::watch::watch;
 
@@ -78,7 +82,9 @@ async fn route(
     body: Body,
     labels: &mut Option<Labels>,
 ) -> Result<Response, ApiError> {
-    check_credentials(&parts.headers)?;
+    let proven = authenticate::request(server, who, &mut parts.headers)?;
+    let impersonated = impersonate(server, &proven, &mut parts.headers)?;
+    let who = impersonated.as_ref().unwrap_or(&proven);
     let served = server.served();
     let found = Query::parse(&parts.uri).and_then(|query| {
         request::parse(&served.registry, &parts.method, &parts.uri, &query).map(|route| (query, route))
@@ -103,18 +109,6 @@ async fn route(
             within_time(served.boxed()).await
         }
     }
-}
-
-/// Proofs that nobody here can check are refused rather than ignored: who sends one does not want to be anonymous.
-fn check_credentials(headers: &HeaderMap) -> Result<(), ApiError> {
-    let impersonates = headers.keys().any(|name| name.as_str().starts_with("impersonate-"));
-    if impersonates {
-        return Err(ApiError::new(Reason::Forbidden, "impersonation is not served here"));
-    }
-    if headers.contains_key(AUTHORIZATION) {
-        return Err(ApiError::new(Reason::Unauthorized, "Unauthorized"));
-    }
-    Ok(())
 }
 
 async fn within_time<T>(served: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
@@ -150,7 +144,7 @@ async fn serve_target(call: Call<'_>, body: Body, upgrade: Option<OnUpgrade>) ->
 
 /// Step 6.
 async fn verb(call: Call<'_>, form: Form, body: Body, upgrade: Option<OnUpgrade>) -> Result<Answer, ApiError> {
-    use Subresource::{Attach, Binding, Eviction, Exec, Log, PortForward, Scale};
+    use Subresource::{Attach, Binding, Eviction, Exec, Log, PortForward, Scale, Token};
     match (call.target.verb, call.target.sub) {
         (_, Some(sub @ (Log | Exec | Attach | PortForward))) => stream::stream(call, sub, upgrade).boxed().await,
         (Verb::Get, Some(Scale)) => scale::get(call).await,
@@ -158,6 +152,7 @@ async fn verb(call: Call<'_>, form: Form, body: Body, upgrade: Option<OnUpgrade>
         (Verb::List, _) => list(call).await,
         (Verb::Watch, _) => watch(call, form).await,
         (Verb::Create, Some(Binding)) => binding::create(call, &take(call, body).await?.bytes).await,
+        (Verb::Create, Some(Token)) => sub::token::create(call, &take(call, body).await?.bytes).await,
         (Verb::Create, Some(Eviction)) => eviction::create(call, &take(call, body).await?.bytes).await,
         (Verb::Create, _) => create_from(call, &take(call, body).await?.bytes).await,
         (Verb::Update, Some(Scale)) => scale::update(call, &take(call, body).await?.bytes).await,
@@ -221,6 +216,16 @@ async fn serve_endpoint(
         }
         Endpoint::OpenApi | Endpoint::OpenApiGroup(..) => documents::open_api(server, endpoint, headers, query),
         Endpoint::OpenApiV2 => documents::open_api_v2(server, headers),
+        Endpoint::OpenIdConfiguration => {
+            let address = server.config.advertise.map_or_else(|| "localhost".to_owned(), |address| address.to_string());
+            let configuration = token::discovery(&address).to_string();
+            Ok(json_response(http::StatusCode::OK, body_from(configuration)))
+        }
+        Endpoint::OpenIdKeys => {
+            let mut response = Response::new(body_from(server.tokens.key_set().to_string()));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+            Ok(response)
+        }
         Endpoint::Join => {
             let answer = join::join(server, who, body).await?;
             Ok(json_response(http::StatusCode::OK, body_from(answer.to_string())))

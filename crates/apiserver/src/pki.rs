@@ -1,7 +1,8 @@
 //! The cluster's own certificate authority: made at first start, it vouches for the server, its users and its nodes.
 //!
 //! Goal        every hop is mutual TLS, and nothing but this directory can issue an identity
-//! Writes      `<dir>/ca.key`, `<dir>/join.secret` (mode 0600), `<dir>/ca.crt`; each by a temporary file and rename
+//! Writes      `<dir>/ca.key`, `<dir>/join.secret`, `<dir>/sa.key` (mode 0600), `<dir>/ca.crt`; each by a temporary file
+//!             and rename
 //! Relies on   rcgen and ring for keys (from the operating system's randomness), World for time and serials
 //!
 //! Client certificates are good for clients only and the server's for servers only, so that neither can stand in for
@@ -30,6 +31,7 @@ use windlass_stdx::World;
 
 use crate::config::NodeLink;
 use crate::identity::{GROUP_NODES, NODE_NAME_PREFIX};
+use crate::token::SigningKey;
 
 /// How long the CA is valid.
 const CA_YEARS: i64 = 10;
@@ -108,6 +110,7 @@ pub struct Pki {
     ca_pem: String,
     ca_der: CertificateDer<'static>,
     join_secret: String,
+    token_key: Vec<u8>,
     world: World,
 }
 
@@ -132,7 +135,8 @@ impl Pki {
             .map_err(|_| PkiError::Malformed { path: cert_path, expected: "a PEM certificate" })?;
         let issuer = Issuer::from_ca_cert_der(&ca_der, key).map_err(certificate_error("use the CA certificate"))?;
         let join_secret = load_or_make_secret(&dir.join("join.secret"), world)?;
-        Ok(Pki { issuer, ca_pem, ca_der, join_secret, world: world.clone() })
+        let token_key = load_or_make_token_key(&dir.join("sa.key"))?;
+        Ok(Pki { issuer, ca_pem, ca_der, join_secret, token_key, world: world.clone() })
     }
 
     /// The CA's certificate.
@@ -238,6 +242,11 @@ impl Pki {
         hash.update(purpose);
         hash.update(self.issuer.key().serialized_der());
         hash.finalize().into()
+    }
+
+    /// The key that signs service account tokens (PKCS #8).
+    pub(crate) fn token_key(&self) -> &[u8] {
+        &self.token_key
     }
 
     fn roots(&self) -> Result<RootCertStore, PkiError> {
@@ -371,6 +380,22 @@ fn load_or_make_secret(path: &Path, world: &World) -> Result<String, PkiError> {
     let secret = hex(&bytes);
     save(path, &secret, 0o600)?;
     Ok(secret)
+}
+
+fn load_or_make_token_key(path: &Path) -> Result<Vec<u8>, PkiError> {
+    let key = match load(path)? {
+        Some(pem) => KeyPair::from_pem(&pem).map_err(certificate_error("read the key for tokens"))?,
+        None => {
+            let key = KeyPair::generate().map_err(certificate_error("make a key for tokens"))?;
+            save(path, &key.serialize_pem(), 0o600)?;
+            key
+        }
+    };
+    let der = key.serialize_der();
+    match SigningKey::from_pkcs8(&der) {
+        Ok(_) => Ok(der),
+        Err(_) => Err(PkiError::Malformed { path: path.to_owned(), expected: "a P-256 key" }),
+    }
 }
 
 fn load(path: &Path) -> Result<Option<String>, PkiError> {

@@ -83,6 +83,10 @@ pub(crate) enum Endpoint {
     OpenApi,
     OpenApiV2,
     OpenApiGroup(String, String),
+    /// `/.well-known/openid-configuration`
+    OpenIdConfiguration,
+    /// `/openid/v1/jwks`
+    OpenIdKeys,
     Join,
 }
 
@@ -251,6 +255,8 @@ fn endpoint(registry: &Registry, method: &Method, segments: &[&str]) -> Result<E
         ["openapi", "v3", "apis", group, version] if serves_version(group, version) => {
             Endpoint::OpenApiGroup((*group).to_owned(), (*version).to_owned())
         }
+        [".well-known", "openid-configuration"] => Endpoint::OpenIdConfiguration,
+        ["openid", "v1", "jwks"] => Endpoint::OpenIdKeys,
         ["windlass", "v1", "join"] => Endpoint::Join,
         _ => return Err(not_found()),
     };

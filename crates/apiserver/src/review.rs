@@ -4,6 +4,7 @@
 //!   V1 asked once   a review is checked like any object and never stored
 //!   V2 access       is decided by what decides about requests, for whomever the question names
 //!   V3 rules        of oneself in one namespace: those of roles; who has rights that are no rules is told so
+//!   V4 token        says whom it proves now, and for which of the audiences asked about
 //!
 //! Source: API reference, authorization.k8s.io/v1 and authentication.k8s.io/v1.
 
@@ -15,10 +16,12 @@ use windlass_api::field::Errors;
 use windlass_api::{ApiError, kinds};
 
 use crate::answer::Answer;
+use crate::authenticate::by_token;
 use crate::authorize::{Asked, AskedObject, may};
 use crate::identity::Identity;
 use crate::rbac::Rule;
 use crate::server::Call;
+use crate::token::ISSUER;
 use crate::write::{self, WriteOptions, text};
 
 /// Answers a review.
@@ -35,6 +38,8 @@ pub(crate) async fn answer(call: Call<'_>, mut review: Value) -> Result<Answer, 
     let kind = &resource.kind;
     review["status"] = if *kind == kinds::SELF_SUBJECT_REVIEW {
         json!({"userInfo": user_info(call.who)})
+    } else if *kind == kinds::TOKEN_REVIEW {
+        token(call, &review["spec"])?
     } else if *kind == kinds::SELF_SUBJECT_RULES_REVIEW {
         rules(call, &review["spec"])?
     } else if *kind == kinds::SELF_SUBJECT_ACCESS_REVIEW {
@@ -96,6 +101,35 @@ fn access(call: Call<'_>, who: &Identity, spec: &Value) -> Value {
         status["reason"] = json!(reason);
     }
     status
+}
+
+/// V4.
+fn token(call: Call<'_>, spec: &Value) -> Result<Value, ApiError> {
+    let text = text(spec, "token");
+    if text.is_empty() {
+        return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
+    }
+    let mut audiences = texts(&spec["audiences"]);
+    if audiences.is_empty() {
+        audiences.push(ISSUER.to_owned());
+    }
+    // Which of them it is for: what is not is left out, as long as something is.
+    let mut meant = Vec::new();
+    let mut why = String::new();
+    let mut user = None;
+    for audience in audiences {
+        match by_token(call.server, text, std::slice::from_ref(&audience)) {
+            Ok(who) => {
+                user = Some(user_info(&who));
+                meant.push(audience);
+            }
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Ok(match user {
+        Some(user) => json!({"authenticated": true, "user": user, "audiences": meant}),
+        None => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
+    })
 }
 
 /// V3.

@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::page::PageKey;
 use crate::rbac::Policy;
 use crate::request::{Query, Target};
+use crate::token::Tokens;
 use crate::turns::Turns;
 
 /// The parts of the server.
@@ -33,6 +34,8 @@ pub(crate) struct Server {
     pub served: RwLock<Arc<Served>>,
     pub knocks: Knocks,
     pub turns: Turns,
+    /// What service accounts prove themselves by.
+    pub tokens: Tokens,
     /// Roles and bindings.
     pub policy: Followed<Policy>,
     /// What the pods of each node name.

@@ -69,6 +69,7 @@ pub fn all() -> Vec<Resource> {
         rbac::role_binding::resource(),
         rbac::cluster_role::resource(),
         rbac::cluster_role_binding::resource(),
+        review::token_review(),
         review::self_subject_review(),
         review::subject_access_review(),
         review::local_subject_access_review(),

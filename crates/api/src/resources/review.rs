@@ -1,7 +1,7 @@
 //! Reviews: questions about who somebody is and what they may do. They are asked by creating them and never stored.
 //!
 //! Rules
-//!   Q1 bare        a question has no metadata but, where it is asked in a namespace, that one
+//!   Q1 bare        a question about access has no metadata but, where it is asked in a namespace, that one
 //!   Q2 one thing   access is asked for to a resource or to a path, not both
 //!   Q3 somebody    a question about somebody else names a user or a group
 //!   Q4 local       what is asked in a namespace is about a resource of that namespace
@@ -17,6 +17,11 @@ use super::{column, name_column, row};
 use crate::field::{Errors, Path};
 use crate::kind::{Kind, kinds};
 use crate::resource::{Resource, Rules, Verbs};
+
+/// The row of TokenReview.
+pub(super) fn token_review() -> Resource {
+    question(&kinds::TOKEN_REVIEW, Review::Plain)
+}
 
 /// The row of SelfSubjectReview.
 pub(super) fn self_subject_review() -> Resource {
@@ -63,10 +68,10 @@ enum Review {
 
 impl Rules for Review {
     fn validate(&self, object: &Value, errors: &mut Errors) {
-        validate_bare(object, errors);
         if *self == Review::Plain {
             return;
         }
+        validate_bare(object, errors);
         let (spec, at) = (&object["spec"], Path::new("spec"));
         match (spec.is_set("resourceAttributes"), spec.is_set("nonResourceAttributes")) {
             (true, true) => {
@@ -136,9 +141,10 @@ mod tests {
 
     #[test]
     fn q1_a_question_is_bare() {
-        check(Review::Plain, json!({"metadata": {"creationTimestamp": null, "labels": {}}}), &[]);
-        let named = json!({"metadata": {"name": "a"}});
-        check(Review::Plain, named, &["metadata: Invalid value: {\"name\":\"a\"}: must be empty"]);
+        let ask = |metadata: Value| json!({"metadata": metadata, "spec": {"resourceAttributes": {}}});
+        check(Review::OfOneself, ask(json!({"creationTimestamp": null, "labels": {}})), &[]);
+        let named = ask(json!({"name": "a"}));
+        check(Review::OfOneself, named, &["metadata: Invalid value: {\"name\":\"a\"}: must be empty"]);
     }
 
     #[test]

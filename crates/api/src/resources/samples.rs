@@ -191,6 +191,44 @@ const ROWS: &[(&str, &str)] = &[
          nodeName: sample, pool: {name: sample, generation: 1, resourceSliceCount: 1}, devices: [{name: gpu-0}]}}",
         "",
     ),
+    (
+        "{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: sample}, \
+         rules: [{verbs: [get], apiGroups: [''], resources: [pods]}]}",
+        "",
+    ),
+    (
+        "{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: sample}, \
+         roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}}",
+        "",
+    ),
+    (
+        "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: sample}, \
+         rules: [{verbs: [get], nonResourceURLs: [/metrics]}]}",
+        "",
+    ),
+    (
+        "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: sample}, \
+         roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}}",
+        "",
+    ),
+    ("{apiVersion: authentication.k8s.io/v1, kind: TokenReview, spec: {token: abc}}", ""),
+    ("{apiVersion: authentication.k8s.io/v1, kind: SelfSubjectReview}", ""),
+    (
+        "{apiVersion: authorization.k8s.io/v1, kind: SubjectAccessReview, \
+         spec: {user: jane, resourceAttributes: {verb: get, resource: pods}}}",
+        "",
+    ),
+    (
+        "{apiVersion: authorization.k8s.io/v1, kind: LocalSubjectAccessReview, metadata: {namespace: default}, \
+         spec: {user: jane, resourceAttributes: {namespace: default, verb: get, resource: pods}}}",
+        "",
+    ),
+    (
+        "{apiVersion: authorization.k8s.io/v1, kind: SelfSubjectAccessReview, \
+         spec: {nonResourceAttributes: {verb: get, path: /version}}}",
+        "",
+    ),
+    ("{apiVersion: authorization.k8s.io/v1, kind: SelfSubjectRulesReview, spec: {namespace: default}}", ""),
 ];
 
 /// The samples, in no order that means anything.

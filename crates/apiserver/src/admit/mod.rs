@@ -8,7 +8,9 @@ mod namespace;
 mod node;
 mod priority;
 mod runtime_class;
+mod secret;
 mod service;
+pub(crate) mod service_account;
 
 use serde_json::Value;
 use windlass_api::{ApiError, kinds};
@@ -39,12 +41,15 @@ pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, Ap
     } else if *kind == kinds::SERVICE {
         admission.ops.extend(service::create(call, object)?);
     } else if *kind == kinds::POD {
+        service_account::create(call, object)?;
         admission.ops.extend(priority::create(call, object)?);
         admission.ops.extend(runtime_class::create(call, object)?);
     } else if *kind == kinds::PRIORITY_CLASS {
         priority::check_one_default(call, object)?;
     } else if *kind == kinds::CERTIFICATE_SIGNING_REQUEST {
         certificate::create(call, object);
+    } else if *kind == kinds::SECRET {
+        secret::fill(call, object);
     }
     Ok(admission)
 }
@@ -61,6 +66,8 @@ pub(crate) fn update(call: Call<'_>, part: Part, old: &Value, object: &mut Value
         priority::check_one_default(call, object)?;
     } else if *kind == kinds::CERTIFICATE_SIGNING_REQUEST {
         certificate::update(call, part, old, object);
+    } else if *kind == kinds::SECRET && part == Part::Main {
+        secret::fill(call, object);
     }
     Ok(admission)
 }

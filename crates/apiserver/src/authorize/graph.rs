@@ -123,6 +123,14 @@ fn named_by(namespace: &str, pod: &Value) -> BTreeSet<String> {
     things
 }
 
+/// Whether a pod names something but its account.
+pub(crate) fn names_objects(pod: &Value) -> bool {
+    let is_token = |source: &Value| !source["serviceAccountToken"].is_null();
+    let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    let mut sources = volumes.filter_map(|volume| volume["projected"]["sources"].as_array()).flatten();
+    sources.any(is_token) || named_by("", pod).iter().any(|thing| !thing.starts_with("serviceaccounts/"))
+}
+
 fn each(list: &Value, look: impl FnMut(&Value)) {
     list.as_array().into_iter().flatten().for_each(look);
 }

@@ -18,7 +18,7 @@ use std::fmt;
 use windlass_api::selector::FieldSelector;
 use windlass_api::{ApiError, Reason, kinds};
 
-pub(crate) use graph::Graph;
+pub(crate) use graph::{Graph, names_objects};
 
 use crate::identity::{GROUP_AUTHENTICATED, GROUP_MASTERS, Identity};
 use crate::rbac::{Grant, Verdict};

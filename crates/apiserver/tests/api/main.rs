@@ -10,13 +10,16 @@ mod discovery;
 mod form;
 mod health;
 mod hostile;
+mod impersonate;
 mod kind;
 mod list;
 mod metrics;
+mod node;
 mod openapi;
 mod rbac;
 mod review;
 mod tls;
+mod token;
 mod update;
 mod watch;
 
@@ -98,7 +101,10 @@ impl Api {
         adjust(&mut config, &dir);
         let apiserver = Apiserver::new(config, store.clone(), world);
         apiserver.bootstrap().await.expect("an empty store takes what every cluster has");
-        Api { apiserver, store, dir }
+        let api = Api { apiserver, store, dir };
+        // No controller runs here; pods need the account.
+        api.make("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "default"}})).await;
+        api
     }
 
     /// Sends a request as somebody, with headers; gives the response before its body is read.

@@ -91,6 +91,7 @@ impl Cluster {
         let apiserver = Apiserver::new(settings, store, world.clone());
         apiserver.bootstrap().await.expect("an empty store takes what every cluster has");
         let client = Client::new(apiserver.transport(Identity::part("test")), world.clone());
+        make_namespace_whole(&client, pki.ca_pem()).await;
         let pods = Cache::start(client.clone(), &kinds::POD, Scope::all());
         let config = KernelConfig {
             instance: name.to_owned(),
@@ -284,4 +285,14 @@ pub fn condition(pod: &Value, kind: &str) -> bool {
 /// The first container's status.
 pub fn status(pod: &Value) -> &Value {
     &pod["status"]["containerStatuses"][0]
+}
+
+/// What controllers give every namespace: its pods' account, and the certificate that they check the API by.
+async fn make_namespace_whole(client: &Client, ca_pem: &str) {
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default"}});
+    client.create(&kinds::SERVICE_ACCOUNT, "default", &account).await.expect("a new namespace has none");
+    let root = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt", "namespace": "default"},
+        "data": {"ca.crt": ca_pem}});
+    client.create(&kinds::CONFIG_MAP, "default", &root).await.expect("a new namespace has none");
 }

@@ -1,0 +1,81 @@
+//! A node's credential in the wrong hands: it reads what its pods name, and nothing else.
+
+use http::Method;
+use serde_json::{Value, json};
+use windlass_apiserver::Identity;
+
+use crate::{Api, CONFIG_MAPS, PODS, bind, config_map, pod};
+
+const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
+
+async fn said(api: &Api, who: &Identity, method: Method, path: &str, body: &Value) -> String {
+    let text = if body.is_null() { String::new() } else { body.to_string() };
+    api.call_as(who.clone(), method, path, &[("content-type", "application/json")], text).await.said()
+}
+
+#[tokio::test]
+async fn a34_a_node_reads_what_its_pods_name_while_they_are_there() {
+    let api = Api::start().await;
+    for name in ["used", "other"] {
+        api.make(SECRETS, &json!({"metadata": {"name": name}})).await;
+        api.make(CONFIG_MAPS, &config_map(name)).await;
+    }
+    let mut wished = pod("p");
+    wished["spec"]["volumes"] = json!([{"name": "s", "secret": {"secretName": "used"}}]);
+    wished["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "used"}}]);
+    api.make(PODS, &wished).await;
+    let node = Identity::node("n1");
+    let by_name = |collection: &str, name: &str| {
+        [format!("{collection}/{name}"), format!("{collection}?fieldSelector=metadata.name%3D{name}")]
+    };
+    let all = [by_name(SECRETS, "used"), by_name(CONFIG_MAPS, "used"), by_name(SECRETS, "other")].concat();
+    for path in &all {
+        assert!(said(&api, &node, Method::GET, path, &Value::Null).await.starts_with("403"), "before: {path}");
+    }
+    bind(&api, "p", "n1").await;
+    for path in &all {
+        let answer = said(&api, &node, Method::GET, path, &Value::Null).await;
+        assert_eq!(answer == "200", !path.contains("other"), "{path}: {answer}");
+        let stranger = said(&api, &Identity::node("n2"), Method::GET, path, &Value::Null).await;
+        assert!(stranger.starts_with("403"), "another node, {path}: {stranger}");
+    }
+    for path in [SECRETS, "/api/v1/secrets", CONFIG_MAPS, ACCOUNTS] {
+        assert!(said(&api, &node, Method::GET, path, &Value::Null).await.starts_with("403"), "{path}");
+    }
+    assert_eq!(said(&api, &node, Method::GET, &format!("{ACCOUNTS}/default"), &Value::Null).await, "200");
+    assert_eq!(api.delete(&format!("{PODS}/p?gracePeriodSeconds=0")).await.said(), "200");
+    for path in &all {
+        assert!(said(&api, &node, Method::GET, path, &Value::Null).await.starts_with("403"), "after: {path}");
+    }
+}
+
+#[tokio::test]
+async fn a35_nobody_makes_a_mirror_pod_that_names_what_is_the_clusters() {
+    let api = Api::start().await;
+    let mirror = |spec: Value| {
+        let mut wished = pod("m");
+        wished["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+        wished["spec"].as_object_mut().expect("a map").extend(spec.as_object().expect("a map").clone());
+        wished
+    };
+    let volume = |source: Value| {
+        let mut volume = source;
+        volume["name"] = json!("v");
+        json!({ "volumes": [volume] })
+    };
+    let token = json!({"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}});
+    for spec in [
+        json!({"serviceAccountName": "bot"}),
+        volume(json!({"secret": {"secretName": "s"}})),
+        volume(json!({"configMap": {"name": "c"}})),
+        volume(json!({"persistentVolumeClaim": {"claimName": "d"}})),
+        volume(token),
+    ] {
+        let answer = api.post(PODS, &mirror(spec.clone())).await.said();
+        assert!(answer.contains("a mirror pod may not"), "{spec}: {answer}");
+    }
+    let node = Identity::node("n1");
+    let answer = said(&api, &node, Method::POST, PODS, &mirror(json!({"nodeName": "n1"}))).await;
+    assert!(answer.starts_with("403"), "a node's agent makes no pods: {answer}");
+}
