@@ -11,6 +11,7 @@ pub mod apply;
 mod json_patch;
 mod plain;
 mod strategic;
+mod three_way;
 
 use serde_json::Value;
 
@@ -22,6 +23,7 @@ use crate::schema::Message;
 pub use json_patch::{JSON_PATCH_COPIED_BYTES_MAX, JSON_PATCH_OPERATIONS_MAX};
 pub use plain::merge;
 pub use strategic::strategic_merge;
+pub use three_way::three_way;
 
 /// The forms of a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,10 +20,10 @@ use super::{MergeError, type_of};
 use crate::field::Path;
 use crate::schema::{Field, Form, Message, Shape};
 
-const PATCH: &str = "$patch";
-const RETAIN_KEYS: &str = "$retainKeys";
-const DELETE_ITEMS: &str = "$deleteFromPrimitiveList/";
-const ORDER: &str = "$setElementOrder/";
+pub(super) const PATCH: &str = "$patch";
+pub(super) const RETAIN_KEYS: &str = "$retainKeys";
+pub(super) const DELETE_ITEMS: &str = "$deleteFromPrimitiveList/";
+pub(super) const ORDER: &str = "$setElementOrder/";
 
 /// Lays `patch` over an object of `message`.
 pub fn strategic_merge(target: &Value, patch: Value, message: Message) -> Result<Value, MergeError> {
@@ -43,7 +43,7 @@ fn wrong(path: &Path, expected: &str, found: String) -> MergeError {
 
 /// What the schema says of the values inside an object.
 #[derive(Clone, Copy)]
-enum Shaped<'a> {
+pub(super) enum Shaped<'a> {
     /// An object of this message.
     Message(Message<'a>),
     /// A map whose values are of this field.
@@ -54,13 +54,13 @@ enum Shaped<'a> {
 
 /// What the schema says of one value.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    field: Option<&'a Field>,
-    inner: Shaped<'a>,
+pub(super) struct Place<'a> {
+    pub(super) field: Option<&'a Field>,
+    pub(super) inner: Shaped<'a>,
 }
 
 impl<'a> Shaped<'a> {
-    fn at(self, name: &str) -> Place<'a> {
+    pub(super) fn at(self, name: &str) -> Place<'a> {
         let objects = |message: Message<'a>| {
             if message.form() == Form::Fields { Shaped::Message(message) } else { Shaped::Unknown }
         };
