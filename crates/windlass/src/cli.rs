@@ -1,21 +1,36 @@
 //! The command line: every flag once, with its default.
 
+pub mod apply;
+pub mod chosen;
+pub mod completion;
 pub mod config;
+pub mod create;
 pub mod delete;
 pub mod describe;
 pub mod discovery;
 pub mod dry_run;
 pub mod duration;
+pub mod events;
+pub mod exec;
+pub mod explain;
 pub mod failure;
 pub mod get;
+pub mod logs;
 pub mod manifest;
+pub mod order;
 pub mod output;
 pub mod plugin;
+pub mod podset;
+pub mod rollout;
+pub mod scale;
 pub mod select;
 pub mod session;
 pub mod stream;
 pub mod target;
+pub mod top;
 pub mod verb;
+pub mod wait;
+pub mod write;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "shim") {
         windlass_runtime::shim_main(std::env::args_os().skip(2));
     }
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(cli::order::verb_first(std::env::args_os()));
     match run(cli) {
         Ok(code) => code,
         Err(error) => {

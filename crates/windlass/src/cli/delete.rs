@@ -9,20 +9,19 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use http::Method;
 use serde_json::{Value, json};
 use windlass_api::Kind;
 use windlass_client::{Call, with_query};
 
-use super::discovery::Served;
+use super::chosen::{Choice, Chosen};
 use super::dry_run::DryRun;
 use super::get::all_said;
 use super::manifest::FileFlags;
 use super::select::SelectFlags;
-use super::session::{Session, SessionFlags, is_not_found, object_path};
-use super::target::Asked;
+use super::session::{Session, SessionFlags, is_not_found};
 
 /// `windlass delete`.
 #[derive(Args)]
@@ -78,13 +77,6 @@ pub enum Cascade {
     Orphan,
 }
 
-/// An object to delete.
-struct Doomed {
-    served: Served,
-    namespace: String,
-    name: String,
-}
-
 /// An object to wait for.
 struct Going {
     kind: Kind,
@@ -95,8 +87,8 @@ struct Going {
 
 /// Does it.
 pub async fn run(session: &Session, flags: &DeleteFlags) -> Result<()> {
-    let (doomed, missing) = doomed(session, flags).await?;
-    let mut failed = missing;
+    let choice = Choice { words: &flags.words, select: &flags.select, files: &flags.files, all: flags.all };
+    let (doomed, mut failed) = choice.find(session).await?;
     if doomed.is_empty() && failed.is_empty() {
         println!("No resources found");
         return Ok(());
@@ -126,61 +118,13 @@ pub async fn run(session: &Session, flags: &DeleteFlags) -> Result<()> {
     all_said(failed)
 }
 
-/// R1.
-async fn doomed(session: &Session, flags: &DeleteFlags) -> Result<(Vec<Doomed>, Vec<anyhow::Error>)> {
-    let discovery = session.discovery().await?;
-    let mut doomed = Vec::new();
-    let mut missing = Vec::new();
-    if !flags.files.is_empty() {
-        for manifest in flags.files.read()? {
-            let text = |key: &str| manifest.object[key].as_str().unwrap_or_default();
-            let served = match discovery.find_kind(text("apiVersion"), text("kind")) {
-                Ok(served) => served.clone(),
-                Err(error) => {
-                    missing.push(error.context(format!("resource mapping not found for {}", manifest.origin)));
-                    continue;
-                }
-            };
-            let namespace = session.namespace_for(&served.kind, &manifest.object)?;
-            let name = manifest.object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            doomed.push(Doomed { served, namespace, name });
-        }
-        return Ok((doomed, missing));
-    }
-    match Asked::read(discovery, &flags.words)? {
-        Asked::Named(named) => {
-            if flags.select.is_narrow() || flags.all {
-                bail!("name cannot be provided when a selector is specified");
-            }
-            for (served, name) in named {
-                let namespace = session.namespace_of(&served.kind).to_owned();
-                doomed.push(Doomed { served, namespace, name });
-            }
-        }
-        Asked::Kinds(kinds) => {
-            if !flags.select.is_narrow() && !flags.all {
-                bail!("resource(s) were provided, but no name was specified");
-            }
-            for served in kinds {
-                let namespace = flags.select.namespace(session, &served.kind);
-                for object in session.list(&served.kind, namespace, &flags.select.query()).await? {
-                    let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
-                    doomed.push(Doomed { served: served.clone(), namespace: text("namespace"), name: text("name") });
-                }
-            }
-        }
-    }
-    Ok((doomed, missing))
-}
-
 /// Deletes one object; gives what to wait for.
-async fn delete(session: &Session, flags: &DeleteFlags, object: &Doomed) -> Result<Option<Going>> {
+async fn delete(session: &Session, flags: &DeleteFlags, object: &Chosen) -> Result<Option<Going>> {
     let kind = &object.served.kind;
-    let path = object_path(kind, &object.namespace, &object.name);
     let answer = if flags.dry_run.is_client() {
         session.get(kind, &object.namespace, &object.name).await?
     } else {
-        let path = with_query(&path, &flags.dry_run.query());
+        let path = with_query(&object.path(), &flags.dry_run.query());
         session.json(Call::with_json(Method::DELETE, path, &options(flags))).await?
     };
     let qualified = object.served.qualified();

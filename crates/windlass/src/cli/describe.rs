@@ -9,8 +9,8 @@
 
 mod config_map;
 mod container;
-mod deployment;
-mod events;
+pub mod deployment;
+pub mod events;
 mod generic;
 mod job;
 mod namespace;
@@ -21,8 +21,8 @@ mod replica_set;
 mod secret;
 mod service;
 mod service_account;
-mod sheet;
-mod template;
+pub mod sheet;
+pub mod template;
 mod volume;
 
 use anyhow::{Result, bail};
@@ -82,8 +82,7 @@ async fn find(session: &Session, flags: &DescribeFlags, failed: &mut Vec<anyhow:
     let mut named = Vec::new();
     if !flags.files.is_empty() {
         for manifest in flags.files.read()? {
-            let text = |key: &str| manifest.object[key].as_str().unwrap_or_default();
-            let served = discovery.find_kind(text("apiVersion"), text("kind"))?.clone();
+            let served = discovery.of_manifest(&manifest)?.clone();
             let namespace = session.namespace_for(&served.kind, &manifest.object)?;
             named.push((
                 served,

@@ -10,10 +10,12 @@
 
 use std::borrow::Cow;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
 use windlass_api::Kind;
 use windlass_api::discovery::AGGREGATED_MEDIA_TYPE;
+
+use super::manifest::Manifest;
 
 /// One kind as it is served.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,6 +124,16 @@ impl Discovery {
         }
     }
 
+    /// The kind of a manifest.
+    pub fn of_manifest(&self, manifest: &Manifest) -> Result<&Served> {
+        let text = |key: &str| manifest.object[key].as_str().unwrap_or_default();
+        self.find_kind(text("apiVersion"), text("kind")).map_err(|error| {
+            let name = manifest.object["metadata"]["name"].as_str().unwrap_or_default();
+            let origin = &manifest.origin;
+            anyhow!("resource mapping not found for name: {name:?} from {origin:?}: {error}\nensure CRDs are installed first")
+        })
+    }
+
     /// The kind of this name, whatever its group and version.
     pub fn of_kind(&self, kind: &str, group: &str) -> Option<&Served> {
         self.served.iter().find(|served| served.kind.kind == kind && served.kind.group == group)
@@ -137,6 +149,11 @@ impl Discovery {
 }
 
 impl Served {
+    /// Whether it has this part.
+    pub fn has(&self, subresource: &str) -> bool {
+        self.subresources.iter().any(|known| known == subresource)
+    }
+
     /// `deployment.apps`: how messages and names say what something is.
     pub fn qualified(&self) -> String {
         super::output::object::qualified(&self.kind.kind, &self.kind.group)

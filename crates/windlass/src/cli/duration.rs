@@ -31,9 +31,18 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| expected())
 }
 
+/// Reads a duration that may be negative, which then means a week.
+pub fn parse_or_week(text: &str) -> Result<Duration, String> {
+    const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+    match text.strip_prefix('-') {
+        Some(rest) => parse(rest).map(|_| WEEK),
+        None => parse(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, parse_or_week};
     use std::time::Duration;
 
     #[test]
@@ -41,6 +50,7 @@ mod tests {
         assert_eq!(parse("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(parse("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_or_week("-1s"), Ok(Duration::from_secs(604_800)));
         for text in ["", "x", "1", "s", "1d", "1h 2m"].into_iter().filter(|text| *text != "1") {
             assert!(parse(text).is_err(), "{text:?}");
         }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use windlass_api::error::Details;
 use windlass_client::ClientError;
 use windlass_stdx::TransportError;
 
@@ -45,9 +46,7 @@ fn text(error: &anyhow::Error) -> String {
             };
             match refusal.reason.as_str() {
                 "" => format!("Error from server: {message}"),
-                // kubectl leaves the prefix to messages that say it themselves
-                "Invalid" if refusal.details.kind.is_empty() => format!("Error from server (Invalid): {message}"),
-                "Invalid" => message,
+                "Invalid" if !refusal.details.kind.is_empty() => invalid(&refusal.details),
                 "Unauthorized" => "error: You must be logged in to the server (Unauthorized)".to_owned(),
                 reason => format!("Error from server ({reason}): {message}"),
             }
@@ -61,6 +60,17 @@ fn text(error: &anyhow::Error) -> String {
             }
         }
         _ => format!("error: {error:#}"),
+    }
+}
+
+/// The fields at fault, each on a line of its own where there are several.
+fn invalid(details: &Details) -> String {
+    let subject = format!("The {} {:?} is invalid: ", details.kind, details.name);
+    let causes: Vec<String> =
+        details.causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+    match causes.as_slice() {
+        [one] => subject + one,
+        several => several.iter().fold(subject, |text, cause| text + "\n* " + cause),
     }
 }
 

@@ -121,8 +121,7 @@ async fn wants(session: &Session, flags: &GetFlags) -> Result<Vec<Want>> {
     if !flags.files.is_empty() {
         let mut wants = Vec::new();
         for manifest in flags.files.read()? {
-            let (api_version, kind) = (manifest.object["apiVersion"].as_str(), manifest.object["kind"].as_str());
-            let served = discovery.find_kind(api_version.unwrap_or_default(), kind.unwrap_or_default())?.clone();
+            let served = discovery.of_manifest(&manifest)?.clone();
             let namespace = session.namespace_for(&served.kind, &manifest.object)?;
             let name = manifest.object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             wants.push(Want { served, namespace: Some(namespace), name: Some(name) });

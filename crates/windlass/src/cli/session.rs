@@ -72,6 +72,8 @@ pub struct SessionFlags {
 pub struct Session {
     /// Requests.
     pub client: Client,
+    /// The link below it, for streams that stop being HTTP.
+    pub transport: HttpsTransport,
     /// The namespace of what has none.
     pub namespace: String,
     /// Whether the namespace was said on the command line.
@@ -95,7 +97,7 @@ impl Session {
             None => HttpsTransport::new_unverified(config)?,
         };
         let deadline = flags.request_timeout.filter(|time| !time.is_zero()).unwrap_or(REQUEST_TIMEOUT);
-        let mut client = Client::new(Arc::new(transport), World::real()).named("cli").with_deadline(deadline);
+        let mut client = Client::new(Arc::new(transport.clone()), World::real()).named("cli").with_deadline(deadline);
         if let Some(authorization) = &login.authorization {
             let mut value =
                 HeaderValue::from_str(authorization).context("the token holds characters that no header may")?;
@@ -105,6 +107,7 @@ impl Session {
         let namespace = flags.namespace.clone().or(login.namespace).unwrap_or_else(|| "default".to_owned());
         Ok(Session {
             client,
+            transport,
             namespace,
             namespace_given: flags.namespace.is_some(),
             paint: Paint::of_stdout(),

@@ -42,6 +42,14 @@ impl Asked {
         Ok(Asked::Named(kinds.iter().flat_map(of_kind).collect()))
     }
 
+    /// The one object that the words must mean.
+    pub fn one(discovery: &Discovery, words: &[String]) -> Result<(Served, String)> {
+        match Asked::read(discovery, words)? {
+            Asked::Named(mut named) if named.len() == 1 => Ok(named.remove(0)),
+            _ => bail!("expected one object as KIND/NAME or KIND NAME, found {:?}", words.join(" ")),
+        }
+    }
+
     /// Whether several kinds were asked for, so that each line must say its own.
     pub fn is_mixed(words: &[String]) -> bool {
         if words.first().is_some_and(|word| word == "all") {

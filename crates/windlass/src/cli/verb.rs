@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
-use super::session::Session;
-use super::{delete, describe, failure, get};
+use super::session::{Session, SessionFlags};
+use super::{
+    apply, completion, create, delete, describe, events, exec, explain, failure, get, logs, rollout, scale, top, wait,
+};
 use crate::place::Place;
 
 /// What to do with objects.
@@ -16,8 +18,30 @@ pub enum Verb {
     Get(get::GetFlags),
     /// Show an object, what belongs to it, and its events
     Describe(describe::DescribeFlags),
+    /// Make objects as files want them
+    Apply(apply::ApplyFlags),
+    /// Make new objects from files
+    Create(create::CreateFlags),
     /// Delete objects
     Delete(delete::DeleteFlags),
+    /// Say how many replicas
+    Scale(scale::ScaleFlags),
+    /// Follow, restart or take back a rollout
+    Rollout(rollout::RolloutFlags),
+    /// Wait until objects are as wanted
+    Wait(wait::WaitFlags),
+    /// Show what containers have said
+    Logs(logs::LogsFlags),
+    /// Run a command in a container
+    Exec(exec::ExecFlags),
+    /// Show what has happened
+    Events(events::EventsFlags),
+    /// Say what the fields of a kind mean
+    Explain(explain::ExplainFlags),
+    /// Show what nodes and pods use
+    Top(top::TopFlags),
+    /// Print what a shell needs to complete words and flags
+    Completion(completion::CompletionFlags),
 }
 
 /// Does it, and says what went wrong.
@@ -31,10 +55,22 @@ pub fn run(place: &Place, verb: Verb) -> ExitCode {
 fn try_run(place: &Place, verb: Verb) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let result = runtime.block_on(async {
+        let open = |flags: &SessionFlags| Session::open(place, flags);
         match verb {
-            Verb::Get(flags) => get::run(&Session::open(place, &flags.session)?, &flags).await,
-            Verb::Describe(flags) => describe::run(&Session::open(place, &flags.session)?, &flags).await,
-            Verb::Delete(flags) => delete::run(&Session::open(place, &flags.session)?, &flags).await,
+            Verb::Get(flags) => get::run(&open(&flags.session)?, &flags).await,
+            Verb::Describe(flags) => describe::run(&open(&flags.session)?, &flags).await,
+            Verb::Apply(flags) => apply::run(&open(&flags.session)?, &flags).await,
+            Verb::Create(flags) => create::run(&open(&flags.session)?, &flags).await,
+            Verb::Delete(flags) => delete::run(&open(&flags.session)?, &flags).await,
+            Verb::Scale(flags) => scale::run(&open(&flags.session)?, &flags).await,
+            Verb::Rollout(flags) => rollout::run(&open(&flags.session)?, &flags).await,
+            Verb::Wait(flags) => wait::run(&open(&flags.session)?, &flags).await,
+            Verb::Logs(flags) => logs::run(&open(&flags.session)?, &flags).await,
+            Verb::Exec(flags) => exec::run(&open(&flags.session)?, &flags).await,
+            Verb::Events(flags) => events::run(&open(&flags.session)?, &flags).await,
+            Verb::Explain(flags) => explain::run(&open(&flags.session)?, &flags).await,
+            Verb::Top(flags) => top::run(&open(&flags.session)?, &flags).await,
+            Verb::Completion(flags) => completion::run(&flags),
         }
     });
     // A read of the terminal cannot be cancelled; nobody waits for it.

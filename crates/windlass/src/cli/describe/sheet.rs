@@ -41,7 +41,7 @@ impl Sheet {
             None => self.field(level, title, NONE),
             Some((first, rest)) => {
                 self.field(level, title, first);
-                rest.iter().for_each(|value| self.line(level, format_args!("\t{value}")));
+                rest.iter().for_each(|value| self.line(0, format_args!("\t{value}")));
             }
         }
     }

@@ -6,7 +6,7 @@ use super::container::containers;
 use super::sheet::{NONE, Sheet, items, pairs, plain, selector, text};
 use super::volume::volumes;
 
-pub(super) fn template(sheet: &mut Sheet, template: &Value) {
+pub fn template(sheet: &mut Sheet, template: &Value) {
     let spec = &template["spec"];
     sheet.line(0, "Pod Template:");
     sheet.labels(1, "Labels", &template["metadata"]["labels"]);
