@@ -10,6 +10,8 @@
 pub mod apply;
 mod json_patch;
 mod plain;
+#[cfg(test)]
+mod properties;
 mod strategic;
 mod three_way;
 

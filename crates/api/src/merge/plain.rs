@@ -24,8 +24,9 @@ pub fn merge(target: &mut Value, patch: Value) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::merge;
+    use crate::merge::properties::Draw;
     use serde_json::{Map, Value, json};
 
     #[test]
@@ -52,30 +53,6 @@ pub(super) mod tests {
         }
     }
 
-    /// A small reproducible generator: the same seed gives the same trees on every machine.
-    pub(in crate::merge) struct Draw(pub u64);
-
-    impl Draw {
-        pub(in crate::merge) fn below(&mut self, bound: u64) -> u64 {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (self.0 >> 33) % bound
-        }
-
-        fn tree(&mut self, depth: u32) -> Value {
-            match self.below(if depth == 0 { 3 } else { 6 }) {
-                0 => json!(self.below(3)),
-                1 => json!(format!("s{}", self.below(3))),
-                2 => json!(self.below(2) == 0),
-                3 => Value::Array((0..self.below(3)).map(|_| self.tree(depth - 1)).collect()),
-                _ => self.object(depth - 1),
-            }
-        }
-
-        fn object(&mut self, depth: u32) -> Value {
-            (0..self.below(4)).map(|_| (format!("k{}", self.below(4)), self.tree(depth))).collect::<Map<_, _>>().into()
-        }
-    }
-
     /// The merge patch that makes `to` of `from`.
     fn diff(from: &Value, to: &Value) -> Value {
         let (Value::Object(old), Value::Object(new)) = (from, to) else { return to.clone() };
@@ -96,7 +73,7 @@ pub(super) mod tests {
     #[test]
     fn the_difference_of_two_objects_makes_one_the_other() {
         for seed in 0..2_000 {
-            let mut draw = Draw(seed);
+            let mut draw = Draw::new(seed);
             let (from, to) = (draw.object(4), draw.object(4));
             let patch = diff(&from, &to);
             let mut merged = from.clone();

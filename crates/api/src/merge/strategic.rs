@@ -12,7 +12,7 @@
 //!
 //! Source: API guide "Update API objects in place using kubectl patch", and the design note "strategic merge patch".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -177,7 +177,7 @@ fn retain(
 ) -> Result<(), MergeError> {
     let at = path.child(RETAIN_KEYS);
     let names = retained.as_array().ok_or_else(|| wrong(&at, "a list of field names", type_of(retained).to_owned()))?;
-    let names: std::collections::BTreeSet<&str> = names.iter().filter_map(Value::as_str).collect();
+    let names: BTreeSet<&str> = names.iter().filter_map(Value::as_str).collect();
     if let Some(name) = patch.iter().find(|(name, value)| !value.is_null() && !names.contains(name.as_str())) {
         return Err(wrong(&at, "every field that the patch sets", format!("no {:?}", name.0)));
     }
@@ -239,6 +239,8 @@ fn merge_keyed(list: List, key: &str, inner: Shaped, path: &Path) -> Result<Vec<
             positions.entry(text).or_default().push(position);
         }
     }
+    let ordered: Option<BTreeSet<String>> =
+        list.order.map(|order| order.iter().filter_map(|item| key_of(item, key)).collect());
     let mut patched = Vec::with_capacity(patches.len());
     for (index, patch) in patches.into_iter().enumerate() {
         let at = path.index(index);
@@ -253,7 +255,7 @@ fn merge_keyed(list: List, key: &str, inner: Shaped, path: &Path) -> Result<Vec<
             }
             continue;
         }
-        if list.order.is_some_and(|order| !order.iter().any(|item| key_of(item, key).as_ref() == Some(&text))) {
+        if ordered.as_ref().is_some_and(|ordered| !ordered.contains(&text)) {
             return Err(wrong(&at, "every patched item in $setElementOrder", format!("no {text}")));
         }
         patched.push(patch.get(key).cloned().map(|value| Value::Object(Map::from_iter([(key.to_owned(), value)]))));

@@ -5,7 +5,8 @@
 //!   R2 object     objects and maps combine entry by entry; what only the object has stays
 //!   R3 list       items combine by name; the configuration's come in its order, the others stay before the item of the
 //!                 configuration that they stood before
-//!   R4 prune      a pruned field goes with all that is in it; what is empty then goes too
+//!   R4 prune      a pruned field goes with all that is in it; what is empty then goes too. What the configuration says is
+//!                 empty stays, empty
 //!
 //! Source: KEP-555; structured lists keep the order of the last applier.
 
@@ -86,45 +87,49 @@ fn lay_item(live: Option<Value>, config: &Value, place: Place<'_>) -> Value {
     }
 }
 
-/// Takes the fields of a set out of an object of `message` (R4).
-pub fn prune(object: &mut Value, gone: &FieldSet<'_>, message: Message<'_>) {
-    take_out(object, gone, Place::Fields(message));
+/// Takes the fields of a set out of an object of `message` that a configuration was laid over (R4).
+pub fn prune(object: &mut Value, gone: &FieldSet<'_>, config: &Value, message: Message<'_>) {
+    take_out(object, gone, Some(config), Place::Fields(message));
 }
 
-fn take_out(value: &mut Value, gone: &FieldSet<'_>, place: Place<'_>) {
-    let walk = place.walk(value);
-    match (walk, value) {
+fn take_out(value: &mut Value, gone: &FieldSet<'_>, config: Option<&Value>, place: Place<'_>) {
+    match (place.walk(value), value) {
         (Walk::Object, Value::Object(fields)) => {
             for (element, gone) in &gone.below {
                 let Element::Field(name) = element else { continue };
                 let Some(value) = fields.get_mut(name.as_ref()) else { continue };
-                if gone.is_member || empties(value, gone, place.child(name).place) {
+                let config = config.and_then(|config| config.get(name.as_ref()));
+                if (gone.is_member && config.is_none()) || empties(value, gone, config, place.child(name).place) {
                     fields.remove(name.as_ref());
                 }
             }
         }
         (Walk::List, Value::Array(items)) => {
+            let config = config.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let said: BTreeMap<Element<'_>, &Value> =
+                config.iter().enumerate().map(|(index, item)| (place.element(index, item), item)).collect();
             let mut index = 0;
             items.retain_mut(|item| {
-                let gone = gone.below.get(&place.element(index, item));
+                let name = place.element(index, item);
                 index += 1;
-                gone.is_none_or(|gone| !gone.is_member && !empties(item, gone, place.item()))
+                let Some(gone) = gone.below.get(&name) else { return true };
+                !gone.is_member && !empties(item, gone, said.get(&name).copied(), place.item())
             });
         }
         _ => {}
     }
 }
 
-/// Takes the fields of a set out of a value; whether it is empty thereby.
-fn empties(value: &mut Value, gone: &FieldSet<'_>, place: Place<'_>) -> bool {
+/// Takes the fields of a set out of a value; whether it is empty thereby and nobody says so.
+fn empties(value: &mut Value, gone: &FieldSet<'_>, config: Option<&Value>, place: Place<'_>) -> bool {
     let is_empty = |value: &Value| match value {
         Value::Object(fields) => fields.is_empty(),
         Value::Array(items) => items.is_empty(),
         _ => false,
     };
     let was_empty = is_empty(value);
-    take_out(value, gone, place);
-    !was_empty && is_empty(value)
+    take_out(value, gone, config, place);
+    !was_empty && is_empty(value) && config.is_none()
 }
 
 /// A set with the fields of messages that lead to its members: who owns something in such a field owns the field.

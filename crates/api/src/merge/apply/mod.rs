@@ -95,7 +95,7 @@ pub fn apply(
     let own = managers.0.iter().position(|entry| entry.is_of(writer, Operation::Apply)).map(|at| managers.0.remove(at));
     let mut object = combine(live.clone(), config, message);
     if let Some(own) = &own {
-        prune(&mut object, &dropped(own, &fields, &managers, message), message);
+        prune(&mut object, &dropped(own, &fields, &managers, message), config, message);
     }
     let changes = compare(live, &object, message);
     let changed = changes.added.union(changes.modified);

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::strategic_merge;
-use crate::merge::plain::tests::Draw;
+use crate::merge::properties::Draw;
 use crate::schema::kubernetes;
 
 fn merge(target: &Value, patch: &Value) -> Result<Value, String> {
@@ -162,6 +162,11 @@ fn large_patches_take_little_time() {
     let items = |from: u32| (from..from + 20_000).map(|n| json!({"name": format!("n{n}")})).collect::<Vec<_>>();
     let merged = spec(json!({"containers": items(0)}), json!({"containers": items(10_000)})).expect("a merge");
     assert_eq!(merged["containers"].as_array().map(Vec::len), Some(30_000));
+    let patch = json!({"containers": items(10_000), "$setElementOrder/containers": items(0)});
+    assert!(spec(json!({"containers": items(0)}), patch).is_err(), "the order does not say where the new ones are");
+    let patch = json!({"containers": items(0), "$setElementOrder/containers": items(0)});
+    let merged = spec(json!({"containers": items(0)}), patch).expect("a merge");
+    assert_eq!(merged["containers"].as_array().map(Vec::len), Some(20_000));
 }
 
 fn pod(draw: &mut Draw) -> Value {
@@ -184,7 +189,7 @@ fn pod(draw: &mut Draw) -> Value {
 #[test]
 fn merging_is_idempotent_and_keeps_what_the_patch_says() {
     for seed in 0..500 {
-        let mut draw = Draw(seed);
+        let mut draw = Draw::new(seed);
         let (found, patch) = (pod(&mut draw), pod(&mut draw));
         let once = merge(&found, &patch).expect("a merge");
         assert_eq!(merge(&once, &patch).as_ref(), Ok(&once), "seed {seed}");
@@ -201,7 +206,7 @@ fn merging_is_idempotent_and_keeps_what_the_patch_says() {
 #[test]
 fn replacing_makes_any_pod_the_other() {
     for seed in 0..200 {
-        let mut draw = Draw(seed);
+        let mut draw = Draw::new(seed);
         let (found, mut wanted) = (pod(&mut draw), pod(&mut draw));
         let expected = wanted.clone();
         wanted["$patch"] = json!("replace");
