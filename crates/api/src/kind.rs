@@ -93,6 +93,36 @@ pub mod kinds {
     pub static ENDPOINT_SLICE: Kind = Kind::built_in("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", true);
     /// coordination.k8s.io/v1 Lease.
     pub static LEASE: Kind = Kind::built_in("coordination.k8s.io", "v1", "Lease", "leases", true);
+    /// core/v1 ReplicationController.
+    pub static REPLICATION_CONTROLLER: Kind =
+        Kind::built_in("", "v1", "ReplicationController", "replicationcontrollers", true);
+    /// core/v1 Endpoints.
+    pub static ENDPOINTS: Kind = Kind::built_in("", "v1", "Endpoints", "endpoints", true);
+    /// core/v1 PersistentVolume.
+    pub static PERSISTENT_VOLUME: Kind = Kind::built_in("", "v1", "PersistentVolume", "persistentvolumes", false);
+    /// core/v1 PersistentVolumeClaim.
+    pub static PERSISTENT_VOLUME_CLAIM: Kind =
+        Kind::built_in("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", true);
+    /// core/v1 LimitRange.
+    pub static LIMIT_RANGE: Kind = Kind::built_in("", "v1", "LimitRange", "limitranges", true);
+    /// core/v1 ResourceQuota.
+    pub static RESOURCE_QUOTA: Kind = Kind::built_in("", "v1", "ResourceQuota", "resourcequotas", true);
+    /// core/v1 PodTemplate.
+    pub static POD_TEMPLATE: Kind = Kind::built_in("", "v1", "PodTemplate", "podtemplates", true);
+    /// apps/v1 StatefulSet.
+    pub static STATEFUL_SET: Kind = Kind::built_in("apps", "v1", "StatefulSet", "statefulsets", true);
+    /// apps/v1 DaemonSet.
+    pub static DAEMON_SET: Kind = Kind::built_in("apps", "v1", "DaemonSet", "daemonsets", true);
+    /// apps/v1 ControllerRevision.
+    pub static CONTROLLER_REVISION: Kind =
+        Kind::built_in("apps", "v1", "ControllerRevision", "controllerrevisions", true);
+    /// batch/v1 Job.
+    pub static JOB: Kind = Kind::built_in("batch", "v1", "Job", "jobs", true);
+    /// batch/v1 CronJob.
+    pub static CRON_JOB: Kind = Kind::built_in("batch", "v1", "CronJob", "cronjobs", true);
+    /// policy/v1 PodDisruptionBudget.
+    pub static POD_DISRUPTION_BUDGET: Kind =
+        Kind::built_in("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", true);
     /// rbac.authorization.k8s.io/v1 Role.
     pub static ROLE: Kind = Kind::built_in("rbac.authorization.k8s.io", "v1", "Role", "roles", true);
     /// rbac.authorization.k8s.io/v1 RoleBinding.

@@ -21,6 +21,7 @@ pub mod quantity;
 pub mod resource;
 pub mod resources;
 pub mod scale;
+mod schedule;
 pub mod schema;
 pub mod selector;
 pub mod table;

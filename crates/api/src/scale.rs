@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::field::{Errors, Path};
+use crate::kind::kinds;
 use crate::resource::Resource;
 use crate::resources::label_selector;
 use crate::resources::tree::{Tree, part_mut};
@@ -23,9 +24,18 @@ pub fn of(resource: &Resource, object: &Value) -> Value {
         "spec": {"replicas": spec.int("replicas").unwrap_or(0)},
         "status": {
             "replicas": status.int("replicas").unwrap_or(0),
-            "selector": label_selector::text(&spec["selector"]).unwrap_or_default(),
+            "selector": selector(resource, spec),
         },
     })
+}
+
+/// Which pods are counted, as text. A ReplicationController selects by plain labels.
+fn selector(resource: &Resource, spec: &Value) -> String {
+    if resource.kind == kinds::REPLICATION_CONTROLLER {
+        let labels = json!({"matchLabels": spec["selector"]});
+        return label_selector::text(&labels).unwrap_or_default();
+    }
+    label_selector::text(&spec["selector"]).unwrap_or_default()
 }
 
 /// Sets the object's replicas to those of `scale`, or says what is wrong with it. Whether its `resourceVersion` and `uid`
@@ -53,6 +63,14 @@ mod tests {
     use crate::field::Errors;
     use crate::resources;
     use serde_json::json;
+
+    #[test]
+    fn plain_labels_are_a_selector_too() {
+        let registry = resources::registry();
+        let resource = registry.get("", "v1", "replicationcontrollers").expect("a built-in kind");
+        let controller = json!({"metadata": {"name": "r"}, "spec": {"replicas": 1, "selector": {"b": "2", "a": "1"}}});
+        assert_eq!(of(resource, &controller)["status"]["selector"], "a=1,b=2");
+    }
 
     #[test]
     fn a_scale_reads_and_writes_replicas_only() {

@@ -231,12 +231,27 @@ pub(crate) fn conditions(conditions: &[Value], at: &Path, errors: &mut Errors) {
 
 /// A quantity that is not negative, if there is one.
 pub(crate) fn amount(value: &Value, path: &Path, errors: &mut Errors) {
-    if value.is_null() {
-        return;
+    if !value.is_null() {
+        quantity(value, path, errors);
     }
+}
+
+/// A quantity that is not negative; `None` after an error.
+pub(crate) fn quantity(value: &Value, path: &Path, errors: &mut Errors) -> Option<Quantity> {
     match Quantity::from_json(value) {
+        Ok(amount) if amount.is_negative() => errors.invalid(path, amount.to_string(), NOT_NEGATIVE),
+        Ok(amount) => return Some(amount),
         Err(error) => errors.invalid(path, value.clone(), &error.to_string()),
-        Ok(quantity) if quantity.is_negative() => errors.invalid(path, quantity.to_string(), NOT_NEGATIVE),
-        Ok(_) => {}
     }
+    None
+}
+
+/// A quantity that is more than nothing; `None` after an error.
+pub(crate) fn positive_quantity(value: &Value, path: &Path, errors: &mut Errors) -> Option<Quantity> {
+    let amount = quantity(value, path, errors)?;
+    if amount.is_zero() {
+        errors.invalid(path, amount.to_string(), "must be greater than zero");
+        return None;
+    }
+    Some(amount)
 }

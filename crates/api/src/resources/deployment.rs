@@ -8,7 +8,8 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{NOT_NEGATIVE, not_negative};
+use super::amount::{self, Amount};
+use super::check::not_negative;
 use super::tree::{Tree, carry_over, fill, fill_text, part_mut};
 use super::{age, age_column, column, label_selector, name_column, pod, row, wide, workload};
 use crate::field::{Errors, Path};
@@ -72,7 +73,8 @@ impl Rules for Deployment {
 
     fn validate(&self, object: &Value, errors: &mut Errors) {
         let (spec, at) = (&object["spec"], Path::new("spec"));
-        workload::validate_spec(spec, errors);
+        workload::validate_replicas(spec, errors);
+        workload::validate_pods(spec, ("deployment", "ReplicaSet"), errors);
         validate_strategy(&spec["strategy"], &at.child("strategy"), errors);
         not_negative(spec, "revisionHistoryLimit", &at, errors);
         not_negative(spec, "progressDeadlineSeconds", &at, errors);
@@ -122,49 +124,11 @@ fn validate_strategy(strategy: &Value, at: &Path, errors: &mut Errors) {
 }
 
 fn validate_rolling(rolling: &Value, at: &Path, errors: &mut Errors) {
-    let mut none = true;
-    for field in ["maxUnavailable", "maxSurge"] {
-        let path = at.child(field);
-        match count_or_share(&rolling[field]) {
-            Ok(Amount::Share(share)) => {
-                if field == "maxUnavailable" && share > 100 {
-                    errors.invalid(&path, rolling[field].clone(), "must not be greater than 100%");
-                }
-                none &= share == 0;
-            }
-            Ok(Amount::Count(count)) => {
-                if count < 0 {
-                    errors.invalid(&path, count, NOT_NEGATIVE);
-                }
-                none &= count == 0;
-            }
-            Err(reason) => {
-                errors.invalid(&path, rolling[field].clone(), reason);
-                none = false;
-            }
-        }
-    }
-    if none {
+    let unavailable = amount::read_part(&rolling["maxUnavailable"], &at.child("maxUnavailable"), errors);
+    let surge = amount::read(&rolling["maxSurge"], &at.child("maxSurge"), errors);
+    if unavailable.is_some_and(Amount::is_zero) && surge.is_some_and(Amount::is_zero) {
         let found = rolling["maxUnavailable"].clone();
         errors.invalid(&at.child("maxUnavailable"), found, "may not be 0 when `maxSurge` is 0");
-    }
-}
-
-enum Amount {
-    Count(i64),
-    Share(u32),
-}
-
-fn count_or_share(value: &Value) -> Result<Amount, &'static str> {
-    const NO_SHARE: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or \
-                            '93%', regex used for validation is '[0-9]+%')";
-    match value {
-        Value::Number(number) => number.as_i64().map(Amount::Count).ok_or("must be an integer or percentage"),
-        Value::String(text) => {
-            let digits = text.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-            digits.and_then(|digits| digits.parse().ok()).map(Amount::Share).ok_or(NO_SHARE)
-        }
-        _ => Err("must be an integer or percentage (e.g '5%%')"),
     }
 }
 

@@ -27,7 +27,8 @@ pub(crate) fn check_status(rules: &dyn Rules, object: &Value, old: &Value, expec
     compare(&errors, expected);
 }
 
-fn compare(errors: &Errors, expected: &[&str]) {
+/// Compares errors with how each of them begins.
+pub(crate) fn compare(errors: &Errors, expected: &[&str]) {
     let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {

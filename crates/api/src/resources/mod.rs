@@ -6,27 +6,40 @@
 
 mod admission_registration;
 pub mod age;
+mod amount;
 mod api_service;
 mod certificate_signing_request;
 mod check;
 mod config_map;
+mod controller_revision;
+mod cron_job;
+mod daemon_set;
 mod deployment;
 mod device;
 mod endpoint_slice;
+mod endpoints;
 mod event;
 #[cfg(test)]
 mod fixture;
 mod flow_control;
+mod job;
 pub(crate) mod label_selector;
 mod lease;
+mod limit_range;
 mod metadata;
 mod namespace;
 mod networking;
 mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
 pub mod pod;
+mod pod_disruption_budget;
+mod pod_template;
 mod priority_class;
 mod rbac;
 mod replica_set;
+mod replication_controller;
+mod resource_quota;
 mod review;
 mod runtime_class;
 mod same;
@@ -34,11 +47,14 @@ pub mod samples;
 mod secret;
 mod service;
 mod service_account;
+mod stateful_set;
 mod storage;
 pub(crate) mod tree;
 mod workload;
 
 use std::sync::Arc;
+
+use serde_json::Value;
 
 use crate::convert::{Convert, Stored};
 use crate::kind::Kind;
@@ -65,6 +81,19 @@ pub fn all() -> Vec<Resource> {
         replica_set::resource(),
         endpoint_slice::resource(),
         lease::resource(),
+        replication_controller::resource(),
+        endpoints::resource(),
+        persistent_volume::resource(),
+        persistent_volume_claim::resource(),
+        limit_range::resource(),
+        resource_quota::resource(),
+        pod_template::resource(),
+        stateful_set::resource(),
+        daemon_set::resource(),
+        controller_revision::resource(),
+        job::resource(),
+        cron_job::resource(),
+        pod_disruption_budget::resource(),
         rbac::role::resource(),
         rbac::role_binding::resource(),
         rbac::cluster_role::resource(),
@@ -172,6 +201,16 @@ fn name_column() -> Column {
 /// The column of the time since creation.
 fn age_column() -> Column {
     column("Age", "string", "time since the object was created")
+}
+
+/// The column of the kinds that Kubernetes has no columns for.
+fn created_column() -> Column {
+    column("Created At", "date", "when the object was created")
+}
+
+/// The cell of [`created_column`].
+fn created_cell(object: &Value) -> Value {
+    object["metadata"]["creationTimestamp"].clone()
 }
 
 fn column(name: &str, kind: &'static str, description: &str) -> Column {

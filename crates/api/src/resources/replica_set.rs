@@ -49,7 +49,9 @@ impl Rules for ReplicaSet {
     }
 
     fn validate(&self, object: &Value, errors: &mut Errors) {
-        workload::validate_spec(&object["spec"], errors);
+        workload::validate_replicas(&object["spec"], errors);
+        // The words are Kubernetes' own.
+        workload::validate_pods(&object["spec"], ("deployment", "ReplicaSet"), errors);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut Errors) {

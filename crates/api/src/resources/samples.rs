@@ -229,6 +229,70 @@ const ROWS: &[(&str, &str)] = &[
         "",
     ),
     ("{apiVersion: authorization.k8s.io/v1, kind: SelfSubjectRulesReview, spec: {namespace: default}}", ""),
+    (
+        "{apiVersion: v1, kind: ReplicationController, metadata: {name: sample}, spec: {selector: {app: sample}, \
+         template: {metadata: {labels: {app: sample}}, spec: {containers: [{name: c, image: 'example.com/app:1'}]}}}}",
+        "{observedGeneration: 1, replicas: 1}",
+    ),
+    (
+        "{apiVersion: v1, kind: Endpoints, metadata: {name: sample}, \
+         subsets: [{addresses: [{ip: 10.42.7.2}], ports: [{port: 80}]}]}",
+        "",
+    ),
+    (
+        "{apiVersion: v1, kind: PersistentVolume, metadata: {name: sample}, \
+         spec: {accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}, hostPath: {path: /data}}}",
+        "{phase: Available}",
+    ),
+    (
+        "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: sample}, \
+         spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}",
+        "{phase: Bound, accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}}",
+    ),
+    (
+        "{apiVersion: v1, kind: LimitRange, metadata: {name: sample}, \
+         spec: {limits: [{type: Container, max: {cpu: 2}, default: {cpu: 500m}}]}}",
+        "",
+    ),
+    (
+        "{apiVersion: v1, kind: ResourceQuota, metadata: {name: sample}, spec: {hard: {pods: 4, requests.cpu: 2}}}",
+        "{hard: {pods: 4}, used: {pods: 1}}",
+    ),
+    (
+        "{apiVersion: v1, kind: PodTemplate, metadata: {name: sample}, \
+         template: {metadata: {labels: {app: sample}}, spec: {containers: [{name: c, image: 'example.com/app:1'}]}}}",
+        "",
+    ),
+    (
+        "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: sample}, spec: {serviceName: sample, \
+         selector: {matchLabels: {app: sample}}, \
+         template: {metadata: {labels: {app: sample}}, spec: {containers: [{name: c, image: 'example.com/app:1'}]}}, \
+         volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], \
+         resources: {requests: {storage: 1Gi}}}}]}}",
+        "{observedGeneration: 1, replicas: 1}",
+    ),
+    (
+        "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: sample}, spec: {selector: {matchLabels: {app: sample}}, \
+         template: {metadata: {labels: {app: sample}}, spec: {containers: [{name: c, image: 'example.com/app:1'}]}}}}",
+        "{observedGeneration: 1, desiredNumberScheduled: 1, currentNumberScheduled: 1, numberMisscheduled: 0, numberReady: 1}",
+    ),
+    ("{apiVersion: apps/v1, kind: ControllerRevision, metadata: {name: sample}, data: {spec: {}}, revision: 1}", ""),
+    (
+        "{apiVersion: batch/v1, kind: Job, metadata: {name: sample}, \
+         spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: 'example.com/app:1'}]}}}}",
+        "{active: 1, ready: 1, startTime: '2026-01-01T00:00:00Z'}",
+    ),
+    (
+        "{apiVersion: batch/v1, kind: CronJob, metadata: {name: sample}, spec: {schedule: '*/5 * * * *', timeZone: Etc/UTC, \
+         jobTemplate: {spec: {template: {spec: {restartPolicy: Never, \
+         containers: [{name: c, image: 'example.com/app:1'}]}}}}}}",
+        "{lastScheduleTime: '2026-01-01T00:00:00Z'}",
+    ),
+    (
+        "{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: sample}, \
+         spec: {minAvailable: 50%, selector: {matchLabels: {app: sample}}}}",
+        "{observedGeneration: 1, disruptionsAllowed: 1, currentHealthy: 2, desiredHealthy: 1, expectedPods: 2}",
+    ),
 ];
 
 /// The samples, in no order that means anything.

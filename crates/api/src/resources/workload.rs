@@ -1,4 +1,4 @@
-//! What Deployments and ReplicaSets share: a selector, a template of pods, and a number of them.
+//! What workloads share: a selector, a template of pods, and a number of them.
 //!
 //! Rules
 //!   W1 selector   there, not empty, matches the template's labels, never changes
@@ -22,27 +22,36 @@ pub(super) fn fill_spec(spec: &mut Value) {
     }
 }
 
-/// W1 to W3.
-pub(super) fn validate_spec(spec: &Value, errors: &mut Errors) {
+/// W3 for the numbers that most workloads have.
+pub(super) fn validate_replicas(spec: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
     not_negative(spec, "replicas", &at, errors);
     not_negative(spec, "minReadySeconds", &at, errors);
-    validate_selector(spec, &at, errors);
-    let (template, path) = (&spec["template"], at.child("template"));
-    pod::validate_template(template, &path, errors);
-    let path = path.child("spec");
+}
+
+/// W1 and W2. `selector_of` and `template_of` are what refusals call the workload.
+pub(super) fn validate_pods(spec: &Value, (selector_of, template_of): (&str, &str), errors: &mut Errors) {
+    let at = Path::new("spec");
+    validate_selector(spec, selector_of, &at, errors);
+    validate_lasting_template(&spec["template"], template_of, &at.child("template"), errors);
+}
+
+/// W2.
+pub(super) fn validate_lasting_template(template: &Value, of: &str, at: &Path, errors: &mut Errors) {
+    pod::validate_template(template, at, errors);
+    let path = at.child("spec");
     let policy = template["spec"].text("restartPolicy");
     if !policy.is_empty() && policy != "Always" {
         errors.not_supported(&path.child("restartPolicy"), policy, &["Always"]);
     }
     if template["spec"].is_set("activeDeadlineSeconds") {
-        let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
-        errors.forbidden(&path.child("activeDeadlineSeconds"), detail);
+        let detail = format!("activeDeadlineSeconds in {of} is not Supported");
+        errors.forbidden(&path.child("activeDeadlineSeconds"), &detail);
     }
 }
 
 /// W1.
-fn validate_selector(spec: &Value, at: &Path, errors: &mut Errors) {
+fn validate_selector(spec: &Value, of: &str, at: &Path, errors: &mut Errors) {
     let path = at.child("selector");
     if !spec["selector"].is_object() {
         errors.required(&path, "");
@@ -54,12 +63,17 @@ fn validate_selector(spec: &Value, at: &Path, errors: &mut Errors) {
         return;
     }
     if selector.is_everything() {
-        errors.invalid(&path, spec["selector"].clone(), "empty selector is invalid for deployment");
+        errors.invalid(&path, spec["selector"].clone(), &format!("empty selector is invalid for {of}"));
         return;
     }
-    let labels = &spec["template"]["metadata"]["labels"];
+    validate_selected(&selector, &spec["template"], &at.child("template"), errors);
+}
+
+/// W1: a workload finds the pods that it makes.
+pub(super) fn validate_selected(selector: &LabelSelector, template: &Value, at: &Path, errors: &mut Errors) {
+    let labels = &template["metadata"]["labels"];
     if !selector.matches_json(labels) {
-        let path = at.child("template").child("metadata").child("labels");
+        let path = at.child("metadata").child("labels");
         errors.invalid(&path, labels.clone(), "`selector` does not match template `labels`");
     }
 }
@@ -69,6 +83,14 @@ pub(super) fn validate_update(object: &Value, old: &Value, errors: &mut Errors) 
     let (now, then) = (&object["spec"]["selector"], &old["spec"]["selector"]);
     if !super::same::same(now, then) {
         errors.immutable(&Path::new("spec").child("selector"), now.clone());
+    }
+}
+
+/// W3 for a status: none of these is negative.
+pub(super) fn validate_not_negative(object: &Value, counts: &[&str], errors: &mut Errors) {
+    let (status, at) = (&object["status"], Path::new("status"));
+    for field in counts {
+        not_negative(status, field, &at, errors);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::persistent_volume_claim;
 use super::super::tree::{Tree, fill, fill_number, fill_text, items_mut, map_mut, part_mut};
 use super::requirements;
 use super::volume;
@@ -156,9 +157,6 @@ fn fill_volume(volume: &mut Value) {
             fill(source, "defaultMode", FILE_MODE_DEFAULT);
         }
     }
-    if let Some(host_path) = volume.get_mut("hostPath") {
-        fill(host_path, "type", "");
-    }
     if let Some(empty_dir) = volume.get_mut("emptyDir") {
         canonical_quantity(empty_dir, "sizeLimit");
     }
@@ -179,11 +177,19 @@ fn fill_volume(volume: &mut Value) {
             }
         }
     }
-    fill_foreign_volume(volume);
+    if let Some(claim) = volume.get_mut("ephemeral").and_then(|ephemeral| ephemeral.get_mut("volumeClaimTemplate"))
+        && let Some(spec) = part_mut(claim, "spec")
+    {
+        persistent_volume_claim::fill_spec(spec);
+    }
+    fill_volume_source(volume);
 }
 
-/// Volumes of storage systems that have defaults of their own.
-fn fill_foreign_volume(volume: &mut Value) {
+/// What holds for the sources of a pod's volumes and of persistent ones alike.
+pub(in super::super) fn fill_volume_source(volume: &mut Value) {
+    if let Some(host_path) = volume.get_mut("hostPath") {
+        fill(host_path, "type", "");
+    }
     if let Some(iscsi) = volume.get_mut("iscsi") {
         fill_text(iscsi, "iscsiInterface", "default");
     }
@@ -201,11 +207,6 @@ fn fill_foreign_volume(volume: &mut Value) {
     if let Some(scale_io) = volume.get_mut("scaleIO") {
         fill_text(scale_io, "storageMode", "ThinProvisioned");
         fill_text(scale_io, "fsType", "xfs");
-    }
-    if let Some(claim) = volume.get_mut("ephemeral").and_then(|ephemeral| ephemeral.get_mut("volumeClaimTemplate"))
-        && let Some(spec) = part_mut(claim, "spec")
-    {
-        fill(spec, "volumeMode", "Filesystem");
     }
 }
 

@@ -27,10 +27,11 @@ use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::resource::{Resource, Rules, Subresource};
 
-pub(super) use defaults::fill_template;
+pub(super) use defaults::{fill_template, fill_volume_source};
 pub(super) use placement::{validate_node_selector, validate_taints, validate_tolerations};
 pub(super) use requirements::validate_amounts;
 pub(super) use spec::validate_template;
+pub(super) use volume::validate_source as validate_volume_source;
 
 /// Seconds a pod has to stop when neither it nor its deletion says otherwise.
 pub const GRACE_SECONDS_DEFAULT: u32 = 30;

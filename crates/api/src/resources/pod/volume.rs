@@ -56,8 +56,8 @@ pub(super) fn validate<'a>(volumes: &'a [Value], at: &Path, errors: &mut Errors)
     names
 }
 
-/// V2.
-fn validate_source(kind: &str, source: &Value, path: &Path, errors: &mut Errors) {
+/// V2, also for the sources of persistent volumes.
+pub(in super::super) fn validate_source(kind: &str, source: &Value, path: &Path, errors: &mut Errors) {
     match kind {
         "emptyDir" => validate_empty_dir(source, path, errors),
         "hostPath" => validate_host_path(source, path, errors),
