@@ -18,6 +18,7 @@ pub mod name;
 pub mod object;
 pub mod openapi;
 pub mod quantity;
+pub mod quota;
 pub mod resource;
 pub mod resources;
 pub mod scale;

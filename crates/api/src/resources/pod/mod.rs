@@ -30,6 +30,7 @@ use crate::resource::{Resource, Rules, Subresource};
 pub(super) use defaults::{fill_template, fill_volume_source};
 pub(super) use placement::{validate_node_selector, validate_taints, validate_tolerations};
 pub(super) use requirements::validate_amounts;
+pub use requirements::{amounts, quality, together};
 pub(super) use spec::validate_template;
 pub(super) use volume::validate_source as validate_volume_source;
 

@@ -40,7 +40,7 @@ pub(super) fn fill_pod_requests(spec: &mut Value) {
     if limits.is_empty() {
         return;
     }
-    let of_containers = together(spec, "requests");
+    let of_containers = of_containers(spec, "requests");
     let Some(requests) = spec.get_mut("resources").and_then(|resources| map_mut(resources, "requests")) else { return };
     for name in COMPUTE {
         if let (false, Some(amount)) = (requests.contains_key(name), of_containers.get(name)) {
@@ -52,13 +52,23 @@ pub(super) fn fill_pod_requests(spec: &mut Value) {
     }
 }
 
+/// Quantities by name, such as requests; what is none is left out.
+pub fn amounts(map: &Value) -> BTreeMap<String, Quantity> {
+    let entries = map.as_object().into_iter().flatten();
+    entries.filter_map(|(name, value)| Some((name.clone(), Quantity::from_json(value).ok()?))).collect()
+}
+
+/// What a pod requests, or is limited to: what it says as a whole, else what its containers do.
+pub fn together(spec: &Value, field: &str) -> BTreeMap<String, Quantity> {
+    let mut all = of_containers(spec, field);
+    all.extend(amounts(&spec["resources"][field]));
+    all
+}
+
 /// What the containers of a pod request, or are limited to, while it starts and while it runs, whichever is more.
 /// Sidecars run beside everything that starts after them.
-fn together(spec: &Value, field: &str) -> BTreeMap<String, Quantity> {
-    let amounts = |container: &Value| -> BTreeMap<String, Quantity> {
-        let entries = container["resources"].entries(field).iter();
-        entries.filter_map(|(name, value)| Some((name.clone(), Quantity::from_json(value).ok()?))).collect()
-    };
+fn of_containers(spec: &Value, field: &str) -> BTreeMap<String, Quantity> {
+    let amounts = |container: &Value| amounts(&container["resources"][field]);
     let add = |sum: &mut BTreeMap<String, Quantity>, more: BTreeMap<String, Quantity>| {
         for (name, amount) in more {
             let slot = sum.entry(name).or_insert(Quantity::ZERO);
@@ -91,7 +101,7 @@ fn together(spec: &Value, field: &str) -> BTreeMap<String, Quantity> {
 }
 
 /// Q4: the quality of service of a pod.
-pub(super) fn quality(spec: &Value) -> &'static str {
+pub fn quality(spec: &Value) -> &'static str {
     if spec["resources"].entries("requests").len() + spec["resources"].entries("limits").len() > 0 {
         return quality_of(&[&spec["resources"]]);
     }
