@@ -44,6 +44,9 @@ pub(crate) async fn create_owned(call: Call<'_>, mut object: Value, ownership: O
     let attempts = if generates_name { GENERATED_NAMES_MAX } else { WRITE_ATTEMPTS_MAX };
     // What is chosen for one attempt must not look like a wish in the next.
     let keeps_original = generates_name || resource.kind == kinds::SERVICE;
+    // Objects that draw on one quota at the same time do so one after the other.
+    let quota = key::prefix(&kinds::RESOURCE_QUOTA, &target.namespace);
+    let mut turn = None;
     for _ in 0..attempts {
         if generates_name {
             make_name(call, &mut object)?;
@@ -75,6 +78,9 @@ pub(crate) async fn create_owned(call: Call<'_>, mut object: Value, ownership: O
             }
             Attempt::Taken | Attempt::Again if keeps_original => {}
             Attempt::Taken | Attempt::Again => object = candidate,
+        }
+        if turn.is_none() {
+            turn = Some(call.server.turns.wait(&quota).await);
         }
     }
     Err(exhausted(call, &object, generates_name))

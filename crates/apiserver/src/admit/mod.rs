@@ -4,9 +4,11 @@
 //! same transaction: nothing checked here can change between the check and the write.
 
 mod certificate;
+mod limit_range;
 mod namespace;
 mod node;
 mod priority;
+mod quota;
 mod runtime_class;
 mod secret;
 mod service;
@@ -34,7 +36,8 @@ pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, Ap
     let kind = &call.target.resource.kind;
     let mut admission = Admission::default();
     if kind.namespaced {
-        admission.ops.push(namespace::check(call, text(&object["metadata"], "name"))?);
+        let check = namespace::check(call, text(&object["metadata"], "name"))?;
+        admission.ops.push(if *kind == kinds::RESOURCE_QUOTA { namespace::touch(call)? } else { check });
     }
     if *kind == kinds::NAMESPACE {
         namespace::create(object);
@@ -44,6 +47,9 @@ pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, Ap
         service_account::create(call, object)?;
         admission.ops.extend(priority::create(call, object)?);
         admission.ops.extend(runtime_class::create(call, object)?);
+        limit_range::admit_pod(call, object)?;
+    } else if *kind == kinds::PERSISTENT_VOLUME_CLAIM {
+        limit_range::admit_claim(call, object)?;
     } else if *kind == kinds::PRIORITY_CLASS {
         priority::check_one_default(call, object)?;
     } else if *kind == kinds::CERTIFICATE_SIGNING_REQUEST {
@@ -51,6 +57,7 @@ pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, Ap
     } else if *kind == kinds::SECRET {
         secret::fill(call, object);
     }
+    admission.ops.extend(quota::create(call, object)?);
     Ok(admission)
 }
 
@@ -68,7 +75,12 @@ pub(crate) fn update(call: Call<'_>, part: Part, old: &Value, object: &mut Value
         certificate::update(call, part, old, object);
     } else if *kind == kinds::SECRET && part == Part::Main {
         secret::fill(call, object);
+    } else if *kind == kinds::PERSISTENT_VOLUME_CLAIM && part == Part::Main {
+        limit_range::admit_claim(call, object)?;
+    } else if *kind == kinds::RESOURCE_QUOTA && part == Part::Status {
+        quota::count(call, object)?;
     }
+    admission.ops.extend(quota::update(call, old, object)?);
     Ok(admission)
 }
 

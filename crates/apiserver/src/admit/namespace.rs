@@ -9,6 +9,7 @@ use windlass_store::{Expect, Op};
 
 use crate::key;
 use crate::server::{Call, header};
+use crate::write;
 
 /// Namespaces that the cluster itself lives in.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -36,6 +37,16 @@ pub(super) fn check(call: Call<'_>, name: &str) -> Result<Op, ApiError> {
         return Err(error);
     }
     Ok(Op::check(key, Expect::Revision(entry.revision)))
+}
+
+/// Writes the namespace of the target anew, as it is: whatever began before this and expects the namespace as it was has
+/// to look again.
+pub(super) fn touch(call: Call<'_>) -> Result<Op, ApiError> {
+    let target = call.target;
+    let key = key::object(&kinds::NAMESPACE, "", &target.namespace);
+    let entry = call.server.store.get(&key);
+    let entry = entry.ok_or_else(|| ApiError::not_found(&kinds::NAMESPACE, &target.namespace))?;
+    Ok(Op::put(key, write::template(&write::tree(&entry))?, Expect::Revision(entry.revision)))
 }
 
 /// A new namespace is held until it is empty, and can be selected by its name.
