@@ -22,6 +22,7 @@ mod plan;
 mod pod;
 mod pod_garbage;
 mod replica_set;
+mod resource_quota;
 mod selector;
 mod service_account;
 mod template;
@@ -86,6 +87,7 @@ pub async fn run(
     list.add(node::health::NodeHealth::new(&caches, config.node_grace));
     list.add(node::eviction::Evictions::new(&caches));
     list.add(pod_garbage::PodGarbage::new(&caches));
+    list.add(resource_quota::ResourceQuotas::new(&caches));
     list.run().await;
     Ok(())
 }

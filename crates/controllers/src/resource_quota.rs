@@ -1,0 +1,206 @@
+//! ResourceQuota: what a namespace uses of its quotas is counted again when something was given back.
+//!
+//! Goal        `status.hard` is `spec.hard`, and `status.used` is what the objects of the namespace use
+//! Watches     ResourceQuota; Pod, Service and PersistentVolumeClaim (what they use)
+//! Writes      ResourceQuota: status
+//! Relies on   the API, which adds to `status.used` in the transaction that uses more, and which counts for itself when
+//!             the status is written: our copies may be behind, and say only that it is time to count
+//!
+//! Rules
+//!   R1 ending     a quota being deleted is left alone
+//!   R2 bounds     a quota whose bounds are not yet in its status is counted
+//!   R3 given back one that says that more, or less, is used than we see is counted
+//!   R4 others     one that bounds kinds we do not watch is counted every [`RECOUNT_INTERVAL`]
+//! Not here       refusing what exceeds a quota (API)
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use windlass_api::quantity::Quantity;
+use windlass_api::quota::{self, Amounts};
+use windlass_api::{Kind, kinds};
+use windlass_client::{Cache, Cached, Caches, Key, Patch};
+
+use crate::controller::{Controller, Look, Wake};
+use crate::plan::{Plan, Target};
+
+/// How long what is given back of kinds that are not watched may still count.
+const RECOUNT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The kinds whose objects are seen.
+fn watched() -> [&'static Kind; 3] {
+    [&kinds::POD, &kinds::SERVICE, &kinds::PERSISTENT_VOLUME_CLAIM]
+}
+
+/// The controller of quotas.
+pub(crate) struct ResourceQuotas {
+    quotas: Cache,
+    used_by: Vec<(&'static Kind, Cache)>,
+}
+
+/// What a decision about one quota depends on.
+pub(crate) struct View {
+    quota: Arc<Cached>,
+    /// What the objects that are seen use of it.
+    seen: Amounts,
+}
+
+impl ResourceQuotas {
+    pub(crate) fn new(caches: &Caches) -> ResourceQuotas {
+        let used_by = watched().map(|kind| (kind, caches.of(kind))).to_vec();
+        ResourceQuotas { quotas: caches.of(&kinds::RESOURCE_QUOTA), used_by }
+    }
+
+    /// A change of an object that uses more or less than before concerns the quotas of its namespace.
+    fn wake_of(&self, kind: &'static Kind) -> Wake {
+        let quotas = self.quotas.clone();
+        Wake::new(kind, move |change, wake| {
+            let quotas = quotas.in_namespace(change.key.namespace());
+            let uses = |object: &Option<Arc<Cached>>| object.as_ref().map(|object| uses(kind, object));
+            if quotas.is_empty() || uses(&change.old) == uses(&change.new) {
+                return;
+            }
+            quotas.iter().for_each(|quota| wake(Key::of(&quota.header)));
+        })
+    }
+}
+
+/// What an object uses, computed once for each version of it.
+fn uses(kind: &Kind, object: &Cached) -> Arc<Amounts> {
+    object.memo(|object| quota::usage(kind, &object.value()))
+}
+
+impl Controller for ResourceQuotas {
+    type View = View;
+    const NAME: &'static str = "resourcequota";
+
+    fn wakes(&self) -> Vec<Wake> {
+        let of_objects = watched().into_iter().map(|kind| self.wake_of(kind));
+        [Wake::itself(&kinds::RESOURCE_QUOTA)].into_iter().chain(of_objects).collect()
+    }
+
+    fn view(&self, key: &Key, _look: &Look) -> Option<View> {
+        let quota = self.quotas.get_key(key.as_str())?;
+        let tree = quota.value();
+        let mut seen = Amounts::new();
+        for (kind, cache) in &self.used_by {
+            for object in cache.in_namespace(key.namespace()) {
+                if !quota::counts(&tree, kind, &object.value()) {
+                    continue;
+                }
+                for (name, amount) in uses(kind, &object).iter() {
+                    let slot = seen.entry(name.clone()).or_insert(Quantity::ZERO);
+                    *slot = *slot + *amount;
+                }
+            }
+        }
+        Some(View { quota, seen })
+    }
+
+    fn plan(view: &View) -> Plan {
+        let mut plan = Plan::nothing();
+        if view.quota.header.is_ending() {
+            return plan;
+        }
+        let quota = view.quota.value();
+        let (wanted, bounds) = (&quota["spec"]["hard"], &quota["status"]["hard"]);
+        let names = || wanted.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+        let sees_all = names().all(is_seen);
+        let why = if read(wanted) != read(bounds) {
+            "its bounds are not in its status yet".to_owned()
+        } else if let Some(name) = names().find(|name| is_seen(name) && differs(view, &quota, name)) {
+            format!("what is used of {name} is not what it says")
+        } else if sees_all {
+            return plan;
+        } else {
+            "it bounds objects that are only counted now and then".to_owned()
+        };
+        let status =
+            json!([{"op": "add", "path": "/status", "value": {"hard": wanted, "used": quota["status"]["used"]}}]);
+        plan.patch_status(Target::of(&kinds::RESOURCE_QUOTA, &view.quota.header), Patch::Json(status), why);
+        if !sees_all {
+            plan.look_again(RECOUNT_INTERVAL, "objects that are not watched may have gone");
+        }
+        plan
+    }
+}
+
+fn differs(view: &View, quota: &Value, name: &str) -> bool {
+    let seen = view.seen.get(name).copied().unwrap_or(Quantity::ZERO);
+    Quantity::from_json(&quota["status"]["used"][name]).is_ok_and(|used| used != seen)
+        || quota["status"]["used"][name].is_null()
+}
+
+/// Whether what is used of a resource follows from the objects that are watched.
+fn is_seen(resource: &str) -> bool {
+    let is_watched = |plural: &str| watched().iter().any(|kind| kind.plural == plural);
+    if let Some(counted) = resource.strip_prefix("count/") {
+        return is_watched(counted);
+    }
+    let head = resource.split('.').next().unwrap_or_default();
+    is_watched(head)
+        || matches!(head, "cpu" | "memory" | "ephemeral-storage" | "requests" | "limits")
+        || head.starts_with("hugepages-")
+        || resource.contains(".storageclass.storage.k8s.io/")
+}
+
+fn read(amounts: &Value) -> Amounts {
+    let amounts = amounts.as_object().into_iter().flatten();
+    amounts.filter_map(|(name, amount)| Some((name.clone(), Quantity::from_json(amount).ok()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Controller, ResourceQuotas, View};
+    use crate::fixture::{check, object};
+    use serde_json::{Value, json};
+    use windlass_api::quantity::Quantity;
+
+    fn view(hard: Value, status: Value, pods: &str) -> View {
+        let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota",
+            "metadata": {"name": "q", "namespace": "a", "uid": "u"}, "spec": {"hard": hard}, "status": status});
+        let pods: Quantity = pods.parse().expect("an amount");
+        View { quota: object(&quota), seen: [("pods".to_owned(), pods)].into() }
+    }
+
+    fn counted(used: &str) -> Value {
+        json!({"hard": {"pods": "5"}, "used": {"pods": used}})
+    }
+
+    #[test]
+    fn r1_an_ending_quota_is_left_alone() {
+        let mut ending = view(json!({"pods": "5"}), json!({}), "1");
+        let mut tree = ending.quota.value();
+        tree["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        ending.quota = object(&tree);
+        check(&ResourceQuotas::plan(&ending), "");
+    }
+
+    #[test]
+    fn r2_new_bounds_are_counted() {
+        let why = "patch resourcequotas a/q status: its bounds are not in its status yet";
+        check(&ResourceQuotas::plan(&view(json!({"pods": "5"}), json!({}), "1")), why);
+        check(&ResourceQuotas::plan(&view(json!({"pods": "6"}), counted("1"), "1")), why);
+    }
+
+    #[test]
+    fn r3_what_was_given_back_is_counted() {
+        check(&ResourceQuotas::plan(&view(json!({"pods": "5"}), counted("1"), "1")), "");
+        check(
+            &ResourceQuotas::plan(&view(json!({"pods": "5"}), counted("2"), "1")),
+            "patch resourcequotas a/q status: what is used of pods is not what it says",
+        );
+    }
+
+    #[test]
+    fn r4_what_is_not_watched_is_counted_now_and_then() {
+        let hard = json!({"secrets": "5"});
+        let status = json!({"hard": hard, "used": {"secrets": "1"}});
+        check(
+            &ResourceQuotas::plan(&view(hard, status, "0")),
+            "patch resourcequotas a/q status: it bounds objects that are only counted now and then
+             again after 60s: objects that are not watched may have gone",
+        );
+    }
+}
