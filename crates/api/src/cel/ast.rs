@@ -6,6 +6,9 @@ use std::sync::Arc;
 /// do not count.
 pub(super) const DEPTH_MAX: u16 = 250;
 
+/// Brackets and calls inside each other, at most: the parser's own recursion, which takes more stack a level.
+pub(super) const NESTING_MAX: u16 = 100;
+
 /// An expression and the byte where it is reported.
 #[derive(Debug, Clone)]
 pub(super) struct Expr {

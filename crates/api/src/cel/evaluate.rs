@@ -22,6 +22,9 @@ use super::node::{FoldNode, Node, NodeKind, Select};
 use super::types::{ObjectType, Order};
 use super::value::{List, Map, Object, Value};
 
+/// The function that `transformMap` and `transformMapEntry` collect with.
+const MAP_INSERT: &str = "cel.@mapInsert";
+
 /// Evaluates a tree.
 pub(super) fn evaluate<'a>(node: &Node, activation: &dyn Activation<'a>, budget: &mut Budget) -> Answer<'a> {
     let context = Context { budget, patterns: Patterns::default() };
@@ -178,6 +181,11 @@ impl<'a> Evaluation<'_, 'a> {
         {
             return grown;
         }
+        if let [Node { kind: NodeKind::Local(slot), .. }, entries @ ..] = args
+            && overloads.iter().all(|overload| overload.function == MAP_INSERT)
+        {
+            return self.insert(*slot, entries);
+        }
         let mut values = Vec::with_capacity(args.len());
         for arg in args {
             values.push(self.node(arg)?);
@@ -214,6 +222,26 @@ impl<'a> Evaluation<'_, 'a> {
         }
         Arc::make_mut(&mut items).push(value);
         Ok(Value::List(List::Built(items, order)))
+    }
+
+    /// R4: `cel.@mapInsert(@result, key, value)`, or with a map of entries.
+    fn insert(&mut self, slot: usize, entries: &[Node]) -> Answer<'a> {
+        self.charge(NAME_COST + 1)?;
+        let mut values = Vec::with_capacity(entries.len());
+        for entry in entries {
+            values.push(self.node(entry)?);
+        }
+        let taken = self.locals.get_mut(slot).map(|held| std::mem::replace(held, Ok(Value::Null)));
+        let Some(Ok(Value::Map(Map::Built(mut built)))) = taken else { return Err(no_overload()) };
+        let entries = match values.as_slice() {
+            [key, value] => vec![(key.clone(), value.clone())],
+            [Value::Map(map)] => map.entries(),
+            _ => return Err(no_overload()),
+        };
+        let copied = if Arc::get_mut(&mut built).is_none() { built.len() } else { 0 };
+        self.context.budget.work((copied + entries.len()) as u64)?;
+        add(Arc::make_mut(&mut built), entries)?;
+        Ok(Value::Map(Map::Built(built)))
     }
 
     fn list(&mut self, items: &[(Node, bool)]) -> Answer<'a> {

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::ast::{DEPTH_MAX, Entry, Expr, Kind, Literal};
+use super::ast::{DEPTH_MAX, Entry, Expr, Kind, Literal, NESTING_MAX};
 use super::escape::is_reserved;
 use super::lex::{Token, lex};
 use super::macros;
@@ -103,8 +103,8 @@ impl Parser {
     }
 
     fn expr(&mut self) -> Parsed {
-        if self.depth >= DEPTH_MAX {
-            return Err(Finding::new(self.at(), format!("expression recursion limit exceeded: {DEPTH_MAX}")));
+        if self.depth >= NESTING_MAX {
+            return Err(Finding::new(self.at(), format!("expression recursion limit exceeded: {NESTING_MAX}")));
         }
         self.depth += 1;
         let condition = self.or()?;

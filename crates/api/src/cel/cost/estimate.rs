@@ -192,6 +192,12 @@ impl Estimator {
                     result = Some(joined);
                     joined.times(CostEstimate::fixed(times)).part(SCAN)
                 }
+                Charge::Pattern if matches!(overload.result, Type::List(_)) => {
+                    // half a unit for each text found, and there may be one a character
+                    let found = CostEstimate { min: 0, max: sizes.first().map_or(u64::MAX, |size| size.max) };
+                    let texts = CostEstimate { min: 0, max: found.part((1, 2)).max.saturating_add(1) };
+                    call_cost(Charge::Pattern, &sizes).plus(texts)
+                }
                 charge => call_cost(charge, &sizes),
             };
             own = Some(own.map_or(cost, |own| own.or(cost)));
@@ -248,7 +254,9 @@ fn walk(known: &[Known], sizes: &[CostEstimate], args: &[Node]) -> CostEstimate 
         return *count;
     }
     let item = item_size(first).unwrap_or(UNKNOWN);
-    count.times(item.part(SCAN))
+    // short texts are charged by their number
+    let number = CostEstimate { min: 0, max: count.part(SCAN).max.saturating_add(1) };
+    count.times(item.part(SCAN)).plus(number)
 }
 
 /// The size of texts joined: each of the list's, with what stands between.

@@ -1,12 +1,11 @@
 //! `size`, and maps put together entry by entry.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::super::cost::Charge::One;
-use super::super::value::{Key, Map, Value};
+use super::super::value::{Key, Value};
 use super::args::Args;
-use super::{Answer, Row, failed, show};
+use super::{Row, failed, show};
 
 /// Entries of a map that an expression may build.
 const ENTRIES_MAX: usize = 1_000_000;
@@ -16,22 +15,9 @@ pub(super) const ROWS: &[Row] = &[
     Row("<string|bytes|list(A)|map(A, B)>.size() -> int", One, |_, args| Ok(Value::Int(args.value(0)?.size() as i64))),
 ];
 
-/// The map with these entries.
+/// Adds entries in place.
 ///
 /// Errors: a key that is there already, or that cannot be one.
-pub(in super::super) fn insert<'a>(
-    map: &Map<'a>,
-    entries: impl IntoIterator<Item = (Value<'a>, Value<'a>)>,
-) -> Answer<'a> {
-    let mut built = match map {
-        Map::Built(built) => (**built).clone(),
-        Map::Json(..) => from_entries(map.entries())?,
-    };
-    add(&mut built, entries)?;
-    Ok(Value::Map(Map::Built(Arc::new(built))))
-}
-
-/// Adds entries in place.
 pub(in super::super) fn add<'a>(
     built: &mut BTreeMap<Key<'a>, Value<'a>>,
     entries: impl IntoIterator<Item = (Value<'a>, Value<'a>)>,
@@ -46,12 +32,4 @@ pub(in super::super) fn add<'a>(
         }
     }
     Ok(())
-}
-
-fn from_entries<'a>(
-    entries: Vec<(Value<'a>, Value<'a>)>,
-) -> Result<BTreeMap<Key<'a>, Value<'a>>, super::super::EvalError> {
-    let mut built = BTreeMap::new();
-    add(&mut built, entries)?;
-    Ok(built)
 }

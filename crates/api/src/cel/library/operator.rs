@@ -1,5 +1,5 @@
-//! Operators: arithmetic, order, equality, membership, concatenation. `&&`, `||`, `?:` and indices are rows for the
-//! checker only; `evaluate` runs them itself.
+//! Operators: arithmetic, order, equality, membership, concatenation. `&&`, `||`, `?:`, indices and what
+//! collects maps are rows for the checker only; `evaluate` runs them itself.
 //!
 //! Rules
 //!   R1 overflow  integers, spans and moments that leave their range are failures, not wrapped
@@ -22,8 +22,9 @@ use Charge::{Compare, Concat, ConcatList, InList, One};
 /// Items of a list that an expression may build.
 const ITEMS_MAX: usize = 1_000_000;
 
-const fn never<'a>(_: &mut Context<'_>, _: &[Value<'a>]) -> Answer<'a> {
-    Ok(Value::Null)
+/// Rows that `evaluate` runs itself.
+fn never<'a>(_: &mut Context<'_>, _: &[Value<'a>]) -> Answer<'a> {
+    Err(no_overload())
 }
 
 pub(super) const ROWS: &[Row] = &[
@@ -127,12 +128,8 @@ pub(super) const ROWS: &[Row] = &[
         Ok(Value::Bool(false))
     }),
     Row("@in(A, map(A, B)) -> bool", One, |_, args| Ok(Value::Bool(args.map(1)?.get(args.value(0)?).is_some()))),
-    Row("cel.@mapInsert(map(A, B), A, B) -> map(A, B)", One, |_, args| {
-        super::collection::insert(args.map(0)?, [(args.value(1)?.clone(), args.value(2)?.clone())])
-    }),
-    Row("cel.@mapInsert(map(A, B), map(A, B)) -> map(A, B)", One, |_, args| {
-        super::collection::insert(args.map(0)?, args.map(1)?.entries())
-    }),
+    Row("cel.@mapInsert(map(A, B), A, B) -> map(A, B)", One, never),
+    Row("cel.@mapInsert(map(A, B), map(A, B)) -> map(A, B)", One, never),
     Row("strings.quote(string) -> string", Charge::Scan(0, 1, Grow::Twice), |_, args| {
         give(super::show::quote(args.text(0)?))
     }),

@@ -51,7 +51,10 @@ fn matches<'a>(context: &mut Context<'_>, args: &[Value<'a>]) -> Answer<'a> {
 fn find_all<'a>(context: &mut Context<'_>, args: &[Value<'a>], limit: i64) -> Answer<'a> {
     let limit = usize::try_from(limit).map_or(FOUND_MAX, |limit| limit.min(FOUND_MAX));
     let found = context.pattern(args.text(1)?)?.find_iter(args.text(0)?).take(limit);
-    Ok(found.map(|found| owned(found.as_str().to_owned())).collect::<Vec<_>>().into())
+    let found: Vec<Value> = found.map(|found| owned(found.as_str().to_owned())).collect();
+    // half a unit each: making a text costs more than a step over it
+    context.budget.work(found.len() as u64 * 5)?;
+    Ok(found.into())
 }
 
 /// Patterns compiled so far, the latest last.

@@ -12,9 +12,9 @@ use super::args::Args;
 use super::{Answer, Row, failed, no_overload};
 use crate::codec::form;
 
-/// The first second of the year 1, and the last of the year 9999.
+/// The first second of the year 1, and the last that `jiff` holds: two hours short of the last day of the year 9999.
 const SECONDS_MIN: i64 = -62_135_596_800;
-const SECONDS_MAX: i64 = 253_402_300_799;
+const SECONDS_MAX: i64 = 253_402_207_200;
 /// Longest text looked at.
 const TEXT_BYTES_MAX: usize = 128;
 const NANOS: i64 = 1_000_000_000;
