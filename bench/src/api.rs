@@ -54,7 +54,8 @@ pub fn run(options: Options) -> Result<()> {
     })
 }
 
-async fn wait_ready(cluster: &Cluster) -> Result<()> {
+/// Waits until the server is ready.
+pub async fn wait_ready(cluster: &Cluster) -> Result<()> {
     let started = Instant::now();
     loop {
         if cluster.is_ready().await {

@@ -9,7 +9,9 @@ mod containerd;
 mod docker;
 mod etcd;
 mod memory;
+mod objects;
 mod pod;
+mod read;
 mod sample;
 mod start;
 mod usage;
@@ -42,6 +44,10 @@ const BENCHMARKS: &[Benchmark] = &[
     ("deployment", "P5: a Deployment of 100 → all available", pod::deployment),
     ("restart", "P7: container killed → its replacement running", pod::restart),
     ("api", "P8: create, get, patch and delete of 1 KiB ConfigMaps by 10 and 100 clients", api::run),
+    ("list", "P9: list 5,000 ConfigMaps, plain and compressed", read::list),
+    ("fan-out", "P10: events to 100 and 1,000 watchers, steadily and as fast as they are taken", read::fan_out),
+    ("watchers", "P10: memory of 10,000 watchers that wait", read::waiting),
+    ("objects", "memory of 100,000 objects, and a start with them", objects::run),
     ("size", "P18: the binary", start::size),
 ];
 

@@ -23,7 +23,7 @@ pub fn run(options: Options) -> Result<()> {
     }
     println!("start, empty directory            ms min/median/max  {}", empty.shown());
     cluster.spawn("server")?;
-    runtime.block_on(fill(&cluster, if options.quick { 100 } else { 10_000 }))?;
+    runtime.block_on(fill(&cluster, if options.quick { 100 } else { 10_000 }, 860))?;
     cluster.stop()?;
     let mut filled = Sample::default();
     for _ in 0..options.rounds(10) {
@@ -35,7 +35,7 @@ pub fn run(options: Options) -> Result<()> {
 }
 
 /// From just before exec until `/readyz` says ok over TLS.
-async fn time_to_ready(cluster: &mut Cluster) -> Result<Duration> {
+pub async fn time_to_ready(cluster: &mut Cluster) -> Result<Duration> {
     let kubeconfig = cluster.data().join("admin.kubeconfig");
     fs::remove_file(&kubeconfig).ok();
     let started = Instant::now();
@@ -51,7 +51,8 @@ async fn time_to_ready(cluster: &mut Cluster) -> Result<Duration> {
     }
 }
 
-async fn fill(cluster: &Cluster, count: usize) -> Result<()> {
+/// Creates ConfigMaps `filler-0`… with a payload of so many bytes.
+pub async fn fill(cluster: &Cluster, count: usize, payload_bytes: usize) -> Result<()> {
     let started = Instant::now();
     while !cluster.is_ready().await {
         anyhow::ensure!(started.elapsed() < Duration::from_secs(30), "not ready within 30 s");
@@ -62,7 +63,8 @@ async fn fill(cluster: &Cluster, count: usize) -> Result<()> {
     for number in 0..count {
         let client = client.clone();
         waiting.push(async move {
-            client.create(&kinds::CONFIG_MAP, "default", &config_map(&format!("filler-{number}"))).await
+            let object = sized_config_map(&format!("filler-{number}"), payload_bytes);
+            client.create(&kinds::CONFIG_MAP, "default", &object).await
         });
         if waiting.len() >= 64 {
             futures::StreamExt::next(&mut waiting).await.context("a create is under way")??;
@@ -76,8 +78,12 @@ async fn fill(cluster: &Cluster, count: usize) -> Result<()> {
 
 /// A ConfigMap of about 1 KiB.
 pub fn config_map(name: &str) -> serde_json::Value {
+    sized_config_map(name, 860)
+}
+
+fn sized_config_map(name: &str, payload_bytes: usize) -> serde_json::Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"by": "bench"}},
-        "data": {"payload": "x".repeat(860)}})
+        "data": {"payload": "x".repeat(payload_bytes)}})
 }
 
 /// P18.

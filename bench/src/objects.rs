@@ -1,0 +1,45 @@
+//! What 100,000 stored objects cost: memory in proportion to their JSON, and the time until a server that has them is ready.
+
+use anyhow::Result;
+
+use crate::Options;
+use crate::api::wait_ready;
+use crate::cluster::Cluster;
+use crate::sample::Sample;
+use crate::start::{fill, time_to_ready};
+use crate::usage::pss_kib;
+
+/// Memory and restart.
+pub fn run(options: Options) -> Result<()> {
+    let count = if options.quick { 100 } else { 100_000 };
+    let mut cluster = Cluster::new()?;
+    cluster.spawn("server")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(wait_ready(&cluster))?;
+    let empty = pss_kib(cluster.pid()?);
+    runtime.block_on(fill(&cluster, count, 860))?;
+    let json_kib = count as f64 * JSON_BYTES / 1024.0;
+    let shown = |what: &str, kib: u64| {
+        let grown = kib.saturating_sub(empty) as f64;
+        println!(
+            "{count} ConfigMaps, {what:<16} {:.2} KiB each, {:.2} of their JSON",
+            grown / count as f64,
+            grown / json_kib
+        );
+    };
+    shown("just written", pss_kib(cluster.pid()?));
+    cluster.stop()?;
+    let mut ready = Sample::default();
+    for round in 0..options.rounds(5) {
+        ready.add_ms(runtime.block_on(time_to_ready(&mut cluster))?);
+        if round == 0 {
+            shown("after a restart", pss_kib(cluster.pid()?));
+        }
+        cluster.stop()?;
+    }
+    println!("start with {count} ConfigMaps of 1 KiB   ms min/median/max  {}", ready.shown());
+    Ok(())
+}
+
+/// A stored ConfigMap of the benchmarks, in bytes of JSON.
+const JSON_BYTES: f64 = 1_140.0;
