@@ -138,17 +138,13 @@ fn of_field(message: Message, field: &Field) -> Value {
         Shape::Map => json!({"type": "object", "additionalProperties": of}),
     };
     let mut beside = Map::new();
-    if let Some(text) = description(message.name(), &field.name) {
-        beside.insert("description".to_owned(), json!(text));
-    }
+    let text = description(message.name(), &field.name).map_or_else(|| derived(message, field), str::to_owned);
+    beside.insert("description".to_owned(), Value::String(text));
     if let Some(default) = field.default() {
         let default = serde_json::from_str(default).expect("defaults of the table are JSON, which a test checks");
         beside.insert("default".to_owned(), default);
     }
     insert_merging(&mut beside, field);
-    if beside.is_empty() {
-        return schema;
-    }
     // nothing may stand beside a reference, so it moves one level down
     if schema.get("$ref").is_some() {
         schema = json!({"allOf": [schema]});
@@ -234,11 +230,47 @@ fn of_custom(name: &str, registry: &Registry) -> Value {
     json!({"type": "object"})
 }
 
-/// Our own words for a message (`field` empty) or one of its fields.
+/// Our own words for a message (`field` empty) or one of its fields: those of the message, or those that hold everywhere.
 fn description(message: &str, field: &str) -> Option<&'static str> {
     static TEXTS: OnceLock<BTreeMap<(&'static str, &'static str), &'static str>> = OnceLock::new();
     let texts = TEXTS.get_or_init(|| read_descriptions(include_str!("descriptions.txt")));
-    texts.get(&(message, field)).copied()
+    let everywhere = || texts.get(&("*", field)).filter(|_| !field.is_empty());
+    texts.get(&(message, field)).or_else(everywhere).copied()
+}
+
+/// Words for a field that nobody has described: those of what it holds, or its name taken apart.
+fn derived(message: Message, field: &Field) -> String {
+    let of = message.of(field).and_then(|inner| description(inner.name(), ""));
+    match (of, field.shape, field.of) {
+        (Some(text), Shape::One, _) => text.to_owned(),
+        (Some(text), Shape::List, _) => format!("A list. Each: {text}"),
+        (Some(text), Shape::Map, _) => format!("By key. Each: {text}"),
+        (None, Shape::One, Type::Bool) => format!("Whether it is so: {}.", words(&field.name)),
+        (None, Shape::One, _) => format!("The {}.", words(&field.name)),
+        (None, Shape::List, _) => format!("A list: the {}.", words(&field.name)),
+        (None, Shape::Map, _) => format!("By key: the {}.", words(&field.name)),
+    }
+}
+
+/// `volumeClaimTemplate` becomes `volume claim template`; `clusterIP` becomes `cluster IP`.
+fn words(name: &str) -> String {
+    let chars: Vec<char> = name.chars().collect();
+    let mut text = String::with_capacity(name.len() + 8);
+    for (index, character) in chars.iter().enumerate() {
+        let follows_lower = index > 0 && chars[index - 1].is_lowercase();
+        let is_plural =
+            chars.get(index + 1) == Some(&'s') && chars.get(index + 2).is_none_or(|next| next.is_uppercase());
+        let begins_word = !is_plural && chars.get(index + 1).is_some_and(|next| next.is_lowercase());
+        let ends_abbreviation = index > 0 && chars[index - 1].is_uppercase() && begins_word;
+        if character.is_uppercase() && (follows_lower || ends_abbreviation) {
+            text.push(' ');
+        }
+        match character.is_uppercase() && begins_word {
+            true => text.extend(character.to_lowercase()),
+            false => text.push(*character),
+        }
+    }
+    text
 }
 
 /// Reads lines of `Message: text` and, indented below, `field: text`.
@@ -256,4 +288,23 @@ pub(super) fn read_descriptions(text: &'static str) -> BTreeMap<(&'static str, &
         }
     }
     texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn a_name_is_taken_apart_into_words() {
+        for (name, expected) in [
+            ("volumeClaimTemplate", "volume claim template"),
+            ("clusterIP", "cluster IP"),
+            ("podIPs", "pod IPs"),
+            ("hostPID", "host PID"),
+            ("FQDNName", "FQDN name"),
+            ("name", "name"),
+        ] {
+            assert_eq!(words(name), expected);
+        }
+    }
 }
