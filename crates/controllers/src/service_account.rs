@@ -2,31 +2,37 @@
 //!
 //! Goal        each namespace that is not ending has the ServiceAccount `default` and the cluster's root certificate
 //! Watches     Namespace; ServiceAccount and ConfigMap (of these names)
-//! Writes      ServiceAccount `default`: create · ConfigMap `kube-root-ca.crt`: create
+//! Writes      ServiceAccount `default`: create · ConfigMap `kube-root-ca.crt`: create, data
 //!
 //! Rules
 //!   R1 account     a namespace without ServiceAccount `default` gets one
-//!   R2 root        a namespace without ConfigMap `kube-root-ca.crt` gets one, when there is a certificate to publish
+//!   R2 root        a namespace without ConfigMap `kube-root-ca.crt` gets one, when there is a certificate to publish; one
+//!                  that holds another certificate gets ours back
 //!   R3 ending      an ending namespace gets nothing
 //! Not here       tokens (API)
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use windlass_api::kinds;
-use windlass_client::{Cache, Caches, Key};
+use windlass_client::{Cache, Caches, Key, Scope};
 
 use crate::controller::{Controller, Look, Wake};
-use crate::plan::Plan;
+use crate::plan::{Plan, Target};
 
 const ACCOUNT: &str = "default";
 const ROOT: &str = "kube-root-ca.crt";
+/// How long until a certificate is looked at again of which only the header has come.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The controller of what every namespace has.
 pub(crate) struct ServiceAccounts {
     namespaces: Cache,
     accounts: Cache,
     config_maps: Cache,
+    /// The published certificates, with what is in them.
+    roots: Cache,
     root_ca_pem: Arc<str>,
 }
 
@@ -35,8 +41,17 @@ pub(crate) struct View {
     namespace: String,
     is_ending: bool,
     has_account: bool,
-    has_root: bool,
+    root: Root,
     root_ca_pem: Arc<str>,
+}
+
+/// The published certificate of a namespace.
+enum Root {
+    Missing,
+    /// It is there; what is in it has not come yet.
+    Unseen,
+    AsPublished,
+    Changed(Target),
 }
 
 impl ServiceAccounts {
@@ -45,15 +60,16 @@ impl ServiceAccounts {
             namespaces: caches.of(&kinds::NAMESPACE),
             accounts: caches.of(&kinds::SERVICE_ACCOUNT),
             config_maps: caches.of(&kinds::CONFIG_MAP),
+            roots: Cache::start(caches.client().clone(), &kinds::CONFIG_MAP, Scope::named(None, ROOT)),
             root_ca_pem: root_ca_pem.into(),
         }
     }
 }
 
-/// A namespace is looked at when its object of this name goes.
-fn gone(kind: &windlass_api::Kind, name: &'static str) -> Wake {
+/// A namespace is looked at when its object of this name changes or goes.
+fn named(kind: &windlass_api::Kind, name: &'static str) -> Wake {
     Wake::new(kind, move |change, wake| {
-        if change.new.is_none() && change.key.name() == name {
+        if change.key.name() == name {
             wake(Key::new("", change.key.namespace()));
         }
     })
@@ -64,7 +80,7 @@ impl Controller for ServiceAccounts {
     const NAME: &'static str = "serviceaccount";
 
     fn wakes(&self) -> Vec<Wake> {
-        vec![Wake::itself(&kinds::NAMESPACE), gone(&kinds::SERVICE_ACCOUNT, ACCOUNT), gone(&kinds::CONFIG_MAP, ROOT)]
+        vec![Wake::itself(&kinds::NAMESPACE), named(&kinds::SERVICE_ACCOUNT, ACCOUNT), named(&kinds::CONFIG_MAP, ROOT)]
     }
 
     fn view(&self, key: &Key, _look: &Look) -> Option<View> {
@@ -73,7 +89,7 @@ impl Controller for ServiceAccounts {
             namespace: key.name().to_owned(),
             is_ending: namespace.header.is_ending(),
             has_account: self.accounts.get(key.name(), ACCOUNT).is_some(),
-            has_root: self.config_maps.get(key.name(), ROOT).is_some(),
+            root: self.root(key.name()),
             root_ca_pem: Arc::clone(&self.root_ca_pem),
         })
     }
@@ -90,7 +106,17 @@ impl Controller for ServiceAccounts {
             let why = format!("pods of namespace {namespace} that name no account need one");
             plan.create(&kinds::SERVICE_ACCOUNT, namespace, account, why);
         }
-        if !view.has_root && !view.root_ca_pem.is_empty() {
+        if view.root_ca_pem.is_empty() {
+            return plan;
+        }
+        if let Root::Changed(target) = &view.root {
+            let why = format!("pods of namespace {namespace} need the cluster's root certificate, not another");
+            plan.patch(target.clone(), json!({"data": {"ca.crt": &*view.root_ca_pem}}), why);
+        }
+        if let Root::Unseen = view.root {
+            plan.look_again(LOOK_AGAIN, "what is in the certificate's ConfigMap has come by then");
+        }
+        if let Root::Missing = view.root {
             let root = json!({"apiVersion": "v1", "kind": "ConfigMap",
                 "metadata": {"name": ROOT, "namespace": namespace,
                     "annotations": {"kubernetes.io/description":
@@ -103,17 +129,33 @@ impl Controller for ServiceAccounts {
     }
 }
 
+impl ServiceAccounts {
+    fn root(&self, namespace: &str) -> Root {
+        let Some(newest) = self.config_maps.get(namespace, ROOT) else { return Root::Missing };
+        match self.roots.get(namespace, ROOT) {
+            Some(whole) if whole.header.revision >= newest.header.revision => {
+                let is_ours = whole.value()["data"]["ca.crt"] == *self.root_ca_pem;
+                if is_ours { Root::AsPublished } else { Root::Changed(Target::of(&kinds::CONFIG_MAP, &whole.header)) }
+            }
+            _ => Root::Unseen,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Controller, ServiceAccounts, View};
+    use super::{Controller, Root, ServiceAccounts, View};
     use crate::fixture::check;
+    use crate::plan::Target;
+    use windlass_api::kinds;
+    use windlass_client::Key;
 
     fn view() -> View {
         View {
             namespace: "a".to_owned(),
             is_ending: false,
             has_account: true,
-            has_root: true,
+            root: Root::AsPublished,
             root_ca_pem: "PEM".into(),
         }
     }
@@ -122,11 +164,16 @@ mod tests {
     fn r1_r2_a_namespace_gets_its_account_and_root() {
         check(&ServiceAccounts::plan(&view()), "");
         check(
-            &ServiceAccounts::plan(&View { has_account: false, has_root: false, ..view() }),
+            &ServiceAccounts::plan(&View { has_account: false, root: Root::Missing, ..view() }),
             "create serviceaccounts a/default: pods of namespace a that name no account need one
              create configmaps a/kube-root-ca.crt: pods of namespace a need the cluster's root certificate",
         );
-        check(&ServiceAccounts::plan(&View { has_root: false, root_ca_pem: "".into(), ..view() }), "");
+        check(&ServiceAccounts::plan(&View { root: Root::Missing, root_ca_pem: "".into(), ..view() }), "");
+        let target =
+            Target { kind: kinds::CONFIG_MAP.clone(), key: Key::new("a", "kube-root-ca.crt"), uid: "u".to_owned() };
+        let plan = ServiceAccounts::plan(&View { root: Root::Changed(target), ..view() });
+        assert_eq!(plan.items[0].why, "pods of namespace a need the cluster's root certificate, not another");
+        assert!(ServiceAccounts::plan(&View { root: Root::Unseen, ..view() }).again.is_some());
     }
 
     #[test]
