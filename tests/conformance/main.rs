@@ -12,6 +12,7 @@
 #![expect(clippy::disallowed_methods, reason = "a suite measures the real clock")]
 
 mod api;
+mod auth;
 mod cluster;
 mod machinery;
 
@@ -63,7 +64,7 @@ impl Test {
 }
 
 fn cases() -> Vec<Case> {
-    [machinery::cases()].into_iter().flatten().collect()
+    [auth::cases(), machinery::cases()].into_iter().flatten().collect()
 }
 
 fn main() -> Result<()> {
