@@ -1,8 +1,9 @@
-//! What a node's agent may write: its own Node, its own lease, the pods bound to it, and nothing in them that would
-//! give it more than it has.
+//! What a node's agent may write: its own Node, lease, CSINode and ResourceSlices, the pods bound to it, and nothing in
+//! them that would give it more than it has.
 //!
 //! Rules
-//!   R1 own          a Node and a lease are created and changed only under the agent's own name
+//!   R1 own          a Node, a lease and a CSINode are created and changed only under the agent's own name, a ResourceSlice
+//!                   only for the devices of its node
 //!   R2 pods         only those bound to the node are changed or deleted
 //!   R3 privileges   an agent changes neither its taints, nor its owners, nor labels reserved for the cluster's admin
 //!
@@ -22,11 +23,14 @@ pub(super) fn create(call: Call<'_>, object: &Value) -> Result<(), ApiError> {
     let Some(node) = call.who.node_name() else { return Ok(()) };
     let kind = &call.target.resource.kind;
     let name = text(&object["metadata"], "name");
-    if (*kind == kinds::NODE || *kind == kinds::LEASE) && name != node {
+    if [&kinds::NODE, &kinds::LEASE, &kinds::CSI_NODE].contains(&kind) && name != node {
         return Err(refuse(call, name, &format!("node {node:?} is not allowed to create one for {name:?}")));
     }
     if *kind == kinds::NODE {
         check_privileges(call, node, &Value::Null, object)?;
+    }
+    if *kind == kinds::RESOURCE_SLICE {
+        check_slice(call, node, name, object)?;
     }
     Ok(())
 }
@@ -43,12 +47,16 @@ pub(super) fn update(call: Call<'_>, part: Part, old: &Value, object: &Value) ->
         }
         return check_privileges(call, node, old, object);
     }
+    if *kind == kinds::RESOURCE_SLICE {
+        check_slice(call, node, &call.target.name, old)?;
+    }
     Ok(())
 }
 
 pub(super) fn delete(call: Call<'_>, name: &str, object: &Value) -> Result<(), ApiError> {
     match call.who.node_name() {
         Some(node) if call.target.resource.kind == kinds::POD => check_bound(call, node, name, object),
+        Some(node) if call.target.resource.kind == kinds::RESOURCE_SLICE => check_slice(call, node, name, object),
         _ => Ok(()),
     }
 }
@@ -58,6 +66,13 @@ fn check_bound(call: Call<'_>, node: &str, name: &str, pod: &Value) -> Result<()
         return Ok(());
     }
     Err(refuse(call, name, &format!("node {node:?} can only change pods with spec.nodeName set to itself")))
+}
+
+fn check_slice(call: Call<'_>, node: &str, name: &str, slice: &Value) -> Result<(), ApiError> {
+    if text(&slice["spec"], "nodeName") == node {
+        return Ok(());
+    }
+    Err(refuse(call, name, "can only write ResourceSlices with spec.nodeName set to its own name"))
 }
 
 fn check_privileges(call: Call<'_>, node: &str, old: &Value, object: &Value) -> Result<(), ApiError> {

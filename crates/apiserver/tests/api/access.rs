@@ -154,3 +154,48 @@ async fn a_node_writes_its_own_things_only() {
         assert!(!allowed || answer.starts_with('2'), "{method} {path} {body}: {answer}");
     }
 }
+
+/// What strangers get, by path: nothing of what is here depends on which kinds there are.
+const STRANGERS: &str = "
+/ GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/livez GET 200 HEAD 200 POST 403 PUT 403 PATCH 403 DELETE 403
+/readyz GET 200 HEAD 200 POST 403 PUT 403 PATCH 403 DELETE 403
+/healthz GET 200 HEAD 200 POST 403 PUT 403 PATCH 403 DELETE 403
+/version GET 200 HEAD 200 POST 403 PUT 403 PATCH 403 DELETE 403
+/metrics GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/api GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/apis GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/apis/apps GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/api/v1 GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/openapi/v3 GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/openapi/v3/api/v1 GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/.well-known/openid-configuration GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/openid/v1/jwks GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/windlass/v1/join GET 403 HEAD 403 POST 404 PUT 403 PATCH 403 DELETE 403
+/logs GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/debug/pprof GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+";
+
+#[tokio::test]
+async fn a28_strangers_get_nothing_on_any_route_by_any_verb() {
+    let api = Api::start().await;
+    let stranger = Identity::anonymous();
+    for line in STRANGERS.lines().filter(|line| !line.is_empty()) {
+        let (path, _) = line.split_once(' ').expect("a path");
+        let mut found = path.to_owned();
+        for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            let reply = api.call_as(stranger.clone(), method.clone(), path, &[], "").await;
+            found.push_str(&format!(" {method} {}", reply.code.as_u16()));
+        }
+        assert_eq!(found, line);
+    }
+    for resource in windlass_api::resources::all() {
+        for sub in &resource.subresources {
+            let path = format!("{}/{}", resource.kind.object_path("default", "x"), sub.as_str());
+            for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+                let answer = said(&api, &stranger, method.clone(), &path, &json!({})).await;
+                assert!(answer.starts_with("403 Forbidden"), "{method} {path}: {answer}");
+            }
+        }
+    }
+}

@@ -119,7 +119,17 @@ async fn a29_certificates_that_prove_nothing_are_refused() {
     let other = Pki::open(&served.api.dir.join("other"), &World::real()).expect("another CA");
     let foreign = other.issue_client("kubernetes-admin", "system:masters").expect("a certificate");
     let serving = served.pki.issue_serving("kubernetes-admin", &["localhost".to_owned()]).expect("a certificate");
-    for (what, credential) in [("of a foreign CA", foreign), ("for servers", serving)] {
+    let issued_in = |year: &str| {
+        let world = World::seeded(1, format!("{year}-01-01T00:00:00Z").parse().expect("a time"));
+        let pki = Pki::open(&served.api.dir.join("pki"), &world).expect("the same CA, at another time");
+        pki.issue_client("kubernetes-admin", "system:masters").expect("a certificate")
+    };
+    for (what, credential) in [
+        ("of a foreign CA", foreign),
+        ("for servers", serving),
+        ("that has expired", issued_in("2020")),
+        ("that is not valid yet", issued_in("2999")),
+    ] {
         // With TLS 1.3 the client learns of its refusal when it reads first.
         let outcome = match connect(served.address, client_tls(ca, Some(&credential)), "localhost").await {
             Err(error) => Err(error),
