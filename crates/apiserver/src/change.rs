@@ -88,8 +88,11 @@ pub(crate) async fn change_owned(
         let entry = call.server.store.get(&key).ok_or_else(|| ApiError::not_found(kind, &call.target.name))?;
         let shown = convert::entry(resource, entry.clone()).await?;
         let mut old = write::tree(&shown);
+        // Most changes do not look at the owners, and would only copy them.
+        let aside = if owners::are_seen(call, ownership) { None } else { owners::take(&mut old) };
         let mut wished = change(&old, &shown)?;
-        let owners = Owners::take(call, ownership, &mut old, &mut wished);
+        let stored = aside.or_else(|| owners::take(&mut old));
+        let owners = Owners::take(call, ownership, stored, &mut wished);
         let step = plan(call, part, (&old, &entry), wished, owners)?;
         let (object, admission, ends) = match step {
             Step::Nothing => return Ok(shown.value.clone()),

@@ -12,9 +12,10 @@
 
 use std::borrow::Cow;
 
-use http::header::USER_AGENT;
+use http::header::{CONTENT_TYPE, USER_AGENT};
 use serde_json::{Value, json};
 use windlass_api::field::{Errors, Path};
+use windlass_api::merge::PatchType;
 use windlass_api::merge::apply::{self, Managers, Writer, differ_only_in_time};
 use windlass_api::{ApiError, Kind};
 
@@ -100,6 +101,12 @@ pub(crate) fn with_writer<T>(call: Call<'_>, with: impl FnOnce(&Writer<'_>) -> T
     Ok(with(&Writer { manager: manager(call)?, api_version: &api_version, subresource, now: &now }))
 }
 
+/// Whether what makes the change has to see the owners: an apply, and a patch that names places in them.
+pub(crate) fn are_seen(call: Call<'_>, ownership: Ownership) -> bool {
+    let media = call.headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
+    ownership == Ownership::Settled || PatchType::of_content_type(media) == Some(PatchType::Json)
+}
+
 /// Takes the owners out of an object.
 pub(crate) fn take(object: &mut Value) -> Option<Value> {
     object.get_mut("metadata").and_then(Value::as_object_mut)?.remove(FIELD)
@@ -120,9 +127,9 @@ pub(crate) struct Owners {
 }
 
 impl Owners {
-    /// Takes them out of both objects (R2).
-    pub fn take(call: Call<'_>, ownership: Ownership, old: &mut Value, wished: &mut Value) -> Owners {
-        let (stored, mut wished) = (take(old), take(wished));
+    /// Takes them out of the wished object too (R2).
+    pub fn take(call: Call<'_>, ownership: Ownership, stored: Option<Value>, wished: &mut Value) -> Owners {
+        let mut wished = take(wished);
         if ownership == Ownership::Changed && (call.target.sub.is_some() || wished == stored) {
             wished = None; // R3; and most writes send what they read
         }
