@@ -130,6 +130,22 @@ fn what_is_applied_no_more_goes_unless_somebody_else_owns_it() {
 }
 
 #[test]
+fn what_nobody_can_own_keeps_its_parents() {
+    let writer = Writer { manager: "ann", api_version: "apps/v1", subresource: "", now: "2026-01-01T00:00:00Z" };
+    let apply = |(object, managers): (Value, Managers), config: &Value| {
+        let applied =
+            apply(&object, config, managers, (&writer, false), deployments()).expect("nobody else owns any of it");
+        (applied.object, applied.managers)
+    };
+    let (mut labelled, bare) = (deployment(&json!({})), deployment(&json!({})));
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    let world = apply((json!({}), Managers::default()), &labelled);
+    // The server gives names and times, which nobody owns; the only label was all that anybody owned of the metadata.
+    let (object, _) = apply(world, &bare);
+    assert_eq!(object, bare);
+}
+
+#[test]
 fn a_field_that_somebody_else_set_inside_a_dropped_item_goes_with_it_only_if_nobody_owns_the_item() {
     let mut world = World::empty();
     let with = |items: Value| json!({"template": {"spec": {"containers": items}}});
