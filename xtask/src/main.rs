@@ -36,6 +36,8 @@ enum Command {
     },
     /// The conformance suite, in process, or against any cluster
     Conformance(step::ConformanceArgs),
+    /// Valid, nearly valid and hostile requests for every kind and verb, from a seed
+    Fuzz(step::FuzzArgs),
     /// A simulated cluster under faults, replayed from a seed
     Sim(step::SimArgs),
     /// A benchmark of TARGETS, by name; without a name, the list
@@ -60,6 +62,7 @@ fn main() -> Result<()> {
         Command::Test => step::test(),
         Command::E2e { filter } => step::e2e(filter.as_deref()),
         Command::Conformance(args) => step::conformance(&args),
+        Command::Fuzz(args) => step::fuzz(&args),
         Command::Sim(args) => step::sim(&args),
         Command::Bench(args) => bench::run_benchmark(&args),
         Command::Demo(args) => demo::run(&args),

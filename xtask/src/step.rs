@@ -22,6 +22,20 @@ pub struct SimArgs {
     pub verbose: bool,
 }
 
+/// The options of `cargo x fuzz`.
+#[derive(clap::Args)]
+pub struct FuzzArgs {
+    /// What is fuzzed
+    #[arg(value_parser = ["api"])]
+    pub what: String,
+    /// The seed; the same seed sends the same requests
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How long, such as 60s; without it, a fixed number of requests
+    #[arg(long = "for")]
+    pub time: Option<String>,
+}
+
 /// The options of `cargo x conformance`.
 #[derive(clap::Args, Default)]
 pub struct ConformanceArgs {
@@ -133,6 +147,7 @@ pub fn test() -> Result<()> {
     check()?;
     run("tests", &mut cargo(&["test", "--workspace", "--exclude", "windlass-tests", "--quiet", "--no-fail-fast"]))?;
     conformance(&ConformanceArgs::default())?;
+    fuzz(&FuzzArgs { what: "api".to_owned(), seed: 1, time: None })?;
     e2e(None)?;
     eprintln!("all tests passed");
     Ok(())
@@ -169,6 +184,17 @@ pub fn conformance(args: &ConformanceArgs) -> Result<()> {
         command.arg("--against").arg(kubeconfig);
     }
     run("conformance", &mut command)
+}
+
+/// `cargo x fuzz`.
+pub fn fuzz(args: &FuzzArgs) -> Result<()> {
+    setup::ensure(setup::BUILD)?;
+    let seed = args.seed.to_string();
+    let mut command = cargo(&["test", "-p", "windlass-tests", "--test", "fuzz", "--", "--seed", &seed]);
+    if let Some(time) = &args.time {
+        command.args(["--for", time]);
+    }
+    run(&format!("fuzz {}", args.what), &mut command)
 }
 
 /// `cargo x sim`.
