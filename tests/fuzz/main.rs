@@ -61,6 +61,8 @@ async fn run(seed: u64, time: Option<Duration>) -> Result<usize> {
             stage.restart().await.with_context(|| format!("seed {seed}, restart after request {number}"))?;
         }
     }
+    println!("{} writes were accepted", stage.accepted);
+    anyhow::ensure!(stage.accepted * 20 > number, "hardly anything was accepted: the fuzzer makes no fit objects");
     stage.check_no_panic().await?;
     stage.restart().await.with_context(|| format!("seed {seed}, restart at the end"))?;
     stage.end().await?;

@@ -28,6 +28,8 @@ pub struct Stage {
     directory: PathBuf,
     world: World,
     parts: Option<Parts>,
+    /// Writes that the server took: a run in which it refuses everything shows nothing.
+    pub accepted: usize,
 }
 
 struct Parts {
@@ -41,7 +43,7 @@ impl Stage {
         let world = World::real();
         let directory = std::env::temp_dir().join(format!("windlass-fuzz-{}", world.uuid()));
         let registry = windlass_api::resources::registry();
-        let mut stage = Stage { registry, directory, world, parts: None };
+        let mut stage = Stage { registry, directory, world, parts: None, accepted: 0 };
         stage.open().await?;
         Ok(stage)
     }
@@ -98,7 +100,7 @@ impl Stage {
     }
 
     /// Sends a request and checks its answer.
-    pub async fn send(&self, request: &Request) -> Result<()> {
+    pub async fn send(&mut self, request: &Request) -> Result<()> {
         let response = self.call(request).await?;
         let code = response.status();
         ensure!(code != 500, "answered with 500: {}", self.text(response).await?);
@@ -110,6 +112,7 @@ impl Stage {
         if code.is_success() && is_write && !request.path.contains("dryRun=") {
             let object: Value = serde_json::from_slice(&body).context("a write answers JSON")?;
             self.check_readable(&object).await?;
+            self.accepted += 1;
         }
         Ok(())
     }
