@@ -4,6 +4,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "real clusters take real time")]
 
+mod cli;
 mod cluster;
 mod deployment;
 mod fault;
@@ -48,6 +49,11 @@ const SHARED: &[Case] = cases![
     kubectl::edit_is_refused_on_a_stale_version,
     kubectl::namespaces_end_with_all_they_hold,
     kubectl::node_is_cordoned_and_drained_by_eviction,
+    cli::cli_gets_as_kubectl_does,
+    cli::cli_describes_as_kubectl_does,
+    cli::cli_applies_as_kubectl_does,
+    cli::cli_scales_rolls_and_waits_as_kubectl_does,
+    cli::cli_reads_logs_and_runs_commands_as_kubectl_does,
     pod::env_config_and_secrets_arrive,
     pod::volumes_are_shared_and_updated,
     pod::downward_api_tells_the_pod_about_itself,

@@ -142,7 +142,7 @@ pub async fn run(session: &Session, flags: &WaitFlags) -> Result<()> {
             Ok(Err(error)) => failed.push(error),
             Err(_) => failed.push(anyhow!(
                 "timed out waiting for the condition on {}/{}",
-                object.served.kind.qualified_plural(),
+                object.served.kind.plural,
                 object.name
             )),
         }
