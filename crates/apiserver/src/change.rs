@@ -156,10 +156,10 @@ fn plan(
         Part::Main => resource.rules.prepare_update(&mut object, old),
         Part::Status | Part::Finalize | Part::Approval | Part::Binding => {}
     }
-    count_generation(call, part, old, &mut object);
     let are_owners_new = owners.are_new();
     let managed = owners.after(call, old, &object)?;
     let admission = admit::update(call, part, old, &mut object)?;
+    count_generation(call, part, old, &mut object);
     // The stored form holds its revision; the wished one gets the same, so that equal objects are equal.
     write::metadata_mut(&mut object).insert("resourceVersion".to_owned(), old["metadata"]["resourceVersion"].clone());
     let ends = is_finished(&object);

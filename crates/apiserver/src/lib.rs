@@ -116,6 +116,7 @@ impl Apiserver {
             turns: Turns::default(),
             tokens: Tokens::new(key),
             policy: Followed::default(),
+            policies: Followed::default(),
             graph: Followed::default(),
             is_kept_up: AtomicBool::new(false),
             closing: tokio::sync::watch::Sender::new(false),

@@ -44,7 +44,7 @@ use crate::list::list;
 use crate::metrics::{self, Labels};
 use crate::request::{self, Endpoint, Query, Route, Verb};
 use crate::review;
-use crate::server::{Call, Server};
+use crate::server::{Call, Server, Warned};
 use crate::sub::{self, binding, eviction, scale, stream};
 use crate::token;
 use crate::update::{patch, update};
@@ -101,7 +101,9 @@ async fn route(
     let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.headers.contains_key("upgrade"));
     match route {
         Route::Target(target) => {
-            let call = Call { server, who, target: &target, query: &query, headers: &parts.headers };
+            let warned = Warned::default();
+            let headers = &parts.headers;
+            let call = Call { server, who, target: &target, query: &query, headers, warned: &warned };
             serve_target(call, body, upgrade).await
         }
         Route::Endpoint(endpoint) => {
@@ -137,7 +139,8 @@ async fn serve_target(call: Call<'_>, body: Body, upgrade: Option<OnUpgrade>) ->
         _ => Some((call.server.lanes.enter(call.who)?, call.server.metrics.inflight(target.verb))),
     };
     // Boxed: the verbs' futures differ much in size, and most requests are small ones.
-    let answer = within_time(verb(call, form, body, upgrade).boxed()).await?;
+    let mut answer = within_time(verb(call, form, body, upgrade).boxed()).await?;
+    answer.warnings.extend(call.warned.take());
     drop(permit);
     Ok(answer.into_response(form, target, &call.server.world, call.headers))
 }

@@ -1,15 +1,16 @@
 //! What every request shares: the store, the kinds, the limits.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use http::HeaderMap;
 use windlass_api::{Header, Registry};
 use windlass_stdx::World;
 use windlass_store::{Entry, Store};
 
+use crate::admit::Policies;
 use crate::authorize::Graph;
-use crate::config::Config;
+use crate::config::{Config, WARNINGS_MAX};
 use crate::documents::Documents;
 use crate::follow::Followed;
 use crate::identity::Identity;
@@ -38,6 +39,8 @@ pub(crate) struct Server {
     pub tokens: Tokens,
     /// Roles and bindings.
     pub policy: Followed<Policy>,
+    /// Admission policies.
+    pub policies: Followed<Policies>,
     /// What the pods of each node name.
     pub graph: Followed<Graph>,
     /// Whether the upkeep has begun.
@@ -80,6 +83,26 @@ pub(crate) struct Call<'a> {
     pub target: &'a Target,
     pub query: &'a Query,
     pub headers: &'a HeaderMap,
+    pub warned: &'a Warned,
+}
+
+/// What the client is told beside its answer, said once however often the write was tried.
+#[derive(Default)]
+pub(crate) struct Warned(Mutex<Vec<String>>);
+
+impl Warned {
+    /// Tells it too.
+    pub fn add(&self, warning: String) {
+        let mut warnings = self.0.lock().expect("nothing panics while holding warnings");
+        if warnings.len() < WARNINGS_MAX && !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    /// All that is to be told.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().expect("nothing panics while holding warnings"))
+    }
 }
 
 /// The header of a stored object, read once and kept with it.

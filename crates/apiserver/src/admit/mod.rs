@@ -7,12 +7,15 @@ mod certificate;
 mod limit_range;
 mod namespace;
 mod node;
+mod policy;
 mod priority;
 mod quota;
 mod runtime_class;
 mod secret;
 mod service;
 pub(crate) mod service_account;
+
+pub(crate) use policy::Policies;
 
 use serde_json::Value;
 use windlass_api::{ApiError, kinds};
@@ -32,7 +35,6 @@ pub(crate) struct Admission {
 /// Admits a new object, completing it.
 pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, ApiError> {
     node::create(call, object)?;
-    rights(call, &Value::Null, object)?;
     let kind = &call.target.resource.kind;
     let mut admission = Admission::default();
     if kind.namespaced {
@@ -57,6 +59,8 @@ pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, Ap
     } else if *kind == kinds::SECRET {
         secret::fill(call, object);
     }
+    policy::admit(call, "CREATE", &Value::Null, object)?;
+    rights(call, &Value::Null, object)?;
     admission.ops.extend(quota::create(call, object)?);
     Ok(admission)
 }
@@ -64,7 +68,6 @@ pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, Ap
 /// Admits a changed object, completing it.
 pub(crate) fn update(call: Call<'_>, part: Part, old: &Value, object: &mut Value) -> Result<Admission, ApiError> {
     node::update(call, part, old, object)?;
-    rights(call, old, object)?;
     let mut admission = Admission::default();
     let kind = &call.target.resource.kind;
     if *kind == kinds::SERVICE && part == Part::Main {
@@ -80,11 +83,15 @@ pub(crate) fn update(call: Call<'_>, part: Part, old: &Value, object: &mut Value
     } else if *kind == kinds::RESOURCE_QUOTA && part == Part::Status {
         quota::count(call, object)?;
     }
+    if part != Part::Binding {
+        policy::admit(call, "UPDATE", old, object)?;
+    }
+    rights(call, old, object)?;
     admission.ops.extend(quota::update(call, old, object)?);
     Ok(admission)
 }
 
-/// Admits what gives rights: only who has them gives them.
+/// Admits what gives rights: only who has them gives them, whatever a policy made of the object.
 fn rights(call: Call<'_>, old: &Value, object: &Value) -> Result<(), ApiError> {
     let kind = &call.target.resource.kind;
     if [&kinds::ROLE, &kinds::CLUSTER_ROLE].contains(&kind) {
@@ -102,7 +109,7 @@ pub(crate) fn delete(call: Call<'_>, name: &str, object: &Value) -> Result<(), A
     if call.target.resource.kind == kinds::NAMESPACE {
         namespace::delete(name)?;
     }
-    Ok(())
+    policy::admit_delete(call, object)
 }
 
 /// What an object gives back when it is removed.

@@ -16,6 +16,7 @@ mod list;
 mod metrics;
 mod node;
 mod openapi;
+mod policy;
 mod quota;
 mod rbac;
 mod review;

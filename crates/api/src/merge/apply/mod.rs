@@ -35,10 +35,11 @@ mod wire;
 use serde_json::Value;
 
 use crate::schema::Message;
-use combine::{combine, prune, with_fields};
+use combine::{prune, with_fields};
 use entry::Entry;
 
 pub use check::check;
+pub use combine::combine;
 pub use compare::{Changes, compare};
 pub use conflict::Conflicts;
 pub use entry::{Managers, Operation, Writer, differ_only_in_time};
