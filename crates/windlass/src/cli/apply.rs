@@ -11,7 +11,7 @@
 //! Not here       `--prune`, `-k`
 //! Source: Kubernetes docs, "Declarative Management of Kubernetes Objects"
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
@@ -248,10 +248,9 @@ fn conflict_said(error: anyhow::Error, flags: &ApplyFlags) -> anyhow::Error {
     if !is_conflict(&error) || flags.force_conflicts {
         return error;
     }
-    eprintln!(
-        "Please review the fields above--they currently have other managers. To take them, apply again with --force-conflicts; to leave them, remove them from your file."
-    );
-    error
+    anyhow!(
+        "{error}\nThese fields have other managers: to take them, apply again with --force-conflicts; to leave them, remove them from the file"
+    )
 }
 
 /// What a write has come to: a line, or the object in the form that was asked for.

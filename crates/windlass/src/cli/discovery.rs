@@ -128,9 +128,9 @@ impl Discovery {
     pub fn of_manifest(&self, manifest: &Manifest) -> Result<&Served> {
         let text = |key: &str| manifest.object[key].as_str().unwrap_or_default();
         self.find_kind(text("apiVersion"), text("kind")).map_err(|error| {
-            let name = manifest.object["metadata"]["name"].as_str().unwrap_or_default();
-            let origin = &manifest.origin;
-            anyhow!("resource mapping not found for name: {name:?} from {origin:?}: {error}\nensure CRDs are installed first")
+            let text = |key: &str| manifest.object["metadata"][key].as_str().unwrap_or_default();
+            let (name, namespace, origin) = (text("name"), text("namespace"), &manifest.origin);
+            anyhow!("resource mapping not found for name: {name:?} namespace: {namespace:?} from {origin:?}: {error}\nensure CRDs are installed first")
         })
     }
 
