@@ -4,11 +4,13 @@
 //!   webhook   Validating- and MutatingWebhookConfiguration
 //!   policy    Validating- and MutatingAdmissionPolicy
 //!   binding   the bindings of both
+//!   expression  what the expressions of policies may name, and that they compile
 //!   matching  which requests one of them looks at: rules, selectors, conditions
 //!
 //! Every CEL expression of these kinds passes [`validate_expression`].
 
 pub(super) mod binding;
+pub(super) mod expression;
 mod matching;
 pub(super) mod policy;
 pub(super) mod webhook;

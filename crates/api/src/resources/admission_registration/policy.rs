@@ -7,7 +7,7 @@
 //!   P4 variables    have names that expressions can use, each once
 //!   P5 parameters   are of a kind that is named whole
 //! Source: API reference, admissionregistration.k8s.io/v1.
-//! Not here    what the expressions say (compiled by whoever evaluates them)
+//!   P6 compiles     expressions are of the types that they must be (`expression`)
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::super::check::{conditions, named, optional_word, required_text, required_word};
 use super::super::tree::{Tree, carry_over, fill_text, remove};
 use super::super::{age, column, row};
+use super::expression;
 use super::matching::{fill_matching, validate_conditions, validate_resources};
 use super::{columns, extends_api, validate_expression};
 use crate::field::{Errors, Path};
@@ -82,6 +83,7 @@ impl Rules for Validating {
             validate_validation(validation, &at.child("validations").index(index), errors);
         }
         validate_annotations(annotations, &at.child("auditAnnotations"), errors);
+        validate_programs(spec, &at, errors);
     }
 
     fn validate_status(&self, object: &Value, _old: &Value, errors: &mut Errors) {
@@ -117,10 +119,18 @@ impl Rules for Mutating {
         for (index, mutation) in spec.items("mutations").iter().enumerate() {
             validate_mutation(mutation, &at.child("mutations").index(index), errors);
         }
+        validate_programs(spec, &at, errors);
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         cells(object, "mutations", now)
+    }
+}
+
+/// P6, of policies that are otherwise well formed.
+fn validate_programs(spec: &Value, at: &Path, errors: &mut Errors) {
+    if errors.is_empty() {
+        expression::validate(spec, at, errors);
     }
 }
 
@@ -282,6 +292,39 @@ mod tests {
             of(json!({"matchConstraints": {}})),
             &["spec.matchConstraints.resourceRules: Required value"],
         );
+    }
+
+    #[test]
+    fn p6_expressions_compile_to_what_they_must_be() {
+        for (change, expected) in [
+            (
+                json!({"validations": [{"expression": "object.spec.replicas >"}]}),
+                "spec.validations[0].expression: Invalid value: \"object.spec.replicas >\": compilation failed: ERROR: \
+                 <input>:1:23: Syntax error: mismatched input '<EOF>' expecting an expression",
+            ),
+            (
+                json!({"validations": [{"expression": "1 + 1"}]}),
+                "spec.validations[0].expression: Invalid value: \"1 + 1\": must evaluate to bool",
+            ),
+            (
+                json!({"validations": [{"expression": "params.x"}]}),
+                "spec.validations[0].expression: Invalid value: \"params.x\": compilation failed: ERROR: <input>:1:1: \
+                 undeclared reference to 'params' (in container '')",
+            ),
+            (
+                json!({"matchConditions": [{"name": "a", "expression": "variables.a"}], "variables":
+                    [{"name": "a", "expression": "true"}]}),
+                "spec.matchConditions[0].expression: Invalid value: \"variables.a\": compilation failed: ERROR: \
+                 <input>:1:1: undeclared reference to 'variables' (in container '')",
+            ),
+            (
+                json!({"variables": [{"name": "a", "expression": "variables.b"}, {"name": "b", "expression": "1"}]}),
+                "spec.variables[0].expression: Invalid value: \"variables.b\": compilation failed: ERROR: \
+                 <input>:1:10: undefined field 'b'",
+            ),
+        ] {
+            check(&Validating, filled(&Validating, of(change)), &[expected]);
+        }
     }
 
     #[test]

@@ -8,8 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 use windlass_api::Reason;
-use windlass_api::cel::{Env, ObjectType, Program, Shape, Type};
+use windlass_api::cel::{Env, Program, Type};
 use windlass_api::field::{Errors, Path};
+use windlass_api::resources::{policy_environment, policy_variables};
 use windlass_api::selector::LabelSelector;
 use windlass_store::Entry;
 
@@ -183,10 +184,10 @@ fn read_policy(policy: &Value, bindings: Vec<Arc<Binding>>) -> Policy {
     let spec = &policy["spec"];
     let kind = &spec["paramKind"];
     let params = kind.is_object().then(|| (text(kind, "apiVersion").to_owned(), text(kind, "kind").to_owned()));
-    let env = environment(params.is_some());
-    let (variables, env) = read_variables(spec, env);
+    let base = policy_environment(params.is_some());
+    let (variables, env) = read_variables(spec, &base);
     let conditions =
-        items(spec, "matchConditions").iter().map(|condition| bool_program(&env, text(condition, "expression")));
+        items(spec, "matchConditions").iter().map(|condition| bool_program(&base, text(condition, "expression")));
     let validations = items(spec, "validations").iter().map(|validation| read_validation(&env, validation));
     let mutations = items(spec, "mutations").iter().map(|mutation| read_mutation(&env, mutation));
     Policy {
@@ -202,44 +203,23 @@ fn read_policy(policy: &Value, bindings: Vec<Arc<Binding>>) -> Policy {
     }
 }
 
-/// What expressions of policies may name.
-fn environment(has_params: bool) -> Env {
-    let patch = ObjectType::new("JSONPatch")
-        .field("op", Type::String)
-        .field("path", Type::String)
-        .field("from", Type::String)
-        .field("value", Type::Dyn);
-    let env = Env::new()
-        .variable("object", Type::Dyn)
-        .variable("oldObject", Type::Dyn)
-        .variable("request", Type::Dyn)
-        .variable("namespaceObject", Type::Dyn)
-        .variable("authorizer", Type::Opaque("kubernetes.authorization.Authorizer"))
-        .object(patch)
-        .open_objects("Object");
-    if has_params { env.variable("params", Type::Dyn) } else { env }
-}
-
 /// Variables, each of which sees those before it; and the environment that sees them all.
-fn read_variables(spec: &Value, env: Env) -> (Result<Vec<(String, Program)>, String>, Env) {
+fn read_variables(spec: &Value, env: &Env) -> (Result<Vec<(String, Program)>, String>, Env) {
     let mut fields: Vec<(String, Type)> = Vec::new();
     let mut programs = Vec::new();
-    let with = |fields: &[(String, Type)]| {
-        let object =
-            fields.iter().fold(ObjectType::new("variables"), |object, (name, of)| object.field(name, of.clone()));
-        env.clone().variable("variables", Shape::object(Arc::new(object)))
-    };
     for variable in items(spec, "variables") {
         let (name, expression) = (text(variable, "name"), text(variable, "expression"));
-        match with(&fields).compile(expression) {
+        match policy_variables(env, &fields).compile(expression) {
             Ok(program) => {
                 fields.push((name.to_owned(), program.output().clone()));
                 programs.push((name.to_owned(), program));
             }
-            Err(errors) => return (Err(format!("variable {name}: compilation failed: {errors}")), with(&fields)),
+            Err(errors) => {
+                return (Err(format!("variable {name}: compilation failed: {errors}")), policy_variables(env, &fields));
+            }
         }
     }
-    (Ok(programs), with(&fields))
+    (Ok(programs), policy_variables(env, &fields))
 }
 
 fn program(env: &Env, expression: &str, expected: &Type) -> Result<Program, String> {

@@ -1,0 +1,102 @@
+//! The expressions of admission policies: what they may name, and that they compile.
+//!
+//! Rules
+//!   E1 names      `object`, `oldObject`, `request`, `namespaceObject`, `authorizer`; `params` if the policy takes some;
+//!                 `variables` with those before it, except in match conditions
+//!   E2 compiles   what does not compile is refused when it is written, with its place
+//!   E3 types      conditions and validations are bools, messages and annotations texts, mutations what they apply
+//!
+//! Not here    the expressions of webhooks · types of what the policy matches: `object` is dynamic
+//! Source: API reference, admissionregistration.k8s.io/v1; Kubernetes "CEL in Kubernetes".
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::super::tree::Tree;
+use crate::cel::{Env, ObjectType, Shape, Type};
+use crate::field::{Errors, Path};
+
+/// E1: the environment of a policy's expressions, yet without variables.
+pub fn policy_environment(has_params: bool) -> Env {
+    let patch = ObjectType::new("JSONPatch")
+        .field("op", Type::String)
+        .field("path", Type::String)
+        .field("from", Type::String)
+        .field("value", Type::Dyn);
+    let env = Env::new()
+        .variable("object", Type::Dyn)
+        .variable("oldObject", Type::Dyn)
+        .variable("request", Type::Dyn)
+        .variable("namespaceObject", Type::Dyn)
+        .variable("authorizer", Type::Opaque("kubernetes.authorization.Authorizer"))
+        .object(patch)
+        .open_objects("Object");
+    if has_params { env.variable("params", Type::Dyn) } else { env }
+}
+
+/// E1: the environment with these variables, by name and type.
+pub fn policy_variables(env: &Env, known: &[(String, Type)]) -> Env {
+    let object = known.iter().fold(ObjectType::new("variables"), |object, (name, of)| object.field(name, of.clone()));
+    env.clone().variable("variables", Shape::object(Arc::new(object)))
+}
+
+/// E2 and E3, of a policy that is otherwise well formed.
+pub(super) fn validate(spec: &Value, at: &Path, errors: &mut Errors) {
+    let base = policy_environment(spec.is_set("paramKind"));
+    for (index, condition) in spec.items("matchConditions").iter().enumerate() {
+        compile(&base, condition, "expression", &at.child("matchConditions").index(index), (errors, "bool"));
+    }
+    let mut known: Vec<(String, Type)> = Vec::new();
+    for (index, variable) in spec.items("variables").iter().enumerate() {
+        let env = policy_variables(&base, &known);
+        let at = at.child("variables").index(index);
+        let of = compile(&env, variable, "expression", &at, (errors, ""));
+        known.push((variable.text("name").to_owned(), of));
+    }
+    let env = policy_variables(&base, &known);
+    for (index, validation) in spec.items("validations").iter().enumerate() {
+        let at = at.child("validations").index(index);
+        compile(&env, validation, "expression", &at, (errors, "bool"));
+        compile(&env, validation, "messageExpression", &at, (errors, "string"));
+    }
+    for (index, annotation) in spec.items("auditAnnotations").iter().enumerate() {
+        let at = at.child("auditAnnotations").index(index);
+        compile(&env, annotation, "valueExpression", &at, (errors, "string or null"));
+    }
+    for (index, mutation) in spec.items("mutations").iter().enumerate() {
+        let at = at.child("mutations").index(index);
+        compile(&env, &mutation["jsonPatch"], "expression", &at.child("jsonPatch"), (errors, "list(JSONPatch)"));
+        let path = at.child("applyConfiguration");
+        compile(&env, &mutation["applyConfiguration"], "expression", &path, (errors, "Object"));
+    }
+}
+
+/// The type of an expression that is there; what is wrong with it goes to the errors.
+fn compile(env: &Env, owner: &Value, field: &str, at: &Path, (errors, expected): (&mut Errors, &str)) -> Type {
+    let text = owner.text(field);
+    if text.is_empty() {
+        return Type::Dyn;
+    }
+    let mut refuse = |why: &str| errors.invalid(&at.child(field), text, why);
+    match env.compile(text) {
+        Err(found) => {
+            refuse(&format!("compilation failed: {found}"));
+            Type::Dyn
+        }
+        Ok(program) => {
+            let of = program.output().clone();
+            let shown = of.to_string();
+            let fits = match expected {
+                "" => true,
+                "list(JSONPatch)" => [expected, "list(dyn)"].contains(&shown.as_str()),
+                "string or null" => ["string", "null"].contains(&shown.as_str()),
+                expected => shown == expected,
+            };
+            if !fits && !of.is_dyn() {
+                refuse(&format!("must evaluate to {expected}"));
+            }
+            of
+        }
+    }
+}
