@@ -91,6 +91,9 @@ pub mod kinds {
     pub static REPLICA_SET: Kind = Kind::built_in("apps", "v1", "ReplicaSet", "replicasets", true);
     /// discovery.k8s.io/v1 EndpointSlice.
     pub static ENDPOINT_SLICE: Kind = Kind::built_in("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", true);
+    /// apiextensions.k8s.io/v1 CustomResourceDefinition.
+    pub static CUSTOM_RESOURCE_DEFINITION: Kind =
+        Kind::built_in("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false);
     /// coordination.k8s.io/v1 Lease.
     pub static LEASE: Kind = Kind::built_in("coordination.k8s.io", "v1", "Lease", "leases", true);
     /// core/v1 ReplicationController.

@@ -9,6 +9,7 @@
 pub mod cel;
 pub mod codec;
 pub mod convert;
+pub mod custom;
 pub mod discovery;
 pub mod error;
 pub mod field;
@@ -31,6 +32,6 @@ pub mod types;
 pub use error::{ApiError, Reason};
 pub use kind::{Kind, kinds};
 pub use object::{Header, Object, OwnerRef};
-pub use resource::{Column, Registry, Resource, Rules, Subresource, Verbs};
+pub use resource::{Column, Custom, Registry, Resource, Rules, Subresource, Verbs};
 /// The transient tree form of an object.
 pub use serde_json::Value;

@@ -119,6 +119,12 @@ pub trait Rules: Send + Sync + 'static {
     /// Adds an error for each change that is not allowed.
     fn validate_update(&self, _object: &Value, _old: &Value, _errors: &mut Errors) {}
 
+    /// Adds an error for each broken rule of a changed object, and for each change that is not allowed.
+    fn validate_changed(&self, object: &Value, old: &Value, errors: &mut Errors) {
+        self.validate(object, errors);
+        self.validate_update(object, old, errors);
+    }
+
     /// Adds an error for each change that the status subresource does not allow.
     fn validate_status(&self, _object: &Value, _old: &Value, _errors: &mut Errors) {}
 
@@ -129,6 +135,43 @@ pub trait Rules: Send + Sync + 'static {
 
     /// The cells of the printed row, one per column of the resource. `now` is for ages.
     fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
+}
+
+/// Where in an object `/scale` finds what it shows: field names from the outside in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScalePaths {
+    /// The replicas asked for.
+    pub spec: Vec<String>,
+    /// The replicas there are.
+    pub status: Vec<String>,
+    /// The selector: a text, or a LabelSelector.
+    pub selector: Vec<String>,
+}
+
+impl Default for ScalePaths {
+    fn default() -> ScalePaths {
+        let path = |names: [&str; 2]| names.map(str::to_owned).to_vec();
+        ScalePaths {
+            spec: path(["spec", "replicas"]),
+            status: path(["status", "replicas"]),
+            selector: path(["spec", "selector"]),
+        }
+    }
+}
+
+/// What a row has from the definition that it was built from.
+#[derive(Debug)]
+pub struct Custom {
+    /// The definition's name.
+    pub definition: String,
+    /// The definition's revision: what is written by this row holds only as long as it is the newest.
+    pub revision: u64,
+    /// Whether the definition is being deleted: nothing new is made of the kind then.
+    pub is_ending: bool,
+    /// The schema as OpenAPI publishes it.
+    pub open_api: Arc<Value>,
+    /// Whether clients are told that the version is on its way out, and how.
+    pub deprecation: Option<String>,
 }
 
 /// All about one kind.
@@ -148,6 +191,12 @@ pub struct Resource {
     pub verbs: Verbs,
     /// How its objects lie in the store; `None` where they lie there as they are served.
     pub stored: Option<Stored>,
+    /// The kind of its lists, such as `PodList`.
+    pub list_kind: String,
+    /// Where `/scale` finds replicas and selector.
+    pub scale: ScalePaths,
+    /// What a custom resource definition brought; `None` for built-in kinds.
+    pub custom: Option<Arc<Custom>>,
     /// The parts with their own URL.
     pub subresources: Vec<Subresource>,
     /// Columns of `kubectl get`.

@@ -18,29 +18,30 @@ pub fn of(resource: &Resource, object: &Value) -> Value {
             shown.insert(field.to_owned(), metadata[field].clone());
         }
     }
-    let (spec, status) = (&object["spec"], &object["status"]);
+    let paths = &resource.scale;
+    let replicas = |path: &[String]| at(object, path).as_i64().unwrap_or(0);
+    let selector = match at(object, &paths.selector) {
+        Value::String(text) => text.clone(),
+        // A ReplicationController selects by plain labels.
+        labels if resource.kind == kinds::REPLICATION_CONTROLLER => {
+            label_selector::text(&json!({"matchLabels": labels})).unwrap_or_default()
+        }
+        selector => label_selector::text(selector).unwrap_or_default(),
+    };
     json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": shown,
-        "spec": {"replicas": spec.int("replicas").unwrap_or(0)},
-        "status": {
-            "replicas": status.int("replicas").unwrap_or(0),
-            "selector": selector(resource, spec),
-        },
+        "spec": {"replicas": replicas(&paths.spec)},
+        "status": {"replicas": replicas(&paths.status), "selector": selector},
     })
 }
 
-/// Which pods are counted, as text. A ReplicationController selects by plain labels.
-fn selector(resource: &Resource, spec: &Value) -> String {
-    if resource.kind == kinds::REPLICATION_CONTROLLER {
-        let labels = json!({"matchLabels": spec["selector"]});
-        return label_selector::text(&labels).unwrap_or_default();
-    }
-    label_selector::text(&spec["selector"]).unwrap_or_default()
+fn at<'a>(object: &'a Value, path: &[String]) -> &'a Value {
+    if path.is_empty() { &Value::Null } else { path.iter().fold(object, |at, name| &at[name]) }
 }
 
 /// Sets the object's replicas to those of `scale`, or says what is wrong with it. Whether its `resourceVersion` and `uid`
 /// still hold is for the caller to check.
-pub fn apply(object: &mut Value, scale: &Value, errors: &mut Errors) {
+pub fn apply(resource: &Resource, object: &mut Value, scale: &Value, errors: &mut Errors) {
     let (given, name) = (scale["metadata"].text("name"), object["metadata"].text("name"));
     if given != name {
         errors.immutable(&Path::new("metadata").child("name"), given);
@@ -50,10 +51,9 @@ pub fn apply(object: &mut Value, scale: &Value, errors: &mut Errors) {
         let detail = "must be greater than or equal to 0";
         errors.invalid(&Path::new("spec").child("replicas"), replicas, detail);
     }
-    if errors.is_empty()
-        && let Some(spec) = part_mut(object, "spec")
-    {
-        spec["replicas"] = json!(replicas);
+    let Some((last, outer)) = resource.scale.spec.split_last().filter(|_| errors.is_empty()) else { return };
+    if let Some(part) = outer.iter().try_fold(object, |at, name| part_mut(at, name)) {
+        part[last] = json!(replicas);
     }
 }
 
@@ -91,12 +91,12 @@ mod tests {
         );
         scale["spec"]["replicas"] = json!(5);
         let mut errors = Errors::new();
-        apply(&mut deployment, &scale, &mut errors);
+        apply(resource, &mut deployment, &scale, &mut errors);
         assert_eq!((errors.len(), &deployment["spec"]["replicas"]), (0, &json!(5)));
 
         scale["spec"]["replicas"] = json!(-1);
         scale["metadata"]["name"] = json!("other");
-        apply(&mut deployment, &scale, &mut errors);
+        apply(resource, &mut deployment, &scale, &mut errors);
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,

@@ -6,7 +6,7 @@
 //!   R2 identity     name, namespace, uid and times stay; only a delete sets deletionTimestamp
 //!   R3 parts        the main resource leaves status as it is; `/status` changes only status, labels, annotations and
 //!                   finalizers; `/approval` only conditions; the rest is the kind's own rules
-//!   R4 generation   counts changes of what is neither metadata nor status
+//!   R4 generation   counts changes of what is neither metadata nor a status with a part of its own
 //!   R5 no-op        what changes nothing writes nothing and keeps its resourceVersion, unless it lies in the store in a
 //!                   version that is no longer the stored one
 //!   R6 last         removing the last finalizer of an ending object removes the object
@@ -257,11 +257,12 @@ fn count_generation(call: Call<'_>, part: Part, old: &Value, object: &mut Value)
     if !call.target.resource.generation || matches!(part, Part::Status | Part::Approval | Part::Binding) {
         return;
     }
-    fn body(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
-        let fields = value.as_object().into_iter().flatten();
-        fields.filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))
-    }
-    if !body(old).eq(body(object)) {
+    let has_status = call.target.resource.has(Subresource::Status);
+    let is_counted = |key: &str| key != "metadata" && !(key == "status" && has_status);
+    let is_same = |key: &String| !is_counted(key) || old.get(key) == object.get(key);
+    let fields =
+        |value: &Value| value.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect::<Vec<_>>();
+    if !fields(old).iter().chain(&fields(object)).all(is_same) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         write::metadata_mut(object).insert("generation".to_owned(), json!(generation));
     }
@@ -275,8 +276,7 @@ fn validate(call: Call<'_>, part: Part, old: &Value, object: &Value) -> Result<(
     match part {
         Part::Status | Part::Approval => resource.rules.validate_status(object, old, &mut errors),
         Part::Main => {
-            resource.rules.validate(object, &mut errors);
-            resource.rules.validate_update(object, old, &mut errors);
+            resource.rules.validate_changed(object, old, &mut errors);
         }
         Part::Finalize | Part::Binding => resource.rules.validate(object, &mut errors),
     }

@@ -34,7 +34,8 @@ pub(crate) fn lies_as_stored(resource: &Resource, entry: &Entry) -> bool {
 /// How to convert this entry; `None` where it is served as it lies there (R1).
 fn needed<'a>(resource: &'a Resource, entry: &Entry) -> Option<&'a Stored> {
     let stored = resource.stored.as_ref()?;
-    (header(entry).api_version != resource.kind.api_version()).then_some(stored)
+    let is_older = entry.revision < stored.current_since;
+    (is_older || header(entry).api_version != resource.kind.api_version()).then_some(stored)
 }
 
 /// An entry as it is served.

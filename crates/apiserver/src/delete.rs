@@ -18,6 +18,7 @@ use futures::StreamExt;
 use http::StatusCode;
 use serde_json::{Value, json};
 use windlass_api::codec::Validation;
+use windlass_api::resources::custom_resource_definition;
 use windlass_api::{ApiError, Reason, kinds};
 use windlass_store::{Entry, Expect, Op};
 
@@ -276,6 +277,9 @@ fn end(call: Call<'_>, old: &Value, options: &DeleteOptions) -> Option<Value> {
     if !was_ending && resource.generation {
         let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or(0) + 1;
         metadata.insert("generation".to_owned(), json!(generation));
+    }
+    if !was_ending && resource.kind == kinds::CUSTOM_RESOURCE_DEFINITION {
+        custom_resource_definition::begin_deletion(&mut object, &call.server.world.now_rfc3339());
     }
     if resource.kind == kinds::NAMESPACE {
         object["status"]["phase"] = json!("Terminating");

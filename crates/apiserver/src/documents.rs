@@ -15,10 +15,11 @@ use windlass_api::{ApiError, Registry, discovery};
 use windlass_stdx::{Response, body_empty, body_from};
 
 use crate::compress::{accepts_gzip, gzip};
+use crate::definitions::Served;
 use crate::form;
 use crate::pki::hex;
 use crate::request::{Endpoint, Query, not_found};
-use crate::server::{Served, Server};
+use crate::server::Server;
 
 /// Documents smaller than this are sent as they are. They are compressed once, so that even small ones are worth it.
 const DOCUMENT_COMPRESS_BYTES_MIN: usize = 4 * 1024;

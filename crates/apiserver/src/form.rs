@@ -166,8 +166,8 @@ impl Show<'_> {
         let kind = &self.resource.kind;
         let head = match self.form {
             Form::Json => format!(
-                "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
-                kind.kind,
+                "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
+                self.resource.list_kind,
                 kind.api_version()
             ),
             Form::Metadata => format!(

@@ -2,11 +2,16 @@
 //!
 //! `o/<plural[.group]>/<namespace>/<name>` objects · `a/ip/<address>` Service addresses · `a/port/<number>` NodePorts
 //!
+//! `a/definitions` the names of custom kinds, written by whoever takes one
+//!
 //! Every part comes from a path segment or a validated name, and none of those holds a `/`.
 
 use std::net::Ipv4Addr;
 
 use windlass_api::Kind;
+
+/// Who gives a definition its names writes this, so that two at once see each other.
+pub(crate) const DEFINITION_NAMES: &str = "a/definitions";
 
 /// The key of an object. `namespace` is ignored for cluster-scoped kinds.
 pub(crate) fn object(kind: &Kind, namespace: &str, name: &str) -> String {

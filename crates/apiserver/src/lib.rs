@@ -21,11 +21,13 @@ mod authenticate;
 mod authorize;
 mod bootstrap;
 mod change;
+mod cleanup;
 mod compress;
 mod config;
 mod convert;
 mod create;
 mod decode;
+mod definitions;
 mod delete;
 mod documents;
 mod failure;
@@ -69,12 +71,13 @@ use windlass_api::ApiError;
 use windlass_stdx::{Request, Response, Transport, TransportError, World};
 use windlass_store::Store;
 
+use crate::definitions::Served;
 use crate::follow::Followed;
 use crate::join::Knocks;
 use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::page::PageKey;
-use crate::server::{Served, Server};
+use crate::server::Server;
 use crate::token::{SigningKey, Tokens};
 use crate::turns::Turns;
 
@@ -115,6 +118,8 @@ impl Apiserver {
             knocks: Knocks::default(),
             turns: Turns::default(),
             tokens: Tokens::new(key),
+            definitions: Followed::default(),
+            definitions_changed: tokio::sync::watch::Sender::new(()),
             policy: Followed::default(),
             policies: Followed::default(),
             graph: Followed::default(),
@@ -134,6 +139,7 @@ impl Apiserver {
         bootstrap::bootstrap(&self.server).await?;
         if !self.server.is_kept_up.swap(true, Ordering::Relaxed) {
             tokio::spawn(upkeep::run(Arc::downgrade(&self.server)));
+            tokio::spawn(cleanup::run(Arc::downgrade(&self.server)));
         }
         Ok(())
     }

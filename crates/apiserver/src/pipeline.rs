@@ -102,6 +102,9 @@ async fn route(
     match route {
         Route::Target(target) => {
             let warned = Warned::default();
+            if let Some(deprecation) = target.resource.custom.as_ref().and_then(|custom| custom.deprecation.clone()) {
+                warned.add(deprecation);
+            }
             let headers = &parts.headers;
             let call = Call { server, who, target: &target, query: &query, headers, warned: &warned };
             serve_target(call, body, upgrade).await

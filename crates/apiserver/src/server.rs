@@ -4,14 +4,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 use http::HeaderMap;
-use windlass_api::{Header, Registry};
+use windlass_api::Header;
 use windlass_stdx::World;
 use windlass_store::{Entry, Store};
 
 use crate::admit::Policies;
 use crate::authorize::Graph;
 use crate::config::{Config, WARNINGS_MAX};
-use crate::documents::Documents;
+use crate::definitions::{Definitions, Served};
 use crate::follow::Followed;
 use crate::identity::Identity;
 use crate::join::Knocks;
@@ -37,6 +37,10 @@ pub(crate) struct Server {
     pub turns: Turns,
     /// What service accounts prove themselves by.
     pub tokens: Tokens,
+    /// The definitions of custom kinds.
+    pub definitions: Followed<Definitions>,
+    /// Says that definitions have changed, to those who wait for that.
+    pub definitions_changed: tokio::sync::watch::Sender<()>,
     /// Roles and bindings.
     pub policy: Followed<Policy>,
     /// Admission policies.
@@ -50,28 +54,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The kinds that are served now, and the documents about them. A request looks once and keeps what it got.
-    pub fn served(&self) -> Arc<Served> {
-        self.served.read().expect("nothing panics while holding what is served").clone()
-    }
-
     /// Waits until the server closes.
     pub async fn closed(&self) {
         let mut closing = self.closing.subscribe();
         // An error means that the server itself is gone, which is closed too.
         let _gone = closing.wait_for(|closing| *closing).await;
-    }
-}
-
-/// The kinds that are served, and the documents about them.
-pub(crate) struct Served {
-    pub registry: Registry,
-    pub documents: Documents,
-}
-
-impl Served {
-    pub fn new(registry: Registry) -> Served {
-        Served { registry, documents: Documents::default() }
     }
 }
 

@@ -65,10 +65,14 @@ pub(crate) struct Patch<'a> {
 impl<'a> Patch<'a> {
     pub fn parse(call: Call<'_>, body: &'a Bytes, message: Message<'a>) -> Result<Patch<'a>, ApiError> {
         let content_type = decode::content_type(call.headers)?.unwrap_or_default();
-        let accepted = [PatchType::Json, PatchType::Merge, PatchType::Strategic, PatchType::Apply];
-        let form = PatchType::of_content_type(content_type);
-        let form =
-            form.ok_or_else(|| decode::unsupported(content_type, &accepted.map(PatchType::as_str).join(", ")))?;
+        let all = [PatchType::Json, PatchType::Merge, PatchType::Strategic, PatchType::Apply];
+        // Schemas of custom kinds do not say how lists merge strategically.
+        let is_served = |form: &PatchType| *form != PatchType::Strategic || !message.is_custom();
+        let form = PatchType::of_content_type(content_type).filter(is_served);
+        let form = form.ok_or_else(|| {
+            let accepted: Vec<&str> = all.iter().filter(|form| is_served(form)).map(|form| form.as_str()).collect();
+            decode::unsupported(content_type, &accepted.join(", "))
+        })?;
         owners::force(call, false)?;
         Ok(Patch { form, body, message, validation: decode::validation(call.query)? })
     }

@@ -10,6 +10,7 @@
 //!   R5 end          after `timeoutSeconds` (or 30 to 60 minutes), or when the server closes
 //!   R6 bookmarks    where allowed, a quiet watch learns every minute how far it is, in the form of its events
 //!   R7 joined       what is there when a watcher wakes goes out in one piece
+//!   R8 replaced     of a custom kind, when its schema changes or it goes, after all that happened before
 //!
 //! Source: API concepts, "Efficient detection of changes", "Watch bookmarks", "Streaming lists"; KEP-3157.
 
@@ -29,13 +30,14 @@ use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::time::{Instant, Sleep};
 use windlass_api::table::Include;
-use windlass_api::{ApiError, Reason};
+use windlass_api::{ApiError, Reason, Resource};
 use windlass_stdx::BoxError;
 use windlass_store::{Entry, Event, Range, ReadError, Revision, Watch, WatchError};
 
 use crate::answer::{Answer, json_response};
 use crate::config::{BOOKMARK_INTERVAL, CHUNK_BYTES, WATCH_TIME_DEFAULT_MIN, WATCH_TIME_MAX};
 use crate::convert;
+use crate::definitions;
 use crate::failure::{commit_failed, error_event, later, read_failed};
 use crate::form::{Form, Show};
 use crate::lanes::WatchPermit;
@@ -83,6 +85,8 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
                 initial: initial.into_iter(),
                 says_end_of_initial: (start.says_end_of_state && allows_bookmarks).then_some(after),
                 closing: closing(server),
+                replaced: replaced(server, &target.resource),
+                is_replaced: false,
                 timer: Box::pin(tokio::time::sleep_until(now + first_bookmark.min(time))),
                 deadline: now + time,
                 is_over: false,
@@ -112,6 +116,15 @@ fn time_to_serve(server: &Server, query: &Query) -> Result<Duration, ApiError> {
 }
 
 /// Waits until the server closes; registered once, not with every event.
+/// R8.
+fn replaced(server: &Arc<Server>, resource: &Arc<Resource>) -> BoxFuture<'static, ()> {
+    if resource.custom.is_none() {
+        return futures::future::pending().boxed();
+    }
+    let (server, resource) = (Arc::downgrade(server), resource.clone());
+    async move { definitions::replaced(server, &resource).await }.boxed()
+}
+
 fn closing(server: &Server) -> BoxFuture<'static, ()> {
     let mut closing = server.closing.subscribe();
     async move {
@@ -135,6 +148,9 @@ struct Flow {
     /// The revision of the bookmark that is due after them.
     says_end_of_initial: Option<Revision>,
     closing: BoxFuture<'static, ()>,
+    /// When the schema of a custom kind is no longer the one that is watched.
+    replaced: BoxFuture<'static, ()>,
+    is_replaced: bool,
     /// Fires at the next bookmark, or at the deadline where there are none.
     timer: Pin<Box<Sleep>>,
     deadline: Instant,
@@ -176,9 +192,17 @@ impl Flow {
                 return Poll::Ready(Some(self.bookmark(self.events.progress(), false)));
             }
         }
-        match self.events_chunk(context) {
-            Some(chunk) => Poll::Ready(Some(chunk)),
-            None => Poll::Pending,
+        loop {
+            match self.events_chunk(context) {
+                Some(chunk) => return Poll::Ready(Some(chunk)),
+                None if self.is_replaced && self.converting.is_none() => {
+                    self.is_over = true;
+                    return Poll::Ready(None);
+                }
+                // What happened before goes out first.
+                None if !self.is_replaced && self.replaced.poll_unpin(context).is_ready() => self.is_replaced = true,
+                None => return Poll::Pending,
+            }
         }
     }
 

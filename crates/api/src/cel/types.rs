@@ -228,6 +228,7 @@ impl Shape {
             Form::IntOrString
             | Form::AnyObject
             | Form::Any
+            | Form::Nested
             | Form::SchemaOrArray
             | Form::SchemaOrBool
             | Form::SchemaOrStrings => Type::Dyn.into(),

@@ -5,6 +5,8 @@
 //!   R2 null        a null field is an absent field
 //!   R3 type        a value of another type is refused, whatever `fieldValidation` says
 //!   R4 canonical   quantities, times and base64 are rewritten in the one form the API prints
+//!   R5 custom      of messages that a definition brought only R1 holds: the definition's own rules judge types and
+//!                  nulls, and say so in the answer's field errors
 //!
 //! Source: API concepts, "Field validation"; the wording is kube-apiserver's, for clients that look for it.
 
@@ -137,17 +139,28 @@ impl Walk {
     fn message(&mut self, value: &mut Value, message: Message, at: &Trail) {
         match message.form() {
             Form::Fields => self.fields(value, message, at),
+            Form::Nested => {
+                if let Some(field) = message.nested() {
+                    self.field(value, field, message, at);
+                }
+            }
             Form::SchemaOrArray | Form::SchemaOrBool | Form::SchemaOrStrings => self.schema_or(value, message, at),
             other => self.form(value, other, at),
         }
     }
 
     fn fields(&mut self, value: &mut Value, message: Message, at: &Trail) {
-        let Value::Object(map) = value else { return self.wrong_type(value, message.name(), at) };
+        let Value::Object(map) = value else {
+            // R5.
+            if !message.is_custom() {
+                self.wrong_type(value, message.name(), at);
+            }
+            return;
+        };
         map.retain(|name, value| {
             let at = Trail::Field(at, name);
             match message.field(name) {
-                _ if value.is_null() => false,
+                _ if value.is_null() && !message.is_custom() => false,
                 Some(field) => {
                     self.field(value, field, message, &at);
                     true
@@ -156,6 +169,7 @@ impl Walk {
                     self.scalar(value, Type::String, &at);
                     true
                 }
+                None if message.is_open() => true,
                 None => {
                     self.unknown(&at);
                     false
@@ -166,20 +180,28 @@ impl Walk {
 
     fn field(&mut self, value: &mut Value, field: &Field, message: Message, at: &Trail) {
         let of = message.of(field);
+        if message.is_custom() && of.is_none() {
+            return; // R5.
+        }
         match (field.shape, value) {
             (Shape::One, value) => self.one(value, field.of, of, at),
             (Shape::List, Value::Array(items)) => {
                 for (index, item) in items.iter_mut().enumerate() {
-                    fill_null(item, field.of, of);
+                    if !message.is_custom() {
+                        fill_null(item, field.of, of);
+                    }
                     self.one(item, field.of, of, &Trail::Index(at, index));
                 }
             }
             (Shape::Map, Value::Object(entries)) => {
                 for (key, item) in entries.iter_mut() {
-                    fill_null(item, field.of, of);
+                    if !message.is_custom() {
+                        fill_null(item, field.of, of);
+                    }
                     self.one(item, field.of, of, &Trail::Field(at, key));
                 }
             }
+            _ if message.is_custom() => {}
             (Shape::List, value) => self.wrong_type(value, &format!("[]{}", type_name(field.of, of)), at),
             (Shape::Map, value) => self.wrong_type(value, &format!("map[string]{}", type_name(field.of, of)), at),
         }

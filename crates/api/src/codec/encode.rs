@@ -113,7 +113,7 @@ fn one(out: &mut Vec<u8>, tag: u32, value: &Value, field: &Field, message: Messa
 fn whole(out: &mut Vec<u8>, value: &Value, message: Message) -> Option<Result<(), EncodeError>> {
     match (message.form(), value) {
         (Form::Fields, Value::Object(map)) => return Some(fields(out, map, message)),
-        (Form::AnyObject | Form::Any, value) => bytes(out, 1, value.to_string().as_bytes()),
+        (Form::AnyObject | Form::Any | Form::Nested, value) => bytes(out, 1, value.to_string().as_bytes()),
         (Form::Quantity, Value::String(text)) => bytes(out, 1, text.as_bytes()),
         (Form::IntOrString, Value::Number(found)) => {
             number(out, 1, 0);

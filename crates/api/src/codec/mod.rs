@@ -152,6 +152,21 @@ pub fn decode(media: Media, bytes: &[u8], message: Message, validation: Validati
     Ok(Body { value: decoded.value, warnings })
 }
 
+/// Whether a text is standard base64.
+pub(crate) fn is_base64(text: &str) -> bool {
+    form::read_base64(text).is_ok()
+}
+
+/// The bytes of standard base64; `None` for what is none.
+pub(crate) fn base64_bytes(text: &str) -> Option<Vec<u8>> {
+    form::read_base64(text).ok()
+}
+
+/// Whether a text is a Go duration.
+pub(crate) fn is_duration(text: &str) -> bool {
+    form::read_duration(text).is_some()
+}
+
 /// Refuses an object of another kind, or of another group version. What all groups share (`DeleteOptions`…) may name any.
 fn check_kind(value: &Value, message: Message) -> Result<(), ApiError> {
     let text = |name: &str| value[name].as_str().unwrap_or_default();

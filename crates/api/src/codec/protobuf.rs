@@ -172,7 +172,7 @@ impl Decoder {
                 self.fields(bytes, message, &mut map, depth)?;
                 Ok(Value::Object(map))
             }
-            Form::AnyObject | Form::Any => self.raw(bytes, depth),
+            Form::AnyObject | Form::Any | Form::Nested => self.raw(bytes, depth),
             Form::Time => Ok(parts_time(bytes)?.map_or(Value::Null, |time| form::show_time(time, 0).into())),
             Form::MicroTime => Ok(parts_time(bytes)?.map_or(Value::Null, |time| form::show_time(time, 6).into())),
             form => {
@@ -400,7 +400,7 @@ fn of_form(form: Form, mut map: Map<String, Value>) -> Value {
         Form::SchemaOrArray => take("jSONSchemas").or_else(|| take("schema")).unwrap_or(Value::Null),
         Form::SchemaOrBool => take("schema").or_else(|| take("allows")).unwrap_or(Value::Bool(false)),
         Form::SchemaOrStrings => take("schema").or_else(|| take("property")).unwrap_or(Value::Null),
-        Form::Fields | Form::AnyObject | Form::Any | Form::Time | Form::MicroTime => Value::Object(map),
+        Form::Fields | Form::AnyObject | Form::Any | Form::Nested | Form::Time | Form::MicroTime => Value::Object(map),
     }
 }
 

@@ -26,7 +26,9 @@ pub(super) fn resource_name(resource: &Resource) -> String {
 
 /// The name of the schema of a list of a kind.
 pub(super) fn list_name(resource: &Resource) -> String {
-    format!("{}List", resource_name(resource))
+    let name = resource_name(resource);
+    let package = name.strip_suffix(resource.kind.kind.as_ref()).unwrap_or_default();
+    format!("{package}{}", resource.list_kind)
 }
 
 /// A reference to the schema of a message of meta/v1.
@@ -55,7 +57,10 @@ pub(super) fn schemas(registry: &Registry, names: BTreeSet<String>) -> Value {
             None if name == PATCH => {
                 json!({"type": "object", "description": "A patch: what it may hold is said by its content type."})
             }
-            None => of_custom(&name, registry),
+            None => {
+                open.extend(named_by_custom());
+                of_custom(&name, registry)
+            }
         };
         shown.insert(name, schema);
     }
@@ -86,7 +91,7 @@ fn of_message(message: Message, registry: &Registry) -> Value {
         Form::Duration => json!({"type": "string"}),
         Form::AnyObject => json!({"type": "object"}),
         Form::Strings => strings(),
-        Form::Any | Form::SchemaOrArray | Form::SchemaOrBool | Form::SchemaOrStrings => json!({}),
+        Form::Any | Form::Nested | Form::SchemaOrArray | Form::SchemaOrBool | Form::SchemaOrStrings => json!({}),
     };
     if let Some(text) = description(message.name(), "") {
         schema["description"] = json!(text);
@@ -211,23 +216,42 @@ fn kinds_of(message: Message, registry: &Registry) -> Vec<Value> {
     }
 }
 
-/// The schema of a kind that the table does not hold: any object.
+/// The schema of a custom kind or of its lists: what its definition says.
 fn of_custom(name: &str, registry: &Registry) -> Value {
-    let object = |row: &Resource, kind: String| {
-        json!({
-            "type": "object", "x-kubernetes-preserve-unknown-fields": true,
-            "x-kubernetes-group-version-kind": [{"group": row.kind.group, "version": row.kind.version, "kind": kind}],
-        })
-    };
     for row in registry.iter() {
+        let Some(custom) = &row.custom else { continue };
         if resource_name(row) == name {
-            return object(row, row.kind.kind.to_string());
+            return Value::clone(&custom.open_api);
         }
         if list_name(row) == name {
-            return object(row, format!("{}List", row.kind.kind));
+            return list_of(row);
         }
     }
     json!({"type": "object"})
+}
+
+fn list_of(row: &Resource) -> Value {
+    let kind = json!({"group": row.kind.group, "version": row.kind.version, "kind": row.list_kind});
+    json!({
+        "type": "object", "required": ["items"], "x-kubernetes-group-version-kind": [kind],
+        "description": format!("{} is a list of {}", row.list_kind, row.kind.kind),
+        "properties": {
+            "apiVersion": {"type": "string", "description": type_meta("apiVersion")},
+            "kind": {"type": "string", "description": type_meta("kind")},
+            "metadata": {"allOf": [meta("ListMeta")]},
+            "items": {"type": "array", "items": reference(&resource_name(row))},
+        },
+    })
+}
+
+/// What `apiVersion` or `kind` of any object means.
+pub(super) fn type_meta(field: &str) -> &'static str {
+    description("TypeMeta", field).unwrap_or_default()
+}
+
+/// The schemas that those of custom kinds refer to.
+fn named_by_custom() -> [String; 2] {
+    ["ObjectMeta", "ListMeta"].map(|name| name_of(&format!("{META}.{name}")))
 }
 
 /// Our own words for a message (`field` empty) or one of its fields: those of the message, or those that hold everywhere.

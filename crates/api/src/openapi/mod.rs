@@ -47,5 +47,15 @@ pub fn document(registry: &Registry, path: &str) -> Value {
     })
 }
 
+/// What `apiVersion` or `kind` of any object means.
+pub(crate) fn type_meta(field: &str) -> &'static str {
+    components::type_meta(field)
+}
+
+/// The metadata of any object.
+pub(crate) fn metadata() -> Value {
+    json!({"allOf": [components::meta("ObjectMeta")]})
+}
+
 #[cfg(test)]
 mod tests;

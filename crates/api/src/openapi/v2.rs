@@ -161,7 +161,7 @@ mod tests {
         let document = document_v2(&resources::registry());
         assert_eq!(document["swagger"], "2.0");
         let text = document.to_string();
-        assert!(!text.contains("#/components/") && !text.contains("oneOf") && !text.contains("requestBody"));
+        assert!(!text.contains("#/components/") && !text.contains("\"oneOf\":[") && !text.contains("requestBody"));
         let pod = &document["definitions"]["io.k8s.api.core.v1.Pod"];
         let gvk = json!([{"group": "", "version": "v1", "kind": "Pod"}]);
         assert_eq!(pod["x-kubernetes-group-version-kind"], gvk);

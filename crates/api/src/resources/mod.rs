@@ -13,6 +13,7 @@ mod check;
 mod config_map;
 mod controller_revision;
 mod cron_job;
+pub mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
 mod device;
@@ -58,7 +59,7 @@ use serde_json::Value;
 
 use crate::convert::{Convert, Stored};
 use crate::kind::Kind;
-use crate::resource::{Column, Registry, Resource, Rules, Subresource, Verbs};
+use crate::resource::{Column, Registry, Resource, Rules, ScalePaths, Subresource, Verbs};
 use crate::schema::MessageRef;
 
 pub use admission_registration::expression::{policy_environment, policy_variables};
@@ -132,6 +133,7 @@ pub fn all() -> Vec<Resource> {
         device::resource_claim::resource(),
         device::resource_claim_template::resource(),
         device::resource_slice::resource(),
+        custom_resource_definition::resource(),
     ]
 }
 
@@ -151,6 +153,9 @@ fn row(kind: &Kind, columns: Vec<Column>, rules: impl Rules) -> Resource {
             .expect("each built-in kind is in the schema table"),
         verbs: Verbs::All,
         stored: None,
+        list_kind: format!("{}List", kind.kind),
+        scale: ScalePaths::default(),
+        custom: None,
         subresources: Vec::new(),
         columns,
         selectable_fields: Vec::new(),
@@ -184,7 +189,7 @@ impl Resource {
     /// The objects lie in the store as `kind`, and are converted on the way.
     #[expect(dead_code, reason = "the first kinds of several versions are on their way")]
     fn stored_as(mut self, kind: &Kind, convert: impl Convert) -> Resource {
-        self.stored = Some(Stored { kind: kind.clone(), convert: Arc::new(convert) });
+        self.stored = Some(Stored::new(kind.clone(), Arc::new(convert)));
         self
     }
 

@@ -55,6 +55,12 @@ const ROWS: &[(&str, &str)] = &[
         "",
     ),
     (
+        "{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: samples.example.com}, \
+         spec: {group: example.com, scope: Namespaced, names: {plural: samples, kind: Sample}, \
+         versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]}}",
+        "{storedVersions: [v1]}",
+    ),
+    (
         "{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: sample}, \
          spec: {holderIdentity: a, leaseDurationSeconds: 40}}",
         "",

@@ -1,5 +1,5 @@
 //! The schema table: what every message of the API holds. One table drives unknown fields, types, protobuf, strategic
-//! merge and OpenAPI; a custom resource definition will build the same table at run time.
+//! merge and OpenAPI; a custom resource definition builds the same table at run time.
 //!
 //! The facts of Kubernetes 1.37 lie in `kubernetes.schema`, a text for people and programs:
 //!
@@ -17,11 +17,13 @@
 //! Source: the API's protobuf definitions, struct tags and markers. Where they disagree with the published 1.37 field
 //! list the definitions win; fields the published protobuf does not have yet carry tag 0.
 
+mod build;
 mod parse;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
+pub(crate) use build::{Builder, Part, Slot};
 pub use parse::SchemaError;
 
 /// How a message looks in JSON where it is not an object of its fields.
@@ -43,6 +45,8 @@ pub enum Form {
     AnyObject,
     /// Any JSON value.
     Any,
+    /// The value of its only field, which has no name: a list of lists, a map of maps.
+    Nested,
     /// A list of strings whose protobuf form is a message.
     Strings,
     /// A JSON schema, or a list of them.
@@ -162,6 +166,8 @@ struct Row {
     form: Form,
     kind: bool,
     atomic: bool,
+    open: bool,
+    custom: bool,
     /// Fields as protobuf has them, by tag.
     wire: Box<[u16]>,
     /// Fields as JSON has them (inlined ones resolved), by name.
@@ -349,6 +355,21 @@ impl<'a> Message<'a> {
     /// Whether server-side apply takes it as one value.
     pub fn is_atomic(self) -> bool {
         self.row().atomic
+    }
+
+    /// Whether fields that it does not name are kept as they are.
+    pub fn is_open(self) -> bool {
+        self.row().open
+    }
+
+    /// Whether a custom resource definition brought it: types, nulls and texts are then for its own rules to check.
+    pub fn is_custom(self) -> bool {
+        self.row().custom
+    }
+
+    /// What a [`Form::Nested`] message stands for.
+    pub fn nested(self) -> Option<&'a Field> {
+        self.fields().next().filter(|_| self.form() == Form::Nested)
     }
 
     /// The field of this JSON name, inlined ones included. `apiVersion` and `kind` of a kind are not fields.

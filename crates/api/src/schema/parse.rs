@@ -105,6 +105,8 @@ impl Parser {
             form,
             kind,
             atomic,
+            open: false,
+            custom: false,
             wire: Box::default(),
             json: Box::default(),
         });

@@ -4,6 +4,7 @@
 //! same transaction: nothing checked here can change between the check and the write.
 
 mod certificate;
+mod definition;
 mod limit_range;
 mod namespace;
 mod node;
@@ -41,7 +42,10 @@ pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, Ap
         let check = namespace::check(call, text(&object["metadata"], "name"))?;
         admission.ops.push(if *kind == kinds::RESOURCE_QUOTA { namespace::touch(call)? } else { check });
     }
-    if *kind == kinds::NAMESPACE {
+    admission.ops.extend(definition::check(call, true)?);
+    if *kind == kinds::CUSTOM_RESOURCE_DEFINITION {
+        admission.ops.push(definition::create(call, object));
+    } else if *kind == kinds::NAMESPACE {
         namespace::create(object);
     } else if *kind == kinds::SERVICE {
         admission.ops.extend(service::create(call, object)?);
@@ -69,8 +73,11 @@ pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, Ap
 pub(crate) fn update(call: Call<'_>, part: Part, old: &Value, object: &mut Value) -> Result<Admission, ApiError> {
     node::update(call, part, old, object)?;
     let mut admission = Admission::default();
+    admission.ops.extend(definition::check(call, false)?);
     let kind = &call.target.resource.kind;
-    if *kind == kinds::SERVICE && part == Part::Main {
+    if *kind == kinds::CUSTOM_RESOURCE_DEFINITION && part == Part::Main {
+        admission.ops.extend(definition::update(call, old, object));
+    } else if *kind == kinds::SERVICE && part == Part::Main {
         admission.ops.extend(service::update(call, old, object)?);
     } else if *kind == kinds::PRIORITY_CLASS {
         priority::check_one_default(call, object)?;

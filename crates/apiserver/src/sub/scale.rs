@@ -72,7 +72,7 @@ async fn set(
             return Err(ApiError::conflict(&resource.kind, &call.target.name, MODIFIED));
         }
         let mut errors = Errors::new();
-        scale::apply(&mut object, &wished, &mut errors);
+        scale::apply(resource, &mut object, &wished, &mut errors);
         write::refuse_if_any(resource, old, &errors)?;
         Ok(object)
     })

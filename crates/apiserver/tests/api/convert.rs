@@ -42,7 +42,7 @@ async fn api() -> Api {
         newer.kind = Kind { group: "events.k8s.io".into(), ..kinds::EVENT.clone() };
         newer.message = MessageRef::built_in("events.k8s.io/v1", "Event").expect("a message of the table");
         newer.selectable_fields = vec!["regarding.name".to_owned()];
-        newer.stored = Some(Stored { kind: kinds::EVENT.clone(), convert: Arc::new(Renamed) });
+        newer.stored = Some(Stored::new(kinds::EVENT.clone(), Arc::new(Renamed)));
         config.registry.insert(newer);
     })
     .await

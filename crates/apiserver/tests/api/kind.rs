@@ -158,8 +158,8 @@ impl<'a> Life<'a> {
         assert_eq!(reply.said(), "200", "deleting {path}");
         assert_eq!(reply.json()["items"].as_array().map(Vec::len), Some(1), "{}", reply.text());
         let event = self.events.next().await.expect("the watch goes on");
-        // A namespace is emptied first, by a controller that is not here.
-        if self.resource.kind.kind == "Namespace" {
+        // What holds other objects is emptied first.
+        if matches!(self.resource.kind.kind.as_ref(), "Namespace" | "CustomResourceDefinition") {
             assert!(event["object"]["metadata"]["deletionTimestamp"].is_string(), "{event}");
         } else {
             assert_eq!(event["type"], "DELETED", "{event}");

@@ -5,6 +5,7 @@ mod admit;
 mod apply;
 mod convert;
 mod create;
+mod custom;
 mod delete;
 mod discovery;
 mod form;

@@ -148,6 +148,7 @@ fn of_type<'a>(message: Message<'a>, field: &'a Field) -> Place<'a> {
         Some(inner) => match inner.form() {
             Form::Fields => Place::Fields(inner),
             Form::AnyObject => Place::Unknown,
+            Form::Nested => inner.nested().map_or(Place::One, |field| of_field(inner, field).place),
             _ => Place::One,
         },
         None => Place::One,

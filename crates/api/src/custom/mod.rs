@@ -1,0 +1,25 @@
+//! Custom kinds: a definition's schema compiled once, and the row that the server reads like a built-in one.
+//!
+//! Goal        a custom kind passes the same pipeline as a built-in one, by the same table and the same [`Rules`]
+//! Flow        CustomResourceDefinition → [`Node`] for each version (`node`) → table (`table`) and rules (`rules`) → row (`row`)
+//! Rules       each in the file named after it: `fill` defaults and nulls · `value` OpenAPI values and ratcheting ·
+//!             `format` and `pattern` texts · `path` columns, selectable fields and scale · `embedded` objects in objects
+//! Not here    the definition as an object with rules of its own (`resources/custom_resource_definition`) ·
+//!             when definitions take effect (apiserver)
+//!
+//! [`Rules`]: crate::resource::Rules
+
+mod embedded;
+pub(crate) mod fill;
+mod format;
+pub(crate) mod node;
+pub(crate) mod path;
+pub(crate) mod pattern;
+mod row;
+mod rules;
+pub(crate) mod table;
+pub(crate) mod value;
+
+pub(crate) use node::Node;
+pub(crate) use row::{COLUMN_FORMATS, COLUMN_TYPES};
+pub use row::{Compiled, DefinitionError};
