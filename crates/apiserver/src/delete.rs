@@ -147,7 +147,7 @@ pub(crate) async fn delete_collection(call: Call<'_>, options: &DeleteOptions) -
         .map(|entry| async move {
             let header = header(&entry);
             let place = Place { namespace: &header.namespace, name: &header.name };
-            let outcome = remove_at(call, place, options).await;
+            let outcome = remove_at(call, place, options, |_| Ok(Vec::new())).await;
             (entry, outcome)
         })
         .buffered(REMOVALS_AT_ONCE_MAX);
@@ -180,10 +180,25 @@ struct Place<'a> {
 
 /// Deletes the object of this name in the target's namespace.
 pub(crate) async fn remove(call: Call<'_>, name: &str, options: &DeleteOptions) -> Result<Gone, ApiError> {
-    remove_at(call, Place { namespace: &call.target.namespace, name }, options).await
+    remove_at(call, Place { namespace: &call.target.namespace, name }, options, |_| Ok(Vec::new())).await
 }
 
-async fn remove_at(call: Call<'_>, place: Place<'_>, options: &DeleteOptions) -> Result<Gone, ApiError> {
+/// Deletes the target; `beside` looks at the object as it is, may add to what is stored while it ends, and gives what
+/// else goes into the transaction. It is asked again when something changed meanwhile.
+pub(crate) async fn remove_beside(
+    call: Call<'_>,
+    options: &DeleteOptions,
+    beside: impl Fn(&mut Value) -> Result<Vec<Op>, ApiError>,
+) -> Result<Gone, ApiError> {
+    remove_at(call, Place { namespace: &call.target.namespace, name: &call.target.name }, options, beside).await
+}
+
+async fn remove_at(
+    call: Call<'_>,
+    place: Place<'_>,
+    options: &DeleteOptions,
+    beside: impl Fn(&mut Value) -> Result<Vec<Op>, ApiError>,
+) -> Result<Gone, ApiError> {
     let kind = &call.target.resource.kind;
     let key = key::object(convert::stored_kind(&call.target.resource), place.namespace, place.name);
     let mut turn = call.server.turns.join(&key).await;
@@ -192,8 +207,10 @@ async fn remove_at(call: Call<'_>, place: Place<'_>, options: &DeleteOptions) ->
         let old = write::tree(&entry);
         check_preconditions(call, place.name, &old, &entry, options)?;
         admit::delete(call, place.name, &old)?;
-        let ending = end(call, &old, options);
-        let ops = match &ending {
+        let mut wished = old.clone();
+        let others = beside(&mut wished)?;
+        let ending = end(call, &wished, options);
+        let mut ops = match &ending {
             None if options.dry_run => return Ok(Gone::Now(served(call, entry).await?.value.clone())),
             None => {
                 let mut ops = vec![Op::delete(key.as_str(), Expect::Revision(entry.revision))];
@@ -210,6 +227,7 @@ async fn remove_at(call: Call<'_>, place: Place<'_>, options: &DeleteOptions) ->
                 vec![Op::put(key.as_str(), template, Expect::Revision(entry.revision))]
             }
         };
+        ops.extend(others);
         match call.server.commit(ops).await {
             Ok(committed) if ending.is_none() => {
                 return Ok(Gone::Now(served(call, entry).await?.value_at(committed.revision)));

@@ -8,6 +8,7 @@ mod create;
 mod custom;
 mod delete;
 mod discovery;
+mod eviction;
 mod form;
 mod health;
 mod hostile;
