@@ -23,9 +23,6 @@ pub struct Stored {
     pub kind: Kind,
     /// The way between the two.
     pub convert: Arc<dyn Convert>,
-    /// Who converts from other versions than the stored and the served one, before `convert` is asked: a webhook of a
-    /// custom resource definition. Asked for many objects at a time.
-    pub webhook: Option<Arc<Webhook>>,
     /// Objects written before this revision pass `convert` even where they lie in the served version: the schema they
     /// were written by is no longer the kind's.
     pub current_since: u64,
@@ -34,37 +31,8 @@ pub struct Stored {
 impl Stored {
     /// Stored as `kind`, by a way that never changes.
     pub fn new(kind: Kind, convert: Arc<dyn Convert>) -> Stored {
-        Stored { kind, convert, webhook: None, current_since: 0 }
+        Stored { kind, convert, current_since: 0 }
     }
-}
-
-/// A conversion webhook, as a definition names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Webhook {
-    /// Where it is.
-    pub place: WebhookPlace,
-    /// PEM of the authorities that its certificate may come from; empty: those of the system.
-    pub authorities: Vec<u8>,
-    /// The versions of ConversionReview that it speaks, best first.
-    pub review_versions: Vec<String>,
-}
-
-/// Where a webhook is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WebhookPlace {
-    /// An `https` URL.
-    Url(String),
-    /// A Service of the cluster.
-    Service {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// The path of the request.
-        path: String,
-        /// The Service's port.
-        port: u16,
-    },
 }
 
 /// Turns objects of one kind from the version they are stored in into the served one, and back. Pure; `apiVersion` and

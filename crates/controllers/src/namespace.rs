@@ -8,17 +8,19 @@
 //! Rules, in order
 //!   R1 alive       a namespace that is not being deleted is left alone
 //!   R2 phase       it says that it is Terminating
-//!   R3 order       first what makes pods, then pods, and what pods may still need only when the last pod is gone
+//!   R3 order       first what makes pods, then pods, and what pods may still need only when the last pod is gone; objects
+//!                  of custom kinds go last
 //!   R4 conditions  it says what is left and which finalizers it waits for
 //!   R5 finalize    when the API itself says that nothing is left the finalizer goes, and with it the namespace
 //! Not here       finalizers of the objects inside (their own controllers)
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use windlass_api::{Kind, kinds};
 use windlass_client::{Cache, Cached, Caches, DeleteOptions, Key, Patch, Propagation};
 
@@ -52,6 +54,7 @@ fn order() -> [Vec<&'static Kind>; 3] {
 /// The controller of Namespaces.
 pub(crate) struct Namespaces {
     namespaces: Cache,
+    definitions: Cache,
     content: BTreeMap<Kind, Cache>,
 }
 
@@ -60,6 +63,8 @@ pub(crate) struct View {
     namespace: Arc<Cached>,
     /// What is left, by kind.
     content: BTreeMap<Kind, Vec<Arc<Cached>>>,
+    /// The custom kinds that live in namespaces.
+    custom: Vec<Kind>,
     failure: Option<String>,
     now: Timestamp,
 }
@@ -67,7 +72,8 @@ pub(crate) struct View {
 impl Namespaces {
     pub(crate) fn new(caches: &Caches) -> Namespaces {
         let content = order().into_iter().flatten().map(|kind| (kind.clone(), caches.of(kind))).collect();
-        Namespaces { namespaces: caches.of(&kinds::NAMESPACE), content }
+        let definitions = caches.of(&kinds::CUSTOM_RESOURCE_DEFINITION);
+        Namespaces { namespaces: caches.of(&kinds::NAMESPACE), definitions, content }
     }
 }
 
@@ -94,7 +100,8 @@ impl Controller for Namespaces {
         let left = |cache: &Cache| cache.in_namespace(key.name());
         let content = self.content.iter().map(|(kind, cache)| (kind.clone(), left(cache)));
         let content = content.filter(|(_, left)| !left.is_empty()).collect();
-        Some(View { namespace, content, failure: look.failure.map(str::to_owned), now: look.now })
+        let custom = self.definitions.list().iter().filter_map(|definition| custom_kind(&definition.value())).collect();
+        Some(View { namespace, content, custom, failure: look.failure.map(str::to_owned), now: look.now })
     }
 
     fn plan(view: &View) -> Plan {
@@ -127,13 +134,35 @@ fn empty(view: &View, group: &[&Kind], plan: &mut Plan) {
     }
 }
 
+/// The kind that a definition serves, in its first served version, if its objects live in namespaces.
+fn custom_kind(definition: &Value) -> Option<Kind> {
+    let (spec, names) = (&definition["spec"], &definition["status"]["acceptedNames"]);
+    let conditions = definition["status"]["conditions"].as_array()?;
+    let is_established = |condition: &Value| condition["type"] == "Established" && condition["status"] == "True";
+    if spec["scope"] != "Namespaced" || !conditions.iter().any(is_established) {
+        return None;
+    }
+    let version = spec["versions"].as_array()?.iter().find(|version| version["served"] == true)?;
+    let text = |value: &Value| value.as_str().map(|text| Cow::Owned(text.to_owned()));
+    Some(Kind {
+        group: text(&spec["group"])?,
+        version: text(&version["name"])?,
+        kind: text(&names["kind"])?,
+        plural: text(&names["plural"])?,
+        namespaced: true,
+    })
+}
+
 /// R5: the last step.
 fn finalize(view: &View, plan: &mut Plan) {
     let name = &view.namespace.header.name;
     let why = format!("namespace {name} is being deleted");
-    plan.add(Action::DeleteAll { kind: kinds::EVENT.clone(), namespace: name.clone() }, why);
-    let mut kinds: Vec<Kind> = order().into_iter().flatten().cloned().collect();
-    kinds.push(kinds::EVENT.clone());
+    // Of these there is no copy of ours: the API itself says what is there.
+    let uncached: Vec<Kind> = view.custom.iter().chain([&kinds::EVENT]).cloned().collect();
+    for kind in &uncached {
+        plan.add(Action::DeleteAll { kind: kind.clone(), namespace: name.clone() }, why.clone());
+    }
+    let kinds: Vec<Kind> = order().into_iter().flatten().cloned().chain(uncached).collect();
     let mut namespace = view.namespace.value();
     let has_finalizers = namespace["spec"]["finalizers"].as_array().is_some_and(|left| !left.is_empty());
     if has_finalizers {
@@ -229,7 +258,8 @@ mod tests {
         for (kind, found) in content {
             by_kind.entry((*kind).clone()).or_default().push(object(found));
         }
-        Namespaces::plan(&View { namespace: object(&namespace), content: by_kind, failure: None, now: now() })
+        let (namespace, custom) = (object(&namespace), Vec::new());
+        Namespaces::plan(&View { namespace, content: by_kind, custom, failure: None, now: now() })
     }
 
     fn ending() -> Value {
@@ -282,6 +312,23 @@ mod tests {
             "Some content in the namespace has finalizers remaining: x.io/keep in 1 resource instances"
         );
         assert!(deletions(&plan).is_empty(), "what is ending is not deleted again");
+    }
+
+    #[test]
+    fn r3_objects_of_custom_kinds_go_last_and_are_waited_for() {
+        let mut definition = json!({
+            "spec": {"group": "example.com", "scope": "Namespaced", "versions": [{"name": "v1", "served": true}]},
+            "status": {"acceptedNames": {"kind": "Foo", "plural": "foos"}, "conditions": []},
+        });
+        assert_eq!(super::custom_kind(&definition), None, "it is not served yet");
+        definition["status"]["conditions"] = json!([{"type": "Established", "status": "True"}]);
+        let custom: Vec<Kind> = super::custom_kind(&definition).into_iter().collect();
+        let namespace = object(&ending());
+        let view = View { namespace, content: BTreeMap::new(), custom: custom.clone(), failure: None, now: now() };
+        let plan = Namespaces::plan(&view);
+        assert_eq!(deletions(&plan)[0], "delete foos a/*: namespace a is being deleted");
+        let last = plan.items.last().expect("finalize");
+        assert!(matches!(&last.guard, Some(Guard::Empty(_, kinds)) if kinds.contains(&custom[0])));
     }
 
     #[test]

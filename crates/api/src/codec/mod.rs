@@ -157,11 +157,6 @@ pub(crate) fn is_base64(text: &str) -> bool {
     form::read_base64(text).is_ok()
 }
 
-/// The bytes of standard base64; `None` for what is none.
-pub(crate) fn base64_bytes(text: &str) -> Option<Vec<u8>> {
-    form::read_base64(text).ok()
-}
-
 /// Whether a text is a Go duration.
 pub(crate) fn is_duration(text: &str) -> bool {
     form::read_duration(text).is_some()

@@ -4,7 +4,7 @@
 //! Flow        CustomResourceDefinition → [`Node`] for each version (`node`) → table (`table`) and rules (`rules`) → row (`row`)
 //! Rules       each in the file named after it: `fill` defaults and nulls · `value` OpenAPI values and ratcheting ·
 //!             `format` and `pattern` texts · `path` columns, selectable fields and scale · `embedded` objects in objects
-//! Not here    the definition as an object with rules of its own (`resources/custom_resource_definition`) ·
+//! Not here    x-kubernetes-validations and conversion webhooks · the definition as an object with rules of its own (`resources/custom_resource_definition`) ·
 //!             when definitions take effect (apiserver)
 //!
 //! [`Rules`]: crate::resource::Rules

@@ -16,7 +16,7 @@ use super::node::Node;
 use super::path::{self, JsonPath};
 use super::rules::{Version, VersionRules};
 use super::{fill, table};
-use crate::convert::{Stored, Webhook, WebhookPlace};
+use crate::convert::Stored;
 use crate::kind::Kind;
 use crate::resource::{Column, Custom, Resource, ScalePaths, Subresource, Verbs};
 use crate::resources::tree::Tree;
@@ -98,7 +98,6 @@ impl Compiled {
         let storage = versions.iter().find(|version| version.flag("storage"));
         let storage = storage.ok_or_else(|| DefinitionError::NoStorage(self.name.clone()))?;
         let stored_kind = kind_of(definition, storage.text("name"));
-        let webhook = webhook(&definition["spec"]["conversion"]).map(Arc::new);
         let mut rows = Vec::with_capacity(self.versions.len());
         for (name, compiled, published) in &self.versions {
             let version = versions.iter().find(|version| version.text("name") == name);
@@ -107,7 +106,6 @@ impl Compiled {
             row.stored = Some(Stored {
                 kind: stored_kind.clone(),
                 convert: Arc::new(VersionRules(compiled.clone())),
-                webhook: webhook.clone(),
                 current_since,
             });
             row.custom = Some(Arc::new(Custom {
@@ -240,29 +238,6 @@ fn columns(version: &Value) -> Vec<Column> {
             .push(Column { description: "time since the object was created".to_owned(), ..column("Age", "date", "") });
     }
     columns
-}
-
-fn webhook(conversion: &Value) -> Option<Webhook> {
-    if conversion.text("strategy") != "Webhook" {
-        return None;
-    }
-    let (webhook, config) = (&conversion["webhook"], &conversion["webhook"]["clientConfig"]);
-    let service = &config["service"];
-    let place = match config.text("url") {
-        "" => WebhookPlace::Service {
-            namespace: service.text("namespace").to_owned(),
-            name: service.text("name").to_owned(),
-            path: service.text("path").to_owned(),
-            port: service.int("port").and_then(|port| u16::try_from(port).ok()).unwrap_or(443),
-        },
-        url => WebhookPlace::Url(url.to_owned()),
-    };
-    let versions = webhook.items("conversionReviewVersions").iter();
-    Some(Webhook {
-        place,
-        authorities: crate::codec::base64_bytes(config.text("caBundle")).unwrap_or_default(),
-        review_versions: versions.filter_map(Value::as_str).map(str::to_owned).collect(),
-    })
 }
 
 fn deprecation(kind: &Kind, version: &Value) -> Option<String> {

@@ -145,6 +145,7 @@ fn c5_one_version_is_stored_and_each_can_be_read() {
     check(
         |object| object["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1beta1"], "clientConfig": {"url": "http://a"}}}),
         &[
+            "spec.conversion.strategy: Forbidden: conversion by webhook is not served yet",
             "spec.conversion.webhook.clientConfig.url: Invalid value: \"http://a\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
             "spec.conversion.webhook.conversionReviewVersions: Invalid value: [\"v1beta1\"]: must include at least one of v1",
         ],

@@ -234,6 +234,7 @@ fn validate_conversion(conversion: &Value, at: &Path, errors: &mut Errors) {
             }
         }
         "Webhook" => {
+            errors.forbidden(&at.child("strategy"), "conversion by webhook is not served yet");
             if !webhook.is_set("clientConfig") {
                 errors.required(&path.child("clientConfig"), "required when strategy is set to Webhook");
             } else {
