@@ -134,6 +134,18 @@ impl Api {
         self.call(Method::PUT, path, &[("content-type", JSON)], object.to_string()).await
     }
 
+    /// Reads an object, changes it and puts it back, again while others were faster. Gives what it became.
+    pub async fn replace(&self, path: &str, change: impl Fn(&mut Value)) -> Value {
+        loop {
+            let mut object = self.get(path).await.ok();
+            change(&mut object);
+            let reply = self.update(path, &object).await;
+            if reply.code != StatusCode::CONFLICT {
+                return reply.ok();
+            }
+        }
+    }
+
     /// A patch of the given content type.
     pub async fn patch(&self, path: &str, form: &str, patch: &Value) -> Reply {
         self.call(Method::PATCH, path, &[("content-type", form)], patch.to_string()).await
@@ -210,6 +222,17 @@ impl Events {
         let (found, object) = self.next().await.unwrap_or_else(|| panic!("expected {kind}, but the watch ended"));
         assert_eq!(found, kind, "{object}");
         object
+    }
+
+    /// Waits for an event of this type whose object satisfies a condition, and passes over changes that others made.
+    pub async fn until(&mut self, kind: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let (found, object) = self.next().await.unwrap_or_else(|| panic!("expected {kind}, but the watch ended"));
+            if found == kind && condition(&object) {
+                return object;
+            }
+            assert_eq!(found, "MODIFIED", "expected {kind}, found {object}");
+        }
     }
 
     async fn read(&mut self) -> Option<(String, Value)> {

@@ -12,9 +12,18 @@
 #![expect(clippy::disallowed_methods, reason = "a suite measures the real clock")]
 
 mod api;
+mod apps;
 mod auth;
+mod cli;
 mod cluster;
+mod instrumentation;
 mod machinery;
+mod network;
+mod node;
+mod pod;
+mod scheduling;
+mod storage;
+mod walk;
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
@@ -43,6 +52,14 @@ macro_rules! case {
 }
 pub(crate) use case;
 
+/// Names a walk by its entry: the row is a function of the test, and every rule of the walk is what the entry demands.
+macro_rules! row {
+    ($entry:literal, $row:path) => {
+        $crate::Case { entry: $entry, body: |test| Box::pin(async move { $row(test).whole(test).await }) }
+    };
+}
+pub(crate) use row;
+
 /// What a test has: the API, as an administrator, and a namespace of its own.
 struct Test {
     api: Api,
@@ -57,6 +74,12 @@ impl Test {
         format!("{root}/{version}/namespaces/{}/{plural}", self.namespace)
     }
 
+    /// The path of a collection in the whole cluster.
+    fn everywhere(&self, version: &str, plural: &str) -> String {
+        let root = if version.contains('/') { "/apis" } else { "/api" };
+        format!("{root}/{version}/{plural}")
+    }
+
     /// A name that no other test and no earlier run uses.
     fn unique(&self, word: &str) -> String {
         format!("{word}-{}", self.namespace.trim_start_matches("conformance-"))
@@ -64,7 +87,18 @@ impl Test {
 }
 
 fn cases() -> Vec<Case> {
-    [auth::cases(), machinery::cases()].into_iter().flatten().collect()
+    let areas = [
+        apps::cases(),
+        auth::cases(),
+        cli::cases(),
+        instrumentation::cases(),
+        machinery::cases(),
+        network::cases(),
+        node::cases(),
+        scheduling::cases(),
+        storage::cases(),
+    ];
+    areas.into_iter().flatten().collect()
 }
 
 fn main() -> Result<()> {

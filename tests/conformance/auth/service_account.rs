@@ -1,23 +1,12 @@
-//! sig-auth: service accounts, their tokens, and what reviews say.
+//! Service accounts, their tokens, and what reviews say.
 
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::Test;
 use crate::api::{JSON, MERGE};
-use crate::{Case, Test, case};
 
-pub(crate) fn cases() -> Vec<Case> {
-    vec![
-        case!("RootCA ConfigMap test", every_namespace_keeps_the_root_certificate),
-        case!("Service account tokens auto mount optionally", tokens_are_mounted_unless_somebody_declines),
-        case!("ServiceAccount lifecycle test", an_account_lives),
-        case!("ServiceAccount, create and review token", a_token_is_reviewed),
-        case!("ServiceAccount, update a ServiceAccount", an_account_is_updated),
-        case!("SubjectReview, API Operations", reviews_say_what_requests_meet),
-    ]
-}
-
-async fn every_namespace_keeps_the_root_certificate(test: &Test) {
+pub async fn every_namespace_keeps_the_root_certificate(test: &Test) {
     let path = format!("{}/kube-root-ca.crt", test.path("v1", "configmaps"));
     let certificate =
         |reply: &crate::api::Reply| reply.json()["data"]["ca.crt"].as_str().unwrap_or_default().to_owned();
@@ -29,7 +18,7 @@ async fn every_namespace_keeps_the_root_certificate(test: &Test) {
     test.api.until(&path, "as it was", |reply| certificate(reply) == ours).await;
 }
 
-async fn tokens_are_mounted_unless_somebody_declines(test: &Test) {
+pub async fn tokens_are_mounted_unless_somebody_declines(test: &Test) {
     let accounts = test.path("v1", "serviceaccounts");
     let words = [None, Some(true), Some(false)];
     let said = |mut object: Value, word: Option<bool>| {
@@ -57,7 +46,7 @@ async fn tokens_are_mounted_unless_somebody_declines(test: &Test) {
     }
 }
 
-async fn an_account_lives(test: &Test) {
+pub async fn an_account_lives(test: &Test) {
     let path = test.path("v1", "serviceaccounts");
     let mut events = test.api.watch(&path, "labelSelector=test%3Dlife").await;
     let account = json!({"metadata": {"name": "life", "labels": {"test": "life"}}});
@@ -75,7 +64,7 @@ async fn an_account_lives(test: &Test) {
     events.expect("DELETED").await;
 }
 
-async fn an_account_is_updated(test: &Test) {
+pub async fn an_account_is_updated(test: &Test) {
     let path = test.path("v1", "serviceaccounts");
     let mut account = test.api.create(&path, &json!({"metadata": {"name": "updated"}})).await.ok();
     account["automountServiceAccountToken"] = json!(true);
@@ -84,7 +73,7 @@ async fn an_account_is_updated(test: &Test) {
     assert_eq!(found["automountServiceAccountToken"], true);
 }
 
-async fn a_token_is_reviewed(test: &Test) {
+pub async fn a_token_is_reviewed(test: &Test) {
     let path = test.path("v1", "serviceaccounts");
     let account = test.api.create(&path, &json!({"metadata": {"name": "bot"}})).await.ok();
     let request = json!({"spec": {"expirationSeconds": 3600}});
@@ -98,7 +87,7 @@ async fn a_token_is_reviewed(test: &Test) {
     assert_eq!((&status["user"]["username"], &status["user"]["uid"]), (&json!(name), &account["metadata"]["uid"]));
 }
 
-async fn reviews_say_what_requests_meet(test: &Test) {
+pub async fn reviews_say_what_requests_meet(test: &Test) {
     let accounts = test.path("v1", "serviceaccounts");
     test.api.create(&accounts, &json!({"metadata": {"name": "bot"}})).await.ok();
     let user = format!("system:serviceaccount:{}:bot", test.namespace);
