@@ -34,6 +34,9 @@ pub(super) fn apply(target: &Value, patch: &Value) -> Result<Value, MergeError> 
                 found: error.to_string().chars().take(256).collect(),
             })?;
         guard.check(&value, &operation).map_err(|what| MergeError::TooMuch { index, what })?;
+        if is_test_of_absence(&value, &operation) {
+            continue;
+        }
         let patch = Patch(vec![operation]);
         json_patch::patch_unsafe(&mut value, &patch).map_err(|error| MergeError::Operation {
             index,
@@ -43,6 +46,15 @@ pub(super) fn apply(target: &Value, patch: &Value) -> Result<Value, MergeError> 
         })?;
     }
     Ok(value)
+}
+
+/// A `test` for null of a field that its object does not have. RFC 6902 lets it fail; kube-apiserver lets it pass, and
+/// clients rely on it to add the first finalizer.
+fn is_test_of_absence(value: &Value, operation: &PatchOperation) -> bool {
+    let PatchOperation::Test(test) = operation else { return false };
+    let path = test.path.as_str();
+    let parent = path.rsplit_once('/').and_then(|(parent, _)| value.pointer(parent));
+    test.value.is_null() && parent.is_some_and(Value::is_object) && value.pointer(path).is_none()
 }
 
 fn name_of(operation: &PatchOperation) -> &'static str {
@@ -171,6 +183,15 @@ mod tests {
         ] {
             assert_eq!(apply(&object, &patch), Ok(result), "{patch}");
         }
+    }
+
+    #[test]
+    fn a_field_that_is_not_there_is_null_to_a_test() {
+        let patch =
+            |path: &str| super::apply(&json!({"a": {"b": 1}}), &json!([{"op": "test", "path": path, "value": null}]));
+        assert_eq!(patch("/a/c"), Ok(json!({"a": {"b": 1}})));
+        assert!(patch("/a/b").is_err(), "what is there is not null");
+        assert!(patch("/c/d").is_err(), "the object that would hold it is not there");
     }
 
     #[test]
