@@ -166,3 +166,46 @@ pub fn node_is_cordoned_and_drained_by_eviction(test: &Test) {
         if pods.is_empty() { Ok(()) } else { Err(format!("{}", pods[0]["status"])) }
     });
 }
+
+pub fn discovery_lists_every_group_and_kind(test: &Test) {
+    let versions = test.kubectl(&["api-versions"]);
+    for version in ["v1", "apps/v1", "batch/v1", "rbac.authorization.k8s.io/v1", "networking.k8s.io/v1"] {
+        assert!(versions.lines().any(|line| line == version), "{version}: {versions}");
+    }
+    let kinds = test.kubectl(&["api-resources", "--verbs=list", "-o", "wide"]);
+    for kind in ["CustomResourceDefinition", "ValidatingAdmissionPolicy", "ResourceClaim"] {
+        assert!(kinds.contains(kind), "{kind}: {kinds}");
+    }
+    let fields = test.kubectl(&["explain", "pod", "--recursive"]);
+    assert!(fields.contains("topologySpreadConstraints") && fields.contains("ephemeralContainers"), "{fields}");
+}
+
+pub fn events_and_wait_tell_what_happens(test: &Test) {
+    test.apply(&web("awaited", 1));
+    test.kubectl(&["wait", "--for=condition=Available", "deployment/awaited", "--timeout=60s"]);
+    test.kubectl(&["wait", "--for=jsonpath={.status.readyReplicas}=1", "deployment/awaited", "--timeout=60s"]);
+    let events = test.kubectl(&["events", "--for", "deployment/awaited"]);
+    assert!(events.contains("ScalingReplicaSet"), "{events}");
+    test.kubectl(&["delete", "deployment", "awaited", "--wait=false"]);
+    test.kubectl(&["wait", "--for=delete", "deployment/awaited", "--timeout=60s"]);
+}
+
+pub fn replace_taint_and_cordon(test: &Test) {
+    let map = |value: &str| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: replaced}}\ndata: {{a: '{value}'}}\n")
+    };
+    test.kubectl(&["create", "-f", &test.file("yaml", &map("1"))]);
+    let before = test.get("configmap", "replaced");
+    test.kubectl(&["replace", "-f", &test.file("yaml", &map("2"))]);
+    assert_eq!(test.get("configmap", "replaced")["data"]["a"], "2");
+    test.kubectl(&["replace", "--force", "-f", &test.file("yaml", &map("3"))]);
+    let after = test.get("configmap", "replaced");
+    assert_ne!(after["metadata"]["uid"], before["metadata"]["uid"], "a forced replacement is another object");
+    // A taint that keeps nobody away, so that the other tests' pods still find their node.
+    test.kubectl(&["taint", "nodes", "node1", "test=yes:PreferNoSchedule"]);
+    let tainted = test.get("node", "node1");
+    assert!(tainted["spec"]["taints"].to_string().contains("PreferNoSchedule"), "{}", tainted["spec"]);
+    test.kubectl(&["taint", "nodes", "node1", "test-"]);
+    let said = test.kubectl(&["cordon", "node1", "--dry-run=server"]);
+    assert!(said.contains("cordoned"), "{said}");
+}

@@ -4,6 +4,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "real clusters take real time")]
 
+mod access;
+mod apply;
 mod cli;
 mod cluster;
 mod deployment;
@@ -82,6 +84,17 @@ const SHARED: &[Case] = cases![
     image::a_registry_image_is_pulled,
     image::bad_images_fail_their_pods_with_the_reason_and_leave_the_node_well,
     helm::a_chart_is_installed_upgraded_rolled_back_and_uninstalled,
+    helm::a_chart_with_crds_hooks_and_tests,
+    apply::server_side_apply_knows_who_owns_what,
+    apply::client_side_apply_becomes_server_side,
+    apply::diff_and_dry_run_change_nothing,
+    apply::kustomize_builds_and_applies,
+    access::roles_decide_what_a_service_account_may_do,
+    access::a_token_speaks_for_its_service_account,
+    access::a_pod_asks_the_api_by_its_own_token,
+    kubectl::discovery_lists_every_group_and_kind,
+    kubectl::events_and_wait_tell_what_happens,
+    kubectl::replace_taint_and_cordon,
     python::the_python_client_lists_watches_and_patches,
     python::kr8s_finds_creates_scales_and_deletes,
     python::lightkube_applies_from_the_server_side,
