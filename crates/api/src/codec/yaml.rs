@@ -13,6 +13,8 @@ use super::{DEPTH_MAX, DecodeError, Decoded, Limits};
 
 /// Documents of one file.
 pub const DOCUMENTS_MAX: usize = 1_000;
+/// Markers between them; more mark off nothing, and each costs a reader.
+const MARKERS_MAX: usize = 10 * DOCUMENTS_MAX;
 /// Parser events of one document, aliases expanded: half a million keys with values.
 const EVENTS_MAX: usize = 1_000_000;
 /// Aliases of one document; each may repeat a whole tree.
@@ -51,7 +53,10 @@ pub fn documents(text: &str, limits: Limits) -> Result<Vec<Value>, DecodeError> 
 fn documents_here(text: &str, limits: Limits) -> Result<Vec<Value>, DecodeError> {
     let pass = Pass::new(limits, false);
     let mut found = Vec::new();
-    for document in split(text) {
+    for (index, document) in split(text).enumerate() {
+        if index > MARKERS_MAX {
+            return Err(syntax(format!("expected at most {MARKERS_MAX} document markers, found more")));
+        }
         let value = read(document, &pass)?;
         if value.is_null() {
             continue;
@@ -223,6 +228,7 @@ mod tests {
             "? ".repeat(300_000),
             "- ".repeat(300_000),
             format!("a: {}", "9".repeat(300_000)) + ": b",
+            "---\n".repeat(300_000),
         ] {
             assert!(read(&text).is_err(), "{}", &text[..8]);
         }
