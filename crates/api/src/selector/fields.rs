@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use super::{SELECTOR_BYTES_MAX, SELECTOR_TERMS_MAX, SelectorError};
 
+/// Characters of a field's name that an error shows.
+const FIELD_CHARS_MAX: usize = 128;
+
 /// One term: the field at `path` equals `value`, or does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldTerm {
@@ -55,11 +58,13 @@ impl FieldSelector {
         let known = |path: &str| {
             matches!(path, "metadata.name" | "metadata.namespace") || selectable.iter().any(|field| field == path)
         };
-        match self.terms.iter().find(|term| !known(&term.path)) {
-            None => Ok(()),
-            Some(term) if selectable.is_empty() => Err(SelectorError::UnknownField { field: term.path.clone() }),
-            Some(term) => Err(SelectorError::UnsupportedField { field: term.path.clone() }),
-        }
+        let Some(term) = self.terms.iter().find(|term| !known(&term.path)) else { return Ok(()) };
+        let field = term.path.chars().take(FIELD_CHARS_MAX).collect();
+        Err(if selectable.is_empty() {
+            SelectorError::UnknownField { field }
+        } else {
+            SelectorError::UnsupportedField { field }
+        })
     }
 
     /// This selector, and this field equal to this value.
