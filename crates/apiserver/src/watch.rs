@@ -40,7 +40,7 @@ use crate::convert;
 use crate::definitions;
 use crate::failure::{commit_failed, error_event, later, read_failed};
 use crate::form::{Form, Show};
-use crate::lanes::WatchPermit;
+use crate::lanes::Permit;
 use crate::list::wait_for;
 use crate::metrics::Watcher;
 use crate::options::WatchStart;
@@ -59,7 +59,7 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
     let time = time_to_serve(server, query)?;
     let start = WatchStart::parse(query)?;
     let allows_bookmarks = query.flag("allowWatchBookmarks")?;
-    let permit = server.lanes.watch()?;
+    let permit = server.lanes.watch(call.who)?;
     match start.revision {
         None => server.store.read_barrier().await.map_err(commit_failed)?,
         Some(revision) => wait_for(server, revision).await?,
@@ -156,7 +156,7 @@ struct Flow {
     deadline: Instant,
     is_over: bool,
     watcher: Watcher,
-    _permit: WatchPermit,
+    _permit: Permit,
 }
 
 impl http_body::Body for Flow {

@@ -59,7 +59,7 @@ const PASSED: [&str; 8] = [
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 pub(crate) async fn stream(call: Call<'_>, sub: Subresource, upgrade: Option<OnUpgrade>) -> Result<Answer, ApiError> {
-    let permit = call.server.lanes.watch()?;
+    let permit = call.server.lanes.watch(call.who)?;
     call.server.store.read_barrier().await.map_err(commit_failed)?;
     let pod = find_pod(call)?;
     let node = text(&pod["spec"], "nodeName");
