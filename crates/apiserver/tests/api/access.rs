@@ -161,17 +161,28 @@ const STRANGERS: &str = "
 /livez GET 200 HEAD 200 POST 403 PUT 403 PATCH 403 DELETE 403
 /readyz GET 200 HEAD 200 POST 403 PUT 403 PATCH 403 DELETE 403
 /healthz GET 200 HEAD 200 POST 403 PUT 403 PATCH 403 DELETE 403
+/livez/ping GET 200 HEAD 200 POST 403 PUT 403 PATCH 403 DELETE 403
+/readyz/ping GET 200 HEAD 200 POST 403 PUT 403 PATCH 403 DELETE 403
+/readyz/nonsense GET 404 HEAD 404 POST 403 PUT 403 PATCH 403 DELETE 403
 /version GET 200 HEAD 200 POST 403 PUT 403 PATCH 403 DELETE 403
 /metrics GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
 /api GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
 /apis GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
 /apis/apps GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
 /api/v1 GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/openapi/v2 GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
 /openapi/v3 GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
 /openapi/v3/api/v1 GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
 /.well-known/openid-configuration GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
 /openid/v1/jwks GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
 /windlass/v1/join GET 403 HEAD 403 POST 404 PUT 403 PATCH 403 DELETE 403
+/api/v1/watch/pods GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/api/v1/watch/namespaces/default/secrets/x GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/apis/apps/v1/watch/deployments GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/apis/nonsense.io GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/apis/nonsense.io/v1/things GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/windlass/v1 GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
+/windlass GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
 /logs GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
 /debug/pprof GET 403 HEAD 403 POST 403 PUT 403 PATCH 403 DELETE 403
 ";
@@ -190,6 +201,10 @@ async fn a28_strangers_get_nothing_on_any_route_by_any_verb() {
         assert_eq!(found, line);
     }
     for resource in windlass_api::resources::all() {
+        let (version, path) = (&resource.kind.version, resource.kind.object_path("default", "x"));
+        let watched = path.replacen(&format!("/{version}/"), &format!("/{version}/watch/"), 1);
+        let answer = get(&api, &stranger, &watched).await;
+        assert!(watched != path && answer.starts_with("403 Forbidden"), "{watched}: {answer}");
         for sub in &resource.subresources {
             let path = format!("{}/{}", resource.kind.object_path("default", "x"), sub.as_str());
             for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {

@@ -24,13 +24,13 @@ use crate::{Api, PATIENCE, PODS, bind, pod};
 const SERVICE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 43, 0, 1));
 
 /// A server that listens, and what its clients need.
-struct Served {
-    api: Api,
-    pki: Arc<Pki>,
-    address: SocketAddr,
+pub struct Served {
+    pub api: Api,
+    pub pki: Arc<Pki>,
+    pub address: SocketAddr,
 }
 
-async fn serve() -> Served {
+pub async fn serve() -> Served {
     let mut pki = None;
     let api = Api::start_with(|config: &mut Config, dir: &Path| {
         let made = Arc::new(Pki::open(&dir.join("pki"), &World::real()).expect("a new CA"));
@@ -48,7 +48,7 @@ async fn serve() -> Served {
     Served { api, pki, address }
 }
 
-fn client_tls(ca_pem: &str, credential: Option<&Credential>) -> ClientConfig {
+pub fn client_tls(ca_pem: &str, credential: Option<&Credential>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).expect("PEM")).expect("a certificate");
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
