@@ -83,8 +83,10 @@ pub mod kinds {
     pub static SECRET: Kind = Kind::built_in("", "v1", "Secret", "secrets", true);
     /// core/v1 ServiceAccount.
     pub static SERVICE_ACCOUNT: Kind = Kind::built_in("", "v1", "ServiceAccount", "serviceaccounts", true);
-    /// core/v1 Event. `events.k8s.io/v1` is a later view of the same thing.
+    /// core/v1 Event.
     pub static EVENT: Kind = Kind::built_in("", "v1", "Event", "events", true);
+    /// events.k8s.io/v1 Event: the same objects.
+    pub static NEWER_EVENT: Kind = Kind::built_in("events.k8s.io", "v1", "Event", "events", true);
     /// apps/v1 Deployment.
     pub static DEPLOYMENT: Kind = Kind::built_in("apps", "v1", "Deployment", "deployments", true);
     /// apps/v1 ReplicaSet.

@@ -3,7 +3,9 @@
 //! Rules
 //!   E1 place     beside its object; in `default` for objects that are in no namespace
 //!   E2 new form  one that has an eventTime says who reports it, what was done and why, briefly
-//! Source: API reference, core/v1 Event.
+//! Source: API reference, core/v1 Event. [`newer`] is the same object in `events.k8s.io`.
+
+pub(super) mod newer;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -18,19 +20,7 @@ use crate::resource::{Column, Resource, Rules};
 
 /// The row of Event.
 pub(super) fn resource() -> Resource {
-    let columns = vec![
-        column("Last Seen", "string", "time since it last happened"),
-        column("Type", "string", "Normal or Warning"),
-        column("Reason", "string", "why, as one word for machines"),
-        column("Object", "string", "the object that it happened to"),
-        wide("Subobject", "string", "the part of the object"),
-        wide("Source", "string", "who says so"),
-        column("Message", "string", "what happened, for people"),
-        wide("First Seen", "string", "time since it first happened"),
-        wide("Count", "string", "how often it happened"),
-        Column { priority: 1, ..name_column() },
-    ];
-    row(&kinds::EVENT, columns, Event).short_names(&["ev"]).selectable(&[
+    row(&kinds::EVENT, columns(), Event).short_names(&["ev"]).selectable(&[
         "involvedObject.kind",
         "involvedObject.namespace",
         "involvedObject.name",
@@ -43,6 +33,22 @@ pub(super) fn resource() -> Resource {
         "source",
         "type",
     ])
+}
+
+/// The columns of both forms.
+fn columns() -> Vec<Column> {
+    vec![
+        column("Last Seen", "string", "time since it last happened"),
+        column("Type", "string", "Normal or Warning"),
+        column("Reason", "string", "why, as one word for machines"),
+        column("Object", "string", "the object that it happened to"),
+        wide("Subobject", "string", "the part of the object"),
+        wide("Source", "string", "who says so"),
+        column("Message", "string", "what happened, for people"),
+        wide("First Seen", "string", "time since it first happened"),
+        wide("Count", "string", "how often it happened"),
+        Column { priority: 1, ..name_column() },
+    ]
 }
 
 const WORD_BYTES_MAX: usize = 128;

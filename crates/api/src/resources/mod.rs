@@ -79,6 +79,7 @@ pub fn all() -> Vec<Resource> {
         secret::resource(),
         service_account::resource(),
         event::resource(),
+        event::newer::resource(),
         deployment::resource(),
         replica_set::resource(),
         endpoint_slice::resource(),
@@ -187,7 +188,6 @@ impl Resource {
     }
 
     /// The objects lie in the store as `kind`, and are converted on the way.
-    #[expect(dead_code, reason = "the first kinds of several versions are on their way")]
     fn stored_as(mut self, kind: &Kind, convert: impl Convert) -> Resource {
         self.stored = Some(Stored::new(kind.clone(), Arc::new(convert)));
         self

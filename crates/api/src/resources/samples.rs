@@ -40,6 +40,12 @@ const ROWS: &[(&str, &str)] = &[
         "",
     ),
     (
+        "{apiVersion: events.k8s.io/v1, kind: Event, metadata: {name: sample}, reason: Pulled, note: done, type: Normal, \
+         action: Pull, eventTime: '2026-01-01T00:00:00.000000Z', reportingController: example.com/c, \
+         reportingInstance: c-1, regarding: {kind: Pod, name: sample, namespace: default}}",
+        "",
+    ),
+    (
         "{apiVersion: apps/v1, kind: Deployment, metadata: {name: sample}, spec: {selector: {matchLabels: {app: sample}}, \
          template: {metadata: {labels: {app: sample}}, spec: {containers: [{name: c, image: 'example.com/app:1'}]}}}}",
         "{observedGeneration: 1, replicas: 1}",
