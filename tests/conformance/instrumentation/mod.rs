@@ -1,4 +1,4 @@
-//! sig-instrumentation: events.
+//! sig-instrumentation: events, in both groups that serve them.
 
 mod event;
 
@@ -8,5 +8,7 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         case!("Event, delete a collection", event::many_are_listed_and_deleted),
         case!("Event, manage lifecycle of an Event", event::an_event_lives),
+        case!("New Event resource lifecycle, testing a list of events", event::many_new_are_listed_and_deleted),
+        case!("New Event resource lifecycle, testing a single event", event::a_new_event_lives),
     ]
 }
