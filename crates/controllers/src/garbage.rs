@@ -33,7 +33,7 @@ const ORPHAN: &str = "orphan";
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The kinds that own or are owned. Events are left out: they expire by themselves.
-fn all_kinds() -> [&'static Kind; 15] {
+fn all_kinds() -> [&'static Kind; 16] {
     [
         &kinds::NAMESPACE,
         &kinds::NODE,
@@ -44,6 +44,7 @@ fn all_kinds() -> [&'static Kind; 15] {
         &kinds::SERVICE_ACCOUNT,
         &kinds::DEPLOYMENT,
         &kinds::REPLICA_SET,
+        &kinds::REPLICATION_CONTROLLER,
         &kinds::ENDPOINT_SLICE,
         &kinds::LEASE,
         &kinds::ROLE,

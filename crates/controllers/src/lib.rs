@@ -22,6 +22,7 @@ mod plan;
 mod pod;
 mod pod_garbage;
 mod replica_set;
+mod replication_controller;
 mod resource_quota;
 mod selector;
 mod service_account;
@@ -78,6 +79,7 @@ pub async fn run(
     let mut list = List { caches: caches.clone(), metrics: config.metrics.clone(), shutdown, starts: Vec::new() };
     list.add(deployment::Deployments::new(&caches));
     list.add(replica_set::ReplicaSets::new(&caches));
+    list.add(replication_controller::ReplicationControllers::new(&caches));
     list.add(endpoint_slice::EndpointSlices::new(&caches));
     list.add(namespace::Namespaces::new(&caches));
     list.add(service_account::ServiceAccounts::new(&caches, &config.root_ca_pem));

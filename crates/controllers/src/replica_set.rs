@@ -12,18 +12,20 @@
 //!   R4 scale down  surplus pods are deleted, cheapest first (`deletion_order`), at most BURST_MAX per pass
 //!   R5 status      counts and conditions are written when they differ
 //!   R6 available   a ready pod counts as available once it was ready for minReadySeconds; looked at again then
-//! Not here       placement (scheduler) · template hash and rollout (deployment)
+//! Not here       placement (scheduler) · template hash and rollout (deployment) · what differs for the older
+//!                ReplicationController, which the same rules keep (replication_controller)
 
 mod deletion_order;
 mod status;
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use windlass_api::{Header, Object, kinds};
+use windlass_api::{Header, Kind, Object, kinds};
 use windlass_client::{Cache, Cached, Caches, Key, ObjectRef};
 
 use crate::claim::{Claimant, Claims, candidates};
@@ -36,13 +38,45 @@ use crate::selector::Selector;
 const BURST_MAX: usize = 500;
 
 /// The controller of ReplicaSets.
-pub(crate) struct ReplicaSets {
+pub(crate) type ReplicaSets = Replicas<ReplicaSet>;
+
+/// A kind that keeps a number of equal pods by these rules.
+pub(crate) trait Replicated: Send + Sync + 'static {
+    /// Its controller's name.
+    const NAME: &'static str;
+
+    /// The kind.
+    fn kind() -> &'static Kind;
+
+    /// Reads an object of it.
+    fn read(object: &Object) -> Result<SetFacts, serde_json::Error>;
+}
+
+/// The kind ReplicaSet.
+pub(crate) struct ReplicaSet;
+
+impl Replicated for ReplicaSet {
+    const NAME: &'static str = "replicaset";
+
+    fn kind() -> &'static Kind {
+        &kinds::REPLICA_SET
+    }
+
+    fn read(object: &Object) -> Result<SetFacts, serde_json::Error> {
+        serde_json::from_slice(&object.json)
+    }
+}
+
+/// The controller of a kind that keeps a number of equal pods.
+pub(crate) struct Replicas<K> {
     sets: Cache,
     pods: Cache,
+    kind: PhantomData<K>,
 }
 
 /// What a decision about one set depends on.
 pub(crate) struct View {
+    kind: &'static Kind,
     header: Header,
     set: Arc<SetFacts>,
     /// Owned pods and orphans of the namespace.
@@ -70,24 +104,24 @@ struct SetSpec {
     template: Value,
 }
 
-impl ReplicaSets {
-    pub(crate) fn new(caches: &Caches) -> ReplicaSets {
-        ReplicaSets { sets: caches.of(&kinds::REPLICA_SET), pods: caches.of(&kinds::POD) }
+impl<K: Replicated> Replicas<K> {
+    pub(crate) fn new(caches: &Caches) -> Replicas<K> {
+        Replicas { sets: caches.of(K::kind()), pods: caches.of(&kinds::POD), kind: PhantomData }
     }
 }
 
-fn facts(set: &Cached) -> Arc<SetFacts> {
+fn facts<K: Replicated>(set: &Cached) -> Arc<SetFacts> {
     set.memo(|set: &Object| {
-        set.decode().unwrap_or_else(|error| {
+        K::read(set).unwrap_or_else(|error| {
             tracing::error!(set = set.header.key(), %error, "a replica set that cannot be read is left alone");
             SetFacts::default()
         })
     })
 }
 
-impl Controller for ReplicaSets {
+impl<K: Replicated> Controller for Replicas<K> {
     type View = View;
-    const NAME: &'static str = "replicaset";
+    const NAME: &'static str = K::NAME;
 
     fn wakes(&self) -> Vec<Wake> {
         let sets = self.sets.clone();
@@ -95,24 +129,25 @@ impl Controller for ReplicaSets {
             let Some(pod) = &change.new else { return };
             if pod.header.controller().is_none() && !pod.header.labels.is_empty() {
                 for set in sets.in_namespace(&pod.header.namespace) {
-                    let selector = &facts(&set).spec.selector;
+                    let selector = &facts::<K>(&set).spec.selector;
                     if !selector.is_empty() && selector.matches(&pod.header.labels) {
                         wake(Key::of(&set.header));
                     }
                 }
             }
         });
-        vec![Wake::itself(&kinds::REPLICA_SET), Wake::owner(&kinds::POD, &kinds::REPLICA_SET), adopters]
+        vec![Wake::itself(K::kind()), Wake::owner(&kinds::POD, K::kind()), adopters]
     }
 
     fn view(&self, key: &Key, look: &Look) -> Option<View> {
         let set = self.sets.get_key(key.as_str())?;
-        let facts = facts(&set);
+        let facts = facts::<K>(&set);
         let pods = candidates(&self.pods, &set.header);
         let active = pods.iter().filter(|pod| PodFacts::of(pod).is_active()).count();
         let scaling_down = facts.spec.replicas.unwrap_or(1) < i64::try_from(active).unwrap_or(i64::MAX);
         let related_on_node = if scaling_down { self.related(&set.header) } else { BTreeMap::new() };
         Some(View {
+            kind: K::kind(),
             header: set.header.clone(),
             set: facts,
             pods,
@@ -128,7 +163,7 @@ impl Controller for ReplicaSets {
         if spec.selector.is_empty() {
             return plan;
         }
-        let claimant = Claimant { kind: &kinds::REPLICA_SET, header: &view.header, selector: &spec.selector };
+        let claimant = Claimant { kind: view.kind, header: &view.header, selector: &spec.selector };
         let claims = claimant.sort(&view.pods);
         claimant.plan(&claims, &kinds::POD, &mut plan);
         let active: Vec<&Arc<Cached>> = claims.owned.iter().filter(|pod| PodFacts::of(pod).is_active()).collect();
@@ -147,7 +182,7 @@ impl Controller for ReplicaSets {
     }
 }
 
-impl ReplicaSets {
+impl<K> Replicas<K> {
     /// How many active pods of this set and its siblings are on each node.
     fn related(&self, set: &Header) -> BTreeMap<String, usize> {
         let siblings = match set.controller() {
@@ -215,7 +250,21 @@ fn plan_status(view: &View, claims: &Claims, active: &[&Arc<Cached>], plan: &mut
             view.set.spec.replicas.unwrap_or(1)
         );
         let patch = windlass_client::Patch::Merge(json!({"status": desired}));
-        plan.patch_status(Target::of(&kinds::REPLICA_SET, &view.header), patch, why);
+        plan.patch_status(Target::of(view.kind, &view.header), patch, why);
+    }
+}
+
+/// A set with its pods, at the time of tests.
+#[cfg(test)]
+pub(crate) fn view_of<K: Replicated>(set: &Cached, pods: Vec<Arc<Cached>>) -> View {
+    View {
+        kind: K::kind(),
+        header: set.header.clone(),
+        set: facts::<K>(set),
+        pods,
+        related_on_node: BTreeMap::new(),
+        failure: None,
+        now: crate::fixture::now(),
     }
 }
 

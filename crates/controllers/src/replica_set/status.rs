@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
+use windlass_api::kinds;
 use windlass_client::Cached;
 
 use super::View;
@@ -64,15 +65,19 @@ pub(super) fn desired(view: &View, counts: &Counts) -> Value {
         }
         None => conditions.retain(|condition| condition["type"] != "ReplicaFailure"),
     }
-    json!({
+    let mut status = json!({
         "replicas": counts.replicas,
         "fullyLabeledReplicas": counts.fully_labeled,
         "readyReplicas": counts.ready,
         "availableReplicas": counts.available,
-        "terminatingReplicas": counts.terminating,
         "observedGeneration": view.header.generation,
         "conditions": if conditions.is_empty() { Value::Null } else { Value::Array(conditions) },
-    })
+    });
+    // A ReplicationController has no such field.
+    if *view.kind == kinds::REPLICA_SET {
+        status["terminatingReplicas"] = json!(counts.terminating);
+    }
+    status
 }
 
 /// Whether the status as it is says something else. Zero and absent are the same.

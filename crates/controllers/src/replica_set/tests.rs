@@ -1,12 +1,9 @@
 //! Each rule of the replica set controller, by its number.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
-use windlass_client::Cached;
 
-use super::{Controller, ReplicaSets, View, facts};
-use crate::fixture::{check, now, object};
+use super::{Controller, ReplicaSet, ReplicaSets, View, facts, view_of};
+use crate::fixture::{check, object};
 use crate::plan::Action;
 
 fn set(change: Value) -> Value {
@@ -37,16 +34,7 @@ fn pod(name: &str, change: Value) -> Value {
 }
 
 fn view(set: Value, pods: &[Value]) -> View {
-    let set = object(&set);
-    let pods: Vec<Arc<Cached>> = pods.iter().map(object).collect();
-    View {
-        header: set.header.clone(),
-        set: facts(&set),
-        pods,
-        related_on_node: Default::default(),
-        failure: None,
-        now: now(),
-    }
+    view_of::<ReplicaSet>(&object(&set), pods.iter().map(object).collect())
 }
 
 #[test]
@@ -128,7 +116,7 @@ fn r5_a_failure_is_said_in_a_condition_and_taken_back() {
     let mut said = set(json!({}));
     said["status"]["conditions"] = json!([condition]);
     view.failure = None;
-    view.set = facts(&object(&said));
+    view.set = facts::<ReplicaSet>(&object(&said));
     let plan = ReplicaSets::plan(&view);
     assert_eq!(plan.items.len(), 1, "the condition is taken back:\n{plan}");
 }
