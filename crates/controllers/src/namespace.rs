@@ -1,7 +1,7 @@
 //! Namespace: an ending namespace is emptied, in order, and then goes.
 //!
 //! Goal        an ending namespace holds nothing, and a namespace that holds nothing and is ending is gone
-//! Watches     Namespace; every namespaced kind (what goes makes room for the next step)
+//! Watches     Namespace; the kinds that go in order (what goes makes room for the next step)
 //! Writes      everything in an ending namespace: delete · Namespace: status conditions, finalize
 //! Relies on   the API refuses new objects in an ending namespace
 //!
@@ -11,17 +11,18 @@
 //!   R3 order       first what makes pods, then pods, and what pods may still need only when the last pod is gone; objects
 //!                  of custom kinds go last
 //!   R4 conditions  it says what is left and which finalizers it waits for
-//!   R5 finalize    when the API itself says that nothing is left the finalizer goes, and with it the namespace
+//!   R5 the rest    then all objects of every other kind go
+//!   R6 finalize    when the API itself says that nothing is left the finalizer goes, and with it the namespace
 //! Not here       finalizers of the objects inside (their own controllers)
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use windlass_api::{Kind, kinds};
+use windlass_api::{Kind, Verbs, kinds, resources};
 use windlass_client::{Cache, Cached, Caches, DeleteOptions, Key, Patch, Propagation};
 
 use crate::condition::{self, Wanted};
@@ -33,10 +34,10 @@ const BURST_MAX: usize = 500;
 /// How long until what is left is looked at again, should no change wake us.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// What a namespace may hold, in the order in which it goes. Each group waits for the one before.
+/// What goes in order. Each group waits for the one before.
 fn order() -> [Vec<&'static Kind>; 3] {
     [
-        vec![&kinds::DEPLOYMENT, &kinds::REPLICA_SET],
+        vec![&kinds::DEPLOYMENT, &kinds::REPLICA_SET, &kinds::REPLICATION_CONTROLLER],
         vec![&kinds::POD],
         vec![
             &kinds::SERVICE,
@@ -56,6 +57,8 @@ pub(crate) struct Namespaces {
     namespaces: Cache,
     definitions: Cache,
     content: BTreeMap<Kind, Cache>,
+    /// The other kinds with objects in namespaces, of which there are no copies here.
+    others: Vec<Kind>,
 }
 
 /// What a decision about one ending namespace depends on.
@@ -63,8 +66,8 @@ pub(crate) struct View {
     namespace: Arc<Cached>,
     /// What is left, by kind.
     content: BTreeMap<Kind, Vec<Arc<Cached>>>,
-    /// The custom kinds that live in namespaces.
-    custom: Vec<Kind>,
+    /// The custom kinds that live in namespaces, and the built-in ones of which something may be left that is not seen.
+    others: Vec<Kind>,
     failure: Option<String>,
     now: Timestamp,
 }
@@ -73,8 +76,18 @@ impl Namespaces {
     pub(crate) fn new(caches: &Caches) -> Namespaces {
         let content = order().into_iter().flatten().map(|kind| (kind.clone(), caches.of(kind))).collect();
         let definitions = caches.of(&kinds::CUSTOM_RESOURCE_DEFINITION);
-        Namespaces { namespaces: caches.of(&kinds::NAMESPACE), definitions, content }
+        Namespaces { namespaces: caches.of(&kinds::NAMESPACE), definitions, content, others: others() }
     }
+}
+
+/// The built-in kinds that [`order`] leaves out.
+fn others() -> Vec<Kind> {
+    let ordered: BTreeSet<Kind> = order().into_iter().flatten().cloned().collect();
+    let registry = resources::registry();
+    let stored = registry.iter().filter(|resource| resource.kind.namespaced && resource.verbs == Verbs::All);
+    // A kind that lies in the store as another goes with that.
+    let own = stored.filter(|resource| resource.stored.is_none());
+    own.map(|resource| resource.kind.clone()).filter(|kind| !ordered.contains(kind)).collect()
 }
 
 impl Controller for Namespaces {
@@ -100,8 +113,10 @@ impl Controller for Namespaces {
         let left = |cache: &Cache| cache.in_namespace(key.name());
         let content = self.content.iter().map(|(kind, cache)| (kind.clone(), left(cache)));
         let content = content.filter(|(_, left)| !left.is_empty()).collect();
-        let custom = self.definitions.list().iter().filter_map(|definition| custom_kind(&definition.value())).collect();
-        Some(View { namespace, content, custom, failure: look.failure.map(str::to_owned), now: look.now })
+        let definitions = self.definitions.list();
+        let custom = definitions.iter().filter_map(|definition| custom_kind(&definition.value()));
+        let others = custom.chain(self.others.iter().cloned()).collect();
+        Some(View { namespace, content, others, failure: look.failure.map(str::to_owned), now: look.now })
     }
 
     fn plan(view: &View) -> Plan {
@@ -153,16 +168,14 @@ fn custom_kind(definition: &Value) -> Option<Kind> {
     })
 }
 
-/// R5: the last step.
+/// R5 and R6: the last step.
 fn finalize(view: &View, plan: &mut Plan) {
     let name = &view.namespace.header.name;
-    let why = format!("namespace {name} is being deleted");
-    // Of these there is no copy of ours: the API itself says what is there.
-    let uncached: Vec<Kind> = view.custom.iter().chain([&kinds::EVENT]).cloned().collect();
-    for kind in &uncached {
-        plan.add(Action::DeleteAll { kind: kind.clone(), namespace: name.clone() }, why.clone());
+    for kind in &view.others {
+        let why = format!("namespace {name} is being deleted");
+        plan.add(Action::DeleteAll { kind: kind.clone(), namespace: name.clone() }, why);
     }
-    let kinds: Vec<Kind> = order().into_iter().flatten().cloned().chain(uncached).collect();
+    let kinds: Vec<Kind> = order().into_iter().flatten().chain(&view.others).cloned().collect();
     let mut namespace = view.namespace.value();
     let has_finalizers = namespace["spec"]["finalizers"].as_array().is_some_and(|left| !left.is_empty());
     if has_finalizers {
@@ -245,7 +258,7 @@ fn finalizers(view: &View) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Controller, Namespaces, View, order};
+    use super::{Controller, Namespaces, View, order, others};
     use crate::fixture::{check, now, object};
     use crate::plan::{Action, Guard, Plan};
     use serde_json::{Value, json};
@@ -258,8 +271,8 @@ mod tests {
         for (kind, found) in content {
             by_kind.entry((*kind).clone()).or_default().push(object(found));
         }
-        let (namespace, custom) = (object(&namespace), Vec::new());
-        Namespaces::plan(&View { namespace, content: by_kind, custom, failure: None, now: now() })
+        let (namespace, others) = (object(&namespace), vec![kinds::EVENT.clone(), kinds::JOB.clone()]);
+        Namespaces::plan(&View { namespace, content: by_kind, others, failure: None, now: now() })
     }
 
     fn ending() -> Value {
@@ -324,7 +337,7 @@ mod tests {
         definition["status"]["conditions"] = json!([{"type": "Established", "status": "True"}]);
         let custom: Vec<Kind> = super::custom_kind(&definition).into_iter().collect();
         let namespace = object(&ending());
-        let view = View { namespace, content: BTreeMap::new(), custom: custom.clone(), failure: None, now: now() };
+        let view = View { namespace, content: BTreeMap::new(), others: custom.clone(), failure: None, now: now() };
         let plan = Namespaces::plan(&view);
         assert_eq!(deletions(&plan)[0], "delete foos a/*: namespace a is being deleted");
         let last = plan.items.last().expect("finalize");
@@ -332,15 +345,28 @@ mod tests {
     }
 
     #[test]
-    fn r5_an_empty_namespace_goes_once_the_api_says_it_is_empty() {
+    fn r5_no_kind_is_forgotten() {
+        let known: Vec<Kind> = order().into_iter().flatten().cloned().chain(others()).collect();
+        for kind in [&kinds::EVENT, &kinds::JOB, &kinds::RESOURCE_QUOTA, &kinds::POD, &kinds::NETWORK_POLICY] {
+            assert_eq!(known.iter().filter(|known| *known == kind).count(), 1, "{}", kind.plural);
+        }
+        assert!(!known.contains(&kinds::LOCAL_SUBJECT_ACCESS_REVIEW), "nothing is stored of a review");
+    }
+
+    #[test]
+    fn r6_an_empty_namespace_goes_once_the_api_says_it_is_empty() {
         let plan = plan(ending(), &[]);
         assert_eq!(
             deletions(&plan),
-            ["delete events a/*: namespace a is being deleted", "finalize namespaces a: namespace a is empty"]
+            [
+                "delete events a/*: namespace a is being deleted",
+                "delete jobs a/*: namespace a is being deleted",
+                "finalize namespaces a: namespace a is empty"
+            ]
         );
         let last = plan.items.last().expect("finalize");
         assert!(
-            matches!(&last.guard, Some(Guard::Empty(name, kinds)) if name == "a" && kinds.len() == order().concat().len() + 1)
+            matches!(&last.guard, Some(Guard::Empty(name, kinds)) if name == "a" && kinds.len() == order().concat().len() + 2)
         );
         assert!(matches!(&last.action, Action::Finalize { namespace } if namespace["spec"]["finalizers"] == json!([])));
     }
