@@ -2,7 +2,8 @@
 //!
 //! Flow        change → keys, each queued once → view → plan → carried out → look again
 //! Guarantees  one pass at a time per key, never on a view older than the key's own last writes · a failed, refused or
-//!             panicking pass is planned again after a back-off · a key is not forgotten while its controller runs
+//!             panicking pass is planned again after a back-off · a key is not forgotten while its controller runs · a
+//!             change whose keys cannot be told without a panic is passed over
 //! Assumes     views read caches only, so a pass before its writes costs no waiting
 
 mod execute;
@@ -141,16 +142,25 @@ fn drain(shared: &Shared, wakes: &[Wake], subscriptions: &mut [Subscription], qu
 
 fn take_in(shared: &Shared, wakes: &[Wake], index: usize, notice: Notice, queue: &mut Queue) {
     match notice {
-        Notice::Changed(change) => (wakes[index].keys)(&change, &mut |key| queue.add(key)),
+        Notice::Changed(change) => ask(shared, &wakes[index], &change, queue),
         // What went is not known any more, so everything that is there is looked at.
         Notice::Lagged => {
             for wake in wakes {
                 for object in shared.caches.of(&wake.kind).list() {
                     let change = Change { key: Key::of(&object.header), old: None, new: Some(object) };
-                    (wake.keys)(&change, &mut |key| queue.add(key));
+                    ask(shared, wake, &change, queue);
                 }
             }
         }
+    }
+}
+
+/// Queues the keys that a change concerns. A panic there is a bug, but one of this change only: the controller goes on.
+fn ask(shared: &Shared, wake: &Wake, change: &Change, queue: &mut Queue) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (wake.keys)(change, &mut |key| queue.add(key)))) {
+        shared.counters.panics.fetch_add(1, Ordering::Relaxed);
+        let (key, panic) = (change.key.as_str(), panic_text(&*panic));
+        tracing::error!(kind = %wake.kind.kind, key, panic, "a change that nobody could be woken for is passed over");
     }
 }
 

@@ -73,7 +73,10 @@ impl Controller for Copier {
     const NAME: &'static str = "copier";
 
     fn wakes(&self) -> Vec<Wake> {
-        vec![Wake::itself(&kinds::CONFIG_MAP)]
+        vec![Wake::new(&kinds::CONFIG_MAP, |change, wake| {
+            assert!(!change.key.name().starts_with("odd-"), "a bug in one wake");
+            wake(change.key.clone());
+        })]
     }
 
     fn view(&self, key: &Key, _look: &Look) -> Option<CopierView> {
@@ -138,4 +141,19 @@ async fn a_panicking_pass_is_planned_again() {
         },
     );
     assert_eq!(counters.await.panics.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_panics_is_passed_over() {
+    let counters = run(
+        |caches| Copier::new(caches, 0),
+        async |client, caches| {
+            for name in ["odd-1", "wanted-1"] {
+                client.create(&kinds::CONFIG_MAP, "default", &wanted(name)).await.expect("a new name");
+            }
+            let secrets = caches.of(&kinds::SECRET);
+            secrets.until("", |_| secrets.len() == 1).await;
+        },
+    );
+    assert_eq!(counters.await.panics.load(Ordering::Relaxed), 1);
 }
