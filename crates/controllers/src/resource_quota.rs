@@ -1,7 +1,7 @@
 //! ResourceQuota: what a namespace uses of its quotas is counted again when something was given back.
 //!
 //! Goal        `status.hard` is `spec.hard`, and `status.used` is what the objects of the namespace use
-//! Watches     ResourceQuota; Pod, Service and PersistentVolumeClaim (what they use)
+//! Watches     ResourceQuota; the kinds that are watched anyway and PersistentVolumeClaim (what they use)
 //! Writes      ResourceQuota: status
 //! Relies on   the API, which adds to `status.used` in the transaction that uses more, and which counts for itself when
 //!             the status is written: our copies may be behind, and say only that it is time to count
@@ -29,8 +29,23 @@ use crate::plan::{Plan, Target};
 const RECOUNT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The kinds whose objects are seen.
-fn watched() -> [&'static Kind; 3] {
-    [&kinds::POD, &kinds::SERVICE, &kinds::PERSISTENT_VOLUME_CLAIM]
+fn watched() -> [&'static Kind; 9] {
+    [
+        &kinds::POD,
+        &kinds::SERVICE,
+        &kinds::PERSISTENT_VOLUME_CLAIM,
+        &kinds::CONFIG_MAP,
+        &kinds::SECRET,
+        &kinds::RESOURCE_QUOTA,
+        &kinds::REPLICATION_CONTROLLER,
+        &kinds::REPLICA_SET,
+        &kinds::DEPLOYMENT,
+    ]
+}
+
+/// Whether objects of a kind use more than their number.
+fn uses_amounts(kind: &Kind) -> bool {
+    [&kinds::POD, &kinds::SERVICE, &kinds::PERSISTENT_VOLUME_CLAIM].contains(&kind)
 }
 
 /// The controller of quotas.
@@ -68,7 +83,12 @@ impl ResourceQuotas {
 
 /// What an object uses, computed once for each version of it.
 fn uses(kind: &Kind, object: &Cached) -> Arc<Amounts> {
-    object.memo(|object| quota::usage(kind, &object.value()))
+    object.memo(|_| quota::usage(kind, &read_for(kind, object)))
+}
+
+/// The object, where what it uses depends on what is in it. Of the others we may have no more than the header.
+fn read_for(kind: &Kind, object: &Cached) -> Value {
+    if uses_amounts(kind) { object.value() } else { Value::Null }
 }
 
 impl Controller for ResourceQuotas {
@@ -86,7 +106,7 @@ impl Controller for ResourceQuotas {
         let mut seen = Amounts::new();
         for (kind, cache) in &self.used_by {
             for object in cache.in_namespace(key.namespace()) {
-                if !quota::counts(&tree, kind, &object.value()) {
+                if !quota::counts(&tree, kind, &read_for(kind, &object)) {
                     continue;
                 }
                 for (name, amount) in uses(kind, &object).iter() {
@@ -134,12 +154,11 @@ fn differs(view: &View, quota: &Value, name: &str) -> bool {
 
 /// Whether what is used of a resource follows from the objects that are watched.
 fn is_seen(resource: &str) -> bool {
-    let is_watched = |plural: &str| watched().iter().any(|kind| kind.plural == plural);
     if let Some(counted) = resource.strip_prefix("count/") {
-        return is_watched(counted);
+        return watched().iter().any(|kind| kind.qualified_plural() == counted);
     }
     let head = resource.split('.').next().unwrap_or_default();
-    is_watched(head)
+    watched().iter().any(|kind| kind.group.is_empty() && kind.plural == head)
         || matches!(head, "cpu" | "memory" | "ephemeral-storage" | "requests" | "limits")
         || head.starts_with("hugepages-")
         || resource.contains(".storageclass.storage.k8s.io/")
@@ -187,6 +206,12 @@ mod tests {
     #[test]
     fn r3_what_was_given_back_is_counted() {
         check(&ResourceQuotas::plan(&view(json!({"pods": "5"}), counted("1"), "1")), "");
+        let hard = json!({"count/replicasets.apps": "5"});
+        let status = json!({"hard": hard, "used": {"count/replicasets.apps": "1"}});
+        check(
+            &ResourceQuotas::plan(&view(hard, status, "0")),
+            "patch resourcequotas a/q status: what is used of count/replicasets.apps is not what it says",
+        );
         check(
             &ResourceQuotas::plan(&view(json!({"pods": "5"}), counted("2"), "1")),
             "patch resourcequotas a/q status: what is used of pods is not what it says",
@@ -195,8 +220,8 @@ mod tests {
 
     #[test]
     fn r4_what_is_not_watched_is_counted_now_and_then() {
-        let hard = json!({"secrets": "5"});
-        let status = json!({"hard": hard, "used": {"secrets": "1"}});
+        let hard = json!({"count/jobs.batch": "5"});
+        let status = json!({"hard": hard, "used": {"count/jobs.batch": "1"}});
         check(
             &ResourceQuotas::plan(&view(hard, status, "0")),
             "patch resourcequotas a/q status: it bounds objects that are only counted now and then
