@@ -78,3 +78,44 @@ pub async fn its_services_end_with_a_namespace(test: &Test) {
     assert!(again.code.is_success(), "the namespace is a new one: {}", again.code);
     test.api.delete(&path).await.ok();
 }
+
+/// A pod that no node takes.
+fn pod(name: &str) -> Value {
+    json!({"metadata": {"name": name},
+        "spec": {"nodeSelector": {"no": "node"}, "containers": [{"name": "c", "image": "none:1"}]}})
+}
+
+pub async fn its_pods_end_with_a_namespace(test: &Test) {
+    let (path, _) = another(test, "pods").await;
+    test.api.until(&format!("{path}/serviceaccounts/default"), "there", |reply| reply.code.is_success()).await;
+    test.api.create(&format!("{path}/pods"), &pod("p")).await.ok();
+    test.api.delete(&path).await.ok();
+    test.api.until_gone(&path).await;
+    let object = json!({"metadata": {"name": path.rsplit('/').next()}});
+    test.api.create("/api/v1/namespaces", &object).await.ok();
+    assert_eq!(test.api.get(&format!("{path}/pods")).await.ok()["items"], json!([]));
+    test.api.delete(&path).await.ok();
+}
+
+pub async fn pods_end_before_the_rest_of_a_namespace(test: &Test) {
+    let (path, _) = another(test, "ordered").await;
+    test.api.until(&format!("{path}/serviceaccounts/default"), "there", |reply| reply.code.is_success()).await;
+    let mut held = pod("held");
+    held["metadata"]["finalizers"] = json!(["conformance.example.com/held"]);
+    test.api.create(&format!("{path}/pods"), &held).await.ok();
+    let map = json!({"metadata": {"name": "kept"}});
+    test.api.create(&format!("{path}/configmaps"), &map).await.ok();
+    test.api.delete(&path).await.ok();
+    let waits = |condition: &Value| {
+        condition["type"] == "NamespaceContentRemaining"
+            && condition["message"].as_str().is_some_and(|message| message.contains("pods"))
+    };
+    let told = |namespace: Value| namespace["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(waits));
+    test.api.until(&path, "waiting for its pod", |reply| told(reply.json())).await;
+    let one = format!("{path}/pods/held");
+    test.api.until(&one, "ending", |reply| reply.json()["metadata"].get("deletionTimestamp").is_some()).await;
+    let kept = test.api.get(&format!("{path}/configmaps/kept")).await.ok();
+    assert!(kept["metadata"].get("deletionTimestamp").is_none(), "{}", kept["metadata"]);
+    test.api.patch(&one, MERGE, &json!({"metadata": {"finalizers": null}})).await.ok();
+    test.api.until_gone(&path).await;
+}
