@@ -125,6 +125,12 @@ pub mod kinds {
     pub static JOB: Kind = Kind::built_in("batch", "v1", "Job", "jobs", true);
     /// batch/v1 CronJob.
     pub static CRON_JOB: Kind = Kind::built_in("batch", "v1", "CronJob", "cronjobs", true);
+    /// autoscaling/v2 HorizontalPodAutoscaler.
+    pub static HORIZONTAL_POD_AUTOSCALER: Kind =
+        Kind::built_in("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", true);
+    /// autoscaling/v1 HorizontalPodAutoscaler: an older view of the same thing.
+    pub static HORIZONTAL_POD_AUTOSCALER_V1: Kind =
+        Kind::built_in("autoscaling", "v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers", true);
     /// policy/v1 PodDisruptionBudget.
     pub static POD_DISRUPTION_BUDGET: Kind =
         Kind::built_in("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", true);

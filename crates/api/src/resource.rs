@@ -113,6 +113,9 @@ pub trait Rules: Send + Sync + 'static {
     /// Readies a changed object: carries over from `old` what a client may not change through the main resource.
     fn prepare_update(&self, _object: &mut Value, _old: &Value) {}
 
+    /// Readies an object whose status was changed: carries over from `old` what is not the status'.
+    fn prepare_status(&self, _object: &mut Value, _old: &Value) {}
+
     /// Adds an error for each broken rule of a new or changed object.
     fn validate(&self, _object: &Value, _errors: &mut Errors) {}
 

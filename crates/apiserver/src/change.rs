@@ -154,7 +154,8 @@ fn plan(
     resource.rules.default(&mut object);
     match part {
         Part::Main => resource.rules.prepare_update(&mut object, old),
-        Part::Status | Part::Finalize | Part::Approval | Part::Binding => {}
+        Part::Status => resource.rules.prepare_status(&mut object, old),
+        Part::Finalize | Part::Approval | Part::Binding => {}
     }
     let are_owners_new = owners.are_new();
     let managed = owners.after(call, old, &object)?;

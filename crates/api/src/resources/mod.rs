@@ -23,6 +23,7 @@ mod event;
 #[cfg(test)]
 mod fixture;
 mod flow_control;
+mod horizontal_pod_autoscaler;
 mod job;
 pub(crate) mod label_selector;
 mod lease;
@@ -97,6 +98,8 @@ pub fn all() -> Vec<Resource> {
         job::resource(),
         cron_job::resource(),
         pod_disruption_budget::resource(),
+        horizontal_pod_autoscaler::resource(),
+        horizontal_pod_autoscaler::v1::resource(),
         rbac::role::resource(),
         rbac::role_binding::resource(),
         rbac::cluster_role::resource(),

@@ -305,6 +305,17 @@ const ROWS: &[(&str, &str)] = &[
          spec: {minAvailable: 50%, selector: {matchLabels: {app: sample}}}}",
         "{observedGeneration: 1, disruptionsAllowed: 1, currentHealthy: 2, desiredHealthy: 1, expectedPods: 2}",
     ),
+    (
+        "{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {name: sample}, \
+         spec: {maxReplicas: 3, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: sample}, \
+         metrics: [{type: Pods, pods: {metric: {name: m}, target: {type: AverageValue, averageValue: '10'}}}]}}",
+        "{currentReplicas: 1, desiredReplicas: 1}",
+    ),
+    (
+        "{apiVersion: autoscaling/v1, kind: HorizontalPodAutoscaler, metadata: {name: sample}, \
+         spec: {maxReplicas: 3, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: sample}}}",
+        "{currentReplicas: 1, desiredReplicas: 1, currentCPUUtilizationPercentage: 40}",
+    ),
 ];
 
 /// The samples, in no order that means anything.

@@ -1,52 +1,13 @@
 //! Kinds that are stored in another version than they are served in.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
-use windlass_api::convert::{Convert, Stored};
-use windlass_api::schema::MessageRef;
-use windlass_api::{Kind, Resource, kinds};
 
 use crate::{Api, Reply};
 
 const OLD: &str = "/api/v1/namespaces/default/events";
 const NEW: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
-
-/// Two fields of Event under their newer names.
-struct Renamed;
-
-const NAMES: [(&str, &str); 2] = [("message", "note"), ("involvedObject", "regarding")];
-
-impl Convert for Renamed {
-    fn to_served(&self, object: &mut Value) {
-        NAMES.iter().for_each(|(stored, served)| rename(object, stored, served));
-    }
-
-    fn to_stored(&self, object: &mut Value) {
-        NAMES.iter().for_each(|(stored, served)| rename(object, served, stored));
-    }
-}
-
-fn rename(object: &mut Value, from: &str, to: &str) {
-    let fields = object.as_object_mut().expect("an object");
-    if let Some(value) = fields.remove(from) {
-        fields.insert(to.to_owned(), value);
-    }
-}
-
-/// A server of core/v1 Event and of a newer version of it.
-async fn api() -> Api {
-    Api::start_with(|config, _| {
-        let core = config.registry.get("", "v1", "events").expect("a built-in kind");
-        let mut newer = Resource::clone(core);
-        newer.kind = Kind { group: "events.k8s.io".into(), ..kinds::EVENT.clone() };
-        newer.message = MessageRef::built_in("events.k8s.io/v1", "Event").expect("a message of the table");
-        newer.selectable_fields = vec!["regarding.name".to_owned()];
-        newer.stored = Some(Stored::new(kinds::EVENT.clone(), Arc::new(Renamed)));
-        config.registry.insert(newer);
-    })
-    .await
-}
+const AUTOSCALERS: &str = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
+const OLDER_AUTOSCALERS: &str = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers";
 
 fn event(name: &str) -> Value {
     json!({
@@ -67,7 +28,7 @@ fn items(reply: &Reply) -> Vec<String> {
 
 #[tokio::test]
 async fn one_object_is_read_in_every_version() {
-    let api = api().await;
+    let api = Api::start().await;
     let made = api.make(OLD, &event("a")).await;
     let newer = api.get(&format!("{NEW}/a")).await.json();
     assert_eq!((version(&made), version(&newer)), ("v1 m -".to_owned(), "events.k8s.io/v1 - m".to_owned()));
@@ -77,7 +38,7 @@ async fn one_object_is_read_in_every_version() {
 
 #[tokio::test]
 async fn selectors_look_at_the_served_version() {
-    let api = api().await;
+    let api = Api::start().await;
     for name in ["a", "b"] {
         api.make(OLD, &event(name)).await;
     }
@@ -88,7 +49,7 @@ async fn selectors_look_at_the_served_version() {
 
 #[tokio::test]
 async fn a_write_through_one_version_is_seen_in_the_other() {
-    let api = api().await;
+    let api = Api::start().await;
     api.make(OLD, &event("a")).await;
     let patched = api.merge(&format!("{NEW}/a"), &json!({"metadata": {"labels": {"x": "y"}}})).await;
     assert_eq!((patched.said(), version(&patched.json())), ("200".to_owned(), "events.k8s.io/v1 - m".to_owned()));
@@ -101,7 +62,7 @@ async fn a_write_through_one_version_is_seen_in_the_other() {
 
 #[tokio::test]
 async fn a_watch_shows_its_own_version() {
-    let api = api().await;
+    let api = Api::start().await;
     api.make(OLD, &event("a")).await;
     let mut watches = [api.watch(&format!("{NEW}?watch=1")).await, api.watch(&format!("{OLD}?watch=1")).await];
     api.make(OLD, &event("b")).await;
@@ -114,4 +75,46 @@ async fn a_watch_shows_its_own_version() {
             assert_eq!(version(&event["object"]), shown);
         }
     }
+}
+
+/// What is only in the stored version survives a write through an older one that does not touch it.
+#[tokio::test]
+async fn an_autoscaler_changed_through_its_older_version_keeps_its_metrics_and_its_status() {
+    let api = Api::start().await;
+    let metric = json!({"type": "Pods", "pods": {"metric": {"name": "m"}, "target": {"type": "AverageValue", "averageValue": "10"}}});
+    let spec = json!({
+        "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"}, "metrics": [metric],
+        "behavior": {"scaleDown": {"selectPolicy": "Disabled"}},
+    });
+    let made = api.make(AUTOSCALERS, &json!({"metadata": {"name": "a"}, "spec": spec})).await;
+    let conditions = json!([{"type": "AbleToScale", "status": "True"}]);
+    let status = json!({"status": {"currentReplicas": 1, "desiredReplicas": 2, "conditions": conditions}});
+    assert_eq!(api.merge(&format!("{AUTOSCALERS}/a/status"), &status).await.said(), "200");
+    let (path, older) = (format!("{AUTOSCALERS}/a"), format!("{OLDER_AUTOSCALERS}/a"));
+
+    // An older client that sends back the annotations of the spec, and none of the status.
+    let mut wished = api.get(&older).await.json();
+    assert_eq!(wished["spec"].get("metrics"), None);
+    wished["spec"]["maxReplicas"] = json!(5);
+    let annotations = wished["metadata"]["annotations"].as_object_mut().expect("annotations");
+    annotations.remove("autoscaling.alpha.kubernetes.io/conditions").expect("the conditions");
+    assert_eq!(api.put(&older, &wished).await.said(), "200");
+    let after = api.get(&path).await.json();
+    assert_eq!(after["spec"]["maxReplicas"], 5);
+    assert_eq!(
+        (&after["spec"]["metrics"], &after["spec"]["behavior"]),
+        (&made["spec"]["metrics"], &made["spec"]["behavior"])
+    );
+    assert_eq!(after["status"]["conditions"], conditions);
+    assert_eq!(after["metadata"].get("annotations"), None);
+
+    // The status' part says nothing of the spec.
+    let patch = json!({
+        "metadata": {"annotations": {"autoscaling.alpha.kubernetes.io/metrics": null}},
+        "status": {"currentCPUUtilizationPercentage": 40},
+    });
+    assert_eq!(api.merge(&format!("{older}/status"), &patch).await.said(), "200");
+    let after = api.get(&path).await.json();
+    assert_eq!(after["spec"]["metrics"], made["spec"]["metrics"]);
+    assert_eq!(after["status"]["currentMetrics"][0]["resource"]["current"], json!({"averageUtilization": 40}));
 }
