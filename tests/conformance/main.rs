@@ -4,7 +4,8 @@
 //! Goal        whoever works with Kubernetes 1.37 works with the server that this suite passes on
 //! Runs        in process by default: the API server, controllers and scheduler over a real store, no node;
 //!             `--against KUBECONFIG` runs the same tests on any cluster
-//! Not here    entries that need a running container (the end-to-end suite) and admission webhooks
+//! Not here    entries that need a running container (the end-to-end suite) and admission webhooks. Of an entry that
+//!             speaks of both objects and containers, what it asks of the objects is here
 //!
 //! `entries.txt` names every entry of the list. Each test names one; the suite fails on a test without an entry and
 //! says how many entries have a test.

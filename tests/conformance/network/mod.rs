@@ -13,6 +13,7 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         row!("EndpointSlice API", endpoint_slice::row),
         case!("EndpointSlice, \"empty\" Service", endpoint_slice::a_service_without_pods_has_an_empty_slice),
+        case!("EndpointSlice, creation/deletion", endpoint_slice::ready_pods_of_a_service_are_in_its_slices),
         case!("Endpoint resource lifecycle", endpoints::endpoints_live),
         row!("Ingress API", ingress::row),
         row!("IngressClass API", ingress::class_row),

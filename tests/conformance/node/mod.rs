@@ -25,6 +25,8 @@ pub(crate) fn cases() -> Vec<Case> {
         row!("PodTemplate lifecycle", pod_template::row),
         case!("PodTemplate, delete a collection", pod_template::many_are_listed_and_deleted),
         case!("PodTemplate, replace", pod_template::a_template_is_replaced),
+        case!("Pods Generation, 500 updates", pod::every_wish_counts),
+        case!("Pods Generation, graceful delete", pod::an_end_that_waits_counts),
         case!("Pods Generation, updates", pod::what_is_wished_counts_generations),
         case!("Pods, QOS", pod::the_class_follows_from_the_resources),
         case!("Pods, completes the lifecycle of a Pod and the PodStatus", pod::a_pod_and_its_status_live),

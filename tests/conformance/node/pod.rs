@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::STRATEGIC;
+use crate::api::{MERGE, STRATEGIC};
 use crate::walk::{Walk, condition, holds};
 use crate::{Test, pod};
 
@@ -73,6 +73,33 @@ pub async fn what_is_wished_counts_generations(test: &Test) {
     let status = json!({"status": {"message": "a status is no wish"}});
     let after = test.api.patch(&format!("{one}/status"), STRATEGIC, &status).await.ok();
     assert_eq!(after["metadata"]["generation"], 4);
+}
+
+pub async fn every_wish_counts(test: &Test) {
+    let path = test.path("v1", "pods");
+    test.api.create(&path, &pod::named("busy", "busy")).await.ok();
+    let one = format!("{path}/busy");
+    for generation in 2..=500 {
+        let image = format!("example.com/none:{generation}");
+        let patch = json!({"spec": {"containers": [{"name": "main", "image": image}]}});
+        let after = test.api.patch(&one, STRATEGIC, &patch).await.ok();
+        assert_eq!(after["metadata"]["generation"], generation);
+    }
+}
+
+/// A finalizer is what the end waits for, in place of a node.
+pub async fn an_end_that_waits_counts(test: &Test) {
+    let path = test.path("v1", "pods");
+    let mut object = pod::named("ending", "ending");
+    object["metadata"]["finalizers"] = json!(["conformance.example.com/wait"]);
+    assert_eq!(test.api.create(&path, &object).await.ok()["metadata"]["generation"], 1);
+    let one = format!("{path}/ending");
+    test.api.delete(&one).await.ok();
+    let ending = test.api.get(&one).await.ok();
+    assert!(ending["metadata"]["deletionTimestamp"].is_string(), "{ending}");
+    assert_eq!(ending["metadata"]["generation"], 2);
+    test.api.patch(&one, MERGE, &json!({"metadata": {"finalizers": null}})).await.ok();
+    test.api.until_gone(&one).await;
 }
 
 pub async fn names_of_sysctls_are_checked(test: &Test) {
