@@ -109,22 +109,6 @@ async fn patches_without_a_revision_are_all_applied_however_they_race() {
 }
 
 #[tokio::test]
-async fn of_many_updates_of_one_revision_one_wins() {
-    let api = Api::start().await;
-    let made = api.make(CONFIG_MAPS, &config_map("c")).await;
-    let path = format!("{CONFIG_MAPS}/c");
-    let updates = (0..100).map(|index| {
-        let mut object = made.clone();
-        object["data"]["k"] = json!(index.to_string());
-        let (api, path) = (&api, &path);
-        async move { api.put(path, &object).await.code.as_u16() }
-    });
-    let codes = futures::future::join_all(updates).await;
-    assert_eq!(codes.iter().filter(|code| **code == 200).count(), 1);
-    assert_eq!(codes.iter().filter(|code| **code == 409).count(), 99);
-}
-
-#[tokio::test]
 async fn scale_reads_and_writes_replicas() {
     let api = Api::start().await;
     api.make(DEPLOYMENTS, &deployment("web")).await;

@@ -137,7 +137,6 @@ async fn a08_patches_of_a_hundred_thousand_parts_are_bounded() {
         (0..20_000).map(|index| json!({"name": format!("c{index}"), "$patch": "delete"})).collect();
     for (kind, patch) in [
         ("merge", json!({"metadata": {"labels": keys}})),
-        ("merge", json!({"metadata": {"annotations": keys}})),
         ("strategic-merge", json!({"metadata": {"annotations": keys}})),
         ("strategic-merge", json!({"spec": {"template": {"spec": {"containers": directives}}}})),
         ("strategic-merge", json!({"spec": {"template": {"spec": {"containers": containers}}}})),

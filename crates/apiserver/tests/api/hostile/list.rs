@@ -135,7 +135,7 @@ async fn a19_leases_are_renewed_while_everything_is_listed_over_and_over() {
     assert!(longest < Duration::from_secs(10), "a node's lease lasts 40 s; one renewal took {longest:?}");
     for list in lists {
         assert_eq!(list.said(), "200");
-        assert!(list.json()["items"].as_array().is_some_and(|items| items.len() >= 400));
+        assert!(list.body.len() > 400_000 && list.body.ends_with(b"]}"), "a whole list");
     }
 }
 
@@ -184,13 +184,11 @@ async fn a20_numbers_out_of_range_are_refused_or_clamped() {
         assert_eq!(api.get(&format!("{CONFIG_MAPS}?{query}")).await.code, 200, "{query}");
     }
     let started = Instant::now();
-    for query in ["resourceVersion=9223372036854775808", "watch=1&resourceVersion=100000"] {
-        let reply = api.get(&format!("{CONFIG_MAPS}?{query}")).await;
-        assert!(
-            reply.said().starts_with("504 Timeout: Timeout: Too large resource version"),
-            "{query}: {}",
-            reply.said()
-        );
+    let paths = ["resourceVersion=9223372036854775808", "watch=1&resourceVersion=100000"]
+        .map(|query| format!("{CONFIG_MAPS}?{query}"));
+    let future = join_all(paths.iter().map(|path| api.get(path))).await;
+    for reply in future {
+        assert!(reply.said().starts_with("504 Timeout: Timeout: Too large resource version"), "{}", reply.said());
     }
     assert!(started.elapsed() < Duration::from_secs(20), "waits for the future are short");
     api.watch(&format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1000000000")).await;
