@@ -55,15 +55,14 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let options = Options { alone: has("--alone"), quick: has("--quick") };
-    let name = arguments.iter().find(|argument| !argument.starts_with('-')).map_or("list", String::as_str);
-    if name == "list" {
+    let Some(name) = arguments.iter().find(|argument| !argument.starts_with('-')) else {
         for (name, what, _) in BENCHMARKS {
             println!("{name:<12} {what}");
         }
         return Ok(());
-    }
+    };
     rustls::crypto::ring::default_provider().install_default().ok();
-    let chosen: Vec<&Benchmark> = BENCHMARKS.iter().filter(|(own, ..)| name == "all" || *own == name).collect();
+    let chosen: Vec<&Benchmark> = BENCHMARKS.iter().filter(|(own, ..)| name == "all" || own == name).collect();
     if chosen.is_empty() {
         bail!("there is no benchmark {name:?}; `cargo x bench` lists them");
     }

@@ -26,7 +26,7 @@ pub fn run_benchmark(args: &BenchArgs) -> Result<()> {
     let programs = build_release(&["windlass", "windlass-bench"])?;
     let mut command = Command::new(programs.join("windlass-bench"));
     let Some(name) = &args.name else {
-        return run("benchmarks", command.arg("list"));
+        return run("benchmarks", &mut command);
     };
     setup::ensure(setup::DEMO)?;
     command.arg(name);
