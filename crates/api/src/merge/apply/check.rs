@@ -37,7 +37,7 @@ fn walk(value: &Value, place: Place<'_>, path: &str, found: &mut Vec<String>) {
             for (name, value) in fields {
                 let child = place.child(name);
                 let path = format!("{path}.{name}");
-                if matches!(place, Place::Fields(_)) && !child.is_field {
+                if matches!(place, Place::Fields(message) if !message.is_open()) && !child.is_field {
                     found.push(format!("{}: field not declared in schema", cut(&path)));
                 } else {
                     walk(value, child.place, &path, found);
