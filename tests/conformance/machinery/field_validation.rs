@@ -1,8 +1,9 @@
 //! Field validation: what a strict request is refused for, what others are warned of.
 
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::definition::{Definition, anything, v1};
 use crate::Test;
 use crate::api::{JSON, MERGE, Reply, STRATEGIC};
 
@@ -91,4 +92,78 @@ pub async fn unknown_metadata_is_found(test: &Test) {
     let refused = send(test, Method::PATCH, &apply, APPLY, yaml).await;
     assert!(!refused.code.is_success(), "{refused:?}");
     assert!(String::from_utf8_lossy(&refused.body).contains("unknownMeta"), "{refused:?}");
+}
+
+/// A schema with one known field, and an object with its own metadata inside.
+fn schema() -> Value {
+    let embedded = json!({"type": "object", "x-kubernetes-embedded-resource": true,
+        "x-kubernetes-preserve-unknown-fields": true});
+    json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+        "foo": {"type": "string"}, "template": embedded}}}})
+}
+
+/// Applies an object strictly.
+async fn apply(test: &Test, definition: &Definition, object: &str) -> Reply {
+    let path = format!("{}/applied?fieldManager=test&fieldValidation=Strict", definition.objects(test));
+    send(test, Method::PATCH, &path, APPLY, object).await
+}
+
+async fn post(test: &Test, definition: &Definition, object: &str) -> Reply {
+    send(test, Method::POST, &format!("{}?fieldValidation=Strict", definition.objects(test)), JSON, object).await
+}
+
+pub async fn a_kind_without_schema_takes_unknown_fields(test: &Test) {
+    let definition = Definition::new(test, v1(anything()));
+    definition.make(test).await;
+    let object = definition.object("applied", json!({"spec": {"unknown": {"a": [1]}}})).to_string();
+    assert_eq!(apply(test, &definition, &object).await.ok()["spec"]["unknown"]["a"][0], 1);
+    test.api.delete(&definition.path()).await.ok();
+}
+
+pub async fn a_valid_custom_object_is_taken(test: &Test) {
+    let definition = Definition::new(test, v1(schema()));
+    definition.make(test).await;
+    let object = |name: &str| definition.object(name, json!({"spec": {"foo": "a"}})).to_string();
+    post(test, &definition, &object("created")).await.ok();
+    assert_eq!(apply(test, &definition, &object("applied")).await.ok()["spec"]["foo"], "a");
+    test.api.delete(&definition.path()).await.ok();
+}
+
+pub async fn unknown_fields_of_a_custom_object_are_found(test: &Test) {
+    let definition = Definition::new(test, v1(schema()));
+    definition.make(test).await;
+    let object = definition.object("applied", json!({"spec": {"foo": "a", "extra": 1}})).to_string();
+    let refused = post(test, &definition, &object).await.refused(400);
+    assert!(refused.contains(r#"unknown field "spec.extra""#), "{refused}");
+    let refused = apply(test, &definition, &object).await;
+    assert!(!refused.code.is_success(), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.body).contains("spec.extra"), "{refused:?}");
+    test.api.delete(&definition.path()).await.ok();
+}
+
+pub async fn duplicate_fields_are_found_where_all_are_preserved(test: &Test) {
+    let definition = Definition::new(test, v1(anything()));
+    definition.make(test).await;
+    let object = definition.object("twice", json!({"spec": {"foo": "a", "unknown": 1}})).to_string();
+    let twice = object.replace(r#""unknown":1"#, r#""unknown":1,"unknown":2"#);
+    let refused = post(test, &definition, &twice).await.refused(400);
+    assert!(refused.contains(r#"duplicate field "spec.unknown""#), "{refused}");
+    let yaml = "apiVersion: GROUP/v1\nkind: Foo\nmetadata: {name: applied}\nspec:\n  unknown: 1\n  unknown: 2\n";
+    let refused = apply(test, &definition, &yaml.replace("GROUP", &definition.group)).await;
+    assert!(!refused.code.is_success(), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.body).contains("unknown"), "{refused:?}");
+    test.api.delete(&definition.path()).await.ok();
+}
+
+pub async fn unknown_metadata_of_a_custom_object_is_found(test: &Test) {
+    let definition = Definition::new(test, v1(schema()));
+    definition.make(test).await;
+    let inside = json!({"apiVersion": "v1", "kind": "Inside", "metadata": {"name": "i", "unknownSub": "x"}});
+    let mut object = definition.object("odd", json!({"spec": {"foo": "a", "template": inside}}));
+    object["metadata"]["unknownMeta"] = json!("x");
+    let refused = post(test, &definition, &object.to_string()).await.refused(400);
+    for field in ["metadata.unknownMeta", "spec.template.metadata.unknownSub"] {
+        assert!(refused.contains(&format!("unknown field \"{field}\"")), "{field}: {refused}");
+    }
+    test.api.delete(&definition.path()).await.ok();
 }

@@ -1,11 +1,14 @@
 //! sig-api-machinery: how the API itself behaves, whatever the kind.
 
+mod admission_policy;
+mod definition;
 mod discovery;
 mod field_validation;
 mod flow_control;
 mod garbage;
 mod list;
 mod namespace;
+mod openapi;
 mod resource_quota;
 mod version;
 mod watch;
@@ -13,7 +16,7 @@ mod watch;
 use crate::{Case, case, row};
 
 pub(crate) fn cases() -> Vec<Case> {
-    [basic(), discovered(), bounded()].into_iter().flatten().collect()
+    [basic(), discovered(), custom(), published(), admitted(), bounded()].into_iter().flatten().collect()
 }
 
 /// How single objects and lists behave.
@@ -116,6 +119,100 @@ fn bounded() -> Vec<Case> {
         case!(
             "ResourceQuota, quota scope, Terminating and NotTerminating scope",
             resource_quota::scopes_tell_pods_with_a_deadline_from_others
+        ),
+    ]
+}
+
+/// How kinds that users define behave.
+fn custom() -> Vec<Case> {
+    vec![
+        case!("Custom Resource Definition, create", definition::a_definition_is_made_and_deleted),
+        case!("Custom Resource Definition, watch", definition::objects_of_custom_kinds_are_watched),
+        case!(
+            "Custom Resource Definition, status sub-resource",
+            definition::the_status_of_a_definition_is_read_patched_and_updated
+        ),
+        case!("Custom Resource Definition, list", definition::definitions_are_listed_and_deleted_by_label),
+        case!("Custom Resource Definition, defaulting", definition::objects_are_defaulted_when_written_and_when_read),
+        case!("Custom Resource Definition, discovery", definition::definitions_are_found_by_discovery),
+        case!("Aggregated Discovery Interface CRDs", definition::one_document_names_custom_kinds),
+        case!("Aggregated Discovery Endpoint Accept Headers CRDs", definition::a_custom_kind_is_in_every_document),
+        case!(
+            "custom-resource-definition-field-selectors-list-watch-register-informers",
+            definition::objects_are_selected_by_fields
+        ),
+        case!(
+            "Server side field validation, unknown fields CR no validation schema",
+            field_validation::a_kind_without_schema_takes_unknown_fields
+        ),
+        case!(
+            "Server side field validation, valid CR with validation schema",
+            field_validation::a_valid_custom_object_is_taken
+        ),
+        case!(
+            "Server side field validation, unknown fields CR fails validation",
+            field_validation::unknown_fields_of_a_custom_object_are_found
+        ),
+        case!(
+            "Server side field validation, CR duplicates",
+            field_validation::duplicate_fields_are_found_where_all_are_preserved
+        ),
+        case!(
+            "Server side field validation, unknown metadata",
+            field_validation::unknown_metadata_of_a_custom_object_is_found
+        ),
+    ]
+}
+
+/// How the schemas of such kinds are published.
+fn published() -> Vec<Case> {
+    vec![
+        case!("Custom Resource OpenAPI Publish, with validation schema", openapi::a_schema_is_published_and_kept),
+        case!(
+            "Custom Resource OpenAPI Publish, with x-kubernetes-preserve-unknown-fields in object",
+            openapi::a_kind_without_schema_takes_anything
+        ),
+        case!(
+            "Custom Resource OpenAPI Publish, with x-kubernetes-preserve-unknown-fields at root",
+            openapi::a_kind_that_preserves_at_its_root_takes_anything
+        ),
+        case!(
+            "Custom Resource OpenAPI Publish, with x-kubernetes-preserve-unknown-fields in embedded object",
+            openapi::a_kind_that_preserves_in_an_object_takes_anything_there
+        ),
+        case!("Custom Resource OpenAPI Publish, varying groups", openapi::kinds_of_different_groups_are_published),
+        case!("Custom Resource OpenAPI Publish, varying kinds", openapi::kinds_of_one_version_are_published),
+        case!("Custom Resource OpenAPI Publish, varying versions", openapi::versions_of_kinds_are_published),
+        case!("Custom Resource OpenAPI Publish, version rename", openapi::a_version_is_published_by_its_new_name),
+        case!(
+            "Custom Resource OpenAPI Publish, stop serving version",
+            openapi::a_version_that_is_not_served_is_not_published
+        ),
+    ]
+}
+
+/// How policies decide about what is written.
+fn admitted() -> Vec<Case> {
+    vec![
+        row!("ValidatingAdmissionPolicy API", admission_policy::validating_policies),
+        row!("ValidatingadmissionPolicyBinding API", admission_policy::validating_bindings),
+        row!("MutatingAdmissionPolicy API", admission_policy::mutating_policies),
+        row!("MutatingAdmissionPolicyBinding API", admission_policy::mutating_bindings),
+        case!(
+            "ValidatingAdmissionPolicy (ValidatingAdmissionPolicy  should validate against a Deployment)",
+            admission_policy::a_deployment_is_validated
+        ),
+        case!(
+            "ValidatingAdmissionPolicy (ValidatingAdmissionPolicy  should allow expressions to refer variables.)",
+            admission_policy::expressions_refer_to_variables
+        ),
+        case!(
+            "MutatingAdmissionPolicy (MutatingAdmissionPolicy  should mutate a Deployment)",
+            admission_policy::a_deployment_is_changed
+        ),
+        case!(
+            "MutatingAdmissionPolicy (MutatingAdmissionPolicy  should mutate a Deployment with annotations)",
+            admission_policy::a_deployment_is_annotated
         ),
     ]
 }
