@@ -1,3 +1,5 @@
+//! CustomResourceDefinitions by example: what a definition may say, and what is refused of it.
+
 use super::resource;
 use crate::field::Errors;
 use serde_json::{Value, json};
