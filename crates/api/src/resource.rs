@@ -116,6 +116,9 @@ pub trait Rules: Send + Sync + 'static {
     /// Readies an object whose status was changed: carries over from `old` what is not the status'.
     fn prepare_status(&self, _object: &mut Value, _old: &Value) {}
 
+    /// Readies an object that was changed through another subresource: carries over from `old` what this one may not change.
+    fn prepare_part(&self, _part: Subresource, _object: &mut Value, _old: &Value) {}
+
     /// Adds an error for each broken rule of a new or changed object.
     fn validate(&self, _object: &Value, _errors: &mut Errors) {}
 
@@ -130,6 +133,12 @@ pub trait Rules: Send + Sync + 'static {
 
     /// Adds an error for each change that the status subresource does not allow.
     fn validate_status(&self, _object: &Value, _old: &Value, _errors: &mut Errors) {}
+
+    /// Adds an error for each broken rule of an object that was changed through another subresource, and for each change
+    /// that this one does not allow.
+    fn validate_part(&self, _part: Subresource, object: &Value, _old: &Value, errors: &mut Errors) {
+        self.validate(object, errors);
+    }
 
     /// How objects of this kind may be named.
     fn name_rule(&self) -> NameRule {

@@ -5,7 +5,8 @@
 //!                   applied to whatever is stored, and again when that changed meanwhile, in turn with others who lost
 //!   R2 identity     name, namespace, uid and times stay; only a delete sets deletionTimestamp
 //!   R3 parts        the main resource leaves status as it is; `/status` changes only status, labels, annotations and
-//!                   finalizers; `/approval` only conditions; the rest is the kind's own rules
+//!                   finalizers; `/approval` only conditions; what `/ephemeralcontainers` and `/resize` of a pod change,
+//!                   and the rest, is the kind's own rules
 //!   R4 generation   counts changes of what is neither metadata nor a status with a part of its own
 //!   R5 no-op        what changes nothing writes nothing and keeps its resourceVersion, unless it lies in the store in a
 //!                   version that is no longer the stored one
@@ -46,6 +47,10 @@ pub(crate) enum Part {
     Approval,
     /// The scheduler's decision, which writes what the main resource may not.
     Binding,
+    /// `/ephemeralcontainers` of a pod.
+    EphemeralContainers,
+    /// `/resize` of a pod.
+    Resize,
 }
 
 impl Part {
@@ -56,7 +61,20 @@ impl Part {
             Some(Subresource::Finalize) => Part::Finalize,
             Some(Subresource::Approval) => Part::Approval,
             Some(Subresource::Binding) => Part::Binding,
+            Some(Subresource::EphemeralContainers) => Part::EphemeralContainers,
+            Some(Subresource::Resize) => Part::Resize,
             _ => Part::Main,
+        }
+    }
+
+    /// The subresource of a part that the kind's own rules know; `None` for the parts that are alike in all kinds.
+    fn of_kind(self) -> Option<Subresource> {
+        match self {
+            Part::Main | Part::Status | Part::Approval => None,
+            Part::Finalize => Some(Subresource::Finalize),
+            Part::Binding => Some(Subresource::Binding),
+            Part::EphemeralContainers => Some(Subresource::EphemeralContainers),
+            Part::Resize => Some(Subresource::Resize),
         }
     }
 }
@@ -152,10 +170,11 @@ fn plan(
     keep_identity(old, &mut object);
     keep_other_parts(call, part, old, &mut object);
     resource.rules.default(&mut object);
-    match part {
-        Part::Main => resource.rules.prepare_update(&mut object, old),
-        Part::Status => resource.rules.prepare_status(&mut object, old),
-        Part::Finalize | Part::Approval | Part::Binding => {}
+    match (part, part.of_kind()) {
+        (Part::Main, _) => resource.rules.prepare_update(&mut object, old),
+        (Part::Status, _) => resource.rules.prepare_status(&mut object, old),
+        (_, Some(sub)) => resource.rules.prepare_part(sub, &mut object, old),
+        (_, None) => {}
     }
     let are_owners_new = owners.are_new();
     let managed = owners.after(call, old, &object)?;
@@ -214,7 +233,7 @@ fn keep_identity(old: &Value, object: &mut Value) {
 fn keep_other_parts(call: Call<'_>, part: Part, old: &Value, object: &mut Value) {
     match part {
         Part::Main if call.target.resource.has(Subresource::Status) => carry(object, old, "status"),
-        Part::Main | Part::Binding => {}
+        Part::Main | Part::Binding | Part::EphemeralContainers | Part::Resize => {}
         Part::Status => {
             let mut kept = old.clone();
             for field in write::STATUS_METADATA {
@@ -274,12 +293,10 @@ fn validate(call: Call<'_>, part: Part, old: &Value, object: &Value) -> Result<(
     let mut errors = Errors::new();
     validate_metadata(resource, object, &mut errors);
     validate_metadata_update(object, old, &mut errors);
-    match part {
-        Part::Status | Part::Approval => resource.rules.validate_status(object, old, &mut errors),
-        Part::Main => {
-            resource.rules.validate_changed(object, old, &mut errors);
-        }
-        Part::Finalize | Part::Binding => resource.rules.validate(object, &mut errors),
+    match (part, part.of_kind()) {
+        (_, Some(sub)) => resource.rules.validate_part(sub, object, old, &mut errors),
+        (Part::Main, None) => resource.rules.validate_changed(object, old, &mut errors),
+        (_, None) => resource.rules.validate_status(object, old, &mut errors),
     }
     write::refuse_if_any(resource, object, &errors)
 }

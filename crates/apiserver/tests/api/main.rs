@@ -18,6 +18,7 @@ mod list;
 mod metrics;
 mod node;
 mod openapi;
+mod pod_part;
 mod policy;
 mod quota;
 mod rbac;

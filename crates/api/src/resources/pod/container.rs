@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::super::check::{PORTS, named, optional_word, required_name, required_word, within};
 use super::super::tree::Tree;
-use super::{env, probe, requirements, security, volume};
+use super::{env, ephemeral, probe, requirements, security, volume};
 use crate::field::{Errors, Path};
 use crate::name;
 
@@ -42,9 +42,14 @@ pub(super) fn validate_all(spec: &Value, volumes: &BTreeSet<&str>, at: &Path, er
         }
         validate_host_ports(spec, list, &list_path, errors);
     }
-    if !spec.items("ephemeralContainers").is_empty() {
-        errors
-            .forbidden(&at.child("ephemeralContainers"), "ephemeral containers not allowed in new pods and templates");
+    let mut others = names.clone();
+    let list_path = at.child("ephemeralContainers");
+    for (index, container) in spec.items("ephemeralContainers").iter().enumerate() {
+        let path = list_path.index(index);
+        validate_name(container, &mut others, &path, errors);
+        validate(container, grace_seconds, &path, errors);
+        volume::validate_mounts(container, volumes, &path, errors);
+        ephemeral::validate(container, &names, &path, errors);
     }
 }
 

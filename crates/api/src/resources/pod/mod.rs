@@ -4,15 +4,19 @@
 //!   defaults      what may be left out
 //!   spec          a spec as a whole → container, volume, env, probe, requirements, security, placement
 //!   update        what may change of a pod that exists
+//!   ephemeral     containers that are added to one that runs
+//!   resize        resources that are changed while it runs
 //!   cells         the printed row
 
 mod cells;
 mod container;
 mod defaults;
 mod env;
+mod ephemeral;
 mod placement;
 mod probe;
 mod requirements;
+mod resize;
 mod security;
 mod spec;
 mod update;
@@ -64,6 +68,8 @@ pub(super) fn resource() -> Resource {
             Subresource::Exec,
             Subresource::Attach,
             Subresource::PortForward,
+            Subresource::EphemeralContainers,
+            Subresource::Resize,
         ])
         .selectable(&[
             "spec.nodeName",
@@ -118,17 +124,32 @@ impl Rules for Pod {
         tolerate_lost_nodes(spec);
     }
 
+    fn prepare_part(&self, part: Subresource, object: &mut Value, old: &Value) {
+        match part {
+            Subresource::EphemeralContainers => ephemeral::keep_the_rest(object, old),
+            Subresource::Resize => resize::keep_the_rest(object, old),
+            _ => {}
+        }
+    }
+
     fn validate(&self, object: &Value, errors: &mut Errors) {
-        let at = Path::new("spec");
-        spec::validate(&object["spec"], &at, errors);
-        for list in ["containers", "initContainers"] {
-            for (index, container) in object["spec"].items(list).iter().enumerate() {
-                let image = container.text("image");
-                if image.trim() != image {
-                    let path = at.child(list).index(index).child("image");
-                    errors.invalid(&path, image, "must not have leading or trailing whitespace");
-                }
-            }
+        validate_whole(object, errors);
+        if !object["spec"].items("ephemeralContainers").is_empty() {
+            errors.forbidden(&Path::new("spec").child("ephemeralContainers"), "cannot be set on create");
+        }
+    }
+
+    fn validate_changed(&self, object: &Value, old: &Value, errors: &mut Errors) {
+        validate_whole(object, errors);
+        self.validate_update(object, old, errors);
+    }
+
+    fn validate_part(&self, part: Subresource, object: &Value, old: &Value, errors: &mut Errors) {
+        validate_whole(object, errors);
+        match part {
+            Subresource::EphemeralContainers => ephemeral::validate_update(object, old, errors),
+            Subresource::Resize => resize::validate(object, old, errors),
+            _ => {}
         }
     }
 
@@ -143,6 +164,35 @@ impl Rules for Pod {
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         cells::cells(object, now)
     }
+}
+
+/// What holds for every pod, new or not.
+fn validate_whole(pod: &Value, errors: &mut Errors) {
+    let at = Path::new("spec");
+    spec::validate(&pod["spec"], &at, errors);
+    for list in ["containers", "initContainers"] {
+        for (index, container) in pod["spec"].items(list).iter().enumerate() {
+            let image = container.text("image");
+            if image.trim() != image {
+                let path = at.child(list).index(index).child("image");
+                errors.invalid(&path, image, "must not have leading or trailing whitespace");
+            }
+        }
+    }
+}
+
+/// A pod as it was, with what tells it from others as the wished one has it: what a subresource begins with.
+fn kept(pod: &Value, old: &Value) -> Value {
+    let mut kept = old.clone();
+    if let Some(metadata) = kept.get_mut("metadata") {
+        carry_over(metadata, &pod["metadata"], "resourceVersion");
+    }
+    kept
+}
+
+/// Whether a pod is its node's own: the object only mirrors what the node runs anyway.
+fn is_mirror(pod: &Value) -> bool {
+    pod["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some()
 }
 
 /// Adds the tolerations that let a pod outlast a short absence of its node, where it says nothing of its own.

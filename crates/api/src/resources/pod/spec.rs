@@ -23,7 +23,11 @@ const DEADLINE_SECONDS: (i64, i64) = (1, i32::MAX as i64);
 pub(in super::super) fn validate_template(template: &Value, at: &Path, errors: &mut Errors) {
     validate_labels(template["metadata"].entries("labels"), &at.child("labels"), errors);
     validate_annotations(template["metadata"].entries("annotations"), &at.child("annotations"), errors);
-    validate(&template["spec"], &at.child("spec"), errors);
+    let path = at.child("spec");
+    validate(&template["spec"], &path, errors);
+    if !template["spec"].items("ephemeralContainers").is_empty() {
+        errors.forbidden(&path.child("ephemeralContainers"), "ephemeral containers not allowed in pod template");
+    }
 }
 
 /// Checks a pod spec at `at`.

@@ -151,7 +151,6 @@ fn words_of_a_spec_are_known() {
         },
         &[
             "spec.containers[0].imagePullPolicy: Unsupported value: \"Often\"",
-            "spec.ephemeralContainers: Forbidden",
             "spec.restartPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"Never\", \"OnFailure\"",
             "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
             "spec.nodeName: Invalid value: \"N_1\"",
@@ -159,6 +158,7 @@ fn words_of_a_spec_are_known() {
             "spec.hostAliases[0].ip: Invalid value: \"1.2.3\": must be a valid IP address",
             "spec.hostAliases[0].hostnames[0]: Invalid value: \"-a\"",
             "spec.dnsConfig: Required value: must provide `dnsConfig`",
+            "spec.ephemeralContainers: Forbidden: cannot be set on create",
         ],
     );
     check(
