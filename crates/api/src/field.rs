@@ -138,6 +138,12 @@ impl Errors {
         self.found.len()
     }
 
+    /// Adds those of another check, as far as they fit.
+    pub fn extend(&mut self, other: Errors) {
+        let room = FIELD_ERRORS_MAX.saturating_sub(self.found.len());
+        self.found.extend(other.found.into_iter().take(room));
+    }
+
     fn push(&mut self, reason: FieldReason, path: &Path, message: String) {
         if self.found.len() < FIELD_ERRORS_MAX {
             self.found.push(FieldError { reason, path: path.clone(), message });

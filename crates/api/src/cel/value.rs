@@ -14,6 +14,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use serde_json::Value as Json;
 
 use super::opaque::Opaque;
@@ -147,7 +149,7 @@ impl Shape {
         match (json, self.of()) {
             (Json::Number(number), Type::Double) => Value::Double(number.as_f64().unwrap_or(f64::NAN)),
             (Json::Number(number), Type::Uint) => number.as_u64().map_or_else(|| natural(json), Value::Uint),
-            (Json::String(text), Type::Timestamp) => text.parse().map_or_else(|_| natural(json), Value::Timestamp),
+            (Json::String(text), Type::Timestamp) => read_moment(text).map_or_else(|| natural(json), Value::Timestamp),
             (Json::String(text), Type::Duration) => read_duration(text).map_or_else(|| natural(json), Value::Duration),
             (Json::String(text), Type::Bytes) => {
                 read_base64(text).map_or_else(|_| natural(json), |bytes| Value::Bytes(bytes.into()))
@@ -163,6 +165,11 @@ impl Shape {
             _ => natural(json),
         }
     }
+}
+
+/// A moment, or the beginning of a day.
+fn read_moment(text: &str) -> Option<Timestamp> {
+    text.parse().ok().or_else(|| Some(text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp()))
 }
 
 fn anything() -> Arc<Shape> {

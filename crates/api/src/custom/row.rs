@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::node::Node;
 use super::path::{self, JsonPath};
+use super::rule::Ruled;
 use super::rules::{Version, VersionRules};
 use super::{fill, table};
 use crate::convert::Stored;
@@ -153,6 +154,7 @@ fn compile(kind: &Kind, version: &Value) -> Result<Version, SchemaError> {
     Ok(Version {
         message: table::message(kind, &node)?,
         has_defaults: fill::has_defaults(&node),
+        ruled: Ruled::compile(schema, &node),
         node,
         has_status: version["subresources"].is_set("status"),
         columns,

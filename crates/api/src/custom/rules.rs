@@ -4,9 +4,10 @@
 //!   R1 defaults    are filled in on every write, and on reading what was written by an older schema
 //!   R2 status      a new object of a kind with `/status` has none
 //!   R3 values      hold the schema; what an update leaves as it was stays accepted
-//!   R4 cells       the name, then each column: the first value at its path, as the column's type; nothing where that
+//!   R4 rules       in CEL see an object only if its types and bounds hold; that they were not asked is said
+//!   R5 cells       the name, then each column: the first value at its path, as the column's type; nothing where that
 //!                  is missing or of another type
-//! Source: custom resources, "Defaulting", "Status subresource", "Additional printer columns".
+//! Source: custom resources, "Defaulting", "Status subresource", "Validation rules", "Additional printer columns".
 
 use std::sync::Arc;
 
@@ -16,10 +17,12 @@ use serde_json::{Number, Value, json};
 use super::fill;
 use super::node::Node;
 use super::path::JsonPath;
+use super::rule::Ruled;
 use super::value::{Place, check};
+use super::verdict::judge;
 use crate::codec::{Validation, check_fields};
 use crate::convert::Convert;
-use crate::field::{Errors, Path};
+use crate::field::{Errors, FieldReason, Path};
 use crate::resource::Rules;
 use crate::resources::age;
 use crate::resources::tree::{Tree, remove};
@@ -28,6 +31,7 @@ use crate::schema::MessageRef;
 /// One version of a definition, compiled.
 pub(super) struct Version {
     pub(super) node: Node,
+    pub(super) ruled: Option<Ruled>,
     pub(super) message: MessageRef,
     pub(super) has_defaults: bool,
     pub(super) has_status: bool,
@@ -39,9 +43,29 @@ pub(super) struct VersionRules(pub(super) Arc<Version>);
 
 impl VersionRules {
     fn check(&self, object: &Value, old: Option<&Value>, errors: &mut Errors) {
-        check(Place::new(object, old, &Path::root()), &self.0.node, errors);
+        let mut found = Errors::new();
+        check(Place::new(object, old, &Path::root()), &self.0.node, &mut found);
+        if let Some(ruled) = &self.0.ruled {
+            if found.iter().any(|error| BLOCKING.contains(&error.reason)) {
+                let why = "some validation rules were not checked because the object was invalid; correct the existing \
+                           errors to complete validation";
+                found.invalid(&Path::new("<nil>"), Value::Null, why);
+            } else {
+                judge(ruled, object, old, &Path::root(), &mut found);
+            }
+        }
+        errors.extend(found);
     }
 }
+
+/// R4: what makes an object another than the one that rules were written for.
+const BLOCKING: [FieldReason; 5] = [
+    FieldReason::NotSupported,
+    FieldReason::Required,
+    FieldReason::TooLong,
+    FieldReason::TooMany,
+    FieldReason::TypeInvalid,
+];
 
 impl Rules for VersionRules {
     fn default(&self, object: &mut Value) {
@@ -74,7 +98,7 @@ impl Rules for VersionRules {
     }
 }
 
-/// R4.
+/// R5.
 fn cell(found: &Value, kind: &str, now: Timestamp) -> Value {
     match (kind, found) {
         (_, Value::Null) => Value::Null,

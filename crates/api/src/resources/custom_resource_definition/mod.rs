@@ -11,11 +11,13 @@
 //!                    or checked in time linear in the object
 //!   C7 immutable     (`validate`) group and plural never change, scope and kind not once the names are established
 //!   C8 names taken   (`names`) of two definitions in a group the first keeps the name; conditions say so
-//! Not here           conversion by webhook and rules in CEL (both are refused when a definition is made) · the kinds that definitions make (`custom`), their cleaning up (apiserver)
+//!   C9 rules         (`rule`) those in CEL compile, and cost no more than they may
+//! Not here           conversion by webhook (refused when a definition is made) · the kinds that definitions make (`custom`), their cleaning up (apiserver)
 //!
 //! Source: API reference, apiextensions.k8s.io/v1 CustomResourceDefinition; custom resources guide.
 
 pub mod names;
+mod rule;
 mod structural;
 mod validate;
 

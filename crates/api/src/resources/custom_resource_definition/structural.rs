@@ -11,7 +11,7 @@
 //!   S5 metadata    is implied: only name and generateName may be restricted
 //!   S6 defaults    are valid, hold no unknown field, and are not said of metadata
 //!   S7 bounds      patterns compile to a bounded size; a schema has at most [`PLACES_MAX`] places
-//!   S8 rules       in CEL are refused: they are not served yet
+//!   S8 rules       in CEL are looked at only once the schema is one (`rule`), and are not for junctors
 //! Source: custom resources guide, "Specifying a structural schema"; KEP-1111 on its forbidden fields.
 
 use serde_json::Value;
@@ -33,7 +33,7 @@ const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "st
 const UNSUPPORTED: [&str; 7] =
     ["$ref", "definitions", "dependencies", "patternProperties", "additionalItems", "id", "$schema"];
 /// What a junctor may not say.
-const NOT_IN_JUNCTORS: [&str; 12] = [
+const NOT_IN_JUNCTORS: [&str; 13] = [
     "description",
     "type",
     "default",
@@ -46,6 +46,7 @@ const NOT_IN_JUNCTORS: [&str; 12] = [
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
     "x-kubernetes-map-type",
+    "x-kubernetes-validations",
 ];
 
 /// Adds an error for each broken rule of the schema at `path`.
@@ -68,6 +69,9 @@ pub(super) fn validate(schema: &Value, path: &Path, errors: &mut Errors) {
     // Defaults are held against the schema only once it is one.
     if errors.is_empty() && is_small {
         check_defaults(schema, path, errors, 0);
+        if errors.is_empty() {
+            super::rule::validate(schema, path, errors);
+        }
     }
 }
 
@@ -120,7 +124,7 @@ impl Walk<'_> {
         }
     }
 
-    /// S2, S7 and S8.
+    /// S2 and S7.
     fn keywords(&mut self, schema: &Value, path: &Path) {
         for keyword in UNSUPPORTED {
             if schema.is_set(keyword) {
@@ -154,12 +158,9 @@ impl Walk<'_> {
             let detail = format!("must be a valid regular expression, but isn't: {why}");
             self.errors.invalid(&path.child("pattern"), pattern, &detail);
         }
-        if !schema.items("x-kubernetes-validations").is_empty() {
-            self.errors.forbidden(&path.child("x-kubernetes-validations"), "rules in CEL are not served yet");
-        }
     }
 
-    /// S3: what a junctor itself may say.
+    /// S3 and S8: what a junctor itself may say.
     fn junctor(&mut self, schema: &Value, path: &Path) {
         for keyword in NOT_IN_JUNCTORS {
             let is_said = schema.get(keyword).is_some_and(|said| !said.is_null() && *said != false && *said != "");

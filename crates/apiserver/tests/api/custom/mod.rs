@@ -3,6 +3,7 @@
 mod definition;
 mod hostile;
 mod object;
+mod rule;
 mod version;
 
 use serde_json::{Value, json};
