@@ -30,16 +30,25 @@ impl Caches {
     ///
     /// ConfigMaps and Secrets are kept as headers: nobody in the control plane reads what is in them.
     pub fn of(&self, kind: &Kind) -> Cache {
-        let mut started = self.started.lock().expect("nothing panics while holding it");
-        if let Some(cache) = started.get(kind) {
-            return cache.clone();
-        }
         let contents = *kind == kinds::CONFIG_MAP || *kind == kinds::SECRET;
         let keep = if contents { Keep::Header } else { Keep::Whole };
-        let scope = Scope { keep, index_labels: *kind == kinds::POD, ..Scope::all() };
-        let cache = Cache::start(self.client.clone(), kind, scope);
-        started.insert(kind.clone(), cache.clone());
-        cache
+        self.start(kind, Scope { keep, index_labels: *kind == kinds::POD, ..Scope::all() })
+    }
+
+    /// The same, for a reader of headers: the contents are kept only if somebody asked for them before.
+    pub fn headers_of(&self, kind: &Kind) -> Cache {
+        self.start(kind, Scope::headers())
+    }
+
+    fn start(&self, kind: &Kind, scope: Scope) -> Cache {
+        let mut started = self.started.lock().expect("nothing panics while holding it");
+        let start = || Cache::start(self.client.clone(), kind, scope);
+        started.entry(kind.clone()).or_insert_with(start).clone()
+    }
+
+    /// Lets go of the cache of this kind: it ends with the last of its readers.
+    pub fn forget(&self, kind: &Kind) {
+        self.started.lock().expect("nothing panics while holding it").remove(kind);
     }
 
     /// The cache of this kind, if anybody has asked for it before.

@@ -80,11 +80,16 @@ impl Client {
         &self.world
     }
 
-    /// One object; `None` when there is none of this name.
+    /// One object; `None` when there is none of this name. That its kind is not served says nothing of the object, so
+    /// then this is an error.
     pub async fn get(&self, kind: &Kind, namespace: &str, name: &str) -> Result<Option<Object>, ClientError> {
         match self.object(kind, Call::new(Method::GET, path(kind, namespace, name, None))).await {
             Ok(object) => Ok(Some(object)),
-            Err(error) if error.is_not_found() => Ok(None),
+            Err(ClientError::Api(refusal))
+                if refusal.reason == Reason::NotFound && !refusal.details.name.is_empty() =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

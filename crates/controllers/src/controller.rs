@@ -16,7 +16,8 @@ pub trait Controller: Send + Sync + 'static {
     /// Its name in logs, metrics and Events.
     const NAME: &'static str;
 
-    /// Which kinds wake it, and for which keys.
+    /// Which kinds wake it, and for which keys. Whoever lists definitions among them is asked again after each of their
+    /// changes, since they bring kinds and take them away.
     fn wakes(&self) -> Vec<Wake>;
 
     /// What there is to see about a key; `None` when there is nothing to decide.

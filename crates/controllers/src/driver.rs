@@ -9,6 +9,7 @@
 mod execute;
 mod metrics;
 mod queue;
+mod sources;
 
 pub use metrics::{Counters, Metrics};
 
@@ -20,16 +21,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::{BoxFuture, select_all};
 use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use windlass_client::{Caches, Change, Client, Key, Notice, Recorder, Subscription};
+use windlass_client::{Caches, Client, Key, Recorder};
 
-use crate::controller::{Controller, Look, Wake};
+use crate::controller::{Controller, Look};
 use crate::plan::Plan;
 use execute::{Barrier, Execution};
 use queue::Queue;
+use sources::Sources;
 
 /// Passes of one controller that may run (wait for their writes) at a time.
 const PASSES_MAX: usize = 64;
@@ -80,14 +81,14 @@ enum End {
 
 /// Runs a controller until `shutdown` says true.
 pub(crate) async fn drive<C: Controller>(controller: C, shared: Shared, mut shutdown: watch::Receiver<bool>) {
-    let wakes = controller.wakes();
-    let mut subscriptions: Vec<Subscription> =
-        wakes.iter().map(|wake| shared.caches.of(&wake.kind).subscribe()).collect();
+    let mut sources = Sources::new(shared.clone());
     let mut queue = Queue::default();
     let mut memory: BTreeMap<Key, Memory> = BTreeMap::new();
     let mut passes = FuturesUnordered::new();
     loop {
-        drain(&shared, &wakes, &mut subscriptions, &mut queue);
+        while sources.drain(&mut queue) {
+            sources.follow(controller.wakes(), &mut queue);
+        }
         queue.ripen(Instant::now());
         while passes.len() < PASSES_MAX
             && let Some(key) = queue.start()
@@ -101,9 +102,7 @@ pub(crate) async fn drive<C: Controller>(controller: C, shared: Shared, mut shut
             biased;
             _ = shutdown.wait_for(|stop| *stop) => return,
             Some(outcome) = passes.next() => settle::<C>(outcome, &shared, &mut queue, &mut memory),
-            (index, notice) = next_notice(&mut subscriptions) => {
-                take_in(&shared, &wakes, index, notice, &mut queue);
-            }
+            (index, notice) = sources.next() => sources.take_in(index, notice, &mut queue),
             () = sleep_until(timer) => {}
         }
     }
@@ -113,54 +112,6 @@ async fn sleep_until(timer: Option<Instant>) {
     match timer {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// The next change of any subscription; those listed first go first.
-async fn next_notice(subscriptions: &mut [Subscription]) -> (usize, Notice) {
-    if subscriptions.is_empty() {
-        return std::future::pending().await;
-    }
-    let waits: Vec<BoxFuture<'_, (usize, Notice)>> = subscriptions
-        .iter_mut()
-        .enumerate()
-        .map(|(index, subscription)| {
-            Box::pin(async move { (index, subscription.next().await) }) as BoxFuture<'_, (usize, Notice)>
-        })
-        .collect();
-    select_all(waits).await.0
-}
-
-/// Takes in all changes that are there already.
-fn drain(shared: &Shared, wakes: &[Wake], subscriptions: &mut [Subscription], queue: &mut Queue) {
-    for (index, subscription) in subscriptions.iter_mut().enumerate() {
-        while let Some(notice) = subscription.take() {
-            take_in(shared, wakes, index, notice, queue);
-        }
-    }
-}
-
-fn take_in(shared: &Shared, wakes: &[Wake], index: usize, notice: Notice, queue: &mut Queue) {
-    match notice {
-        Notice::Changed(change) => ask(shared, &wakes[index], &change, queue),
-        // What went is not known any more, so everything that is there is looked at.
-        Notice::Lagged => {
-            for wake in wakes {
-                for object in shared.caches.of(&wake.kind).list() {
-                    let change = Change { key: Key::of(&object.header), old: None, new: Some(object) };
-                    ask(shared, wake, &change, queue);
-                }
-            }
-        }
-    }
-}
-
-/// Queues the keys that a change concerns. A panic there is a bug, but one of this change only: the controller goes on.
-fn ask(shared: &Shared, wake: &Wake, change: &Change, queue: &mut Queue) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (wake.keys)(change, &mut |key| queue.add(key)))) {
-        shared.counters.panics.fetch_add(1, Ordering::Relaxed);
-        let (key, panic) = (change.key.as_str(), panic_text(&*panic));
-        tracing::error!(kind = %wake.kind.kind, key, panic, "a change that nobody could be woken for is passed over");
     }
 }
 

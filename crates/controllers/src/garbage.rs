@@ -1,7 +1,7 @@
 //! Garbage: what an object's owners decide about its end.
 //!
 //! Goal        no object outlives all its owners; an owner deleted in the foreground goes after what blocks it
-//! Watches     every kind that owns or is owned
+//! Watches     every kind that objects are stored of (`served`), custom ones included
 //! Writes      dependents: delete, owner references · owners: the finalizers `foregroundDeletion` and `orphan`
 //! Relies on   uids are never used again, so a namesake with another uid means: the owner is gone
 //!
@@ -13,9 +13,11 @@
 //!   R4 dangling    an object with an owner that is there loses its references to those that are gone
 //!   R5 scope       an owner is looked for in the object's own namespace or cluster-wide, never in another namespace;
 //!                  a kind that we do not know may exist, so what it owns stays
+//!   R6 unserved    an owner whose kind is served no more is gone once the API says that the kind's definition is
+//!   R7 unseen      while the copy of some kind is not complete, a dependent may be unseen: R1 and R2 keep the finalizer,
+//!                  and an owner of that kind is not known to be gone. What waits for a kind to be seen is looked at again
 //! Not here       who sets owner references (the controllers)
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,33 +28,12 @@ use windlass_client::{Cache, Cached, Caches, Change, DeleteOptions, Key, Propaga
 use crate::claim::{owner_json, owners_patch};
 use crate::controller::{Controller, Look, Wake};
 use crate::plan::{Action, Guard, Plan, Target};
+use crate::served::Served;
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 /// How long until an object is looked at again that our copy and the API disagree about.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-
-/// The kinds that own or are owned. Events are left out: they expire by themselves.
-fn all_kinds() -> [&'static Kind; 16] {
-    [
-        &kinds::NAMESPACE,
-        &kinds::NODE,
-        &kinds::POD,
-        &kinds::SERVICE,
-        &kinds::CONFIG_MAP,
-        &kinds::SECRET,
-        &kinds::SERVICE_ACCOUNT,
-        &kinds::DEPLOYMENT,
-        &kinds::REPLICA_SET,
-        &kinds::REPLICATION_CONTROLLER,
-        &kinds::ENDPOINT_SLICE,
-        &kinds::LEASE,
-        &kinds::ROLE,
-        &kinds::ROLE_BINDING,
-        &kinds::CLUSTER_ROLE,
-        &kinds::CLUSTER_ROLE_BINDING,
-    ]
-}
 
 /// The garbage collector.
 pub(crate) struct Garbage {
@@ -61,8 +42,7 @@ pub(crate) struct Garbage {
 
 /// All objects, and who owns whom.
 struct Graph {
-    /// By `apiVersion` and kind.
-    caches: BTreeMap<(String, String), Cache>,
+    served: Served,
 }
 
 /// What a decision about one object depends on.
@@ -71,6 +51,8 @@ pub(crate) struct View {
     object: Arc<Cached>,
     owners: Vec<(OwnerRef, Owner)>,
     dependents: Vec<(Kind, Arc<Cached>)>,
+    /// Whether there may be more that our copies do not show yet.
+    is_partial: bool,
 }
 
 /// What is known of an owner.
@@ -86,14 +68,10 @@ enum Owner {
 }
 
 impl Graph {
-    fn find(&self, api_version: &str, kind: &str) -> Option<&Cache> {
-        self.caches.get(&(api_version.to_owned(), kind.to_owned()))
-    }
-
     fn dependents(&self, owner: &Cached) -> Vec<(Kind, Arc<Cached>)> {
         let namespace = &owner.header.namespace;
         let mut found = Vec::new();
-        for cache in self.caches.values() {
+        for cache in self.served.now().caches() {
             for dependent in cache.owned_by(&owner.header.uid) {
                 if namespace.is_empty() || dependent.header.namespace == *namespace {
                     found.push((cache.kind().clone(), dependent));
@@ -104,7 +82,14 @@ impl Graph {
     }
 
     fn owner(&self, reference: &OwnerRef, dependent_namespace: &str) -> Owner {
-        let Some(cache) = self.find(&reference.api_version, &reference.kind) else { return Owner::Unknown };
+        let served = self.served.now();
+        let group = group_of(&reference.api_version);
+        let Some(cache) = served.find(group, &reference.kind).filter(|cache| cache.is_synced()) else {
+            return served.find_gone(group, &reference.kind).map_or(Owner::Unknown, |kind| {
+                let key = Key::new("", &kind.qualified_plural());
+                Owner::Absent(Target { kind: kinds::CUSTOM_RESOURCE_DEFINITION.clone(), key, uid: String::new() })
+            });
+        };
         let namespace = if cache.kind().namespaced { dependent_namespace } else { "" };
         if cache.kind().namespaced && namespace.is_empty() {
             return Owner::Unknown;
@@ -127,8 +112,7 @@ impl Graph {
         if let Some(new) = &change.new {
             let owners_changed = change.old.as_ref().is_none_or(|old| old.header.owners != new.header.owners);
             let is_owned = owners_changed && !new.header.owners.is_empty();
-            let is_ending = new.header.is_ending() && (has_finalizer(new, FOREGROUND) || has_finalizer(new, ORPHAN));
-            if is_owned || is_ending {
+            if is_owned || waits_for_dependents(new) {
                 wake(key_of(kind, &change.key));
             }
             if !owners_changed {
@@ -142,10 +126,10 @@ impl Graph {
         }
         for seen in [&change.old, &change.new].into_iter().flatten() {
             for owner in &seen.header.owners {
-                if matches!(self.owner(owner, &seen.header.namespace), Owner::Waiting)
-                    && let Some(cache) = self.find(&owner.api_version, &owner.kind)
-                {
-                    let namespace = if cache.kind().namespaced { seen.header.namespace.as_str() } else { "" };
+                let served = self.served.now();
+                let Some(cache) = served.find(group_of(&owner.api_version), &owner.kind) else { continue };
+                let namespace = if cache.kind().namespaced { seen.header.namespace.as_str() } else { "" };
+                if cache.get(namespace, &owner.name).is_some_and(|found| waits_for_dependents(&found)) {
                     wake(key_of(cache.kind(), &Key::new(namespace, &owner.name)));
                 }
             }
@@ -153,19 +137,28 @@ impl Graph {
     }
 }
 
+/// Whether what becomes of its dependents decides about its end.
+fn waits_for_dependents(object: &Cached) -> bool {
+    object.header.is_ending() && (has_finalizer(object, FOREGROUND) || has_finalizer(object, ORPHAN))
+}
+
 fn has_finalizer(object: &Cached, finalizer: &str) -> bool {
     object.header.finalizers.iter().any(|found| found == finalizer)
 }
 
-/// A key of any kind: `apiVersion|Kind|namespace/name`.
+/// The group of an `apiVersion`; empty for the core group.
+fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
+/// A key of any kind: `group|Kind|namespace/name`.
 fn key_of(kind: &Kind, key: &Key) -> Key {
-    Key::from(format!("{}|{}|{key}", kind.api_version(), kind.kind).as_str())
+    Key::from(format!("{}|{}|{key}", kind.group, kind.kind).as_str())
 }
 
 impl Garbage {
     pub(crate) fn new(caches: &Caches) -> Garbage {
-        let caches = all_kinds().map(|kind| ((kind.api_version(), kind.kind.to_string()), caches.of(kind)));
-        Garbage { graph: Arc::new(Graph { caches: caches.into() }) }
+        Garbage { graph: Arc::new(Graph { served: Served::new(caches) }) }
     }
 }
 
@@ -174,22 +167,24 @@ impl Controller for Garbage {
     const NAME: &'static str = "garbage";
 
     fn wakes(&self) -> Vec<Wake> {
-        let wake = |kind: &'static Kind| {
-            let graph = Arc::clone(&self.graph);
-            Wake::new(kind, move |change, wake| graph.concerned(kind, change, wake))
+        let wake = |cache: &Cache| {
+            let (graph, kind) = (Arc::clone(&self.graph), cache.kind().clone());
+            Wake::new(cache.kind(), move |change, wake| graph.concerned(&kind, change, wake))
         };
-        all_kinds().map(wake).into()
+        self.graph.served.refresh().caches().map(wake).collect()
     }
 
     fn view(&self, key: &Key, _look: &Look) -> Option<View> {
         let mut parts = key.as_str().splitn(3, '|');
-        let cache = self.graph.find(parts.next()?, parts.next()?)?;
+        let served = self.graph.served.now();
+        let cache = served.find(parts.next()?, parts.next()?)?;
         let object = cache.get_key(parts.next()?)?;
         let header = &object.header;
         let owners = header.owners.iter().map(|owner| (owner.clone(), self.graph.owner(owner, &header.namespace)));
         let owners = owners.collect();
         let dependents = self.graph.dependents(&object);
-        Some(View { kind: cache.kind().clone(), object, owners, dependents })
+        let is_partial = !served.are_synced();
+        Some(View { kind: cache.kind().clone(), object, owners, dependents, is_partial })
     }
 
     fn plan(view: &View) -> Plan {
@@ -255,13 +250,17 @@ fn foreground(view: &View, plan: &mut Plan) {
 }
 
 fn take_off(view: &View, finalizer: &str, why: &str, plan: &mut Plan) {
+    if view.is_partial {
+        plan.look_again(LOOK_AGAIN, "whether all kinds are seen by then");
+        return;
+    }
     let header = &view.object.header;
     let left: Vec<&String> = header.finalizers.iter().filter(|found| *found != finalizer).collect();
     let patch = json!({"metadata": {"resourceVersion": header.revision.to_string(), "finalizers": left}});
     plan.patch(Target::of(&view.kind, header), patch, why);
 }
 
-/// R3, R4 and R5.
+/// R3 to R7.
 fn owned(view: &View, plan: &mut Plan) {
     let header = &view.object.header;
     let absent: Vec<Target> = view
@@ -272,6 +271,9 @@ fn owned(view: &View, plan: &mut Plan) {
             Owner::Present | Owner::Waiting | Owner::Unknown => None,
         })
         .collect();
+    if view.owners.iter().any(|(_, owner)| matches!(owner, Owner::Unknown)) {
+        plan.look_again(LOOK_AGAIN, "whether all kinds are seen by then");
+    }
     if absent.is_empty() {
         return;
     }

@@ -25,6 +25,7 @@ mod replica_set;
 mod replication_controller;
 mod resource_quota;
 mod selector;
+mod served;
 mod service_account;
 mod template;
 

@@ -15,19 +15,19 @@
 //!   R6 finalize    when the API itself says that nothing is left the finalizer goes, and with it the namespace
 //! Not here       finalizers of the objects inside (their own controllers)
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
-use windlass_api::{Kind, Verbs, kinds, resources};
+use serde_json::json;
+use windlass_api::{Kind, kinds};
 use windlass_client::{Cache, Cached, Caches, DeleteOptions, Key, Patch, Propagation};
 
 use crate::condition::{self, Wanted};
 use crate::controller::{Controller, Look, Wake};
 use crate::plan::{Action, Guard, Plan, Target};
+use crate::served::{custom_kind, stored_kinds};
 
 /// Objects deleted by one pass; the next goes on.
 const BURST_MAX: usize = 500;
@@ -83,11 +83,8 @@ impl Namespaces {
 /// The built-in kinds that [`order`] leaves out.
 fn others() -> Vec<Kind> {
     let ordered: BTreeSet<Kind> = order().into_iter().flatten().cloned().collect();
-    let registry = resources::registry();
-    let stored = registry.iter().filter(|resource| resource.kind.namespaced && resource.verbs == Verbs::All);
-    // A kind that lies in the store as another goes with that.
-    let own = stored.filter(|resource| resource.stored.is_none());
-    own.map(|resource| resource.kind.clone()).filter(|kind| !ordered.contains(kind)).collect()
+    let stored = stored_kinds().into_iter().filter(|kind| kind.namespaced);
+    stored.filter(|kind| !ordered.contains(kind)).collect()
 }
 
 impl Controller for Namespaces {
@@ -115,6 +112,7 @@ impl Controller for Namespaces {
         let content = content.filter(|(_, left)| !left.is_empty()).collect();
         let definitions = self.definitions.list();
         let custom = definitions.iter().filter_map(|definition| custom_kind(&definition.value()));
+        let custom = custom.filter(|kind| kind.namespaced);
         let others = custom.chain(self.others.iter().cloned()).collect();
         Some(View { namespace, content, others, failure: look.failure.map(str::to_owned), now: look.now })
     }
@@ -147,25 +145,6 @@ fn empty(view: &View, group: &[&Kind], plan: &mut Plan) {
             }
         }
     }
-}
-
-/// The kind that a definition serves, in its first served version, if its objects live in namespaces.
-fn custom_kind(definition: &Value) -> Option<Kind> {
-    let (spec, names) = (&definition["spec"], &definition["status"]["acceptedNames"]);
-    let conditions = definition["status"]["conditions"].as_array()?;
-    let is_established = |condition: &Value| condition["type"] == "Established" && condition["status"] == "True";
-    if spec["scope"] != "Namespaced" || !conditions.iter().any(is_established) {
-        return None;
-    }
-    let version = spec["versions"].as_array()?.iter().find(|version| version["served"] == true)?;
-    let text = |value: &Value| value.as_str().map(|text| Cow::Owned(text.to_owned()));
-    Some(Kind {
-        group: text(&spec["group"])?,
-        version: text(&version["name"])?,
-        kind: text(&names["kind"])?,
-        plural: text(&names["plural"])?,
-        namespaced: true,
-    })
 }
 
 /// R5 and R6: the last step.
@@ -329,13 +308,8 @@ mod tests {
 
     #[test]
     fn r3_objects_of_custom_kinds_go_last_and_are_waited_for() {
-        let mut definition = json!({
-            "spec": {"group": "example.com", "scope": "Namespaced", "versions": [{"name": "v1", "served": true}]},
-            "status": {"acceptedNames": {"kind": "Foo", "plural": "foos"}, "conditions": []},
-        });
-        assert_eq!(super::custom_kind(&definition), None, "it is not served yet");
-        definition["status"]["conditions"] = json!([{"type": "Established", "status": "True"}]);
-        let custom: Vec<Kind> = super::custom_kind(&definition).into_iter().collect();
+        let foo = Kind { kind: "Foo".into(), plural: "foos".into(), ..kinds::CONFIG_MAP.clone() };
+        let custom = vec![foo];
         let namespace = object(&ending());
         let view = View { namespace, content: BTreeMap::new(), others: custom.clone(), failure: None, now: now() };
         let plan = Namespaces::plan(&view);

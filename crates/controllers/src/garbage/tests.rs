@@ -34,8 +34,12 @@ fn thing(name: &str, finalizers: &[&str], owners: &[OwnerRef]) -> Value {
 }
 
 fn plan(kind: &Kind, thing: &Value, owners: Vec<(OwnerRef, Owner)>, dependents: &[(&Kind, Value)]) -> Plan {
+    Garbage::plan(&view(kind, thing, owners, dependents))
+}
+
+fn view(kind: &Kind, thing: &Value, owners: Vec<(OwnerRef, Owner)>, dependents: &[(&Kind, Value)]) -> View {
     let dependents = dependents.iter().map(|(kind, found)| ((*kind).clone(), object(found))).collect();
-    Garbage::plan(&View { kind: kind.clone(), object: object(thing), owners, dependents })
+    View { kind: kind.clone(), object: object(thing), owners, dependents, is_partial: false }
 }
 
 #[test]
@@ -105,7 +109,32 @@ fn r4_a_reference_to_a_gone_owner_beside_a_present_one_goes() {
 #[test]
 fn r5_what_an_unknown_kind_owns_stays() {
     let pod = thing("p", &[], &[owner("gone", false), owner("odd", true)]);
-    check(&plan(&kinds::POD, &pod, vec![(owner("odd", true), Owner::Unknown)], &[]), "");
+    let again = "again after 5s: whether all kinds are seen by then";
+    check(&plan(&kinds::POD, &pod, vec![(owner("odd", true), Owner::Unknown)], &[]), again);
     let owners = vec![(owner("gone", false), absent("gone")), (owner("odd", true), Owner::Unknown)];
     assert!(plan(&kinds::POD, &pod, owners, &[]).items.is_empty());
+}
+
+#[test]
+fn r6_what_a_kind_without_definition_owned_goes_if_the_api_agrees() {
+    let key = Key::new("", "foos.example.com");
+    let definition = Target { kind: kinds::CUSTOM_RESOURCE_DEFINITION.clone(), key, uid: String::new() };
+    let map = thing("m", &[], &[owner("foo", true)]);
+    let found = plan(&kinds::CONFIG_MAP, &map, vec![(owner("foo", true), Owner::Absent(definition.clone()))], &[]);
+    assert_eq!(found.items[0].why, "its owner CustomResourceDefinition foos.example.com is gone");
+    assert!(matches!(&found.items[0].guard, Some(Guard::Absent(targets)) if *targets == [definition]));
+}
+
+#[test]
+fn r7_while_a_kind_is_unseen_finalizers_stay_and_its_owners_may_exist() {
+    let again = "again after 5s: whether all kinds are seen by then";
+    for finalizer in ["orphan", "foregroundDeletion"] {
+        let set = thing("rs", &[finalizer], &[]);
+        let view = View { is_partial: true, ..view(&kinds::REPLICA_SET, &set, Vec::new(), &[]) };
+        check(&Garbage::plan(&view), again);
+    }
+    let pod = thing("p", &[], &[owner("odd", true)]);
+    let owners = vec![(owner("odd", true), Owner::Unknown)];
+    let view = View { is_partial: true, ..view(&kinds::POD, &pod, owners, &[]) };
+    check(&Garbage::plan(&view), again);
 }

@@ -1,6 +1,7 @@
 //! What becomes of what an owner owned, for each way to delete the owner.
 
-use windlass_api::kinds;
+use serde_json::{Value, json};
+use windlass_api::{Kind, kinds};
 use windlass_client::{DeleteOptions, Propagation};
 
 use super::{Cluster, alive, deployment};
@@ -47,5 +48,118 @@ async fn orphans_stay_and_are_nobodys() {
         sets.len() == 1 && sets[0].header.controller().is_some()
     });
     assert_eq!(adopted.await[0].header.uid, set);
+    cluster.end().await;
+}
+
+/// The kind `Foo` of [`define`].
+pub(super) fn foo() -> Kind {
+    Kind {
+        group: "example.com".into(),
+        version: "v1".into(),
+        kind: "Foo".into(),
+        plural: "foos".into(),
+        namespaced: true,
+    }
+}
+
+/// Makes the API serve [`foo`].
+pub(super) async fn define(cluster: &Cluster) {
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "foos.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced",
+            "names": {"kind": "Foo", "plural": "foos", "singular": "foo", "listKind": "FooList"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
+                {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}});
+    cluster.create(&kinds::CUSTOM_RESOURCE_DEFINITION, definition).await;
+    let is_established = |found: &[std::sync::Arc<windlass_client::Cached>]| {
+        found.iter().any(|definition| {
+            let definition = definition.value();
+            let conditions = definition["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.iter().any(|condition| condition["type"] == "Established" && condition["status"] == "True")
+        })
+    };
+    cluster.until(&kinds::CUSTOM_RESOURCE_DEFINITION, "an established definition", is_established).await;
+}
+
+/// An object in `default`, owned by those of the list.
+fn owned(kind: &Kind, name: &str, owners: &[Value]) -> Value {
+    json!({"apiVersion": kind.api_version(), "kind": kind.kind,
+        "metadata": {"name": name, "namespace": "default", "ownerReferences": owners}})
+}
+
+fn owner(kind: &Kind, name: &str, uid: &str) -> Value {
+    json!({"apiVersion": kind.api_version(), "kind": kind.kind, "name": name, "uid": uid, "blockOwnerDeletion": true})
+}
+
+/// A Foo that owns a ConfigMap and another Foo, and its end.
+async fn delete_foo(cluster: &Cluster, propagation: Propagation) {
+    define(cluster).await;
+    let top = cluster.create(&foo(), owned(&foo(), "top", &[])).await;
+    let owners = [owner(&foo(), "top", &top.header.uid)];
+    cluster.create(&kinds::CONFIG_MAP, owned(&kinds::CONFIG_MAP, "below", &owners)).await;
+    cluster.create(&foo(), owned(&foo(), "below", &owners)).await;
+    let options = DeleteOptions::default().propagate(propagation);
+    cluster.client.delete(&foo(), "default", "top", &options).await.expect("it is there");
+    let is_gone =
+        |found: &[std::sync::Arc<windlass_client::Cached>]| found.iter().all(|found| found.header.name != "top");
+    cluster.until(&foo(), "no top", is_gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_the_background_dependents_go_after_a_custom_owner() {
+    let cluster = Cluster::start().await;
+    delete_foo(&cluster, Propagation::Background).await;
+    cluster.until(&foo(), "no foo", <[_]>::is_empty).await;
+    cluster.until(&kinds::CONFIG_MAP, "no map", |maps| maps.iter().all(|map| map.header.name != "below")).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_the_foreground_dependents_go_before_a_custom_owner() {
+    let cluster = Cluster::start().await;
+    delete_foo(&cluster, Propagation::Foreground).await;
+    for kind in [&foo(), &kinds::CONFIG_MAP] {
+        let left = cluster.client.get(kind, "default", "below").await.expect("an answer");
+        assert!(left.is_none(), "{} were there after their owner", kind.plural);
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orphans_of_a_custom_owner_stay() {
+    let cluster = Cluster::start().await;
+    delete_foo(&cluster, Propagation::Orphan).await;
+    for kind in [&foo(), &kinds::CONFIG_MAP] {
+        let left = cluster.client.get(kind, "default", "below").await.expect("an answer").expect("it stays");
+        assert!(left.header.owners.is_empty(), "{} still name their owner", kind.plural);
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_custom_object_goes_with_its_built_in_owner() {
+    let cluster = Cluster::start().await;
+    define(&cluster).await;
+    let map = cluster.create(&kinds::CONFIG_MAP, owned(&kinds::CONFIG_MAP, "top", &[])).await;
+    let owners = [owner(&kinds::CONFIG_MAP, "top", &map.header.uid)];
+    cluster.create(&foo(), owned(&foo(), "below", &owners)).await;
+    cluster.client.delete(&kinds::CONFIG_MAP, "default", "top", &Default::default()).await.expect("it is there");
+    cluster.until(&foo(), "no foo", <[_]>::is_empty).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_custom_objects_own_goes_with_their_definition() {
+    let cluster = Cluster::start().await;
+    // A first round shows that the kind is followed.
+    delete_foo(&cluster, Propagation::Foreground).await;
+    let top = cluster.create(&foo(), owned(&foo(), "top", &[])).await;
+    let owners = [owner(&foo(), "top", &top.header.uid)];
+    cluster.create(&kinds::CONFIG_MAP, owned(&kinds::CONFIG_MAP, "below", &owners)).await;
+    cluster.until(&kinds::CONFIG_MAP, "the map", |maps| maps.iter().any(|map| map.header.name == "below")).await;
+    let name = "foos.example.com";
+    let deleted = cluster.client.delete(&kinds::CUSTOM_RESOURCE_DEFINITION, "", name, &Default::default()).await;
+    deleted.expect("the definition is there");
+    cluster.until(&kinds::CONFIG_MAP, "no map", |maps| maps.iter().all(|map| map.header.name != "below")).await;
     cluster.end().await;
 }

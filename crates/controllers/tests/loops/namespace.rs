@@ -3,6 +3,7 @@
 use serde_json::json;
 use windlass_api::kinds;
 
+use super::garbage::{define, foo};
 use super::{Cluster, alive, deployment};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -14,6 +15,9 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
         .await;
     cluster.until(&kinds::SERVICE_ACCOUNT, "the default account", |accounts| alive(accounts, "a") == 1).await;
     cluster.create(&kinds::DEPLOYMENT, deployment("a", 5)).await;
+    define(&cluster).await;
+    let custom = json!({"apiVersion": "example.com/v1", "kind": "Foo", "metadata": {"name": "f", "namespace": "a"}});
+    cluster.create(&foo(), custom).await;
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "namespace": "a"}});
     cluster.create(&kinds::CONFIG_MAP, map).await;
     cluster.until(&kinds::POD, "5 pods", |pods| alive(pods, "a") == 5).await;
@@ -21,6 +25,7 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
     let gone = |found: &[std::sync::Arc<windlass_client::Cached>]| found.iter().all(|found| found.header.name != "a");
     cluster.until(&kinds::NAMESPACE, "no namespace a", gone).await;
     for kind in [
+        &foo(),
         &kinds::POD,
         &kinds::REPLICA_SET,
         &kinds::DEPLOYMENT,
