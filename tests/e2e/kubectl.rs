@@ -169,7 +169,15 @@ pub fn node_is_cordoned_and_drained_by_eviction(test: &Test) {
 
 pub fn discovery_lists_every_group_and_kind(test: &Test) {
     let versions = test.kubectl(&["api-versions"]);
-    for version in ["v1", "apps/v1", "batch/v1", "rbac.authorization.k8s.io/v1", "networking.k8s.io/v1"] {
+    for version in [
+        "v1",
+        "apps/v1",
+        "batch/v1",
+        "autoscaling/v2",
+        "events.k8s.io/v1",
+        "rbac.authorization.k8s.io/v1",
+        "networking.k8s.io/v1",
+    ] {
         assert!(versions.lines().any(|line| line == version), "{version}: {versions}");
     }
     let kinds = test.kubectl(&["api-resources", "--verbs=list", "-o", "wide"]);

@@ -1,6 +1,4 @@
 //! Discovery: groups, their versions and resources, one by one and all at once.
-//!
-//! Not here    the groups autoscaling and events.k8s.io, which the entry names and our server does not have yet
 
 use http::Method;
 use serde_json::{Value, json};
@@ -46,10 +44,13 @@ const BUILT_IN: &[(&str, &str, &[&str])] = &[
         "v1",
         &["localsubjectaccessreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews", "subjectaccessreviews"],
     ),
+    ("autoscaling", "v1", &["horizontalpodautoscalers"]),
+    ("autoscaling", "v2", &["horizontalpodautoscalers"]),
     ("batch", "v1", &["cronjobs", "jobs"]),
     ("certificates.k8s.io", "v1", &["certificatesigningrequests"]),
     ("coordination.k8s.io", "v1", &["leases"]),
     ("discovery.k8s.io", "v1", &["endpointslices"]),
+    ("events.k8s.io", "v1", &["events"]),
     ("networking.k8s.io", "v1", &["ingressclasses", "ingresses", "networkpolicies"]),
     ("node.k8s.io", "v1", &["runtimeclasses"]),
     ("policy", "v1", &["poddisruptionbudgets"]),

@@ -107,7 +107,8 @@ impl Rules for Newer {
         if !matches!(kind, "Normal" | "Warning") {
             errors.invalid(&Path::new("type"), "", &format!("has invalid value: {kind}"));
         }
-        for field in DEPRECATED.into_iter().filter(|field| event.is_set(field)) {
+        // Typed clients send an empty source and a count of zero with every event.
+        for field in DEPRECATED.into_iter().filter(|field| !same(&event[*field], &Value::Null)) {
             errors.invalid(&Path::new(field), "", "needs to be unset");
         }
     }
@@ -189,6 +190,10 @@ mod tests {
     #[test]
     fn n2_a_new_event_is_of_the_new_form() {
         check(|errors| Newer.validate(&event(), errors), &[]);
+        let typed = with(
+            json!({"deprecatedCount": 0, "deprecatedSource": {"component": ""}, "deprecatedFirstTimestamp": null}),
+        );
+        check(|errors| Newer.validate(&typed, errors), &[]);
         let old = with(json!({"eventTime": null, "type": "Odd", "deprecatedCount": 1}));
         check(|errors| Newer.validate(&old, errors), &["eventTime", "type", "count"]);
         check(|errors| Newer.validate_changed(&old, &old, errors), &[]);
