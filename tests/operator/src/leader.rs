@@ -48,7 +48,7 @@ async fn hold(leases: &Api<Lease>, own: &str) -> Result<bool, Error> {
     let written = match leases.get_opt(NAME).await? {
         None => {
             let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
-            leases.create(&PostParams::default(), &Lease { metadata, spec: Some(spec), ..Lease::default() }).await
+            leases.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) }).await
         }
         Some(mut lease) => {
             let held = lease.spec.unwrap_or_default();

@@ -291,6 +291,9 @@ fn call_cost(charge: Charge, sizes: &[CostEstimate]) -> CostEstimate {
     }
 }
 
+/// The longest text of a number, moment, span or address.
+const SCALAR_TEXT_MAX: u64 = 64;
+
 fn result_size(overload: &Overload, sizes: &[CostEstimate]) -> Option<CostEstimate> {
     let size = |at: usize| sizes.get(at).copied().unwrap_or(UNKNOWN);
     match overload.charge {
@@ -308,6 +311,11 @@ fn result_size(overload: &Overload, sizes: &[CostEstimate]) -> Option<CostEstima
             Some(CostEstimate { min: 0, max })
         }
         Charge::Pattern if !matches!(overload.result, Type::Bool) => Some(CostEstimate { min: 0, max: size(0).max }),
+        _ if overload.function == "string" => match overload.params.first() {
+            Some(Type::String) => Some(size(0)),
+            Some(Type::Dyn) | None => None,
+            Some(_) => Some(CostEstimate { min: 1, max: SCALAR_TEXT_MAX }),
+        },
         _ => None,
     }
 }

@@ -51,6 +51,7 @@ fn r1_estimates_follow_declared_sizes() {
         ("self.words.exists(w, w.upperAscii() == 'X')", 2, 10 * (5 + 1 + 1 + 4) + 3),
         ("self.short.split(',').size() > 1", 4, 24),
         ("1 in [1, 2, 3]", 13, 13),
+        ("'now ' + string(self.n) + ', was ' + string(self.short)", 5, 30),
         ("{'a': 1}.a == 1", 32, 32),
     ] {
         let program = env().compile(text).unwrap_or_else(|errors| panic!("{text}: {errors}"));
