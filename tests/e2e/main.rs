@@ -16,6 +16,7 @@ mod image;
 mod input;
 mod kubectl;
 mod old_kubectl;
+mod operator;
 mod pod;
 mod python;
 mod service;
@@ -98,6 +99,7 @@ const SHARED: &[Case] = cases![
     python::the_python_client_lists_watches_and_patches,
     python::kr8s_finds_creates_scales_and_deletes,
     python::lightkube_applies_from_the_server_side,
+    operator::an_operator_of_kube_rs_reconciles_and_is_followed_by_another,
     old_kubectl::kubectl_of_2020_applies_scales_rolls_and_deletes,
     input::unknown_fields_strict_warn_ignore,
     input::wrong_types_and_names_are_refused_with_their_path,
