@@ -116,12 +116,14 @@ enum Failed {
 impl HttpsTransport {
     /// A link that is not connected yet.
     pub fn new(config: HttpsConfig) -> Result<HttpsTransport, HttpsError> {
+        let address = Address::parse(&config.server)?;
         let tls = tls_config(&config)?;
-        HttpsTransport::with_tls(config, tls)
+        Ok(HttpsTransport::with_tls(config, address, tls))
     }
 
     /// A link to whoever answers at the address: its certificate is not looked at. Only a person may ask for this.
     pub fn new_unverified(config: HttpsConfig) -> Result<HttpsTransport, HttpsError> {
+        let address = Address::parse(&config.server)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -129,18 +131,11 @@ impl HttpsTransport {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Unverified { provider }));
         let tls = with_identity(builder, &config)?;
-        HttpsTransport::with_tls(config, tls)
+        Ok(HttpsTransport::with_tls(config, address, tls))
     }
 
-    fn with_tls(config: HttpsConfig, tls: rustls::ClientConfig) -> Result<HttpsTransport, HttpsError> {
-        let address = || HttpsError::Address { server: config.server.clone() };
-        let uri: Uri = config.server.parse().map_err(|_| address())?;
-        if uri.scheme() != Some(&Scheme::HTTPS) {
-            return Err(address());
-        }
-        let authority = uri.authority().ok_or_else(address)?.clone();
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(host.clone()).map_err(|_| address())?;
+    fn with_tls(config: HttpsConfig, address: Address, tls: rustls::ClientConfig) -> HttpsTransport {
+        let Address { authority, host, name } = address;
         let tls = TlsConnector::from(Arc::new(tls));
         let link = Link {
             server: config.server,
@@ -152,7 +147,28 @@ impl HttpsTransport {
             open: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
         };
-        Ok(HttpsTransport { link: Arc::new(link) })
+        HttpsTransport { link: Arc::new(link) }
+    }
+}
+
+/// Where a link leads.
+struct Address {
+    authority: Authority,
+    host: String,
+    name: ServerName<'static>,
+}
+
+impl Address {
+    fn parse(server: &str) -> Result<Address, HttpsError> {
+        let wrong = || HttpsError::Address { server: server.to_owned() };
+        let uri: Uri = server.parse().map_err(|_| wrong())?;
+        if uri.scheme() != Some(&Scheme::HTTPS) {
+            return Err(wrong());
+        }
+        let authority = uri.authority().ok_or_else(wrong)?.clone();
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(host.clone()).map_err(|_| wrong())?;
+        Ok(Address { authority, host, name })
     }
 }
 
