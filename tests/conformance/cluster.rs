@@ -1,5 +1,6 @@
 //! The cluster in process: API server, controllers and scheduler over a real store in a directory of its own.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ impl Cluster {
         let mut config = Config::new(windlass_api::resources::registry());
         let root_ca_pem = pki.ca_pem().to_owned();
         config.pki = Some(Arc::new(pki));
+        // An address for documentation: pods are told it, and there is none to ask it.
+        config.advertise = Some(SocketAddr::from(([192, 0, 2, 1], 6443)));
         let apiserver = Apiserver::new(config, store.clone(), world.clone());
         apiserver.bootstrap().await.context("an empty store takes what every cluster has")?;
         let (stop, stopped) = watch::channel(false);

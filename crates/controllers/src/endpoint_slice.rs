@@ -19,6 +19,8 @@
 mod endpoint;
 mod packing;
 
+pub(super) use endpoint::{desired, families, family_of, wakes_of_pods};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -47,8 +49,8 @@ pub(crate) struct EndpointSlices {
 
 /// What a decision about one Service depends on.
 pub(crate) struct View {
-    header: Header,
-    service: Arc<Facts>,
+    pub(super) header: Header,
+    pub(super) service: Arc<Facts>,
     pods: Vec<Arc<Cached>>,
     slices: Vec<Arc<Cached>>,
     /// The zone of each node that has one.
@@ -57,7 +59,7 @@ pub(crate) struct View {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-struct Facts {
+pub(super) struct Facts {
     spec: Spec,
 }
 
@@ -90,17 +92,27 @@ impl Facts {
     }
 
     /// R1: the selector, if the slices are ours to write.
-    fn selector(&self) -> Option<&BTreeMap<String, String>> {
+    pub(super) fn selector(&self) -> Option<&BTreeMap<String, String>> {
         let selector = self.spec.selector.as_ref()?;
         (!selector.is_empty() && self.spec.kind != "ExternalName").then_some(selector)
     }
 
-    fn is_headless(&self) -> bool {
+    /// Whether it is for somebody else to say where it leads.
+    pub(super) fn has_no_selector(&self) -> bool {
+        self.spec.selector.as_ref().is_none_or(BTreeMap::is_empty)
+    }
+
+    /// Whether endpoints that are not ready are to be used all the same.
+    pub(super) fn publishes_all(&self) -> bool {
+        self.spec.publish_not_ready_addresses
+    }
+
+    pub(super) fn is_headless(&self) -> bool {
         self.spec.cluster_ip.as_deref() == Some("None")
     }
 }
 
-fn facts(service: &Cached) -> Arc<Facts> {
+pub(super) fn facts(service: &Cached) -> Arc<Facts> {
     service.memo(|service: &Object| {
         service.decode().unwrap_or_else(|error| {
             let key = service.header.key();
@@ -114,6 +126,13 @@ fn is_ours(slice: &Cached) -> bool {
     slice.header.labels.get(MANAGED_BY).is_some_and(|manager| manager == MANAGER)
 }
 
+impl View {
+    /// A Service with these pods and without slices.
+    pub(super) fn of(service: &Cached, pods: Vec<Arc<Cached>>, zones: BTreeMap<String, String>) -> View {
+        View { header: service.header.clone(), service: facts(service), pods, slices: Vec::new(), zones }
+    }
+}
+
 impl EndpointSlices {
     pub(crate) fn new(caches: &Caches) -> EndpointSlices {
         EndpointSlices {
@@ -123,6 +142,17 @@ impl EndpointSlices {
             nodes: caches.of(&kinds::NODE),
         }
     }
+
+    /// A Service whose endpoints are ours to write, with its pods and without its slices.
+    pub(super) fn pods_of(&self, key: &Key) -> Option<View> {
+        let service = self.services.get_key(key.as_str())?;
+        let facts = facts(&service);
+        let pods = self.pods.with_labels(key.namespace(), facts.selector()?);
+        let nodes: BTreeSet<&str> = pods.iter().map(|pod| pod.header.node_name.as_str()).collect();
+        let zone = |node: &str| self.nodes.get("", node)?.header.labels.get(ZONE).cloned();
+        let zones = nodes.into_iter().filter_map(|node| Some((node.to_owned(), zone(node)?))).collect();
+        Some(View::of(&service, pods, zones))
+    }
 }
 
 impl Controller for EndpointSlices {
@@ -130,20 +160,7 @@ impl Controller for EndpointSlices {
     const NAME: &'static str = "endpointslice";
 
     fn wakes(&self) -> Vec<Wake> {
-        let services = self.services.clone();
-        let selecting = Wake::new(&kinds::POD, move |change, wake| {
-            let seen: Vec<&Header> = [&change.old, &change.new].into_iter().flatten().map(|pod| &pod.header).collect();
-            let Some(namespace) = seen.first().map(|header| header.namespace.as_str()) else { return };
-            if change.old.as_ref().zip(change.new.as_ref()).is_some_and(|(old, new)| endpoint::is_same(old, new)) {
-                return;
-            }
-            for service in services.in_namespace(namespace) {
-                let facts = facts(&service);
-                if seen.iter().any(|header| facts.selects(&header.labels)) {
-                    wake(Key::of(&service.header));
-                }
-            }
-        });
+        let selecting = wakes_of_pods(self.services.clone());
         let of_service = Wake::new(&kinds::ENDPOINT_SLICE, |change, wake| {
             for slice in [&change.old, &change.new].into_iter().flatten().filter(|slice| is_ours(slice)) {
                 if let Some(service) = slice.header.labels.get(SERVICE_NAME) {
@@ -155,16 +172,12 @@ impl Controller for EndpointSlices {
     }
 
     fn view(&self, key: &Key, _look: &Look) -> Option<View> {
-        let service = self.services.get_key(key.as_str())?;
-        let facts = facts(&service);
-        let pods = self.pods.with_labels(key.namespace(), facts.selector()?);
+        let mut view = self.pods_of(key)?;
         let label = BTreeMap::from([(SERVICE_NAME.to_owned(), key.name().to_owned())]);
         let mut slices = self.slices.with_labels(key.namespace(), &label);
         slices.retain(|slice| is_ours(slice) && !slice.header.is_ending());
-        let nodes: BTreeSet<&str> = pods.iter().map(|pod| pod.header.node_name.as_str()).collect();
-        let zone = |node: &str| self.nodes.get("", node)?.header.labels.get(ZONE).cloned();
-        let zones = nodes.into_iter().filter_map(|node| Some((node.to_owned(), zone(node)?))).collect();
-        Some(View { header: service.header.clone(), service: facts, pods, slices, zones })
+        view.slices = slices;
+        Some(view)
     }
 
     fn plan(view: &View) -> Plan {

@@ -13,6 +13,8 @@ mod controller;
 mod deployment;
 mod driver;
 mod endpoint_slice;
+mod endpoint_slice_mirroring;
+mod endpoints;
 #[cfg(test)]
 mod fixture;
 mod garbage;
@@ -20,6 +22,7 @@ mod namespace;
 mod node;
 mod plan;
 mod pod;
+mod pod_disruption_budget;
 mod pod_garbage;
 mod replica_set;
 mod replication_controller;
@@ -82,6 +85,9 @@ pub async fn run(
     list.add(replica_set::ReplicaSets::new(&caches));
     list.add(replication_controller::ReplicationControllers::new(&caches));
     list.add(endpoint_slice::EndpointSlices::new(&caches));
+    list.add(endpoints::EndpointsObjects::new(&caches));
+    list.add(endpoint_slice_mirroring::EndpointSliceMirrors::new(&caches));
+    list.add(pod_disruption_budget::PodDisruptionBudgets::new(&caches));
     list.add(namespace::Namespaces::new(&caches));
     list.add(service_account::ServiceAccounts::new(&caches, &config.root_ca_pem));
     list.add(cluster_role::ClusterRoles::new(&caches));

@@ -1,5 +1,6 @@
 //! sig-apps: the objects of workloads, and what their controllers do where no container need run.
 
+mod controller_revision;
 mod cron_job;
 mod daemon_set;
 mod deployment;
@@ -10,20 +11,33 @@ mod replication_controller;
 mod scale;
 mod stateful_set;
 
-use crate::{Case, case, row};
+use serde_json::{Value, json};
+
+use crate::{Case, Test, case, pod, row};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
+        case!("ControllerRevision, resource lifecycle", controller_revision::revisions_live),
         row!("CronJob API Operations", cron_job::row),
         case!("DaemonSet, list and delete a collection of DaemonSets", daemon_set::many_are_listed_and_deleted),
         case!("DaemonSet, status sub-resource", daemon_set::the_status_is_read_patched_and_replaced),
         case!("Deployment, status sub-resource", deployment::the_status_is_read_patched_and_replaced),
         case!("Deployment, completes the scaling of a Deployment subresource", deployment::the_scale_is_the_replicas),
         case!("Deployment, completes the lifecycle of a Deployment", deployment::a_deployment_lives),
+        case!("Deployment Proportional Scaling", deployment::scaling_keeps_the_share_of_each_set),
+        case!("Deployment Recreate", deployment::recreate_never_runs_old_beside_new),
+        case!("Deployment RevisionHistoryLimit", deployment::old_sets_go_beyond_the_history_limit),
+        case!("Deployment RollingUpdate", deployment::a_rolling_update_replaces_the_older_set),
+        case!("Deployment Rollover", deployment::a_rollout_under_way_gives_way_to_the_next),
         case!("Jobs, apply changes to status", job::the_status_is_read_patched_and_replaced),
         case!("Jobs, manage lifecycle", job::a_suspended_job_lives),
         case!("PodDisruptionBudget: create, update, patch, and delete object", pod_disruption_budget::a_budget_lives),
         case!("PodDisruptionBudget: list and delete collection", pod_disruption_budget::many_are_listed_and_deleted),
+        case!("PodDisruptionBudget: Status updates", pod_disruption_budget::the_status_counts_the_pods),
+        case!(
+            "PodDisruptionBudget: block an eviction until the PDB is updated to allow it",
+            pod_disruption_budget::an_eviction_waits_for_its_budget
+        ),
         case!(
             "PodDisruptionBudget: update and patch status",
             pod_disruption_budget::the_status_is_read_patched_and_replaced
@@ -36,6 +50,14 @@ pub(crate) fn cases() -> Vec<Case> {
             "Replica Set, adopt matching pods and release non matching pods",
             replica_set::matching_pods_are_adopted_and_others_released
         ),
+        case!("Replica Set, run basic image", replica_set::a_set_runs_its_image),
+        case!("Replication Controller, adopt matching pods", replication_controller::matching_pods_are_adopted),
+        case!(
+            "Replication Controller, check for issues like exceeding allocated quota",
+            replication_controller::a_quota_that_is_exceeded_is_a_condition
+        ),
+        case!("Replication Controller, release pods", replication_controller::pods_that_match_no_more_are_released),
+        case!("Replication Controller, run basic image", replication_controller::a_controller_runs_its_image),
         case!(
             "Replication Controller, get and update ReplicationController scale",
             replication_controller::the_scale_is_the_replicas
@@ -45,4 +67,18 @@ pub(crate) fn cases() -> Vec<Case> {
         case!("StatefulSet, list, patch and delete a collection of StatefulSets", stateful_set::many_live_and_end),
         case!("StatefulSet, status sub-resource", stateful_set::the_status_is_read_patched_and_replaced),
     ]
+}
+
+/// A workload of one pod says so as soon as the pod is ready; that it answers is for the end-to-end suite.
+async fn replicas_run(test: &Test, version: &str, plural: &str, mut object: Value) {
+    object["metadata"]["name"] = json!("run");
+    object["spec"]["replicas"] = json!(1);
+    let path = test.path(version, plural);
+    test.api.create(&path, &object).await.ok();
+    let is_ready = |reply: &crate::api::Reply| reply.json()["status"]["readyReplicas"] == 1;
+    let one = format!("{path}/run");
+    pod::while_pods_run(test, |_| true, test.api.until(&one, "ready", is_ready)).await;
+    let pods = test.api.get(&format!("{}?labelSelector=app%3Drun", test.path("v1", "pods"))).await.ok();
+    assert_eq!(pods["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(pods["items"][0]["metadata"]["ownerReferences"][0]["name"], "run");
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::scale;
-use crate::api::MERGE;
+use crate::api::{MERGE, Reply};
 use crate::walk::{Walk, condition};
 use crate::{Test, pod};
 
@@ -40,7 +40,7 @@ pub async fn matching_pods_are_adopted_and_others_released(test: &Test) {
     set["metadata"]["name"] = json!("adopting");
     set["spec"]["replicas"] = json!(1);
     let set = test.api.create(&test.path("apps/v1", "replicasets"), &set).await.ok();
-    let is_owned = |reply: &crate::api::Reply| {
+    let is_owned = |reply: &Reply| {
         let owners = reply.json()["metadata"]["ownerReferences"].clone();
         owners.as_array().into_iter().flatten().any(|owner| owner["uid"] == set["metadata"]["uid"])
     };
@@ -49,6 +49,10 @@ pub async fn matching_pods_are_adopted_and_others_released(test: &Test) {
     test.api.patch(&orphan, MERGE, &json!({"metadata": {"labels": {"app": "another"}}})).await.ok();
     test.api.until(&orphan, "released", |reply| !is_owned(reply)).await;
     let selected = format!("{pods}?labelSelector=app%3Dadopted");
-    let has_one = |reply: &crate::api::Reply| reply.json()["items"].as_array().map(Vec::len) == Some(1);
+    let has_one = |reply: &Reply| reply.json()["items"].as_array().map(Vec::len) == Some(1);
     test.api.until(&selected, "made good", has_one).await;
+}
+
+pub async fn a_set_runs_its_image(test: &Test) {
+    super::replicas_run(test, "apps/v1", "replicasets", object("run")).await;
 }

@@ -64,3 +64,31 @@ pub async fn ready_pods_of_a_service_are_in_its_slices(test: &Test) {
     test.api.until(&path, "gone with its service", |reply| slices(reply).is_empty()).await;
     test.api.delete(&format!("{pods}?labelSelector=app%3Dbacked&gracePeriodSeconds=0")).await.ok();
 }
+
+pub async fn endpoints_that_a_user_writes_are_mirrored(test: &Test) {
+    let services = test.path("v1", "services");
+    let service = json!({"metadata": {"name": "mirrored"}, "spec": {"ports": [{"port": 80}]}});
+    test.api.create(&services, &service).await.ok();
+    let endpoints = test.path("v1", "endpoints");
+    let object = json!({"metadata": {"name": "mirrored"}, "subsets": [{
+        "addresses": [{"ip": "10.1.2.3"}], "ports": [{"port": 80}]}]});
+    test.api.create(&endpoints, &object).await.ok();
+    let path = test.path("discovery.k8s.io/v1", "endpointslices");
+    let path = format!("{path}?labelSelector=kubernetes.io%2Fservice-name%3Dmirrored");
+    let holds = |address: &'static str| {
+        move |reply: &Reply| {
+            let slices = slices(reply);
+            slices.len() == 1 && slices[0]["endpoints"][0]["addresses"][0] == address
+        }
+    };
+    let found = test.api.until(&path, "mirrored", holds("10.1.2.3")).await;
+    let slice = &slices(&found)[0];
+    assert_eq!(slice["ports"][0]["port"], 80);
+    let label = "endpointslice.kubernetes.io/managed-by";
+    assert_eq!(slice["metadata"]["labels"][label], "endpointslicemirroring-controller.k8s.io");
+    let one = format!("{endpoints}/mirrored");
+    test.api.replace(&one, |found| found["subsets"][0]["addresses"] = json!([{"ip": "10.2.3.4"}])).await;
+    test.api.until(&path, "mirrored again", holds("10.2.3.4")).await;
+    test.api.delete(&one).await.ok();
+    test.api.until(&path, "gone", |reply| slices(reply).is_empty()).await;
+}

@@ -12,9 +12,12 @@ use crate::{Case, case, row};
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         row!("EndpointSlice API", endpoint_slice::row),
+        case!("EndpointSlice Mirroring", endpoint_slice::endpoints_that_a_user_writes_are_mirrored),
         case!("EndpointSlice, \"empty\" Service", endpoint_slice::a_service_without_pods_has_an_empty_slice),
         case!("EndpointSlice, creation/deletion", endpoint_slice::ready_pods_of_a_service_are_in_its_slices),
         case!("Endpoint resource lifecycle", endpoints::endpoints_live),
+        case!("Endpoints, \"empty\" Service", endpoints::a_service_without_pods_has_empty_endpoints),
+        case!("Endpoints, creation/deletion", endpoints::endpoints_are_the_pods_of_a_service),
         row!("Ingress API", ingress::row),
         row!("IngressClass API", ingress::class_row),
         row!("IPAddress API", ip_address::row),
@@ -26,6 +29,13 @@ pub(crate) fn cases() -> Vec<Case> {
         case!("Service, change type, NodePort to ExternalName", service::from_node_port_to_external_name),
         case!("Service, complete ServiceStatus lifecycle", service::the_status_is_read_patched_and_replaced),
         case!("Service, deletes a collection of services", service::many_are_listed_and_deleted),
+        case!("Service, endpoints", endpoints::a_service_leads_to_its_pods_as_they_come_and_go),
+        case!("Service, endpoints with multiple ports", endpoints::each_port_leads_to_the_pods_that_have_it),
+        case!(
+            "Service, should serve endpoints on same port and different protocols.",
+            endpoints::one_port_is_served_in_two_protocols
+        ),
         row!("ServiceCIDR API", service_cidr::row),
+        case!("kubernetes.default Endpoints and EndpointSlices", endpoints::the_server_itself_has_endpoints),
     ]
 }

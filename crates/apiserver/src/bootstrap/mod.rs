@@ -4,7 +4,7 @@
 //!
 //! Rules
 //!   R1 once         what is there already is left alone; what somebody deletes later is restored (see `upkeep`)
-//!   R2 endpoint     the EndpointSlice of `default/kubernetes` names where this server listens; loopback is never named,
+//!   R2 endpoint     EndpointSlice and Endpoints of `default/kubernetes` name where this server listens; loopback is never named,
 //!                   since in a pod it would mean the pod itself
 //!   R3 served       a kind that is not served is not asked for; an APIService of ours goes with the version it is for
 
@@ -35,13 +35,18 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 /// Creates what is missing, and says where this server listens now.
 pub(crate) async fn bootstrap(server: &Arc<Server>) -> Result<(), ApiError> {
     server.store.read_barrier().await.map_err(commit_failed)?;
-    let had_endpoints = is_there(server, &kinds::ENDPOINT_SLICE, "default", "kubernetes");
+    let had = [&kinds::ENDPOINT_SLICE, &kinds::ENDPOINTS].map(|kind| is_there(server, kind, "default", "kubernetes"));
     restore(server).await?;
     rbac::restore(server).await?;
-    let Some(slice) = kubernetes_endpoints(server).filter(|_| had_endpoints) else { return Ok(()) };
-    let patch = json!({"endpoints": slice["endpoints"], "ports": slice["ports"]});
-    let path = kinds::ENDPOINT_SLICE.object_path("default", "kubernetes");
-    call(server, Method::PATCH, &path, "application/merge-patch+json", &patch).await
+    let Some([slice, endpoints]) = kubernetes_endpoints(server) else { return Ok(()) };
+    let slice = json!({"endpoints": slice["endpoints"], "ports": slice["ports"]});
+    let endpoints = json!({"subsets": endpoints["subsets"]});
+    let patches = [(&kinds::ENDPOINT_SLICE, slice), (&kinds::ENDPOINTS, endpoints)];
+    for ((kind, patch), _) in patches.iter().zip(had).filter(|(_, had)| *had) {
+        let path = kind.object_path("default", "kubernetes");
+        call(server, Method::PATCH, &path, "application/merge-patch+json", patch).await?;
+    }
+    Ok(())
 }
 
 /// Creates what is missing. Costs a few look-ups when nothing is.
@@ -51,8 +56,9 @@ pub(crate) async fn restore(server: &Arc<Server>) -> Result<(), ApiError> {
         ensure(server, &kinds::NAMESPACE, "", &namespace).await?;
     }
     ensure(server, &kinds::SERVICE, "default", &kubernetes_service(server)).await?;
-    if let Some(slice) = kubernetes_endpoints(server) {
+    if let Some([slice, endpoints]) = kubernetes_endpoints(server) {
         ensure(server, &kinds::ENDPOINT_SLICE, "default", &slice).await?;
+        ensure(server, &kinds::ENDPOINTS, "default", &endpoints).await?;
     }
     ensure(server, &kinds::SERVICE_CIDR, "", &service_cidr(server)).await?;
     ensure_all(server, &kinds::PRIORITY_CLASS, &priority_classes()).await?;
@@ -108,20 +114,28 @@ fn kubernetes_service(server: &Server) -> Value {
     })
 }
 
-/// R2.
-fn kubernetes_endpoints(server: &Server) -> Option<Value> {
+/// R2: as a slice, and as Endpoints, which are not to be mirrored into another slice.
+fn kubernetes_endpoints(server: &Server) -> Option<[Value; 2]> {
     let address =
         server.config.advertise.filter(|address| !address.ip().is_loopback() && !address.ip().is_unspecified())?;
     let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-    Some(json!({
+    let (ip, ports) = (address.ip().to_string(), json!([{"name": "https", "port": address.port(), "protocol": "TCP"}]));
+    let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
             "name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"},
         },
-        "addressType": family,
-        "endpoints": [{"addresses": [address.ip().to_string()], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}],
-    }))
+        "addressType": family, "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}], "ports": ports,
+    });
+    let endpoints = json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default",
+            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+        },
+        "subsets": [{"addresses": [{"ip": ip}], "ports": ports}],
+    });
+    Some([slice, endpoints])
 }
 
 /// Creates those objects in no namespace that are not there, together: they wait for the disk once.

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
-use windlass_client::{Cached, Key};
+use windlass_api::{Header, kinds};
+use windlass_client::{Cache, Cached, Key};
 
-use super::{Port, View};
+use super::{Port, View, facts};
+use crate::controller::Wake;
 use crate::pod::PodFacts;
 
 /// What the endpoints of one slice have in common: address family, and ports as the slice shows them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Group {
-    pub(super) family: &'static str,
+pub(crate) struct Group {
+    pub(crate) family: &'static str,
     /// JSON text of the ports: comparable, and short.
     ports: String,
 }
@@ -22,16 +24,16 @@ impl Group {
         Group { family, ports: ports.to_string() }
     }
 
-    pub(super) fn ports(&self) -> Value {
+    pub(crate) fn ports(&self) -> Value {
         serde_json::from_str(&self.ports).expect("written as JSON when the group was made")
     }
 }
 
 /// The endpoints of each group, by the pod they lead to.
-pub(super) type Endpoints = BTreeMap<Group, BTreeMap<Key, Value>>;
+pub(crate) type Endpoints = BTreeMap<Group, BTreeMap<Key, Value>>;
 
 /// The endpoints as they should be. Every family of the Service is there, if only with an empty group (R7).
-pub(super) fn desired(view: &View) -> Endpoints {
+pub(crate) fn desired(view: &View) -> Endpoints {
     let families = families(view);
     let mut endpoints = Endpoints::new();
     for pod in &view.pods {
@@ -53,7 +55,7 @@ pub(super) fn desired(view: &View) -> Endpoints {
     endpoints
 }
 
-fn families(view: &View) -> Vec<&'static str> {
+pub(crate) fn families(view: &View) -> Vec<&'static str> {
     let listed = view.service.spec.ip_families.iter().flatten();
     let mut families: Vec<&'static str> = listed.map(|family| if family == "IPv6" { "IPv6" } else { "IPv4" }).collect();
     if families.is_empty() {
@@ -62,7 +64,7 @@ fn families(view: &View) -> Vec<&'static str> {
     families
 }
 
-fn family_of(address: &str) -> Option<&'static str> {
+pub(crate) fn family_of(address: &str) -> Option<&'static str> {
     match address.parse().ok()? {
         IpAddr::V4(_) => Some("IPv4"),
         IpAddr::V6(_) => Some("IPv6"),
@@ -130,8 +132,25 @@ fn number(port: &Port, pod: &PodFacts) -> Option<i64> {
         .map(|found| found.container_port)
 }
 
+/// A change of a pod that changes an endpoint concerns the Services that select it, before or after.
+pub(crate) fn wakes_of_pods(services: Cache) -> Wake {
+    Wake::new(&kinds::POD, move |change, wake| {
+        let seen: Vec<&Header> = [&change.old, &change.new].into_iter().flatten().map(|pod| &pod.header).collect();
+        let Some(namespace) = seen.first().map(|header| header.namespace.as_str()) else { return };
+        if change.old.as_ref().zip(change.new.as_ref()).is_some_and(|(old, new)| is_same(old, new)) {
+            return;
+        }
+        for service in services.in_namespace(namespace) {
+            let facts = facts(&service);
+            if seen.iter().any(|header| facts.selects(&header.labels)) {
+                wake(Key::of(&service.header));
+            }
+        }
+    })
+}
+
 /// Whether a pod's change leaves every endpoint that leads to it as it is.
-pub(super) fn is_same(old: &Cached, new: &Cached) -> bool {
+fn is_same(old: &Cached, new: &Cached) -> bool {
     let (before, after) = (PodFacts::of(old), PodFacts::of(new));
     old.header.uid == new.header.uid
         && old.header.labels == new.header.labels
