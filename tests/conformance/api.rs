@@ -10,7 +10,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use windlass_api::codec::{Limits, yaml};
 use windlass_client::{HttpsConfig, HttpsTransport};
 use windlass_stdx::{Body, Transport, World, body_from, read_body};
@@ -27,10 +31,15 @@ pub const MERGE: &str = "application/merge-patch+json";
 pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
 pub const JSON_PATCH: &str = "application/json-patch+json";
 
+/// A WebSocket to the API.
+pub type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+
 /// A cluster's API. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
     link: Arc<dyn Transport>,
+    /// The same link where it leads out of the process: only there can a connection be upgraded.
+    outward: Option<HttpsTransport>,
     world: World,
 }
 
@@ -67,7 +76,7 @@ impl Reply {
 
 impl Api {
     pub fn new(link: Arc<dyn Transport>) -> Api {
-        Api { link, world: World::real() }
+        Api { link, outward: None, world: World::real() }
     }
 
     /// The cluster of a kubeconfig's current context, reached with its client certificate.
@@ -94,7 +103,29 @@ impl Api {
             ca_pem: bytes(&cluster, "certificate-authority")?,
             identity: Some((bytes(&user, "client-certificate")?, bytes(&user, "client-key")?)),
         })?;
-        Ok(Api::new(Arc::new(link)))
+        Ok(Api { link: Arc::new(link.clone()), outward: Some(link), world: World::real() })
+    }
+
+    /// Opens a WebSocket that speaks the protocol.
+    pub async fn socket(&self, path: &str, protocol: &str) -> Socket {
+        let link = self.outward.as_ref().expect("a test that needs a node has a real cluster");
+        let mut key = [0; 16];
+        self.world.fill_random(&mut key);
+        let key = BASE64.encode(key);
+        let request = http::Request::get(path)
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-protocol", protocol)
+            .header("sec-websocket-key", &key)
+            .body(body_from(Bytes::new()))
+            .expect("a test sends a well-formed request");
+        let upgraded = tokio::time::timeout(PATIENCE, link.upgrade(request)).await.expect("an answer in time");
+        let upgraded = upgraded.unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        let accept = upgraded.accept.expect("the server proves that it has read our key");
+        assert_eq!(accept, derive_accept_key(key.as_bytes()));
+        assert_eq!(upgraded.protocol.expect("the server says what it speaks"), protocol);
+        WebSocketStream::from_raw_socket(upgraded.io, Role::Client, None).await
     }
 
     /// Sends a request; gives the answer before its body is read.
@@ -187,6 +218,28 @@ impl Api {
                 panic!("{path}: not {what} within {PATIENCE:?}; {}: {}", last.code, String::from_utf8_lossy(&last.body))
             }
         }
+    }
+
+    /// Waits, by a watch, until one object of a collection satisfies a condition.
+    pub async fn seen(&self, collection: &str, name: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let query = format!("fieldSelector=metadata.name%3D{name}");
+        let looking = async {
+            loop {
+                let mut events = self.watch(collection, &query).await;
+                while let Some((kind, object)) = events.read().await {
+                    assert_ne!(kind, "DELETED", "{collection}/{name}: expected {what}, but it was deleted: {object:#}");
+                    last = object;
+                    if condition(&last) {
+                        return;
+                    }
+                }
+            }
+        };
+        if tokio::time::timeout(PATIENCE, looking).await.is_err() {
+            panic!("{collection}/{name}: not {what} within {PATIENCE:?}; last seen: {:#}", last["status"]);
+        }
+        last
     }
 
     /// Waits until an object is gone.

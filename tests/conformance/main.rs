@@ -1,11 +1,11 @@
-//! The conformance suite: what Kubernetes demands of an API server, in black-box tests over HTTP, each named after its
-//! entry in the conformance list.
+//! The conformance suite: what Kubernetes demands of a cluster, in black-box tests over HTTP, each named after its entry
+//! in the conformance list.
 //!
-//! Goal        whoever works with Kubernetes 1.37 works with the server that this suite passes on
-//! Runs        in process by default: the API server, controllers and scheduler over a real store, no node;
-//!             `--against KUBECONFIG` runs the same tests on any cluster
-//! Not here    entries that need a running container (the end-to-end suite) and admission webhooks. Of an entry that
-//!             speaks of both objects and containers, what it asks of the objects is here
+//! Goal        whoever works with Kubernetes 1.37 works with the cluster that this suite passes on
+//! Runs        in process what needs no container: the API server, controllers and scheduler over a real store; then,
+//!             on a real cluster of one node (the built binary, as root), the tests that need a node, and nothing may be
+//!             left behind. `--node` runs only these; `--against KUBECONFIG` runs both kinds on any cluster
+//! Not here    admission webhooks
 //!
 //! `entries.txt` names every entry of the list. Each test names one; the suite fails on a test without an entry and
 //! says how many entries have a test.
@@ -22,6 +22,7 @@ mod machinery;
 mod network;
 mod node;
 mod pod;
+mod running;
 mod scheduling;
 mod storage;
 mod walk;
@@ -35,28 +36,43 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt};
 
 use api::Api;
+use windlass_tests::trace;
 
 /// Tests under way at one time.
 const LANES: usize = 4;
+/// Tests that need a node under way at one time: most of the time they wait.
+const NODE_LANES: usize = 10;
+/// The number of the suite's own cluster, apart from those of the end-to-end suite.
+const NUMBER: u16 = 10;
 
 /// One test: the entry it stands for, and what it does.
 struct Case {
     entry: &'static str,
+    /// Whether it needs a node, on which containers run.
+    node: bool,
     body: for<'a> fn(&'a Test) -> BoxFuture<'a, ()>,
 }
 
 /// Names a test by its entry.
 macro_rules! case {
     ($entry:literal, $body:path) => {
-        $crate::Case { entry: $entry, body: |test| Box::pin($body(test)) }
+        $crate::Case { entry: $entry, node: false, body: |test| Box::pin($body(test)) }
     };
 }
 pub(crate) use case;
 
+/// Names a test that needs a node by its entry.
+macro_rules! on_node {
+    ($entry:literal, $body:path) => {
+        $crate::Case { entry: $entry, node: true, body: |test| Box::pin($body(test)) }
+    };
+}
+pub(crate) use on_node;
+
 /// Names a walk by its entry: the row is a function of the test, and every rule of the walk is what the entry demands.
 macro_rules! row {
     ($entry:literal, $row:path) => {
-        $crate::Case { entry: $entry, body: |test| Box::pin(async move { $row(test).whole(test).await }) }
+        $crate::Case { entry: $entry, node: false, body: |test| Box::pin(async move { $row(test).whole(test).await }) }
     };
 }
 pub(crate) use row;
@@ -112,27 +128,33 @@ fn main() -> Result<()> {
         .enumerate()
         .find(|(at, argument)| !argument.starts_with('-') && against.is_none_or(|against| *at != against + 1))
         .map_or("", |(_, argument)| argument.as_str());
+    let only_node = arguments.iter().any(|argument| argument == "--node");
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+    let [plain, on_node] = chosen(filter, only_node)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let failed = runtime.block_on(async {
-        match kubeconfig {
-            Some(path) => run(&Api::of_kubeconfig(path.as_ref())?, filter).await,
-            None => {
-                let cluster = cluster::Cluster::start().await?;
-                let failed = run(&cluster.api(), filter).await;
-                cluster.end().await?;
-                failed
-            }
+    let mut results = Vec::new();
+    if let Some(path) = kubeconfig {
+        let api = Api::of_kubeconfig(path.as_ref())?;
+        results.extend(runtime.block_on(run(&api, plain, LANES)));
+        results.extend(runtime.block_on(run(&api, on_node, NODE_LANES)));
+    } else {
+        if !plain.is_empty() {
+            results.extend(runtime.block_on(in_process(plain))?);
         }
-    })?;
+        if !on_node.is_empty() {
+            results.extend(on_a_node(&runtime, on_node)?);
+        }
+    }
+    let failed = results.iter().filter(|ok| !**ok).count();
+    println!("{} passed, {failed} failed", results.len() - failed);
     if failed > 0 {
         std::process::exit(1);
     }
     Ok(())
 }
 
-/// Runs the tests whose entry contains the filter; gives how many failed.
-async fn run(api: &Api, filter: &str) -> Result<usize> {
+/// The tests whose entry contains the filter: those that need no node, and those that do.
+fn chosen(filter: &str, only_node: bool) -> Result<[Vec<Case>; 2]> {
     let entries: BTreeSet<&str> = include_str!("entries.txt")
         .lines()
         .filter(|line| !line.starts_with('#'))
@@ -146,17 +168,41 @@ async fn run(api: &Api, filter: &str) -> Result<usize> {
     if let Some(unknown) = named.iter().find(|entry| !entries.contains(*entry)) {
         bail!("{unknown:?} is no entry of entries.txt");
     }
-    let (all, total) = (cases.len(), entries.len());
-    let chosen = cases.into_iter().filter(|case| case.entry.to_lowercase().contains(&filter.to_lowercase()));
-    let results: Vec<bool> =
-        stream::iter(chosen).map(|case| run_case(api, case)).buffer_unordered(LANES).collect().await;
-    let failed = results.iter().filter(|ok| !**ok).count();
-    if results.is_empty() {
+    println!("{} of {} entries have a test here", cases.len(), entries.len());
+    let filter = filter.to_lowercase();
+    let chosen = cases.into_iter().filter(|case| case.entry.to_lowercase().contains(&filter));
+    let (on_node, plain): (Vec<Case>, Vec<Case>) = chosen.partition(|case| case.node);
+    let plain = if only_node { Vec::new() } else { plain };
+    if plain.is_empty() && on_node.is_empty() {
         bail!("no test's entry contains {filter:?}");
     }
-    println!("{all} of {total} entries have a test here");
-    println!("{} passed, {failed} failed", results.len() - failed);
-    Ok(failed)
+    Ok([plain, on_node])
+}
+
+async fn in_process(cases: Vec<Case>) -> Result<Vec<bool>> {
+    let cluster = cluster::Cluster::start().await?;
+    let results = run(&cluster.api(), cases, LANES).await;
+    cluster.end().await?;
+    Ok(results)
+}
+
+/// Runs the tests on a real cluster; the last result says whether nothing was left behind.
+fn on_a_node(runtime: &tokio::runtime::Runtime, cases: Vec<Case>) -> Result<Vec<bool>> {
+    let mut cluster = windlass_tests::Cluster::start(NUMBER);
+    cluster.import_image();
+    let mut results = runtime.block_on(run(&Api::of_kubeconfig(&cluster.kubeconfig())?, cases, NODE_LANES));
+    let down = cluster.down();
+    let left = trace::left_behind(&cluster);
+    let clean = down.ok && left.is_empty();
+    if !clean {
+        eprintln!("FAILED down leaves nothing behind: {}\n{}", down.stderr, left.join("\n"));
+    }
+    results.push(clean);
+    Ok(results)
+}
+
+async fn run(api: &Api, cases: Vec<Case>, lanes: usize) -> Vec<bool> {
+    stream::iter(cases).map(|case| run_case(api, case)).buffer_unordered(lanes).collect().await
 }
 
 async fn run_case(api: &Api, case: Case) -> bool {

@@ -11,6 +11,14 @@ use serde_json::Value;
 /// How long `windlass up` may take until its node is Ready, in a debug build on a busy machine.
 const UP_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Names the number that counts as 0, so that suites of two checkouts run side by side: a suite's clusters have the next
+/// [`NUMBERS`] numbers, with ports, address ranges and kernel names of their own.
+const FIRST_NUMBER: &str = "WINDLASS_FIRST_CLUSTER";
+/// How many clusters a suite may have.
+const NUMBERS: u16 = 20;
+/// More numbers than this, and there are no address ranges left.
+const NUMBER_MAX: u16 = 77;
+
 /// What a finished program said.
 #[derive(Debug, Clone)]
 pub struct Output {
@@ -74,14 +82,14 @@ impl Cluster {
     pub fn start(number: u16) -> Cluster {
         let directory = std::env::temp_dir().join(format!("windlass-e2e-{}-{number}", std::process::id()));
         fs::create_dir_all(&directory).expect("the temporary directory is writable");
-        let mut cluster = Cluster { number, directory, server: None };
+        let mut cluster = Cluster::at(number, &directory);
         cluster.up();
         cluster
     }
 
     /// A cluster in this directory (which may be a mount of its own), not yet started.
     pub fn at(number: u16, directory: &Path) -> Cluster {
-        Cluster { number, directory: directory.to_owned(), server: None }
+        Cluster { number: shifted(number), directory: directory.to_owned(), server: None }
     }
 
     /// The name of this cluster's kernel objects.
@@ -178,7 +186,12 @@ impl Cluster {
 
     /// Imports the demo image.
     pub fn import_image(&self) {
-        must(self.windlass(&["image", "import"]).arg(given("WINDLASS_IMAGE")));
+        self.import(&given("WINDLASS_IMAGE"));
+    }
+
+    /// Imports an image's archive.
+    pub fn import(&self, archive: &Path) {
+        must(self.windlass(&["image", "import"]).arg(archive));
     }
 
     /// Takes the cluster down; the data stays.
@@ -275,6 +288,17 @@ impl Drop for Cluster {
             eprintln!("could not remove {}", self.directory.display());
         }
     }
+}
+
+/// A suite's number among those of all suites that run.
+fn shifted(number: u16) -> u16 {
+    let first = match std::env::var(FIRST_NUMBER) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{FIRST_NUMBER}: expected a number, found {text:?}")),
+        Err(_) => 0,
+    };
+    let shifted = number.saturating_add(first);
+    assert!(number < NUMBERS && shifted <= NUMBER_MAX, "{FIRST_NUMBER}: cluster {shifted} is more than {NUMBER_MAX}");
+    shifted
 }
 
 fn is_ready(nodes: &str) -> bool {

@@ -37,6 +37,6 @@ pub fn run_benchmark(args: &BenchArgs) -> Result<()> {
     if args.quick {
         command.arg("--quick");
     }
-    command.env("WINDLASS_BIN", programs.join("windlass")).env("WINDLASS_IMAGE", image::build()?);
+    command.env("WINDLASS_BIN", programs.join("windlass")).env("WINDLASS_IMAGE", image::DEMO.build()?);
     run(&format!("benchmark {name}"), &mut command)
 }

@@ -36,7 +36,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
         return crate::step::run("windlass down", Command::new(&binary).args(["down", "--purge"]));
     }
     let kubectl = phases.time("kubectl", setup::kubectl)?;
-    let archive = phases.time("demo image", image::build)?;
+    let archive = phases.time("demo image", || image::DEMO.build())?;
     phases.time("cluster up", || say(Command::new(&binary).args(["up", "--detach"])))?;
     phases.time("image import", || say(Command::new(&binary).args(["image", "import"]).arg(&archive)))?;
     let kubeconfig = output(Command::new(&binary).args(["kubeconfig", "--path"]))?.trim().to_owned();

@@ -41,7 +41,10 @@ pub struct FuzzArgs {
 pub struct ConformanceArgs {
     /// Run only entries whose name contains this
     pub filter: Option<String>,
-    /// Test the cluster of this kubeconfig instead of one in process
+    /// Run only the entries that need a node, on a real cluster
+    #[arg(long)]
+    pub node: bool,
+    /// Test the cluster of this kubeconfig instead of our own; it must know the image target/test-image/image.oci.tar
     #[arg(long)]
     pub against: Option<PathBuf>,
 }
@@ -126,7 +129,7 @@ pub fn setup_all() -> Result<()> {
         clients.helm.display(),
         clients.python.display()
     );
-    println!("kernel  {}\nimage   {}", setup::guest_kernel()?.display(), image::build()?.display());
+    println!("kernel  {}\nimage   {}", setup::guest_kernel()?.display(), image::DEMO.build()?.display());
     Ok(())
 }
 
@@ -159,7 +162,7 @@ pub fn e2e(filter: Option<&str>) -> Result<()> {
     setup::ensure(setup::TEST)?;
     let tools = setup::clients()?;
     let binary = build_debug()?;
-    let image = image::build()?;
+    let image = image::DEMO.build()?;
     run("build the operator", &mut cargo(&["build", "-p", "windlass-operator"]))?;
     let mut command = cargo(&["test", "-p", "windlass-tests", "--test", "e2e", "--"]);
     command.args(filter);
@@ -175,13 +178,25 @@ pub fn e2e(filter: Option<&str>) -> Result<()> {
     run("end-to-end tests", &mut command)
 }
 
-/// `cargo x conformance`.
+/// `cargo x conformance`: in process what needs no container, then on a real cluster of one node what does.
 pub fn conformance(args: &ConformanceArgs) -> Result<()> {
     setup::ensure(setup::BUILD)?;
+    setup::ensure(setup::TEST)?;
+    let image = image::TEST.build()?;
     let mut command = cargo(&["test", "-p", "windlass-tests", "--test", "conformance", "--"]);
     command.args(&args.filter);
-    if let Some(kubeconfig) = &args.against {
-        command.arg("--against").arg(kubeconfig);
+    if args.node {
+        command.arg("--node");
+    }
+    match &args.against {
+        Some(kubeconfig) => {
+            command.arg("--against").arg(kubeconfig);
+        }
+        None => {
+            let binary = build_debug()?;
+            command.env("WINDLASS_BIN", binary).env("WINDLASS_KUBECTL", setup::kubectl()?);
+            command.env("WINDLASS_IMAGE", image);
+        }
     }
     run("conformance", &mut command)
 }

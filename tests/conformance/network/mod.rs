@@ -1,4 +1,4 @@
-//! sig-network: the objects of the network, and what of Services is decided before a packet moves.
+//! sig-network: the objects of the network, what of Services is decided before a packet moves, and the packets.
 
 mod endpoint_slice;
 mod endpoints;
@@ -6,8 +6,9 @@ mod ingress;
 mod ip_address;
 mod service;
 mod service_cidr;
+mod traffic;
 
-use crate::{Case, case, row};
+use crate::{Case, case, on_node, row};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -37,5 +38,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
         row!("ServiceCIDR API", service_cidr::row),
         case!("kubernetes.default Endpoints and EndpointSlices", endpoints::the_server_itself_has_endpoints),
+        on_node!("Networking, intra pod http", traffic::pods_answer_over_http),
+        on_node!("Networking, intra pod udp", traffic::pods_answer_over_udp),
     ]
 }

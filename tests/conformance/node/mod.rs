@@ -1,16 +1,24 @@
-//! sig-node: the objects that nodes read, and what of pods is decided before a node has them.
+//! sig-node: the objects that nodes read, what of pods is decided before a node has them, and what nodes make of them.
 
+mod command;
 mod config_map;
+mod container_runtime;
 mod device;
+mod environment;
+mod init_container;
+mod kubelet;
 mod lease;
+mod lifecycle;
 #[expect(clippy::module_inception, reason = "the area and the kind have one name")]
 mod node;
 mod pod;
+mod pod_life;
 mod pod_template;
+mod probe;
 mod runtime_class;
 mod secret;
 
-use crate::{Case, case, row};
+use crate::{Case, case, on_node, row};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -18,6 +26,96 @@ pub(crate) fn cases() -> Vec<Case> {
         row!("CRUD operations for resourceclaims", device::claim_row),
         row!("CRUD operations for resourceclaimtemplates", device::claim_template_row),
         row!("CRUD operations for resoureslices", device::slice_row),
+        on_node!("ConfigMap, from environment field", environment::a_key_of_a_config_map),
+        on_node!("ConfigMap, from environment variables", environment::every_key_of_a_config_map),
+        on_node!(
+            "ConfigMap, from environment field with various prefixes",
+            environment::every_key_of_a_config_map_prefixed
+        ),
+        on_node!("Secrets, pod environment field", environment::a_key_of_a_secret),
+        on_node!(
+            "Secrets, pod environment from source (Secrets should be consumable via the environment)",
+            environment::every_key_of_a_secret
+        ),
+        on_node!(
+            "Secrets, pod environment from source (Secrets should be consumable as environment variable names variable names with various prefixes)",
+            environment::every_key_of_a_secret_prefixed
+        ),
+        on_node!("DownwardAPI, environment for name, namespace and ip", environment::a_pod_knows_its_name_and_address),
+        on_node!("DownwardAPI, environment for Pod UID", environment::a_pod_knows_its_uid),
+        on_node!("DownwardAPI, environment for host ip", environment::a_pod_knows_its_hosts_address),
+        on_node!("DownwardAPI, environment for hostIPs", environment::a_pod_knows_its_hosts_addresses),
+        on_node!(
+            "DownwardAPI, environment for CPU and memory limits and requests",
+            environment::a_container_knows_its_resources
+        ),
+        on_node!(
+            "DownwardAPI, environment for default CPU and memory limits and requests",
+            environment::limits_default_to_what_the_node_has
+        ),
+        on_node!(
+            "Container Runtime, Restart Policy, Pod Phases",
+            container_runtime::the_policy_decides_restarts_and_phase
+        ),
+        on_node!(
+            "Container Runtime, TerminationMessage, from container's log output of failing container",
+            container_runtime::failure_leaves_its_log_as_last_words
+        ),
+        on_node!(
+            "Container Runtime, TerminationMessage, from file of succeeding container",
+            container_runtime::the_file_is_the_last_words
+        ),
+        on_node!(
+            "Container Runtime, TerminationMessage, from log output of succeeding container",
+            container_runtime::success_leaves_no_log_as_last_words
+        ),
+        on_node!(
+            "Container Runtime, TerminationMessagePath, non-root user and non-default path",
+            container_runtime::another_user_writes_to_another_file
+        ),
+        on_node!("Kubelet, failed pod, delete", kubelet::a_failed_pod_is_deleted),
+        on_node!("Kubelet, failed pod, terminated reason", kubelet::a_failed_pod_says_why),
+        on_node!("Kubelet, hostAliases", kubelet::aliases_are_in_the_hosts_file),
+        on_node!("Kubelet, log output, default", kubelet::output_is_in_the_log),
+        on_node!("Kubelet, managed etc hosts", kubelet::the_hosts_file_is_the_agents_where_it_should_be),
+        on_node!("Kubelet, pod with read only root file system", kubelet::a_read_only_root_is_not_written),
+        on_node!("Pod Lifecycle, post start exec hook", lifecycle::a_command_runs_after_start),
+        on_node!("Pod Lifecycle, prestop exec hook", lifecycle::a_command_runs_before_stop),
+        on_node!("Pods, prestop hook", lifecycle::a_deleted_pod_runs_its_hook),
+        on_node!("Pod liveness probe, using grpc call, success", probe::a_served_health_check_does_not_restart),
+        on_node!("Pod liveness probe, using http endpoint, failure", probe::an_http_success_does_not_restart),
+        on_node!(
+            "Pod liveness probe, using http endpoint, multiple restarts (slow)",
+            probe::each_failure_restarts_again
+        ),
+        on_node!("Pod liveness probe, using http endpoint, restart", probe::an_http_error_restarts),
+        on_node!("Pod liveness probe, using local file, no restart", probe::a_file_that_stays_does_not_restart),
+        on_node!("Pod liveness probe, using local file, restart", probe::a_file_that_goes_restarts),
+        on_node!("Pod liveness probe, using tcp socket, no restart", probe::an_open_port_does_not_restart),
+        on_node!("Pod readiness probe, failure", probe::a_failing_pod_is_never_ready_nor_restarted),
+        on_node!("Pod readiness probe, with initial delay", probe::a_pod_is_ready_after_its_delay),
+        on_node!(
+            "init-container-fails-stops-app-restartalways-pod",
+            init_container::one_that_fails_is_tried_again_and_holds_the_pod_back
+        ),
+        on_node!(
+            "init-container-fails-stops-app-restartnever-pod",
+            init_container::one_that_fails_fails_a_pod_that_never_restarts
+        ),
+        on_node!("init-container-starts-app-restartalways-pod", init_container::they_run_before_a_pod_that_runs_on),
+        on_node!("init-container-starts-app-restartnever-pod", init_container::they_run_before_a_pod_that_ends),
+        on_node!("Pods, ActiveDeadlineSeconds", pod_life::a_pod_that_takes_too_long_fails),
+        on_node!("Pods, assigned hostip", pod_life::a_pod_has_its_hosts_address),
+        on_node!("Pods, lifecycle", pod_life::a_watch_tells_of_a_pods_life),
+        on_node!("Pods, remote command execution over websocket", pod_life::a_command_runs_over_a_websocket),
+        on_node!("Pods, service environment variables", pod_life::a_pod_knows_the_services),
+        on_node!("Containers, without command and arguments", command::the_image_says_what_runs),
+        on_node!("Containers, with arguments", command::arguments_replace_the_images),
+        on_node!("Containers, with command", command::a_command_replaces_entry_point_and_arguments),
+        on_node!("Containers, with command and arguments", command::a_command_has_its_arguments),
+        on_node!("Environment variables, expansion", command::variables_name_earlier_ones),
+        on_node!("Environment variables, command expansion", command::a_command_names_variables),
+        on_node!("Environment variables, command argument expansion", command::arguments_name_variables),
         case!("ConfigMap Update", config_map::a_config_map_is_updated),
         case!("ConfigMap lifecycle", config_map::a_config_map_lives),
         case!("ConfigMap, with empty-key", config_map::no_key_is_empty),

@@ -16,6 +16,8 @@ use crate::machine::{Facts, MachineError, Sandbox};
 
 /// The longest host name the kernel takes; longer pod names are cut.
 const HOSTNAME_BYTES_MAX: usize = 63;
+/// The first line of a hosts file that this node writes: what is known to look for it is the conformance suite.
+const HOSTS_TITLE: &str = "# Kubernetes-managed hosts file.";
 /// Search domains a resolver looks at (resolv.conf(5)).
 const SEARCH_MAX: usize = 32;
 /// Name servers a resolver asks (resolv.conf(5)).
@@ -96,7 +98,7 @@ fn domain(pod: &core::Pod, config: &NodeConfig) -> String {
 }
 
 fn hosts(spec: &core::PodSpec, addresses: &[IpAddr], name: &str, domain: &str) -> String {
-    let mut out = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let mut out = format!("{HOSTS_TITLE}\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     let own = if domain.is_empty() || spec.hostname_override.is_some() {
         name.to_owned()
     } else {
@@ -233,6 +235,7 @@ mod tests {
         let spec = pod.spec.as_ref().expect("a spec");
         let addresses = ["10.42.0.5".parse().expect("an address")];
         let text = with_aliases(hosts(spec, &addresses, &hostname(&pod), &domain(&pod, &config)), spec);
+        assert!(text.starts_with("# Kubernetes-managed hosts file.\n"), "{text}");
         assert!(text.contains("\n10.42.0.5\tweb-0.db.ns.svc.cluster.local\tweb-0\n"), "{text}");
         assert!(text.ends_with("10.0.0.9\ta\tb\n"), "{text}");
     }

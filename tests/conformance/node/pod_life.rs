@@ -1,0 +1,84 @@
+//! Pods on a node: their life, what they know of Services, and their streams.
+
+use futures::StreamExt;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::Test;
+use crate::running::{has_lines, phase, script, server, waiting};
+
+pub async fn a_pod_that_takes_too_long_fails(test: &Test) {
+    test.start_ready(&waiting("slow")).await;
+    let patch = json!({"spec": {"activeDeadlineSeconds": 3}});
+    test.api.patch(&test.pod("slow"), crate::api::STRATEGIC, &patch).await.ok();
+    let pod = test.until_pod("slow", "failed", |pod| phase(pod) == "Failed").await;
+    assert_eq!(pod["status"]["reason"], "DeadlineExceeded");
+}
+
+pub async fn a_pod_has_its_hosts_address(test: &Test) {
+    let pod = test.start_ready(&waiting("hosted")).await;
+    let ip = pod["status"]["hostIP"].as_str().expect("a pod that runs has its host's address");
+    ip.parse::<std::net::IpAddr>().expect("an address");
+    assert_eq!(pod["status"]["hostIPs"][0]["ip"], ip);
+}
+
+pub async fn a_watch_tells_of_a_pods_life(test: &Test) {
+    let path = test.path("v1", "pods");
+    let mut events = test.api.watch(&path, "labelSelector=app%3Dwatched").await;
+    test.start(&waiting("watched")).await;
+    events.expect("ADDED").await;
+    events.until("MODIFIED", |pod| phase(pod) == "Running").await;
+    test.api.delete_with(&test.pod("watched"), &json!({"gracePeriodSeconds": 30})).await.ok();
+    events.until("MODIFIED", |pod| pod["metadata"]["deletionTimestamp"].is_string()).await;
+    events.until("DELETED", |_| true).await;
+    let left = test.api.get(&format!("{path}?labelSelector=app%3Dwatched")).await.ok();
+    assert_eq!(left["items"], json!([]));
+}
+
+pub async fn a_pod_knows_the_services(test: &Test) {
+    test.start_ready(&server("server", &["http=8080"])).await;
+    let service = json!({"metadata": {"name": "fooservice"},
+        "spec": {"selector": {"app": "server"}, "ports": [{"port": 8765, "targetPort": 8080}]}});
+    let service = test.api.create(&test.path("v1", "services"), &service).await.ok();
+    let ip = service["spec"]["clusterIP"].as_str().expect("a Service has an address");
+    let expected = [
+        format!("FOOSERVICE_SERVICE_HOST={ip}"),
+        "FOOSERVICE_SERVICE_PORT=8765".to_owned(),
+        format!("FOOSERVICE_PORT=tcp://{ip}:8765"),
+        "FOOSERVICE_PORT_8765_TCP_PORT=8765".to_owned(),
+        "FOOSERVICE_PORT_8765_TCP_PROTO=tcp".to_owned(),
+        format!("FOOSERVICE_PORT_8765_TCP=tcp://{ip}:8765"),
+        format!("FOOSERVICE_PORT_8765_TCP_ADDR={ip}"),
+    ];
+    // The node hears of the Service by a watch of its own: a pod begun at once may not know it yet.
+    let mut last = String::new();
+    for attempt in 0..5 {
+        last = test.run(&script(&format!("client-{attempt}"), "env")).await;
+        if last.contains("FOOSERVICE") {
+            break;
+        }
+    }
+    has_lines(&last, &expected.each_ref().map(String::as_str));
+}
+
+pub async fn a_command_runs_over_a_websocket(test: &Test) {
+    test.start_ready(&waiting("remote")).await;
+    let path =
+        format!("{}/exec?command=cat&command=/etc/resolv.conf&stderr=1&stdout=1&container=main", test.pod("remote"));
+    let text = first_channel(test, &path, "channel.k8s.io", 1).await;
+    assert!(text.contains("nameserver"), "{text}");
+}
+
+/// What comes on one channel until the socket closes.
+async fn first_channel(test: &Test, path: &str, protocol: &str, channel: u8) -> String {
+    let mut socket = test.api.socket(path, protocol).await;
+    let mut text = Vec::new();
+    while let Some(Ok(message)) = socket.next().await {
+        if let Message::Binary(content) = message
+            && content.first() == Some(&channel)
+        {
+            text.extend_from_slice(&content[1..]);
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
