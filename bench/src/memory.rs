@@ -99,7 +99,7 @@ async fn run_pods(client: &Client, prefix: &str, count: usize) -> Result<()> {
     loop {
         let pods = client.list(&kinds::POD, Some("default"), &ListOptions::default()).await?;
         let running =
-            pods.items.iter().filter(|pod| pod.header.name.starts_with(prefix) && pod.header.phase == "Running");
+            pods.items.iter().filter(|pod| pod.header.name().starts_with(prefix) && pod.header.phase() == "Running");
         if running.count() == count {
             return Ok(());
         }

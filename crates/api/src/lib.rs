@@ -13,6 +13,7 @@ pub mod custom;
 pub mod discovery;
 pub mod error;
 pub mod field;
+pub mod header;
 pub mod kind;
 pub mod merge;
 pub mod name;
@@ -30,8 +31,9 @@ pub mod table;
 pub mod types;
 
 pub use error::{ApiError, Reason};
+pub use header::{Header, OwnerRef};
 pub use kind::{Kind, kinds};
-pub use object::{Header, Object, OwnerRef};
+pub use object::Object;
 pub use resource::{Column, Custom, Registry, Resource, Rules, Subresource, Verbs};
 /// The transient tree form of an object.
 pub use serde_json::Value;

@@ -145,13 +145,13 @@ async fn delete_all(server: &Arc<Server>, resource: Arc<Resource>) -> Result<u64
             let target = Target {
                 resource: resource.clone(),
                 verb: Verb::Delete,
-                namespace: found.namespace.clone(),
-                name: found.name.clone(),
+                namespace: found.namespace().to_owned(),
+                name: found.name().to_owned(),
                 sub: None,
             };
             let warned = Warned::default();
             let call = Call { server, who: &who, target: &target, query: &query, headers: &headers, warned: &warned };
-            match remove(call, &found.name, &DeleteOptions::default()).await {
+            match remove(call, found.name(), &DeleteOptions::default()).await {
                 Ok(_) => {}
                 Err(error) if error.reason == Reason::NotFound => {}
                 Err(error) => return Err(error),

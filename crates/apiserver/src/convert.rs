@@ -28,14 +28,14 @@ pub(crate) fn stored_kind(resource: &Resource) -> &Kind {
 
 /// Whether the entry lies in the store in the version that would be written today.
 pub(crate) fn lies_as_stored(resource: &Resource, entry: &Entry) -> bool {
-    resource.stored.as_ref().is_none_or(|stored| header(entry).api_version == stored.kind.api_version())
+    resource.stored.as_ref().is_none_or(|stored| header(entry).api_version() == stored.kind.api_version())
 }
 
 /// How to convert this entry; `None` where it is served as it lies there (R1).
 fn needed<'a>(resource: &'a Resource, entry: &Entry) -> Option<&'a Stored> {
     let stored = resource.stored.as_ref()?;
     let is_older = entry.revision < stored.current_since;
-    (is_older || header(entry).api_version != resource.kind.api_version()).then_some(stored)
+    (is_older || header(entry).api_version() != resource.kind.api_version()).then_some(stored)
 }
 
 /// An entry as it is served.

@@ -58,10 +58,10 @@ impl Known {
             "spec": {"group": tree["spec"]["group"], "names": tree["spec"]["names"]},
         });
         Known {
-            name: header.name.clone(),
+            name: header.name().to_owned(),
             revision: entry.revision,
             is_ending: header.is_ending(),
-            identity: (header.uid.clone(), Sha256::digest(tree["spec"]["versions"].to_string()).into()),
+            identity: (header.uid().to_owned(), Sha256::digest(tree["spec"]["versions"].to_string()).into()),
             bytes: entry.value.clone(),
             outline,
         }

@@ -133,7 +133,7 @@ fn shows_deleted(call: Call<'_>) -> bool {
 fn deleted_details(call: Call<'_>, object: &Bytes) -> Value {
     let kind = &call.target.resource.kind;
     let header = windlass_api::Header::parse(object).unwrap_or_default();
-    let mut details = json!({"name": header.name, "kind": kind.plural, "uid": header.uid});
+    let mut details = json!({"name": header.name(), "kind": kind.plural, "uid": header.uid()});
     if !kind.group.is_empty() {
         details["group"] = json!(kind.group);
     }
@@ -146,7 +146,7 @@ pub(crate) async fn delete_collection(call: Call<'_>, options: &DeleteOptions) -
     let mut removals = futures::stream::iter(matching)
         .map(|entry| async move {
             let header = header(&entry);
-            let place = Place { namespace: &header.namespace, name: &header.name };
+            let place = Place { namespace: header.namespace(), name: header.name() };
             let outcome = remove_at(call, place, options, |_| Ok(Vec::new())).await;
             (entry, outcome)
         })

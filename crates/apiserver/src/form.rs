@@ -226,7 +226,7 @@ fn metadata_only(object: &[u8]) -> Vec<u8> {
     serde_json::to_vec(&shown).expect("JSON that was read can be written")
 }
 
-fn revision_of(object: &[u8]) -> String {
+fn revision_of(object: &Bytes) -> String {
     windlass_api::Header::parse(object).map_or_else(|_| String::new(), |header| header.revision.to_string())
 }
 

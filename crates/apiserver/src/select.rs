@@ -59,7 +59,7 @@ impl Selection {
             return true;
         }
         let header = header(entry);
-        self.labels.matches(&header.labels)
+        self.labels.matches(&header.labels())
             && self.fields.matches(|path| match from_header(header, path) {
                 Some(text) => Cow::Borrowed(text),
                 None => self.deep_field(entry, path),
@@ -89,10 +89,10 @@ fn field_text(object: &Value, path: &str) -> String {
 
 fn from_header<'a>(header: &'a Header, path: &str) -> Option<&'a str> {
     match path {
-        "metadata.name" => Some(&header.name),
-        "metadata.namespace" => Some(&header.namespace),
-        "spec.nodeName" => Some(&header.node_name),
-        "status.phase" => Some(&header.phase),
+        "metadata.name" => Some(header.name()),
+        "metadata.namespace" => Some(header.namespace()),
+        "spec.nodeName" => Some(header.node_name()),
+        "status.phase" => Some(header.phase()),
         _ => None,
     }
 }

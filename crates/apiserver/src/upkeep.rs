@@ -125,7 +125,7 @@ struct Series {
 }
 
 fn is_expired(event: &Entry, now: Timestamp) -> bool {
-    let created: Option<Timestamp> = header(event).created.parse().ok();
+    let created: Option<Timestamp> = header(event).created().parse().ok();
     let happened = event.memo(|event| {
         let times: Times = serde_json::from_slice(&event.value).unwrap_or_default();
         let observed = times.series.and_then(|series| series.last_observed_time);

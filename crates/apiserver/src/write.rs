@@ -71,7 +71,7 @@ pub(crate) fn template(object: &Value) -> Result<Template, ApiError> {
             format!("the object is too large: expected at most {OBJECT_BYTES_MAX} bytes, found {}", bytes.len());
         return Err(ApiError::new(Reason::RequestEntityTooLarge, message));
     }
-    Header::parse(&bytes).map_err(|error| {
+    Header::check(&bytes).map_err(|error| {
         ApiError::bad_request(format!("expected a {} with well-formed metadata: {}", kind_of(fields), chain(&error)))
     })?;
     Ok(Template::with_revision_at(bytes, revision_at))

@@ -165,7 +165,7 @@ impl Client {
             expected: "the object or a Status",
             source: source.into(),
         })?;
-        Ok(Some(object).filter(|object| object.header.kind != "Status"))
+        Ok(Some(object).filter(|object| object.header.kind() != "Status"))
     }
 
     /// Posts to a subresource (`binding`, `eviction`, `token`, …) and gives its answer.
@@ -386,7 +386,7 @@ fn read_list(kind: &Kind, body: &[u8]) -> Result<List, windlass_stdx::BoxError> 
 /// Reads an object; one that does not say its kind (an item of a list need not) gets it from the request.
 pub(crate) fn read_object(kind: &Kind, json: Bytes) -> Result<Object, windlass_api::object::ObjectError> {
     let object = Object::parse(json)?;
-    if !object.header.kind.is_empty() {
+    if !object.header.kind().is_empty() {
         return Ok(object);
     }
     let start = object.json.iter().position(|byte| *byte == b'{').expect("an object begins with a brace") + 1;
@@ -408,7 +408,7 @@ mod tests {
         let list = read_list(&kinds::POD, body).expect("a list");
         let header = &list.items[0].header;
         assert_eq!((list.revision, list.continue_from.as_str()), (7, "next"));
-        assert_eq!((header.kind.as_str(), header.api_version.as_str(), header.node_name.as_str()), ("Pod", "v1", "n"));
+        assert_eq!((header.kind(), header.api_version(), header.node_name()), ("Pod", "v1", "n"));
     }
 
     #[test]

@@ -74,11 +74,11 @@ impl ObjectRef {
     /// All of this object.
     pub fn of(header: &Header) -> ObjectRef {
         ObjectRef {
-            api_version: header.api_version.clone(),
-            kind: header.kind.clone(),
-            namespace: header.namespace.clone(),
-            name: header.name.clone(),
-            uid: header.uid.clone(),
+            api_version: header.api_version().to_owned(),
+            kind: header.kind().to_owned(),
+            namespace: header.namespace().to_owned(),
+            name: header.name().to_owned(),
+            uid: header.uid().to_owned(),
             field_path: String::new(),
         }
     }
@@ -358,6 +358,10 @@ mod tests {
     use windlass_api::Header;
     use windlass_stdx::World;
 
+    fn named(name: &str) -> Header {
+        Header::parse(&format!("{{\"metadata\":{{\"name\":\"{name}\"}}}}").into()).expect("a header")
+    }
+
     #[tokio::test(start_paused = true)]
     async fn events_of_one_object_are_listed_in_the_order_in_which_they_happened() {
         let world = World::seeded(1, "2026-01-01T00:00:00Z".parse().expect("a time"));
@@ -373,8 +377,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_object_has_a_burst_and_a_trickle_of_events() {
-        let about = ObjectRef::of(&Header { name: "p".to_owned(), ..Header::default() });
-        let other = ObjectRef::of(&Header { name: "q".to_owned(), ..Header::default() });
+        let about = ObjectRef::of(&named("p"));
+        let other = ObjectRef::of(&named("q"));
         let mut budgets = Budgets::default();
         for _ in 0..BURST_PER_OBJECT_MAX {
             assert!(budgets.take(&about, Instant::now()));

@@ -129,7 +129,7 @@ mod tests {
             "\n",
         ]);
         let first = watch.next().await.expect("a whole event");
-        assert!(matches!(first, Some(WatchEvent::Added(pod)) if pod.header.name == "a" && pod.header.revision == 3));
+        assert!(matches!(first, Some(WatchEvent::Added(pod)) if pod.header.name() == "a" && pod.header.revision == 3));
         assert!(matches!(watch.next().await, Ok(Some(WatchEvent::Bookmark(9)))));
         assert!(matches!(watch.next().await, Ok(None)));
     }

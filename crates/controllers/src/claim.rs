@@ -31,9 +31,9 @@ pub(crate) struct Claims {
 
 /// The objects that a claimant owns or might adopt.
 pub(crate) fn candidates(cache: &Cache, claimant: &Header) -> Vec<Arc<Cached>> {
-    let mut found = cache.owned_by(&claimant.uid);
-    found.retain(|object| object.header.namespace == claimant.namespace);
-    found.extend(cache.uncontrolled(&claimant.namespace));
+    let mut found = cache.owned_by(claimant.uid());
+    found.retain(|object| object.header.namespace() == claimant.namespace());
+    found.extend(cache.uncontrolled(claimant.namespace()));
     found
 }
 
@@ -42,10 +42,10 @@ impl Claimant<'_> {
     pub(crate) fn sort(&self, candidates: &[Arc<Cached>]) -> Claims {
         let mut claims = Claims::default();
         for object in candidates {
-            let selected = self.selector.matches(&object.header.labels);
+            let selected = self.selector.matches(&object.header.labels());
             let ending = object.header.is_ending();
             match object.header.controller() {
-                Some(owner) if owner.uid == self.header.uid => {
+                Some(owner) if owner.uid == self.header.uid() => {
                     if selected {
                         claims.owned.push(Arc::clone(object));
                     } else if !ending && !self.header.is_ending() {
@@ -63,16 +63,16 @@ impl Claimant<'_> {
     /// Plans the adoptions and releases.
     pub(crate) fn plan(&self, claims: &Claims, of: &Kind, plan: &mut Plan) {
         for orphan in &claims.orphans {
-            let mut owners: Vec<Value> = orphan.header.owners.iter().map(owner_json).collect();
-            owners.retain(|owner| owner["uid"] != json!(self.header.uid));
+            let mut owners: Vec<Value> = orphan.header.owners().iter().map(owner_json).collect();
+            owners.retain(|owner| owner["uid"] != json!(self.header.uid()));
             owners.push(self.reference());
-            let why = format!("{} {} is selected and nobody's", of.kind, orphan.header.name);
+            let why = format!("{} {} is selected and nobody's", of.kind, orphan.header.name());
             plan.patch(Target::of(of, &orphan.header), owners_patch(&orphan.header, owners), why);
         }
         for stranger in &claims.strangers {
-            let others = stranger.header.owners.iter().filter(|owner| owner.uid != self.header.uid);
+            let others = stranger.header.owners().iter().filter(|owner| owner.uid != self.header.uid());
             let owners = others.map(owner_json).collect();
-            let why = format!("{} {} is not selected any more", of.kind, stranger.header.name);
+            let why = format!("{} {} is not selected any more", of.kind, stranger.header.name());
             plan.patch(Target::of(of, &stranger.header), owners_patch(&stranger.header, owners), why);
         }
     }
@@ -86,7 +86,7 @@ impl Claimant<'_> {
 /// The owner reference of an object that this one controls.
 pub(crate) fn controller_reference(kind: &Kind, owner: &Header) -> Value {
     json!({
-        "apiVersion": kind.api_version(), "kind": kind.kind, "name": owner.name, "uid": owner.uid,
+        "apiVersion": kind.api_version(), "kind": kind.kind, "name": owner.name(), "uid": owner.uid(),
         "controller": true, "blockOwnerDeletion": true,
     })
 }
@@ -94,7 +94,7 @@ pub(crate) fn controller_reference(kind: &Kind, owner: &Header) -> Value {
 /// Replaces an object's owner references, if it is still at the revision that was seen.
 pub(crate) fn owners_patch(header: &Header, owners: Vec<Value>) -> Value {
     let owners = if owners.is_empty() { Value::Null } else { Value::Array(owners) };
-    json!({"metadata": {"resourceVersion": header.revision.to_string(), "uid": header.uid, "ownerReferences": owners}})
+    json!({"metadata": {"resourceVersion": header.revision.to_string(), "uid": header.uid(), "ownerReferences": owners}})
 }
 
 /// An owner reference as the API writes it.

@@ -59,7 +59,7 @@ impl Controller for ClusterRoles {
     fn view(&self, key: &Key, _look: &Look) -> Option<View> {
         let role = self.roles.get_key(key.as_str())?;
         let mut others = self.roles.list();
-        others.sort_by(|left, right| left.header.name.cmp(&right.header.name));
+        others.sort_by(|left, right| left.header.name().cmp(right.header.name()));
         Some(View { role, others })
     }
 
@@ -69,9 +69,9 @@ impl Controller for ClusterRoles {
         if view.role.header.is_ending() || selectors.is_empty() {
             return plan;
         }
-        let name = &view.role.header.name;
-        let taken = view.others.iter().filter(|other| other.header.name != *name);
-        let taken = taken.filter(|other| selectors.iter().any(|selector| selector.matches(&other.header.labels)));
+        let name = view.role.header.name();
+        let taken = view.others.iter().filter(|other| other.header.name() != name);
+        let taken = taken.filter(|other| selectors.iter().any(|selector| selector.matches(&other.header.labels())));
         let mut rules: Vec<Value> = Vec::new();
         for rule in taken.flat_map(|other| rules_of(other)) {
             if !rules.contains(&rule) {

@@ -59,7 +59,7 @@ impl Wake {
                     && found.kind == owner
                     && found.api_version == api_version
                 {
-                    wake(Key::new(&header.namespace, &found.name));
+                    wake(Key::new(header.namespace(), &found.name));
                 }
             }
         })

@@ -130,9 +130,9 @@ impl Controller for Deployments {
         let (deployments, sets) = (self.deployments.clone(), self.sets.clone());
         let adopters = Wake::new(&kinds::REPLICA_SET, move |change, wake| {
             let Some(set) = change.new.as_ref().filter(|set| set.header.controller().is_none()) else { return };
-            for deployment in deployments.in_namespace(&set.header.namespace) {
+            for deployment in deployments.in_namespace(set.header.namespace()) {
                 let selector = &facts(&deployment).spec.selector;
-                if !selector.is_empty() && selector.matches(&set.header.labels) {
+                if !selector.is_empty() && selector.matches(&set.header.labels()) {
                     wake(Key::of(&deployment.header));
                 }
             }
@@ -141,9 +141,9 @@ impl Controller for Deployments {
         let recreators = Wake::new(&kinds::POD, move |change, wake| {
             let (Some(old), None) = (&change.old, &change.new) else { return };
             let Some(owner) = old.header.controller().filter(|owner| owner.kind == "ReplicaSet") else { return };
-            let Some(set) = sets.get(&old.header.namespace, &owner.name) else { return };
+            let Some(set) = sets.get(old.header.namespace(), &owner.name) else { return };
             if let Some(owner) = set.header.controller() {
-                wake(Key::new(&set.header.namespace, &owner.name));
+                wake(Key::new(set.header.namespace(), &owner.name));
             }
         });
         vec![
@@ -158,11 +158,11 @@ impl Controller for Deployments {
         let found = self.deployments.get_key(key.as_str())?;
         let deployment = facts(&found);
         let sets = candidates(&self.sets, &found.header);
-        let namesake = self.sets.get(&found.header.namespace, &set::name(&found.header, &deployment));
+        let namesake = self.sets.get(found.header.namespace(), &set::name(&found.header, &deployment));
         let old_pods_run = deployment.spec.strategy.kind == "Recreate"
             && sets.iter().any(|set| {
                 let is_old = !set::has_template(set, &deployment.spec.template);
-                is_old && self.pods.owned_by(&set.header.uid).iter().any(|pod| !PodFacts::of(pod).is_terminal())
+                is_old && self.pods.owned_by(set.header.uid()).iter().any(|pod| !PodFacts::of(pod).is_terminal())
             });
         Some(View { header: found.header.clone(), deployment, sets, namesake, old_pods_run, now: look.now })
     }

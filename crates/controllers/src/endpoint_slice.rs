@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
+use windlass_api::header::Labels;
 use windlass_api::{Header, Object, kinds};
 use windlass_client::{Cache, Cached, Caches, Key};
 
@@ -87,8 +88,9 @@ struct Port {
 }
 
 impl Facts {
-    fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.selector().is_some_and(|selector| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
+    fn selects(&self, labels: Labels<'_>) -> bool {
+        self.selector()
+            .is_some_and(|selector| selector.iter().all(|(key, value)| labels.get(key) == Some(value.as_str())))
     }
 
     /// R1: the selector, if the slices are ours to write.
@@ -123,7 +125,7 @@ pub(super) fn facts(service: &Cached) -> Arc<Facts> {
 }
 
 fn is_ours(slice: &Cached) -> bool {
-    slice.header.labels.get(MANAGED_BY).is_some_and(|manager| manager == MANAGER)
+    slice.header.labels().get(MANAGED_BY).is_some_and(|manager| manager == MANAGER)
 }
 
 impl View {
@@ -148,8 +150,8 @@ impl EndpointSlices {
         let service = self.services.get_key(key.as_str())?;
         let facts = facts(&service);
         let pods = self.pods.with_labels(key.namespace(), facts.selector()?);
-        let nodes: BTreeSet<&str> = pods.iter().map(|pod| pod.header.node_name.as_str()).collect();
-        let zone = |node: &str| self.nodes.get("", node)?.header.labels.get(ZONE).cloned();
+        let nodes: BTreeSet<&str> = pods.iter().map(|pod| pod.header.node_name()).collect();
+        let zone = |node: &str| self.nodes.get("", node)?.header.labels().get(ZONE).map(str::to_owned);
         let zones = nodes.into_iter().filter_map(|node| Some((node.to_owned(), zone(node)?))).collect();
         Some(View::of(&service, pods, zones))
     }
@@ -163,8 +165,8 @@ impl Controller for EndpointSlices {
         let selecting = wakes_of_pods(self.services.clone());
         let of_service = Wake::new(&kinds::ENDPOINT_SLICE, |change, wake| {
             for slice in [&change.old, &change.new].into_iter().flatten().filter(|slice| is_ours(slice)) {
-                if let Some(service) = slice.header.labels.get(SERVICE_NAME) {
-                    wake(Key::new(&slice.header.namespace, service));
+                if let Some(service) = slice.header.labels().get(SERVICE_NAME) {
+                    wake(Key::new(slice.header.namespace(), service));
                 }
             }
         });

@@ -53,7 +53,7 @@ pub(crate) struct View {
 fn is_mirrored(endpoints: &Cached, service: Option<&Cached>) -> bool {
     let tree = endpoints.value();
     !endpoints.header.is_ending()
-        && endpoints.header.labels.get(SKIP).is_none_or(|skip| skip != "true")
+        && endpoints.header.labels().get(SKIP).is_none_or(|skip| skip != "true")
         && tree["metadata"]["annotations"][LEADER].is_null()
         && service.is_some_and(|service| !service.header.is_ending() && facts(service).has_no_selector())
 }
@@ -69,7 +69,7 @@ impl EndpointSliceMirrors {
 }
 
 fn is_ours(slice: &Cached) -> bool {
-    slice.header.labels.get(MANAGED_BY).is_some_and(|manager| manager == MANAGER)
+    slice.header.labels().get(MANAGED_BY).is_some_and(|manager| manager == MANAGER)
 }
 
 impl Controller for EndpointSliceMirrors {
@@ -79,8 +79,8 @@ impl Controller for EndpointSliceMirrors {
     fn wakes(&self) -> Vec<Wake> {
         let of_service = Wake::new(&kinds::ENDPOINT_SLICE, |change, wake| {
             for slice in [&change.old, &change.new].into_iter().flatten().filter(|slice| is_ours(slice)) {
-                if let Some(service) = slice.header.labels.get(SERVICE_NAME) {
-                    wake(Key::new(&slice.header.namespace, service));
+                if let Some(service) = slice.header.labels().get(SERVICE_NAME) {
+                    wake(Key::new(slice.header.namespace(), service));
                 }
             }
         });
@@ -195,11 +195,11 @@ fn endpoint(address: &Value, ready: bool) -> Value {
 
 fn slice(owner: &Header, tree: &Value, family: &str, ports: &[Value], endpoints: Vec<Value>) -> Value {
     let mut labels: Map<String, Value> =
-        owner.labels.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-    labels.insert(SERVICE_NAME.to_owned(), json!(owner.name));
+        owner.labels().iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+    labels.insert(SERVICE_NAME.to_owned(), json!(owner.name()));
     labels.insert(MANAGED_BY.to_owned(), json!(MANAGER));
     let mut metadata = json!({
-        "generateName": format!("{}-", owner.name), "namespace": owner.namespace, "labels": labels,
+        "generateName": format!("{}-", owner.name()), "namespace": owner.namespace(), "labels": labels,
         "ownerReferences": [controller_reference(&kinds::ENDPOINTS, owner)],
     });
     let annotations = tree["metadata"]["annotations"].as_object().into_iter().flatten();

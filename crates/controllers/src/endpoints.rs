@@ -75,7 +75,7 @@ impl Controller for EndpointsObjects {
         let found = view.endpoints.as_ref().filter(|found| !found.header.is_ending());
         match (&view.service, found) {
             (Some(service), None) if view.endpoints.is_none() => {
-                let (namespace, name) = (&service.header.namespace, &service.header.name);
+                let (namespace, name) = (service.header.namespace(), service.header.name());
                 let why = format!("service {name} has no endpoints yet");
                 plan.create(&kinds::ENDPOINTS, namespace, wanted(service), why);
             }
@@ -90,7 +90,7 @@ impl Controller for EndpointsObjects {
 }
 
 fn is_ours(endpoints: &Cached) -> bool {
-    endpoints.header.labels.get(MANAGED_BY).is_some_and(|manager| manager == MANAGER)
+    endpoints.header.labels().get(MANAGED_BY).is_some_and(|manager| manager == MANAGER)
 }
 
 fn keep(service: &endpoint_slice::View, found: &Cached, plan: &mut Plan) {
@@ -108,7 +108,7 @@ fn keep(service: &endpoint_slice::View, found: &Cached, plan: &mut Plan) {
             wanted["metadata"]["labels"][gone.as_str()] = Value::Null;
         }
     }
-    let why = format!("the pods of service {} are as they are now", service.header.name);
+    let why = format!("the pods of service {} are as they are now", service.header.name());
     let patch = json!({
         "metadata": {"resourceVersion": found.header.revision.to_string(), "labels": wanted["metadata"]["labels"],
             "annotations": {OVER_CAPACITY: over[0]}},
@@ -120,7 +120,7 @@ fn keep(service: &endpoint_slice::View, found: &Cached, plan: &mut Plan) {
 /// The object as it should be.
 fn wanted(service: &endpoint_slice::View) -> Value {
     let mut labels: Map<String, Value> =
-        service.header.labels.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        service.header.labels().iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
     labels.insert(MANAGED_BY.to_owned(), json!(MANAGER));
     if service.service.is_headless() {
         labels.insert(HEADLESS.to_owned(), json!(""));
@@ -128,7 +128,7 @@ fn wanted(service: &endpoint_slice::View) -> Value {
     let (subsets, is_cut) = subsets(service);
     let mut object = json!({
         "apiVersion": "v1", "kind": "Endpoints",
-        "metadata": {"name": service.header.name, "namespace": service.header.namespace, "labels": labels},
+        "metadata": {"name": service.header.name(), "namespace": service.header.namespace(), "labels": labels},
         "subsets": subsets,
     });
     if is_cut {

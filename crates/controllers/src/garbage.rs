@@ -69,11 +69,11 @@ enum Owner {
 
 impl Graph {
     fn dependents(&self, owner: &Cached) -> Vec<(Kind, Arc<Cached>)> {
-        let namespace = &owner.header.namespace;
+        let namespace = owner.header.namespace();
         let mut found = Vec::new();
         for cache in self.served.now().caches() {
-            for dependent in cache.owned_by(&owner.header.uid) {
-                if namespace.is_empty() || dependent.header.namespace == *namespace {
+            for dependent in cache.owned_by(owner.header.uid()) {
+                if namespace.is_empty() || dependent.header.namespace() == namespace {
                     found.push((cache.kind().clone(), dependent));
                 }
             }
@@ -95,7 +95,7 @@ impl Graph {
             return Owner::Unknown;
         }
         match cache.get(namespace, &reference.name) {
-            Some(found) if found.header.uid == reference.uid => {
+            Some(found) if found.header.uid() == reference.uid => {
                 let waits = found.header.is_ending() && has_finalizer(&found, FOREGROUND);
                 if waits { Owner::Waiting } else { Owner::Present }
             }
@@ -110,8 +110,8 @@ impl Graph {
     /// The keys that a change concerns: the object, what it owned, and owners that may wait for it.
     fn concerned(&self, kind: &Kind, change: &Change, wake: &mut dyn FnMut(Key)) {
         if let Some(new) = &change.new {
-            let owners_changed = change.old.as_ref().is_none_or(|old| old.header.owners != new.header.owners);
-            let is_owned = owners_changed && !new.header.owners.is_empty();
+            let owners_changed = change.old.as_ref().is_none_or(|old| old.header.owners() != new.header.owners());
+            let is_owned = owners_changed && !new.header.owners().is_empty();
             if is_owned || waits_for_dependents(new) {
                 wake(key_of(kind, &change.key));
             }
@@ -125,10 +125,10 @@ impl Graph {
             }
         }
         for seen in [&change.old, &change.new].into_iter().flatten() {
-            for owner in &seen.header.owners {
+            for owner in seen.header.owners() {
                 let served = self.served.now();
                 let Some(cache) = served.find(group_of(&owner.api_version), &owner.kind) else { continue };
-                let namespace = if cache.kind().namespaced { seen.header.namespace.as_str() } else { "" };
+                let namespace = if cache.kind().namespaced { seen.header.namespace() } else { "" };
                 if cache.get(namespace, &owner.name).is_some_and(|found| waits_for_dependents(&found)) {
                     wake(key_of(cache.kind(), &Key::new(namespace, &owner.name)));
                 }
@@ -143,7 +143,7 @@ fn waits_for_dependents(object: &Cached) -> bool {
 }
 
 fn has_finalizer(object: &Cached, finalizer: &str) -> bool {
-    object.header.finalizers.iter().any(|found| found == finalizer)
+    object.header.has_finalizer(finalizer)
 }
 
 /// The group of an `apiVersion`; empty for the core group.
@@ -180,7 +180,7 @@ impl Controller for Garbage {
         let cache = served.find(parts.next()?, parts.next()?)?;
         let object = cache.get_key(parts.next()?)?;
         let header = &object.header;
-        let owners = header.owners.iter().map(|owner| (owner.clone(), self.graph.owner(owner, &header.namespace)));
+        let owners = header.owners().iter().map(|owner| (owner.clone(), self.graph.owner(owner, header.namespace())));
         let owners = owners.collect();
         let dependents = self.graph.dependents(&object);
         let is_partial = !served.are_synced();
@@ -206,9 +206,9 @@ impl Controller for Garbage {
 fn orphan(view: &View, plan: &mut Plan) {
     let owner = &view.object.header;
     for (kind, dependent) in &view.dependents {
-        let others = dependent.header.owners.iter().filter(|reference| reference.uid != owner.uid);
+        let others = dependent.header.owners().iter().filter(|reference| reference.uid != owner.uid());
         let patch = owners_patch(&dependent.header, others.map(owner_json).collect());
-        let why = format!("{} {} is deleted without its dependents", view.kind.kind, owner.name);
+        let why = format!("{} {} is deleted without its dependents", view.kind.kind, owner.name());
         plan.patch(Target::of(kind, &dependent.header), patch, why);
     }
     if view.dependents.is_empty() {
@@ -221,9 +221,9 @@ fn foreground(view: &View, plan: &mut Plan) {
     let owner = &view.object.header;
     let mut blocked = 0;
     for (kind, dependent) in &view.dependents {
-        let mut references = dependent.header.owners.iter();
-        blocked += usize::from(references.any(|found| found.uid == owner.uid && found.block_owner_deletion));
-        let has_other_owner = dependent.header.owners.iter().any(|found| found.uid != owner.uid);
+        let mut references = dependent.header.owners().iter();
+        blocked += usize::from(references.any(|found| found.uid == owner.uid() && found.block_owner_deletion));
+        let has_other_owner = dependent.header.owners().iter().any(|found| found.uid != owner.uid());
         if dependent.header.is_ending() || has_other_owner {
             continue;
         }
@@ -231,7 +231,7 @@ fn foreground(view: &View, plan: &mut Plan) {
         // Its own dependents go before it, as it goes before its owner. A pod owns nothing.
         let propagation = if *kind == kinds::POD { Propagation::Background } else { Propagation::Foreground };
         let options = DeleteOptions::of_uid(&target.uid).propagate(propagation);
-        let why = format!("its owner {} {} is deleted in the foreground", view.kind.kind, owner.name);
+        let why = format!("its owner {} {} is deleted in the foreground", view.kind.kind, owner.name());
         plan.add(Action::Delete { target, options }, why);
     }
     if blocked == 0 {
@@ -240,10 +240,10 @@ fn foreground(view: &View, plan: &mut Plan) {
     }
     // A dependent that somebody else owns too stays: it only loses this owner.
     for (kind, dependent) in &view.dependents {
-        let others: Vec<_> = dependent.header.owners.iter().filter(|found| found.uid != owner.uid).collect();
+        let others: Vec<_> = dependent.header.owners().iter().filter(|found| found.uid != owner.uid()).collect();
         if !others.is_empty() && !dependent.header.is_ending() {
             let patch = owners_patch(&dependent.header, others.into_iter().map(owner_json).collect());
-            let why = format!("it has another owner than {} {}", view.kind.kind, owner.name);
+            let why = format!("it has another owner than {} {}", view.kind.kind, owner.name());
             plan.patch(Target::of(kind, &dependent.header), patch, why);
         }
     }
@@ -255,7 +255,7 @@ fn take_off(view: &View, finalizer: &str, why: &str, plan: &mut Plan) {
         return;
     }
     let header = &view.object.header;
-    let left: Vec<&String> = header.finalizers.iter().filter(|found| *found != finalizer).collect();
+    let left: Vec<&str> = header.finalizers().filter(|found| *found != finalizer).collect();
     let patch = json!({"metadata": {"resourceVersion": header.revision.to_string(), "finalizers": left}});
     plan.patch(Target::of(&view.kind, header), patch, why);
 }

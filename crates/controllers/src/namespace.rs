@@ -135,7 +135,7 @@ impl Controller for Namespaces {
 
 /// R3: deletes what is left of one group.
 fn empty(view: &View, group: &[&Kind], plan: &mut Plan) {
-    let name = &view.namespace.header.name;
+    let name = view.namespace.header.name();
     for kind in group {
         for object in view.content.get(*kind).into_iter().flatten() {
             if !object.header.is_ending() && plan.items.len() < BURST_MAX {
@@ -149,10 +149,10 @@ fn empty(view: &View, group: &[&Kind], plan: &mut Plan) {
 
 /// R5 and R6: the last step.
 fn finalize(view: &View, plan: &mut Plan) {
-    let name = &view.namespace.header.name;
+    let name = view.namespace.header.name();
     for kind in &view.others {
         let why = format!("namespace {name} is being deleted");
-        plan.add(Action::DeleteAll { kind: kind.clone(), namespace: name.clone() }, why);
+        plan.add(Action::DeleteAll { kind: kind.clone(), namespace: name.to_owned() }, why);
     }
     let kinds: Vec<Kind> = order().into_iter().flatten().chain(&view.others).cloned().collect();
     let mut namespace = view.namespace.value();
@@ -160,11 +160,11 @@ fn finalize(view: &View, plan: &mut Plan) {
     if has_finalizers {
         namespace["spec"]["finalizers"] = json!([]);
         plan.add(Action::Finalize { namespace }, format!("namespace {name} is empty"))
-            .guard(Guard::Empty(name.clone(), kinds));
-    } else if view.namespace.header.finalizers.is_empty() {
+            .guard(Guard::Empty(name.to_owned(), kinds));
+    } else if view.namespace.header.finalizers().len() == 0 {
         let target = Target::of(&kinds::NAMESPACE, &view.namespace.header);
         plan.delete(target, format!("namespace {name} is empty and nothing holds it"))
-            .guard(Guard::Empty(name.clone(), kinds));
+            .guard(Guard::Empty(name.to_owned(), kinds));
     }
 }
 
@@ -176,7 +176,7 @@ fn plan_status(view: &View, plan: &mut Plan) {
     for wanted in wanted_conditions(view) {
         condition::set(&mut conditions, &wanted, view.now, false);
     }
-    if conditions != before || view.namespace.header.phase != "Terminating" {
+    if conditions != before || view.namespace.header.phase() != "Terminating" {
         let left = remaining(view);
         let left = if left.is_empty() { "nothing is left".to_owned() } else { left };
         let patch = Patch::Merge(json!({"status": {"phase": "Terminating", "conditions": conditions}}));
@@ -227,7 +227,7 @@ fn remaining(view: &View) -> String {
 fn finalizers(view: &View) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for object in view.content.values().flatten().filter(|object| object.header.is_ending()) {
-        for finalizer in &object.header.finalizers {
+        for finalizer in object.header.finalizers() {
             *counts.entry(finalizer).or_default() += 1;
         }
     }

@@ -116,7 +116,7 @@ pub enum Guard {
 impl Target {
     /// This object.
     pub fn of(kind: &Kind, header: &Header) -> Target {
-        Target { kind: kind.clone(), key: Key::of(header), uid: header.uid.clone() }
+        Target { kind: kind.clone(), key: Key::of(header), uid: header.uid().to_owned() }
     }
 }
 

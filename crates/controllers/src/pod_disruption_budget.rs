@@ -121,12 +121,12 @@ impl Owners {
             "StatefulSet" => &self.stateful_sets,
             _ => return None,
         };
-        let found = cache.get(namespace, &owner.name).filter(|found| found.header.uid == owner.uid)?;
+        let found = cache.get(namespace, &owner.name).filter(|found| found.header.uid() == owner.uid)?;
         let above = found.header.controller().filter(|above| above.kind == "Deployment").and_then(|above| {
-            self.deployments.get(namespace, &above.name).filter(|found| found.header.uid == above.uid)
+            self.deployments.get(namespace, &above.name).filter(|found| found.header.uid() == above.uid)
         });
         let scaling = above.unwrap_or(found);
-        Some((scaling.header.uid.clone(), replicas(&scaling)))
+        Some((scaling.header.uid().to_owned(), replicas(&scaling)))
     }
 
     /// R2: each owner once.
@@ -134,8 +134,9 @@ impl Owners {
         let mut seen = BTreeMap::new();
         for pod in pods {
             let Some(owner) = pod.header.controller() else { continue };
-            let found = self.find(&pod.header.namespace, owner);
-            let (uid, replicas) = found.ok_or_else(|| format!("found no controllers for pod {:?}", pod.header.name))?;
+            let found = self.find(pod.header.namespace(), owner);
+            let (uid, replicas) =
+                found.ok_or_else(|| format!("found no controllers for pod {:?}", pod.header.name()))?;
             seen.insert(uid, replicas);
         }
         Ok(seen.values().fold(0, |sum: i64, replicas| sum.saturating_add(*replicas)))
@@ -176,7 +177,7 @@ impl Controller for PodDisruptionBudgets {
                 return;
             }
             if let (Some(old), Some(new)) = (&change.old, &change.new)
-                && old.header.labels == new.header.labels
+                && old.header.labels() == new.header.labels()
                 && counted(old) == counted(new)
             {
                 return;
@@ -184,7 +185,7 @@ impl Controller for PodDisruptionBudgets {
             let seen: Vec<_> = [&change.old, &change.new].into_iter().flatten().collect();
             for budget in budgets {
                 let selector = &facts(&budget).spec.selector;
-                if seen.iter().any(|pod| selector.matches(&pod.header.labels)) {
+                if seen.iter().any(|pod| selector.matches(&pod.header.labels())) {
                     wake(Key::of(&budget.header));
                 }
             }
@@ -206,7 +207,7 @@ impl Controller for PodDisruptionBudgets {
         let budget = self.budgets.get_key(key.as_str())?;
         let facts = facts(&budget);
         let mut pods = self.pods.in_namespace(key.namespace());
-        pods.retain(|pod| facts.spec.selector.matches(&pod.header.labels) && !PodFacts::of(pod).is_terminal());
+        pods.retain(|pod| facts.spec.selector.matches(&pod.header.labels()) && !PodFacts::of(pod).is_terminal());
         let replicas = self.owners.total(&pods);
         Some(View { budget, facts, pods, replicas, now: look.now })
     }
@@ -267,7 +268,7 @@ fn counts(view: &View, disrupted: &BTreeMap<String, Timestamp>) -> Result<Counts
     };
     let healthy = view.pods.iter().filter(|pod| {
         let facts = PodFacts::of(pod);
-        facts.is_ready() && !facts.is_ending() && !disrupted.contains_key(&pod.header.name)
+        facts.is_ready() && !facts.is_ending() && !disrupted.contains_key(pod.header.name())
     });
     Ok(Counts { expected, desired, healthy: i64::try_from(healthy.count()).unwrap_or(i64::MAX) })
 }
@@ -284,7 +285,7 @@ fn part(amount: &Value, all: i64) -> i64 {
 /// R5: the evicted pods that still are to end.
 fn disrupted(view: &View, plan: &mut Plan) -> BTreeMap<String, Timestamp> {
     let there: BTreeSet<&str> =
-        view.pods.iter().filter(|pod| !PodFacts::of(pod).is_ending()).map(|pod| pod.header.name.as_str()).collect();
+        view.pods.iter().filter(|pod| !PodFacts::of(pod).is_ending()).map(|pod| pod.header.name()).collect();
     let mut kept = BTreeMap::new();
     for (name, since) in view.facts.status.disrupted_pods.iter().flatten() {
         let age = Duration::try_from(view.now.duration_since(*since)).unwrap_or_default();

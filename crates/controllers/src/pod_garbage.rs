@@ -71,10 +71,10 @@ impl Controller for PodGarbage {
         let pods = Wake::new(&kinds::POD, move |change, wake| {
             let Some(pod) = &change.new else { return };
             let header = &pod.header;
-            let is_lost = !header.node_name.is_empty() && nodes.get("", &header.node_name).is_none();
-            let is_unbound = header.node_name.is_empty() && header.is_ending();
+            let is_lost = !header.node_name().is_empty() && nodes.get("", header.node_name()).is_none();
+            let is_unbound = header.node_name().is_empty() && header.is_ending();
             if is_lost || is_unbound {
-                wake(Key::new("", &header.node_name));
+                wake(Key::new("", header.node_name()));
             }
             if PodFacts::of(pod).is_terminal() {
                 wake(Key::from(ENDED));
@@ -86,7 +86,7 @@ impl Controller for PodGarbage {
     fn view(&self, key: &Key, look: &Look) -> Option<View> {
         if key.as_str() == ENDED {
             let mut pods = self.pods.list();
-            pods.retain(|pod| matches!(pod.header.phase.as_str(), "Succeeded" | "Failed") && !pod.header.is_ending());
+            pods.retain(|pod| matches!(pod.header.phase(), "Succeeded" | "Failed") && !pod.header.is_ending());
             return (!pods.is_empty()).then_some(View::Ended(pods));
         }
         let name = key.name().to_owned();
@@ -138,7 +138,7 @@ fn lost(name: &str, gone_for: Duration, pods: &[Arc<Cached>], plan: &mut Plan) {
 fn ended(pods: &[Arc<Cached>], plan: &mut Plan) {
     if let Some(surplus) = pods.len().checked_sub(ENDED_MAX).filter(|surplus| *surplus > 0) {
         let mut oldest: Vec<&Arc<Cached>> = pods.iter().collect();
-        oldest.sort_by(|one, other| one.header.created.cmp(&other.header.created));
+        oldest.sort_by(|one, other| one.header.created().cmp(other.header.created()));
         for pod in oldest.into_iter().take(surplus.min(BURST_MAX)) {
             delete(pod, &format!("it has ended and more than {ENDED_MAX} such pods are kept"), plan);
         }

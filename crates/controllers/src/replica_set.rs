@@ -127,10 +127,10 @@ impl<K: Replicated> Controller for Replicas<K> {
         let sets = self.sets.clone();
         let adopters = Wake::new(&kinds::POD, move |change, wake| {
             let Some(pod) = &change.new else { return };
-            if pod.header.controller().is_none() && !pod.header.labels.is_empty() {
-                for set in sets.in_namespace(&pod.header.namespace) {
+            if pod.header.controller().is_none() && !pod.header.labels().is_empty() {
+                for set in sets.in_namespace(pod.header.namespace()) {
                     let selector = &facts::<K>(&set).spec.selector;
-                    if !selector.is_empty() && selector.matches(&pod.header.labels) {
+                    if !selector.is_empty() && selector.matches(&pod.header.labels()) {
                         wake(Key::of(&set.header));
                     }
                 }
@@ -187,12 +187,12 @@ impl<K> Replicas<K> {
     fn related(&self, set: &Header) -> BTreeMap<String, usize> {
         let siblings = match set.controller() {
             Some(owner) => self.sets.owned_by(&owner.uid),
-            None => self.sets.get(&set.namespace, &set.name).into_iter().collect(),
+            None => self.sets.get(set.namespace(), set.name()).into_iter().collect(),
         };
         let mut on_node = BTreeMap::new();
-        for pod in siblings.iter().flat_map(|sibling| self.pods.owned_by(&sibling.header.uid)) {
+        for pod in siblings.iter().flat_map(|sibling| self.pods.owned_by(sibling.header.uid())) {
             if PodFacts::of(&pod).is_active() {
-                *on_node.entry(pod.header.node_name.clone()).or_default() += 1;
+                *on_node.entry(pod.header.node_name().to_owned()).or_default() += 1;
             }
         }
         on_node
@@ -201,7 +201,7 @@ impl<K> Replicas<K> {
 
 fn scale_up(view: &View, claimant: &Claimant, desired: usize, have: usize, plan: &mut Plan) {
     for _ in 0..(desired - have).min(BURST_MAX) {
-        plan.create(&kinds::POD, &view.header.namespace, new_pod(view, claimant), "Created pod: {name}")
+        plan.create(&kinds::POD, view.header.namespace(), new_pod(view, claimant), "Created pod: {name}")
             .tell(ObjectRef::of(&view.header), "SuccessfulCreate")
             .tell_failure("FailedCreate");
     }
@@ -211,8 +211,8 @@ fn scale_up(view: &View, claimant: &Claimant, desired: usize, have: usize, plan:
 fn new_pod(view: &View, claimant: &Claimant) -> Value {
     let template = &view.set.spec.template;
     let mut metadata = json!({
-        "generateName": format!("{}-", view.header.name),
-        "namespace": view.header.namespace,
+        "generateName": format!("{}-", view.header.name()),
+        "namespace": view.header.namespace(),
         "ownerReferences": [claimant.reference()],
     });
     for field in ["labels", "annotations", "finalizers"] {
@@ -228,7 +228,7 @@ fn scale_down(view: &View, mut active: Vec<&Arc<Cached>>, desired: usize, plan: 
     let surplus = active.len() - desired;
     deletion_order::sort(&mut active, &view.related_on_node, view.now);
     for pod in active.into_iter().take(surplus.min(BURST_MAX)) {
-        let why = format!("Deleted pod: {}", pod.header.name);
+        let why = format!("Deleted pod: {}", pod.header.name());
         plan.delete(Target::of(&kinds::POD, &pod.header), why)
             .tell(ObjectRef::of(&view.header), "SuccessfulDelete")
             .tell_failure("FailedDelete");

@@ -1,10 +1,9 @@
 //! The label selector of a workload, read once with its object.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use windlass_api::field::{Errors, Path};
+use windlass_api::header::LabelSet;
 use windlass_api::selector::LabelSelector;
 
 /// `spec.selector` of a workload: as it is written, and ready to match.
@@ -21,7 +20,7 @@ impl Selector {
     }
 
     /// Whether these labels satisfy it.
-    pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub(crate) fn matches(&self, labels: &impl LabelSet) -> bool {
         self.read.matches(labels)
     }
 }

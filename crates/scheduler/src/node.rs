@@ -77,7 +77,7 @@ impl NodeFacts {
     /// Reads a node; one that cannot be read has room for nothing.
     pub(crate) fn read(object: &Object) -> NodeFacts {
         let wire: Wire = object.decode().unwrap_or_else(|error| {
-            tracing::error!(node = object.header.name, %error, "a node that cannot be read");
+            tracing::error!(node = object.header.name(), %error, "a node that cannot be read");
             Wire::default()
         });
         let list = wire.status.allocatable.or(wire.status.capacity).unwrap_or_default();
@@ -87,7 +87,7 @@ impl NodeFacts {
             image.names.into_iter().flatten().map(move |name| (name, size))
         });
         NodeFacts {
-            labels: object.header.labels.clone(),
+            labels: object.header.labels().to_map(),
             is_unschedulable: wire.spec.unschedulable.unwrap_or(false),
             taints: wire.spec.taints.unwrap_or_default(),
             allocatable: Resources::read(Some(&list)),

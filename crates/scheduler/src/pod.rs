@@ -137,7 +137,7 @@ impl Pod {
         let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
         let affinity = &spec.affinity["nodeAffinity"];
         Pod {
-            uid: object.header.uid.clone(),
+            uid: object.header.uid().to_owned(),
             priority: spec.priority.unwrap_or(0),
             images: containers.filter_map(|container| container.image.clone()).collect(),
             scheduler: spec.scheduler_name.unwrap_or_else(|| "default-scheduler".to_owned()),

@@ -137,7 +137,7 @@ impl Scheduler {
     }
 
     fn see_node(&mut self, node: &Cached) {
-        if self.cluster.set_node(&node.header.name, NodeFacts::read(node)) {
+        if self.cluster.set_node(node.header.name(), NodeFacts::read(node)) {
             self.queue.cure(Cure::NodeChanged, Instant::now());
         }
     }
@@ -152,13 +152,13 @@ impl Scheduler {
 
     fn see_pod(&mut self, key: &Key, pod: &Cached) {
         let header = &pod.header;
-        if matches!(header.phase.as_str(), "Succeeded" | "Failed") {
+        if matches!(header.phase(), "Succeeded" | "Failed") {
             self.lose_pod(key);
             return;
         }
-        if !header.node_name.is_empty() {
+        if !header.node_name().is_empty() {
             let footprint = Pod::read(pod).footprint;
-            self.cluster.put(key, &header.node_name, footprint);
+            self.cluster.put(key, header.node_name(), footprint);
             self.binding.remove(key);
             self.queue.remove(key);
             return;

@@ -106,11 +106,11 @@ impl User {
             return;
         }
         let pod = &list.items[self.world.random_below(list.items.len() as u64) as usize].header;
-        let how = DeleteOptions::of_uid(&pod.uid);
+        let how = DeleteOptions::of_uid(pod.uid());
         let how = if self.world.random_below(3) == 0 { how.at_once() } else { how };
-        match self.client.delete(&kinds::POD, NAMESPACE, &pod.name, &how).await {
-            Ok(_) => self.note(format_args!("has deleted pod {} on {:?}", pod.name, pod.node_name)),
-            Err(error) => self.note(format_args!("could not delete pod {}: {error}", pod.name)),
+        match self.client.delete(&kinds::POD, NAMESPACE, pod.name(), &how).await {
+            Ok(_) => self.note(format_args!("has deleted pod {} on {:?}", pod.name(), pod.node_name())),
+            Err(error) => self.note(format_args!("could not delete pod {}: {error}", pod.name())),
         }
     }
 
@@ -141,7 +141,7 @@ impl User {
     fn acked(&self, id: &ObjectId, wish: &Wish, object: Option<&Object>) {
         let revision = object.map_or(0, |object| object.header.revision);
         let left = match (&wish.verb, object) {
-            (Verb::Delete(_), Some(object)) if object.header.is_ending() && !object.header.finalizers.is_empty() => {
+            (Verb::Delete(_), Some(object)) if object.header.is_ending() && object.header.finalizers().len() > 0 => {
                 Shape::Ending
             }
             (Verb::Delete(_), _) => Shape::Absent,

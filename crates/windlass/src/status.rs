@@ -31,15 +31,15 @@ async fn print(client: &Client, place: &Place, running: &Running) -> Result<()> 
     let pods = client.list(&kinds::POD, None, &everything).await?;
     for object in &nodes.items {
         let node: Node = object.decode()?;
-        let name = &object.header.name;
-        let mine = pods.items.iter().filter(|pod| pod.header.node_name == *name).count();
+        let name = object.header.name();
+        let mine = pods.items.iter().filter(|pod| pod.header.node_name() == name).count();
         println!("{name:<24} {:<10} {:<16} {mine:>5}", readiness(&node), address(&node));
     }
     let mut waiting = Vec::new();
     for object in &pods.items {
         let pod: Pod = object.decode()?;
         if let Some(why) = why_not_ready(&pod) {
-            waiting.push(format!("{}/{}: {why}", object.header.namespace, object.header.name));
+            waiting.push(format!("{}/{}: {why}", object.header.namespace(), object.header.name()));
         }
     }
     println!("\n{} pods, {} not Ready", pods.items.len(), waiting.len());

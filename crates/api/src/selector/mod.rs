@@ -4,12 +4,13 @@
 //!
 //! Text is hostile: its length and the number of terms are bounded before anything is kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::Value;
 
 use crate::field::{Errors, Path};
+use crate::header::LabelSet;
 use crate::name;
 
 mod fields;
@@ -194,8 +195,8 @@ impl LabelSelector {
     }
 
     /// Whether an object with these labels matches.
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        !self.nothing && self.requirements.iter().all(|term| term.matches(labels.get(&term.key).map(String::as_str)))
+    pub fn matches(&self, labels: &impl LabelSet) -> bool {
+        !self.nothing && self.requirements.iter().all(|term| term.matches(labels.value(&term.key)))
     }
 
     /// Whether an object with these labels, as JSON has them, matches.

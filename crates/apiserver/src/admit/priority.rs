@@ -99,7 +99,7 @@ fn default_class(call: Call<'_>) -> Result<Option<(String, Class)>, ApiError> {
     let page = call.server.store.range(&Range::prefix(key::prefix(&kinds::PRIORITY_CLASS, ""))).map_err(read_failed)?;
     let defaults = page.entries.iter().filter(|entry| class(entry).global_default);
     let least = defaults.min_by_key(|entry| class(entry).value);
-    Ok(least.map(|entry| (header(entry).name.to_string(), class(entry).clone())))
+    Ok(least.map(|entry| (header(entry).name().to_string(), class(entry).clone())))
 }
 
 fn class(entry: &Entry) -> &Class {

@@ -29,7 +29,7 @@ pub(super) fn fill(call: Call<'_>, secret: &mut Value) {
     }
     let (server, namespace) = (call.server, &call.target.namespace);
     let Some(entry) = server.store.get(&key::object(&kinds::SERVICE_ACCOUNT, namespace, &account)) else { return };
-    let uid = header(&entry).uid.clone();
+    let uid = header(&entry).uid().to_owned();
     secret["metadata"]["annotations"][ACCOUNT_UID] = json!(uid);
     if !secret["data"].is_object() {
         secret["data"] = json!({});

@@ -41,22 +41,23 @@ impl Picture for Graph {
 
     fn put(&mut self, entry: &Entry) {
         let header = header(entry);
-        let is_known =
-            |pod: &Pod| pod.uid == header.uid && pod.node == header.node_name && pod.generation == header.generation;
+        let is_known = |pod: &Pod| {
+            pod.uid == header.uid() && pod.node == header.node_name() && pod.generation == header.generation
+        };
         // What a bound pod names changes only with its generation: when it gets another ephemeral container.
         if self.pods.get(&*entry.key).is_some_and(is_known) {
             return;
         }
         self.remove(&entry.key);
-        if header.node_name.is_empty() {
+        if header.node_name().is_empty() {
             return;
         }
-        let things = named_by(&header.namespace, &tree(entry));
+        let things = named_by(header.namespace(), &tree(entry));
         for thing in &things {
-            *self.named.entry(thing.clone()).or_default().entry(header.node_name.clone()).or_default() += 1;
+            *self.named.entry(thing.clone()).or_default().entry(header.node_name().to_owned()).or_default() += 1;
         }
         let generation = header.generation;
-        let pod = Pod { uid: header.uid.clone(), node: header.node_name.clone(), generation, things };
+        let pod = Pod { uid: header.uid().to_owned(), node: header.node_name().to_owned(), generation, things };
         self.pods.insert(entry.key.to_string(), pod);
     }
 

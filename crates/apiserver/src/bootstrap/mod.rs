@@ -90,9 +90,9 @@ async fn remove_gone_versions(server: &Arc<Server>) -> Result<(), ApiError> {
     let registry = &server.served().registry;
     let range = Range::prefix(key::prefix(&kinds::API_SERVICE, ""));
     let page = server.store.range(&range).map_err(read_failed)?;
-    for entry in page.entries.iter().filter(|entry| header(entry).labels.contains_key(api_service::OWN_LABEL)) {
+    for entry in page.entries.iter().filter(|entry| header(entry).labels().contains_key(api_service::OWN_LABEL)) {
         if api_service::is_gone(registry, &write::tree(entry)) {
-            let path = kinds::API_SERVICE.object_path("", &header(entry).name);
+            let path = kinds::API_SERVICE.object_path("", header(entry).name());
             call(server, Method::DELETE, &path, "application/json", &Value::Null).await?;
         }
     }

@@ -198,6 +198,6 @@ fn find(call: Call<'_>, kind: &Kind, namespace: &str, name: &str) -> Result<Foun
     }
     let entry = call.server.store.get(&key::object(kind, namespace, name));
     let entry = entry.ok_or_else(|| ApiError::not_found(kind, name))?;
-    let reference = Ref { name: name.to_owned(), uid: header(&entry).uid.clone() };
+    let reference = Ref { name: name.to_owned(), uid: header(&entry).uid().to_owned() };
     Ok(Found { reference, object: tree(&entry) })
 }

@@ -62,8 +62,8 @@ fn check(server: &Server, kind: &Kind, namespace: &str, wanted: &Ref, now: Times
     }
     let entry = server.store.get(&key::object(kind, namespace, &wanted.name)).ok_or_else(gone)?;
     let header = header(&entry);
-    let is_over = header.deletion.as_deref().is_some_and(|at| {
+    let is_over = header.deletion().is_some_and(|at| {
         at.parse::<Timestamp>().is_ok_and(|at| now.as_second() > at.as_second().saturating_add(ENDING_SECONDS))
     });
-    if header.uid != wanted.uid || is_over { Err(gone()) } else { Ok(()) }
+    if header.uid() != wanted.uid || is_over { Err(gone()) } else { Ok(()) }
 }

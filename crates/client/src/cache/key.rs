@@ -18,7 +18,7 @@ impl Key {
 
     /// The key of this object.
     pub fn of(header: &Header) -> Key {
-        Key::new(&header.namespace, &header.name)
+        Key::new(header.namespace(), header.name())
     }
 
     /// Its namespace; empty for cluster-scoped kinds.

@@ -152,6 +152,6 @@ fn take_in(scope: &Scope, shared: &Shared, event: WatchEvent) -> u64 {
 fn keep(scope: &Scope, object: Object) -> Object {
     match scope.keep {
         Keep::Whole => object,
-        Keep::Header => Object { json: Bytes::new(), header: object.header },
+        Keep::Header => Object { json: Bytes::new(), header: object.header.apart() },
     }
 }

@@ -54,7 +54,7 @@ impl Deref for Cached {
 
 impl std::fmt::Debug for Cached {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{} {}@{}", self.header.kind, self.header.key(), self.header.revision)
+        write!(out, "{} {}@{}", self.header.kind(), self.header.key(), self.header.revision)
     }
 }
 
@@ -138,36 +138,36 @@ impl Store {
 
     fn link(&mut self, key: &Key, object: &Object) {
         let header = &object.header;
-        for owner in &header.owners {
+        for owner in header.owners() {
             insert(&mut self.by_owner, &owner.uid, key);
         }
         if header.controller().is_none() {
-            insert(&mut self.uncontrolled, &header.namespace, key);
+            insert(&mut self.uncontrolled, header.namespace(), key);
         }
-        if header.kind == "Pod" {
-            insert(&mut self.by_node, &header.node_name, key);
+        if header.kind() == "Pod" {
+            insert(&mut self.by_node, header.node_name(), key);
         }
         if let Some(by_label) = &mut self.by_label {
-            for (label, value) in &header.labels {
-                insert(by_label, &label_entry(&header.namespace, label, value), key);
+            for (label, value) in header.labels().iter() {
+                insert(by_label, &label_entry(header.namespace(), label, value), key);
             }
         }
     }
 
     fn unlink(&mut self, key: &Key, object: &Object) {
         let header = &object.header;
-        for owner in &header.owners {
+        for owner in header.owners() {
             remove(&mut self.by_owner, &owner.uid, key);
         }
         if header.controller().is_none() {
-            remove(&mut self.uncontrolled, &header.namespace, key);
+            remove(&mut self.uncontrolled, header.namespace(), key);
         }
-        if header.kind == "Pod" {
-            remove(&mut self.by_node, &header.node_name, key);
+        if header.kind() == "Pod" {
+            remove(&mut self.by_node, header.node_name(), key);
         }
         if let Some(by_label) = &mut self.by_label {
-            for (label, value) in &header.labels {
-                remove(by_label, &label_entry(&header.namespace, label, value), key);
+            for (label, value) in header.labels().iter() {
+                remove(by_label, &label_entry(header.namespace(), label, value), key);
             }
         }
     }
@@ -204,7 +204,8 @@ impl Store {
     }
 
     pub(super) fn with_labels(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Arc<Cached>> {
-        let carries = |object: &Cached| labels.iter().all(|(key, value)| object.header.labels.get(key) == Some(value));
+        let carries =
+            |object: &Cached| labels.iter().all(|(key, value)| object.header.labels().get(key) == Some(value.as_str()));
         let Some(by_label) = &self.by_label else {
             return self.in_namespace(namespace).into_iter().filter(|object| carries(object)).collect();
         };
@@ -272,7 +273,7 @@ mod tests {
     }
 
     fn names(found: Vec<std::sync::Arc<super::Cached>>) -> Vec<String> {
-        found.iter().map(|object| object.header.name.clone()).collect()
+        found.iter().map(|object| object.header.name().to_owned()).collect()
     }
 
     #[test]

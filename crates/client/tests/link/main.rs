@@ -116,7 +116,7 @@ async fn many_calls_at_a_time_go_over_tls_and_refusals_come_back() {
     let mut names = Vec::new();
     loop {
         let page = client.list(&kinds::CONFIG_MAP, Some("default"), &options).await.expect("a page");
-        names.extend(page.items.iter().map(|item| item.header.name.clone()));
+        names.extend(page.items.iter().map(|item| item.header.name().to_owned()));
         if page.continue_from.is_empty() {
             break;
         }

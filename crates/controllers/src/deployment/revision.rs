@@ -35,7 +35,7 @@ pub(super) fn find_or_create(rollout: &mut Rollout, replicas: i64, plan: &mut Pl
     } else {
         format!("replica set {name} is the first of its template")
     };
-    let item = plan.create(&kinds::REPLICA_SET, &view.header.namespace, object, why);
+    let item = plan.create(&kinds::REPLICA_SET, view.header.namespace(), object, why);
     // What has no pods yet is no news to people, but that it cannot be made is.
     let about = ObjectRef::of(&view.header);
     if replicas > 0 {
@@ -44,7 +44,7 @@ pub(super) fn find_or_create(rollout: &mut Rollout, replicas: i64, plan: &mut Pl
         item.tell_only_failure(about, "ReplicaSetCreateError");
     }
     rollout.found = Some(("NewReplicaSetCreated", format!("Created new replica set {name:?}")));
-    let key = Key::new(&view.header.namespace, &name);
+    let key = Key::new(view.header.namespace(), &name);
     rollout.new = Some(Set { key, name, annotations, replicas, ..Set::default() });
     annotate_deployment(rollout, &revision, plan);
 }

@@ -85,9 +85,9 @@ impl Set {
         let facts = facts(set);
         Set {
             key: Key::of(&set.header),
-            name: set.header.name.clone(),
-            uid: set.header.uid.clone(),
-            created: set.header.created.clone(),
+            name: set.header.name().to_owned(),
+            uid: set.header.uid().to_owned(),
+            created: set.header.created().to_owned(),
             is_ending: set.header.is_ending(),
             revision_seen: set.header.revision,
             generation: set.header.generation,
@@ -122,7 +122,7 @@ fn collisions(deployment: &Facts) -> i64 {
 
 /// The name of the current template's set.
 pub(super) fn name(header: &Header, deployment: &Facts) -> String {
-    format!("{}-{}", header.name, template::hash(&deployment.spec.template, collisions(deployment)))
+    format!("{}-{}", header.name(), template::hash(&deployment.spec.template, collisions(deployment)))
 }
 
 /// The set of the current template, to be created.
@@ -144,7 +144,7 @@ pub(super) fn new(header: &Header, deployment: &Facts, annotations: &BTreeMap<St
     json!({
         "apiVersion": "apps/v1", "kind": "ReplicaSet",
         "metadata": {
-            "name": name(header, deployment), "namespace": header.namespace,
+            "name": name(header, deployment), "namespace": header.namespace(),
             "labels": template["metadata"]["labels"], "annotations": annotations,
             "ownerReferences": [controller_reference(&kinds::DEPLOYMENT, header)],
         },

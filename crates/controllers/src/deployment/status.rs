@@ -138,7 +138,7 @@ fn set_progressing(rollout: &Rollout, counts: &Counts, conditions: &mut Vec<Valu
     }
     let subject = match &rollout.new {
         Some(new) => format!("ReplicaSet {:?}", new.name),
-        None => format!("Deployment {:?}", rollout.view.header.name),
+        None => format!("Deployment {:?}", rollout.view.header.name()),
     };
     let was_complete = reason_before == "NewReplicaSetAvailable" && counts.replicas == counts.updated;
     if complete(rollout, counts) {

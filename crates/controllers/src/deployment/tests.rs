@@ -53,7 +53,7 @@ fn view(deployment: &Value, sets: &[Value]) -> View {
     let name = set::name(&deployment.header, &facts(&deployment));
     View {
         header: deployment.header.clone(),
-        namesake: sets.iter().find(|set| set.header.name == name).cloned(),
+        namesake: sets.iter().find(|set| set.header.name() == name).cloned(),
         deployment: facts(&deployment),
         sets,
         old_pods_run: false,

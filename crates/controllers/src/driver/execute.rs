@@ -44,7 +44,7 @@ pub(super) async fn passed(barriers: &[Barrier], timeout: Duration) -> bool {
                 Barrier::Seen(cache, revision) => cache.0.caught_up(*revision).await,
                 Barrier::Ended(cache, key, uid) => {
                     let ended = |found: Option<&windlass_client::Cached>| {
-                        found.is_none_or(|object| object.header.uid != *uid || object.header.is_ending())
+                        found.is_none_or(|object| object.header.uid() != *uid || object.header.is_ending())
                     };
                     cache.0.until(key.as_str(), ended).await;
                 }
@@ -136,7 +136,7 @@ fn note_result(
         Ok(done) => {
             shared.counters.items.fetch_add(1, Ordering::Relaxed);
             let name = match &done {
-                Done::Written(object) => object.header.name.as_str(),
+                Done::Written(object) => object.header.name(),
                 Done::Ended | Done::Nothing => "",
             };
             let why = item.why.replace("{name}", name);
@@ -275,7 +275,7 @@ async fn holds(client: &Client, guard: &Guard) -> Result<bool, ClientError> {
         Guard::Absent(targets) => {
             for target in targets {
                 let found = client.get(&target.kind, target.key.namespace(), target.key.name()).await?;
-                if found.is_some_and(|object| target.uid.is_empty() || object.header.uid == target.uid) {
+                if found.is_some_and(|object| target.uid.is_empty() || object.header.uid() == target.uid) {
                     return Ok(false);
                 }
             }

@@ -80,9 +80,9 @@ impl Controller for Copier {
     }
 
     fn view(&self, key: &Key, _look: &Look) -> Option<CopierView> {
-        let map = self.maps.get_key(key.as_str()).filter(|map| map.header.name.starts_with("wanted-"))?;
-        let name = map.header.name.clone();
-        let is_there = self.secrets.list().iter().any(|secret| secret.header.labels.get("of") == Some(&name));
+        let map = self.maps.get_key(key.as_str()).filter(|map| map.header.name().starts_with("wanted-"))?;
+        let name = map.header.name().to_owned();
+        let is_there = self.secrets.list().iter().any(|secret| secret.header.labels().get("of") == Some(&name));
         let takes_one = |left: usize| left.checked_sub(1);
         let panics = self.panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, takes_one).is_ok();
         Some(CopierView { name, is_there, panics })

@@ -80,17 +80,17 @@ fn endpoint(view: &View, pod: &Cached, facts: &PodFacts, address: &str) -> Value
         "conditions": {
             "ready": publishes_all || is_ready && !is_ending, "serving": is_ready, "terminating": is_ending,
         },
-        "targetRef": {"kind": "Pod", "namespace": header.namespace, "name": header.name, "uid": header.uid},
+        "targetRef": {"kind": "Pod", "namespace": header.namespace(), "name": header.name(), "uid": header.uid()},
     });
-    if !header.node_name.is_empty() {
-        endpoint["nodeName"] = json!(header.node_name);
+    if !header.node_name().is_empty() {
+        endpoint["nodeName"] = json!(header.node_name());
     }
-    if let Some(zone) = view.zones.get(&header.node_name) {
+    if let Some(zone) = view.zones.get(header.node_name()) {
         endpoint["zone"] = json!(zone);
     }
     // A pod of a headless Service that is its subdomain gets a DNS name of its own.
     if let Some(hostname) = facts.spec.hostname.as_deref().filter(|hostname| !hostname.is_empty())
-        && facts.spec.subdomain.as_deref() == Some(view.header.name.as_str())
+        && facts.spec.subdomain.as_deref() == Some(view.header.name())
     {
         endpoint["hostname"] = json!(hostname);
     }
@@ -136,13 +136,13 @@ fn number(port: &Port, pod: &PodFacts) -> Option<i64> {
 pub(crate) fn wakes_of_pods(services: Cache) -> Wake {
     Wake::new(&kinds::POD, move |change, wake| {
         let seen: Vec<&Header> = [&change.old, &change.new].into_iter().flatten().map(|pod| &pod.header).collect();
-        let Some(namespace) = seen.first().map(|header| header.namespace.as_str()) else { return };
+        let Some(namespace) = seen.first().map(|header| header.namespace()) else { return };
         if change.old.as_ref().zip(change.new.as_ref()).is_some_and(|(old, new)| is_same(old, new)) {
             return;
         }
         for service in services.in_namespace(namespace) {
             let facts = facts(&service);
-            if seen.iter().any(|header| facts.selects(&header.labels)) {
+            if seen.iter().any(|header| facts.selects(header.labels())) {
                 wake(Key::of(&service.header));
             }
         }
@@ -152,9 +152,9 @@ pub(crate) fn wakes_of_pods(services: Cache) -> Wake {
 /// Whether a pod's change leaves every endpoint that leads to it as it is.
 fn is_same(old: &Cached, new: &Cached) -> bool {
     let (before, after) = (PodFacts::of(old), PodFacts::of(new));
-    old.header.uid == new.header.uid
-        && old.header.labels == new.header.labels
-        && old.header.node_name == new.header.node_name
+    old.header.uid() == new.header.uid()
+        && old.header.labels() == new.header.labels()
+        && old.header.node_name() == new.header.node_name()
         && before.is_ready() == after.is_ready()
         && before.is_ending() == after.is_ending()
         && before.is_terminal() == after.is_terminal()

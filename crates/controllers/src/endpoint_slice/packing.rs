@@ -46,7 +46,7 @@ pub(super) fn plan(view: &View, mut desired: Endpoints, plan: &mut Plan) {
         write(view, group, slices, plan);
     }
     for slice in unusable {
-        let why = format!("no endpoint of service {} has the ports of this slice", view.header.name);
+        let why = format!("no endpoint of service {} has the ports of this slice", view.header.name());
         plan.delete(Target::of(&kinds::ENDPOINT_SLICE, &slice.header), why);
     }
 }
@@ -126,23 +126,22 @@ fn write(view: &View, group: &Group, slices: &[Slice], plan: &mut Plan) {
     for slice in slices {
         let count = slice.endpoints.len();
         let Some(exists) = slice.exists else {
-            let why = format!("service {} has {count} endpoints without a slice", view.header.name);
-            plan.create(&kinds::ENDPOINT_SLICE, &view.header.namespace, new(view, group, &labels, slice), why);
+            let why = format!("service {} has {count} endpoints without a slice", view.header.name());
+            plan.create(&kinds::ENDPOINT_SLICE, view.header.namespace(), new(view, group, &labels, slice), why);
             kept += 1;
             continue;
         };
         let others = slices.len() > 1;
         let is_last = kept == 0 && std::ptr::eq(slice, slices.last().expect("it holds this one"));
         if count == 0 && others && !is_last {
-            let why = format!("a slice of service {} is empty and not the only one", view.header.name);
+            let why = format!("a slice of service {} is empty and not the only one", view.header.name());
             plan.delete(Target::of(&kinds::ENDPOINT_SLICE, &exists.header), why);
             continue;
         }
         kept += 1;
-        let labels_differ =
-            labels.iter().any(|(name, value)| exists.header.labels.get(name).map(String::as_str) != value.as_str());
+        let labels_differ = labels.iter().any(|(name, value)| exists.header.labels().get(name) != value.as_str());
         if slice.endpoints != slice.before || labels_differ {
-            let why = format!("{count} of the endpoints of service {} are as they are now", view.header.name);
+            let why = format!("{count} of the endpoints of service {} are as they are now", view.header.name());
             let patch = json!({
                 "metadata": {"resourceVersion": exists.header.revision.to_string(), "labels": labels},
                 "endpoints": slice.endpoints,
@@ -155,8 +154,8 @@ fn write(view: &View, group: &Group, slices: &[Slice], plan: &mut Plan) {
 /// The Service's labels, and those that say whose the slice is.
 fn labels(view: &View) -> Map<String, Value> {
     let mut labels: Map<String, Value> =
-        view.header.labels.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-    labels.insert(SERVICE_NAME.to_owned(), json!(view.header.name));
+        view.header.labels().iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+    labels.insert(SERVICE_NAME.to_owned(), json!(view.header.name()));
     labels.insert(MANAGED_BY.to_owned(), json!(MANAGER));
     if view.service.is_headless() {
         labels.insert("service.kubernetes.io/headless".to_owned(), json!(""));
@@ -168,7 +167,7 @@ fn new(view: &View, group: &Group, labels: &Map<String, Value>, slice: &Slice) -
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
-            "generateName": format!("{}-", view.header.name), "namespace": view.header.namespace, "labels": labels,
+            "generateName": format!("{}-", view.header.name()), "namespace": view.header.namespace(), "labels": labels,
             "ownerReferences": [controller_reference(&kinds::SERVICE, &view.header)],
         },
         "addressType": group.family, "ports": group.ports(), "endpoints": slice.endpoints,

@@ -132,7 +132,7 @@ impl Controller for NodeAddresses {
         for (node, cidr) in view.assignments() {
             let patch = json!({"metadata": {"resourceVersion": node.revision.to_string()},
                 "spec": {"podCIDR": cidr, "podCIDRs": [cidr]}});
-            let why = format!("node {} has no addresses for pods, {cidr} is free", node.name);
+            let why = format!("node {} has no addresses for pods, {cidr} is free", node.name());
             plan.patch(Target::of(&kinds::NODE, node), patch, why);
         }
         plan
@@ -162,12 +162,13 @@ impl View {
 mod tests {
     use super::{Controller, Network, NodeAddresses, View};
     use crate::fixture::check;
+    use serde_json::json;
     use windlass_api::Header;
 
     fn view(network: &str, nodes: &[(&str, &str)]) -> View {
         let node = |(name, cidr): &(&str, &str)| {
             let cidr = Some(*cidr).filter(|cidr| !cidr.is_empty()).map(str::to_owned);
-            (Header { name: (*name).to_owned(), ..Header::default() }, cidr)
+            (Header::parse(&json!({"metadata": {"name": name}}).to_string().into()).expect("a header"), cidr)
         };
         let network = Network::parse(network, 24).expect("a network");
         View { network, nodes: nodes.iter().map(node).collect() }
@@ -189,7 +190,7 @@ mod tests {
     fn r3_without_a_free_part_a_node_waits() {
         let full = view("10.42.0.0/23", &[("a", "10.0.0.0/8"), ("b", "")]);
         check(&NodeAddresses::plan(&full), "");
-        assert_eq!(full.left_over().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(full.left_over().map(|node| node.name()).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

@@ -67,11 +67,11 @@ impl Controller for Evictions {
     fn wakes(&self) -> Vec<Wake> {
         let nodes = self.nodes.clone();
         let pods = Wake::new(&kinds::POD, move |change, wake| {
-            let Some(pod) = change.new.as_ref().filter(|pod| !pod.header.node_name.is_empty()) else { return };
-            if change.old.as_ref().is_some_and(|old| old.header.node_name == pod.header.node_name) {
+            let Some(pod) = change.new.as_ref().filter(|pod| !pod.header.node_name().is_empty()) else { return };
+            if change.old.as_ref().is_some_and(|old| old.header.node_name() == pod.header.node_name()) {
                 return;
             }
-            let node = Key::new("", &pod.header.node_name);
+            let node = Key::new("", pod.header.node_name());
             if nodes.get_key(node.as_str()).is_some_and(|node| NodeFacts::of(&node).taints().any(executes)) {
                 wake(node);
             }
@@ -113,7 +113,7 @@ impl Controller for Evictions {
             match stay(view, &facts) {
                 Stay::ForEver => {}
                 Stay::Until(left) if !left.is_zero() => {
-                    plan.look_again(left, format!("pod {} tolerates the taints until then", pod.header.name));
+                    plan.look_again(left, format!("pod {} tolerates the taints until then", pod.header.name()));
                 }
                 Stay::Until(_) if plan.items.len() >= BURST_MAX => {
                     plan.look_again(PACE, "the node has more pods to evict");
@@ -167,7 +167,7 @@ fn evict(view: &View, pod: &Cached, plan: &mut Plan) {
     let keys: Vec<&str> = view.taints.iter().map(|taint| taint.key.as_str()).collect();
     let why = format!(
         "its node {} has the taint {}, which it does not tolerate (any longer)",
-        view.header.name,
+        view.header.name(),
         keys.join(", ")
     );
     plan.delete(Target::of(&kinds::POD, &pod.header), why).tell(ObjectRef::of(&pod.header), "TaintManagerEviction");

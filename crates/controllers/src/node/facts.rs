@@ -44,7 +44,7 @@ impl NodeFacts {
     pub(super) fn of(node: &Cached) -> Arc<NodeFacts> {
         node.memo(|node: &Object| {
             node.decode().unwrap_or_else(|error| {
-                tracing::error!(node = node.header.name, %error, "a node that cannot be read counts as silent");
+                tracing::error!(node = node.header.name(), %error, "a node that cannot be read counts as silent");
                 NodeFacts::default()
             })
         })

@@ -97,7 +97,7 @@ impl NodeHealth {
             .and_then(|ready| ready["lastHeartbeatTime"].as_str())
             .map(str::to_owned);
         let lease_revision = lease.map_or(0, |lease| lease.header.revision);
-        let now = Heard { uid: node.header.uid.clone(), lease_revision, heartbeat, at: instant };
+        let now = Heard { uid: node.header.uid().to_owned(), lease_revision, heartbeat, at: instant };
         let mut heard = self.heard.lock().expect("nothing panics while holding it");
         match heard.get(key) {
             Some(last)
@@ -176,13 +176,13 @@ fn say_unknown(view: &View, plan: &mut Plan) {
             Some(_) => ("NodeStatusUnknown", "Kubelet stopped posting node status."),
             None => ("NodeStatusNeverUpdated", "Kubelet never posted node status."),
         };
-        let heartbeat = found.map_or_else(|| json!(view.header.created), |found| found["lastHeartbeatTime"].clone());
+        let heartbeat = found.map_or_else(|| json!(view.header.created()), |found| found["lastHeartbeatTime"].clone());
         Some(json!({"type": kind, "status": "Unknown", "reason": reason, "message": message,
             "lastHeartbeatTime": heartbeat, "lastTransitionTime": now}))
     };
     let conditions: Vec<Value> = KEPT_BY_AGENT.iter().filter_map(unknown).collect();
     if !conditions.is_empty() {
-        let why = format!("node {} was not heard of for {} s", view.header.name, view.grace.as_secs());
+        let why = format!("node {} was not heard of for {} s", view.header.name(), view.grace.as_secs());
         let patch = Patch::Strategic(json!({"status": {"conditions": conditions}}));
         let item = plan.patch_status(Target::of(&kinds::NODE, &view.header), patch, why);
         item.tell(ObjectRef::of(&view.header), "NodeNotReady");
@@ -198,7 +198,7 @@ fn unready_pods(view: &View, plan: &mut Plan) {
         let patch = Patch::Strategic(json!({"status": {"conditions": [{
             "type": "Ready", "status": "False", "lastTransitionTime": condition::text(view.now),
         }]}}));
-        let why = format!("its node {} is not heard of", view.header.name);
+        let why = format!("its node {} is not heard of", view.header.name());
         plan.patch_status(Target::of(&kinds::POD, &pod.header), patch, why);
     }
 }
@@ -228,7 +228,7 @@ fn taint(view: &View, ready: &str, plan: &mut Plan) {
     let ready = if ready.is_empty() { "unsaid" } else { ready };
     // The status patch before it, if there is one, has moved the node to a revision that we do not know.
     let patch = if plan.items.is_empty() { patch } else { json!({"spec": patch["spec"]}) };
-    plan.patch(Target::of(&kinds::NODE, &view.header), patch, format!("node {} is ready: {ready}", view.header.name));
+    plan.patch(Target::of(&kinds::NODE, &view.header), patch, format!("node {} is ready: {ready}", view.header.name()));
 }
 
 fn taint_json(taint: &Taint) -> Value {

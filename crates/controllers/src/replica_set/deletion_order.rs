@@ -37,8 +37,8 @@ fn rank<'a>(pod: &'a Cached, related_on_node: &BTreeMap<String, usize>, now: Tim
     };
     let cost = facts.metadata.annotations.as_ref().and_then(|annotations| annotations.get(COST_ANNOTATION));
     let cost = cost.and_then(|cost| cost.parse().ok()).unwrap_or(0);
-    let related = related_on_node.get(&pod.header.node_name).copied().unwrap_or(0);
-    let is_bound = !pod.header.node_name.is_empty();
+    let related = related_on_node.get(pod.header.node_name()).copied().unwrap_or(0);
+    let is_bound = !pod.header.node_name().is_empty();
     let ready_for = facts.ready_since().map(|since| magnitude(since, now));
     let age = facts.metadata.creation_timestamp.map_or(0, |created| magnitude(created, now));
     (
@@ -50,7 +50,7 @@ fn rank<'a>(pod: &'a Cached, related_on_node: &BTreeMap<String, usize>, now: Tim
         ready_for,
         Reverse(facts.restarts()),
         age,
-        &pod.header.uid,
+        pod.header.uid(),
     )
 }
 
@@ -100,7 +100,7 @@ mod tests {
             let first = object(&pod("z-first", first));
             let mut pods = vec![&plain, &first];
             sort(&mut pods, &related, now());
-            assert_eq!(pods[0].header.name, "z-first", "{rule}");
+            assert_eq!(pods[0].header.name(), "z-first", "{rule}");
         }
     }
 }

@@ -33,8 +33,7 @@ pub(super) fn count(view: &View, claims: &Claims, active: &[&Arc<Cached>]) -> Co
     counts.terminating = claims.owned.iter().filter(ending).count();
     for pod in active {
         let facts = PodFacts::of(pod);
-        let carries =
-            |(label, value): (&String, &Value)| pod.header.labels.get(label).map(String::as_str) == value.as_str();
+        let carries = |(label, value): (&String, &Value)| pod.header.labels().get(label) == value.as_str();
         if labels.is_none_or(|labels| labels.iter().all(carries)) {
             counts.fully_labeled += 1;
         }

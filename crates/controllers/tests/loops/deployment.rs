@@ -39,7 +39,7 @@ async fn a_deployment_becomes_pods_and_rolls_from_template_to_template() {
     let rolled_out = |found: &[std::sync::Arc<Cached>]| found.iter().any(|found| is_rolled_out(found, 3));
     cluster.until(&kinds::DEPLOYMENT, "3 replicas rolled out", rolled_out).await;
     let pods = cluster.until(&kinds::POD, "3 pods", |pods| alive(pods, "default") == 3).await;
-    assert!(pods.iter().all(|pod| pod.header.labels.contains_key("pod-template-hash")));
+    assert!(pods.iter().all(|pod| pod.header.labels().contains_key("pod-template-hash")));
 
     let template =
         |image: &str| json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}});
@@ -70,11 +70,11 @@ async fn a_deleted_pod_is_replaced_once() {
     cluster.create(&kinds::DEPLOYMENT, deployment("default", 3)).await;
     let pods = cluster.until(&kinds::POD, "3 pods", |pods| alive(pods, "default") == 3).await;
     let first = &pods[0].header;
-    let options = windlass_client::DeleteOptions::of_uid(&first.uid);
-    cluster.client.delete(&kinds::POD, "default", &first.name, &options).await.expect("the pod is there");
-    let uid = first.uid.clone();
+    let options = windlass_client::DeleteOptions::of_uid(first.uid());
+    cluster.client.delete(&kinds::POD, "default", first.name(), &options).await.expect("the pod is there");
+    let uid = first.uid().to_owned();
     let replaced =
-        |pods: &[std::sync::Arc<Cached>]| alive(pods, "default") == 3 && pods.iter().all(|pod| pod.header.uid != uid);
+        |pods: &[std::sync::Arc<Cached>]| alive(pods, "default") == 3 && pods.iter().all(|pod| pod.header.uid() != uid);
     cluster.until(&kinds::POD, "another pod in its place", replaced).await;
     let settled = |sets: &[std::sync::Arc<Cached>]| sets.iter().all(|set| set.value()["status"]["replicas"] == 3);
     cluster.until(&kinds::REPLICA_SET, "a set that counts 3", settled).await;

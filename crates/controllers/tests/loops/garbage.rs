@@ -38,16 +38,17 @@ async fn in_the_foreground_dependents_go_before_their_owner() {
 async fn orphans_stay_and_are_nobodys() {
     let cluster = Cluster::start().await;
     delete(&cluster, Propagation::Orphan).await;
-    let sets = cluster
-        .until(&kinds::REPLICA_SET, "a set without owner", |sets| sets.len() == 1 && sets[0].header.owners.is_empty());
-    let set = sets.await[0].header.uid.clone();
+    let sets = cluster.until(&kinds::REPLICA_SET, "a set without owner", |sets| {
+        sets.len() == 1 && sets[0].header.owners().is_empty()
+    });
+    let set = sets.await[0].header.uid().to_owned();
     let pods = cluster.until(&kinds::POD, "2 pods", |pods| alive(pods, "default") == 2).await;
     assert!(pods.iter().all(|pod| pod.header.controller().is_some_and(|owner| owner.uid == set)));
     cluster.create(&kinds::DEPLOYMENT, deployment("default", 2)).await;
     let adopted = cluster.until(&kinds::REPLICA_SET, "the set adopted again", |sets| {
         sets.len() == 1 && sets[0].header.controller().is_some()
     });
-    assert_eq!(adopted.await[0].header.uid, set);
+    assert_eq!(adopted.await[0].header.uid(), set);
     cluster.end().await;
 }
 
@@ -95,13 +96,13 @@ fn owner(kind: &Kind, name: &str, uid: &str) -> Value {
 async fn delete_foo(cluster: &Cluster, propagation: Propagation) {
     define(cluster).await;
     let top = cluster.create(&foo(), owned(&foo(), "top", &[])).await;
-    let owners = [owner(&foo(), "top", &top.header.uid)];
+    let owners = [owner(&foo(), "top", top.header.uid())];
     cluster.create(&kinds::CONFIG_MAP, owned(&kinds::CONFIG_MAP, "below", &owners)).await;
     cluster.create(&foo(), owned(&foo(), "below", &owners)).await;
     let options = DeleteOptions::default().propagate(propagation);
     cluster.client.delete(&foo(), "default", "top", &options).await.expect("it is there");
     let is_gone =
-        |found: &[std::sync::Arc<windlass_client::Cached>]| found.iter().all(|found| found.header.name != "top");
+        |found: &[std::sync::Arc<windlass_client::Cached>]| found.iter().all(|found| found.header.name() != "top");
     cluster.until(&foo(), "no top", is_gone).await;
 }
 
@@ -110,7 +111,7 @@ async fn in_the_background_dependents_go_after_a_custom_owner() {
     let cluster = Cluster::start().await;
     delete_foo(&cluster, Propagation::Background).await;
     cluster.until(&foo(), "no foo", <[_]>::is_empty).await;
-    cluster.until(&kinds::CONFIG_MAP, "no map", |maps| maps.iter().all(|map| map.header.name != "below")).await;
+    cluster.until(&kinds::CONFIG_MAP, "no map", |maps| maps.iter().all(|map| map.header.name() != "below")).await;
     cluster.end().await;
 }
 
@@ -131,7 +132,7 @@ async fn orphans_of_a_custom_owner_stay() {
     delete_foo(&cluster, Propagation::Orphan).await;
     for kind in [&foo(), &kinds::CONFIG_MAP] {
         let left = cluster.client.get(kind, "default", "below").await.expect("an answer").expect("it stays");
-        assert!(left.header.owners.is_empty(), "{} still name their owner", kind.plural);
+        assert!(left.header.owners().is_empty(), "{} still name their owner", kind.plural);
     }
     cluster.end().await;
 }
@@ -141,7 +142,7 @@ async fn a_custom_object_goes_with_its_built_in_owner() {
     let cluster = Cluster::start().await;
     define(&cluster).await;
     let map = cluster.create(&kinds::CONFIG_MAP, owned(&kinds::CONFIG_MAP, "top", &[])).await;
-    let owners = [owner(&kinds::CONFIG_MAP, "top", &map.header.uid)];
+    let owners = [owner(&kinds::CONFIG_MAP, "top", map.header.uid())];
     cluster.create(&foo(), owned(&foo(), "below", &owners)).await;
     cluster.client.delete(&kinds::CONFIG_MAP, "default", "top", &Default::default()).await.expect("it is there");
     cluster.until(&foo(), "no foo", <[_]>::is_empty).await;
@@ -154,12 +155,12 @@ async fn what_custom_objects_own_goes_with_their_definition() {
     // A first round shows that the kind is followed.
     delete_foo(&cluster, Propagation::Foreground).await;
     let top = cluster.create(&foo(), owned(&foo(), "top", &[])).await;
-    let owners = [owner(&foo(), "top", &top.header.uid)];
+    let owners = [owner(&foo(), "top", top.header.uid())];
     cluster.create(&kinds::CONFIG_MAP, owned(&kinds::CONFIG_MAP, "below", &owners)).await;
-    cluster.until(&kinds::CONFIG_MAP, "the map", |maps| maps.iter().any(|map| map.header.name == "below")).await;
+    cluster.until(&kinds::CONFIG_MAP, "the map", |maps| maps.iter().any(|map| map.header.name() == "below")).await;
     let name = "foos.example.com";
     let deleted = cluster.client.delete(&kinds::CUSTOM_RESOURCE_DEFINITION, "", name, &Default::default()).await;
     deleted.expect("the definition is there");
-    cluster.until(&kinds::CONFIG_MAP, "no map", |maps| maps.iter().all(|map| map.header.name != "below")).await;
+    cluster.until(&kinds::CONFIG_MAP, "no map", |maps| maps.iter().all(|map| map.header.name() != "below")).await;
     cluster.end().await;
 }

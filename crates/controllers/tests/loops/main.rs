@@ -105,7 +105,7 @@ async fn make_ready(client: Client, pods: Cache) {
     let mut address = 1;
     loop {
         let Notice::Changed(change) = changes.next().await else { continue };
-        let Some(pod) = change.new.filter(|pod| pod.header.phase != "Running") else { continue };
+        let Some(pod) = change.new.filter(|pod| pod.header.phase() != "Running") else { continue };
         address += 1;
         let ip = format!("10.42.0.{address}");
         let now = client.world().now_rfc3339();
@@ -113,7 +113,7 @@ async fn make_ready(client: Client, pods: Cache) {
             "phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
             "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}],
         }}));
-        let (namespace, name) = (&pod.header.namespace, &pod.header.name);
+        let (namespace, name) = (pod.header.namespace(), pod.header.name());
         let patched = client.patch(&kinds::POD, namespace, name, &patch, Some(Subresource::Status)).await;
         match patched {
             Ok(_) => {}
@@ -124,7 +124,7 @@ async fn make_ready(client: Client, pods: Cache) {
 }
 
 fn alive(objects: &[Arc<Cached>], namespace: &str) -> usize {
-    objects.iter().filter(|object| object.header.namespace == namespace && !object.header.is_ending()).count()
+    objects.iter().filter(|object| object.header.namespace() == namespace && !object.header.is_ending()).count()
 }
 
 fn deployment(namespace: &str, replicas: u32) -> Value {

@@ -22,7 +22,7 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
     cluster.create(&kinds::CONFIG_MAP, map).await;
     cluster.until(&kinds::POD, "5 pods", |pods| alive(pods, "a") == 5).await;
     cluster.client.delete(&kinds::NAMESPACE, "", "a", &Default::default()).await.expect("the namespace is there");
-    let gone = |found: &[std::sync::Arc<windlass_client::Cached>]| found.iter().all(|found| found.header.name != "a");
+    let gone = |found: &[std::sync::Arc<windlass_client::Cached>]| found.iter().all(|found| found.header.name() != "a");
     cluster.until(&kinds::NAMESPACE, "no namespace a", gone).await;
     for kind in [
         &foo(),
@@ -43,11 +43,12 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
 async fn a_deleted_default_account_comes_back() {
     let cluster = Cluster::start().await;
     let first = cluster.until(&kinds::SERVICE_ACCOUNT, "the account", |found| alive(found, "default") == 1).await;
-    let uid = first.iter().find(|found| found.header.namespace == "default").map(|found| found.header.uid.clone());
+    let uid =
+        first.iter().find(|found| found.header.namespace() == "default").map(|found| found.header.uid().to_owned());
     let deleted = cluster.client.delete(&kinds::SERVICE_ACCOUNT, "default", "default", &Default::default()).await;
     deleted.expect("the account is there");
     let is_new = |found: &[std::sync::Arc<windlass_client::Cached>]| {
-        found.iter().any(|found| found.header.namespace == "default" && Some(&found.header.uid) != uid.as_ref())
+        found.iter().any(|found| found.header.namespace() == "default" && Some(found.header.uid()) != uid.as_deref())
     };
     cluster.until(&kinds::SERVICE_ACCOUNT, "another account", is_new).await;
     cluster.end().await;

@@ -11,7 +11,7 @@ use super::{Cluster, deployment};
 fn ready_addresses(slices: &[Arc<Cached>]) -> usize {
     let slices = slices
         .iter()
-        .filter(|slice| slice.header.labels.get("kubernetes.io/service-name").is_some_and(|name| name == "web"));
+        .filter(|slice| slice.header.labels().get("kubernetes.io/service-name").is_some_and(|name| name == "web"));
     let endpoints = slices.flat_map(|slice| slice.value()["endpoints"].as_array().cloned().unwrap_or_default());
     endpoints.filter(|endpoint: &Value| endpoint["conditions"]["ready"] == true).count()
 }
@@ -25,7 +25,7 @@ async fn a_service_follows_its_pods() {
     let of_web = |slices: &[Arc<Cached>]| {
         slices
             .iter()
-            .filter(|slice| slice.header.labels.get("kubernetes.io/service-name").is_some_and(|name| name == "web"))
+            .filter(|slice| slice.header.labels().get("kubernetes.io/service-name").is_some_and(|name| name == "web"))
             .count()
     };
     cluster.until(&kinds::ENDPOINT_SLICE, "one empty slice", move |slices| of_web(slices) == 1).await;

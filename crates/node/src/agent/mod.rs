@@ -236,7 +236,7 @@ impl Agent {
     async fn renew(&self) {
         let shared = &self.shared;
         let Some(node) = shared.node.get("", &shared.config.name) else { return };
-        let renewed = node::renew(&shared.client, &shared.config, &node.header.uid, shared.world.now()).await;
+        let renewed = node::renew(&shared.client, &shared.config, node.header.uid(), shared.world.now()).await;
         if let Err(error) = renewed {
             tracing::warn!(error = &error as &dyn std::error::Error, "the node's lease was not renewed");
         }

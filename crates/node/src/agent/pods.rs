@@ -85,14 +85,14 @@ impl Pods {
     /// R1.
     fn take_over(&self, uid: &str, record: &[u8]) {
         match pod::read_record(record) {
-            Ok((object, known)) if object.header.uid == uid => self.begin(Arc::new(object), Some(known)),
+            Ok((object, known)) if object.header.uid() == uid => self.begin(Arc::new(object), Some(known)),
             Ok(_) => tracing::error!(uid, "a pod's record names another pod; it is left to the API to say"),
             Err(error) => tracing::error!(uid, error, "a pod's record cannot be read; it is left to the API to say"),
         }
     }
 
     fn begin(&self, object: Arc<Object>, known: Option<Known>) {
-        let uid: Arc<str> = object.header.uid.as_str().into();
+        let uid: Arc<str> = object.header.uid().into();
         let (task, link) = match PodTask::new(&self.shared, Arc::clone(&object), known) {
             Ok(begun) => begun,
             Err(error) => {
@@ -119,13 +119,13 @@ impl Pods {
     /// R2.
     fn changed(&self, old: Option<&Cached>, new: Option<&Cached>) {
         if let Some(old) = old
-            && new.is_none_or(|new| new.header.uid != old.header.uid)
+            && new.is_none_or(|new| new.header.uid() != old.header.uid())
         {
-            self.directory.tell(&old.header.uid, Desired::Gone);
+            self.directory.tell(old.header.uid(), Desired::Gone);
         }
         if let Some(new) = new {
             let object = Arc::new(Object::clone(new));
-            if !self.directory.tell(&new.header.uid, Desired::Object(Arc::clone(&object))) {
+            if !self.directory.tell(new.header.uid(), Desired::Object(Arc::clone(&object))) {
                 self.begin(object, None);
             }
         }
@@ -133,7 +133,7 @@ impl Pods {
 
     /// R3: everything here against everything in the API.
     async fn compare(&self, cache: &Cache) {
-        let bound: BTreeSet<String> = cache.list().iter().map(|object| object.header.uid.clone()).collect();
+        let bound: BTreeSet<String> = cache.list().iter().map(|object| object.header.uid().to_owned()).collect();
         for object in cache.list() {
             self.changed(None, Some(&object));
         }
@@ -162,7 +162,7 @@ impl Pods {
     fn strike_off(&self, ended: Ended, cache: &Cache) {
         self.directory.remove(&ended.uid);
         self.shared.set_host_ports(&ended.uid, Vec::new());
-        let still = cache.list().into_iter().find(|object| *object.header.uid == *ended.uid);
+        let still = cache.list().into_iter().find(|object| *object.header.uid() == *ended.uid);
         let Some(object) = still.filter(|_| ended.panicked) else { return };
         tracing::error!(pod = object.header.key(), "a pod's task panicked; it is begun again");
         self.begin(Arc::new(Object::clone(&object)), None);

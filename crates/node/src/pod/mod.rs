@@ -116,11 +116,11 @@ impl PodTask {
         known: Option<Known>,
     ) -> Result<(PodTask, PodLink), PodError> {
         let pod = decode(&object)?;
-        let uid: Arc<str> = object.header.uid.as_str().into();
+        let uid: Arc<str> = object.header.uid().into();
         let (desired, receiver) = watch::channel(Desired::Object(Arc::clone(&object)));
         let hint = Arc::new(Notify::new());
         let (shown, shown_receiver) = watch::channel(Arc::default());
-        let key = (object.header.namespace.clone(), object.header.name.clone());
+        let key = (object.header.namespace().to_owned(), object.header.name().to_owned());
         let sources = shared.sources.of_pod(&pod);
         let context = PodContext { shared: Arc::clone(shared), pod: Arc::new(pod), uid, tokens: Default::default() };
         let current = object.value()["status"].take();
@@ -204,7 +204,7 @@ impl PodTask {
     }
 
     fn take_in_object(&mut self, object: &Object) {
-        if object.header.uid != self.header.uid || object.header.revision < self.header.revision {
+        if object.header.uid() != self.header.uid() || object.header.revision < self.header.revision {
             return;
         }
         match decode(object) {

@@ -79,10 +79,11 @@ impl Cluster {
     }
 
     async fn until_bound(&self, pod: &str, node: &str) -> Arc<Cached> {
-        let is_bound =
-            |pods: &[Arc<Cached>]| pods.iter().any(|found| found.header.name == pod && found.header.node_name == node);
+        let is_bound = |pods: &[Arc<Cached>]| {
+            pods.iter().any(|found| found.header.name() == pod && found.header.node_name() == node)
+        };
         let pods = self.until(&kinds::POD, &format!("{pod} on {node}"), is_bound).await;
-        pods.into_iter().find(|found| found.header.name == pod).expect("it was there a line ago")
+        pods.into_iter().find(|found| found.header.name() == pod).expect("it was there a line ago")
     }
 }
 
@@ -106,7 +107,7 @@ async fn a_pod_waits_with_its_reason_and_is_bound_when_that_changes() {
 
     cluster.create_pod("large", json!({"cpu": "2"})).await;
     let lacking = cluster.until(&kinds::POD, "a reason", says("0/1 nodes are available: 1 Insufficient cpu.")).await;
-    let large = lacking.iter().find(|pod| pod.header.name == "large").expect("it says why");
+    let large = lacking.iter().find(|pod| pod.header.name() == "large").expect("it says why");
     assert_eq!((&scheduled(large)["status"], &scheduled(large)["reason"]), (&json!("False"), &json!("Unschedulable")));
     let options = windlass_client::DeleteOptions::default().at_once();
     cluster.client.delete(&kinds::POD, "default", "early", &options).await.expect("the pod is there");
@@ -132,10 +133,11 @@ async fn many_pods_are_spread_and_no_node_is_overfull() {
     for index in 0..100 {
         cluster.create_pod(&format!("p{index}"), json!({"cpu": "200m"})).await;
     }
-    let all_bound = |pods: &[Arc<Cached>]| pods.len() == 100 && pods.iter().all(|pod| !pod.header.node_name.is_empty());
+    let all_bound =
+        |pods: &[Arc<Cached>]| pods.len() == 100 && pods.iter().all(|pod| !pod.header.node_name().is_empty());
     let pods = cluster.until(&kinds::POD, "100 pods bound", all_bound).await;
     for node in ["n1", "n2", "n3", "n4"] {
-        let count = pods.iter().filter(|pod| pod.header.node_name == node).count();
+        let count = pods.iter().filter(|pod| pod.header.node_name() == node).count();
         assert_eq!(count, 25, "{node} takes exactly what it has room for");
     }
     cluster.end().await;

@@ -222,7 +222,7 @@ pub async fn check_server(reader: &Client, store: &Store, ledger: &Ledger, histo
 }
 
 fn id_of(kind: &Kind, object: &Object) -> ObjectId {
-    ObjectId { plural: kind.plural.to_string(), name: object.header.name.clone() }
+    ObjectId { plural: kind.plural.to_string(), name: object.header.name().to_owned() }
 }
 
 /// The objects of users: what controllers and the server make has no step.

@@ -45,7 +45,7 @@ pub fn check(view: &View) -> Vec<String> {
     view.pods.iter().for_each(|pod| check_pod(pod, &mut wrong));
     check_running(view, &mut wrong);
     for (machine, held) in &view.held {
-        let bound: BTreeSet<&str> = bound_to(view, machine).map(|pod| pod.header.uid.as_str()).collect();
+        let bound: BTreeSet<&str> = bound_to(view, machine).map(|pod| pod.header.uid()).collect();
         let left = held.iter().filter(|uid| !bound.contains(uid.as_str()));
         wrong.extend(left.map(|uid| format!("R5 {machine} holds something of {uid}, which is not bound to it")));
     }
@@ -53,7 +53,7 @@ pub fn check(view: &View) -> Vec<String> {
 }
 
 fn bound_to<'a>(view: &'a View, machine: &str) -> impl Iterator<Item = &'a Object> {
-    view.pods.iter().filter(move |pod| pod.header.node_name == machine)
+    view.pods.iter().filter(move |pod| pod.header.node_name() == machine)
 }
 
 fn check_deployment(deployment: &Object, wrong: &mut Vec<String>) {
@@ -86,10 +86,13 @@ fn check_pod(pod: &Object, wrong: &mut Vec<String>) {
     let (value, key) = (pod.value(), pod.header.key());
     let phase = value["status"]["phase"].as_str().unwrap_or("none");
     if pod.header.is_ending() {
-        wrong.push(format!("R3 pod {key} on {:?} is still ending", pod.header.node_name));
-    } else if phase != "Running" || !holds(&value, "Ready") || pod.header.node_name.is_empty() {
+        wrong.push(format!("R3 pod {key} on {:?} is still ending", pod.header.node_name()));
+    } else if phase != "Running" || !holds(&value, "Ready") || pod.header.node_name().is_empty() {
         let statuses = &value["status"]["containerStatuses"];
-        wrong.push(format!("R3 pod {key} on {:?} is {phase}, not running and ready: {statuses}", pod.header.node_name));
+        wrong.push(format!(
+            "R3 pod {key} on {:?} is {phase}, not running and ready: {statuses}",
+            pod.header.node_name()
+        ));
     }
 }
 
@@ -109,7 +112,7 @@ fn check_running(view: &View, wrong: &mut Vec<String>) {
 fn containers(pod: &Object) -> Vec<Whose> {
     let value = pod.value();
     let list = value["spec"]["containers"].as_array().cloned().unwrap_or_default();
-    list.iter().filter_map(|one| Some((pod.header.uid.clone(), one["name"].as_str()?.to_owned()))).collect()
+    list.iter().filter_map(|one| Some((pod.header.uid().to_owned(), one["name"].as_str()?.to_owned()))).collect()
 }
 
 #[cfg(test)]

@@ -9,13 +9,15 @@ use super::converge::View;
 /// Which objects should have gone with their owners.
 pub fn check(view: &View) -> Vec<String> {
     let owners = view.deployments.iter().chain(&view.replica_sets).chain(&view.services).chain(&view.pods);
-    let alive: BTreeSet<&str> = owners.map(|object| object.header.uid.as_str()).collect();
+    let alive: BTreeSet<&str> = owners.map(|object| object.header.uid()).collect();
     let owned = view.replica_sets.iter().chain(&view.pods).chain(&view.slices);
     let orphans = owned.filter(|object| {
-        !object.header.owners.is_empty() && !object.header.owners.iter().any(|owner| alive.contains(owner.uid.as_str()))
+        !object.header.owners().is_empty()
+            && !object.header.owners().iter().any(|owner| alive.contains(owner.uid.as_str()))
     });
-    let say =
-        |object: &windlass_api::Object| format!("{} {}: its owners are gone", object.header.kind, object.header.key());
+    let say = |object: &windlass_api::Object| {
+        format!("{} {}: its owners are gone", object.header.kind(), object.header.key())
+    };
     orphans.map(say).collect()
 }
 

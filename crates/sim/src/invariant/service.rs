@@ -52,9 +52,9 @@ fn selector(service: &Object) -> BTreeMap<String, String> {
 fn ready_pods(view: &View, service: &Object) -> BTreeSet<String> {
     let selector = selector(service);
     let selected = view.pods.iter().filter(|pod| {
-        pod.header.namespace == service.header.namespace
+        pod.header.namespace() == service.header.namespace()
             && !pod.header.is_ending()
-            && selector.iter().all(|(key, value)| pod.header.labels.get(key) == Some(value))
+            && selector.iter().all(|(key, value)| pod.header.labels().get(key) == Some(value))
     });
     let ready = selected.map(Object::value).filter(|pod| holds(pod, "Ready"));
     ready.filter_map(|pod| pod["status"]["podIP"].as_str().map(str::to_owned)).collect()
@@ -62,8 +62,8 @@ fn ready_pods(view: &View, service: &Object) -> BTreeSet<String> {
 
 fn sliced(view: &View, service: &Object) -> BTreeSet<String> {
     let of_service = view.slices.iter().filter(|slice| {
-        slice.header.namespace == service.header.namespace
-            && slice.header.labels.get("kubernetes.io/service-name") == Some(&service.header.name)
+        slice.header.namespace() == service.header.namespace()
+            && slice.header.labels().get("kubernetes.io/service-name") == Some(service.header.name())
     });
     let mut addresses = BTreeSet::new();
     for slice in of_service.map(Object::value) {

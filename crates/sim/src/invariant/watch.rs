@@ -67,7 +67,7 @@ impl Picture {
         if revision <= self.revision {
             return Err(format!("{word} {key}: expected a revision after {}, found {revision}", self.revision));
         }
-        let before = self.objects.get(&key).map(|(uid, _)| uid == &object.header.uid);
+        let before = self.objects.get(&key).map(|(uid, _)| uid == object.header.uid());
         match (event, before) {
             (WatchEvent::Added(_), None) | (WatchEvent::Modified(_) | WatchEvent::Deleted(_), Some(true)) => {}
             (_, None) => return Err(format!("{word} {key} at {revision}: it is not there")),
@@ -95,7 +95,7 @@ impl Picture {
 }
 
 fn identity(object: &Object) -> (String, u64) {
-    (object.header.uid.clone(), object.header.revision)
+    (object.header.uid().to_owned(), object.header.revision)
 }
 
 /// Watches all objects of a kind for a whole run.
@@ -299,7 +299,7 @@ impl Observer {
 
     /// Holds an object against what it was before.
     fn look(&mut self, object: &Object) {
-        let (key, uid, value) = (object.header.key(), object.header.uid.clone(), object.value());
+        let (key, uid, value) = (object.header.key(), object.header.uid().to_owned(), object.value());
         if let Some((_, before)) = self.last.get(&key).filter(|(before, _)| *before == uid) {
             for wrong in lawful::check(before, &value) {
                 self.history.violate("lawful", format_args!("{} {key}: {wrong}", self.kind.plural));
