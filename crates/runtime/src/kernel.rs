@@ -174,7 +174,7 @@ pub(crate) fn unmount(target: &Path) -> io::Result<()> {
 }
 
 /// Mount points at or below `root` in this process's mount namespace, deepest first.
-pub(crate) fn mounts_below(root: &Path) -> io::Result<Vec<std::path::PathBuf>> {
+pub fn mounts_below(root: &Path) -> io::Result<Vec<std::path::PathBuf>> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
     let mut found: Vec<_> = table
         .lines()

@@ -33,13 +33,14 @@ mod state;
 
 pub use capability::{Capabilities, Capability, UnknownCapability};
 pub use error::RuntimeError;
+pub use kernel::mounts_below;
 pub use process::{Attachment, Process, ProcessExit, Resizer, Stream};
 pub use remove::remove_tree;
 pub use runtime::{Runtime, RuntimeConfig};
 pub use sandbox::{Events, Sandbox};
 pub use shim::shim_main;
 pub use spec::{
-    ContainerSpec, ExecSpec, IpcMode, LogSpec, Mount, NetworkMode, PidMode, Resources, Rlimit, SandboxSpec, Seccomp,
-    TerminalSize,
+    Bind, ContainerSpec, ExecSpec, IpcMode, LogSpec, Mount, NetworkMode, PidMode, Propagation, Resources, Rlimit,
+    SandboxSpec, Seccomp, TerminalSize,
 };
 pub use state::{ContainerEvent, ContainerState, ContainerStatus, Exit, ExitReason};

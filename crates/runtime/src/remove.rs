@@ -1,7 +1,8 @@
 //! Removing a directory that was somebody else's to fill.
 //!
 //! Guarantees  neither the depth of the tree nor the number of its files costs memory, descriptors or stack: a container
-//!             can make directories 100,000 deep in a second; no link is followed, whoever changes it meanwhile
+//!             can make directories 100,000 deep in a second; no link is followed, whoever changes it meanwhile; nothing
+//!             that is mounted in the tree is touched: then the tree is not removed
 //!
 //! A directory inside another is moved up to the root of the tree before it is looked into, so there is never more than
 //! one level below the root to walk.
@@ -13,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, openat, renameat_with, unlinkat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, ResolveFlags, openat, openat2, renameat_with, unlinkat};
 use rustix::io::Errno;
 
 /// Removes a directory and everything in it; a file or a link is removed itself. Nothing there is no error. Blocks.
@@ -38,6 +39,13 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
 
 fn open(directory: impl std::os::fd::AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
     openat(directory, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Opens a directory in another, unless something is mounted on it: what is mounted belongs to somebody else.
+fn open_inside(directory: &OwnedFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    openat2(directory, name, flags, Mode::empty(), resolve)
 }
 
 /// Removes what is in the root, again and again until a look finds nothing: every look may have moved more up.
@@ -65,7 +73,7 @@ fn empty(root: &OwnedFd) -> rustix::io::Result<()> {
 
 /// Empties a directory in the root: what is in it goes, or, when it is a directory with something in it, up to the root.
 fn empty_one(root: &OwnedFd, name: &CStr, moved: &mut u64) -> rustix::io::Result<()> {
-    let directory = match open(root, name) {
+    let directory = match open_inside(root, name) {
         Err(Errno::NOENT) => return Ok(()),
         opened => opened?,
     };

@@ -1,7 +1,7 @@
 //! What a sandbox, a container and an exec'd process shall be: plain values, said once, written to disk as JSON.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -122,17 +122,16 @@ pub struct ContainerSpec {
 /// Something mounted into a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mount {
-    /// A file or directory of the machine. Its own submounts come along; nothing mounted later propagates either way.
-    Bind {
-        /// Absolute path on the machine, chosen by someone trusted.
-        source: PathBuf,
-        /// A path inside `source` that the container may have influenced: resolved beneath it, never outside. A missing one
-        /// is made as a directory.
+    /// A file or directory of the machine.
+    Bind(Bind),
+    /// The files of an image, read-only and not executable.
+    Layers {
+        /// Directories ready as overlayfs lower directories, top first. 1 to 500.
+        layers: Vec<PathBuf>,
+        /// As in [`Bind`], but a missing one is an error.
         sub_path: Option<PathBuf>,
         /// Absolute path in the container; made when missing.
         target: PathBuf,
-        /// Refuse writes, also on submounts.
-        read_only: bool,
     },
     /// An empty memory file system.
     Tmpfs {
@@ -141,6 +140,38 @@ pub enum Mount {
         /// Its size; `None` is half of the machine's memory, as the kernel has it.
         bytes_max: Option<u64>,
     },
+}
+
+/// A file or directory of the machine, mounted into a container together with its submounts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// Absolute path on the machine, chosen by someone trusted.
+    pub source: PathBuf,
+    /// A path inside `source` that the container may have influenced: resolved beneath it, never outside. A missing one
+    /// is made as a directory with the permissions of `source`.
+    pub sub_path: Option<PathBuf>,
+    /// Absolute path in the container; made when missing.
+    pub target: PathBuf,
+    /// Refuse writes.
+    pub read_only: bool,
+    /// Refuse them on submounts too.
+    #[serde(default)]
+    pub recursive: bool,
+    /// Where later mounts are seen.
+    #[serde(default)]
+    pub propagation: Propagation,
+}
+
+/// Whether what is mounted later beneath a [`Bind`] is seen on the other side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// It is not.
+    #[default]
+    Private,
+    /// What the machine mounts, the container sees.
+    FromMachine,
+    /// What either mounts, both see. It outlives the container. Not together with a `sub_path`.
+    Both,
 }
 
 /// Which system calls a container may make.
@@ -305,18 +336,8 @@ impl ContainerSpec {
         }
         check_resources("container.resources", &self.resources)?;
         for mount in &self.mounts {
-            let target = match mount {
-                Mount::Bind { source, target, .. } => {
-                    if !source.is_absolute() {
-                        return Err(invalid(
-                            "container.mounts.source",
-                            format!("{} is not absolute", source.display()),
-                        ));
-                    }
-                    target
-                }
-                Mount::Tmpfs { target, .. } => target,
-            };
+            check_source(mount)?;
+            let target = mount.target();
             if !target.is_absolute() || target.components().any(|c| c.as_os_str() == "..") {
                 return Err(invalid(
                     "container.mounts.target",
@@ -333,6 +354,31 @@ impl ContainerSpec {
             return Err(invalid("container.log", "needs at least one file of 4096 bytes"));
         }
         Ok(())
+    }
+}
+
+impl Mount {
+    /// Where the container finds it.
+    pub fn target(&self) -> &Path {
+        match self {
+            Mount::Bind(Bind { target, .. }) | Mount::Layers { target, .. } | Mount::Tmpfs { target, .. } => target,
+        }
+    }
+}
+
+fn check_source(mount: &Mount) -> Result<(), RuntimeError> {
+    match mount {
+        Mount::Bind(bind) if !bind.source.is_absolute() => {
+            Err(invalid("container.mounts.source", format!("{} is not absolute", bind.source.display())))
+        }
+        Mount::Bind(bind) if bind.propagation == Propagation::Both && bind.sub_path.is_some() => {
+            let why = "what a container mounts is passed on only from a whole volume; leave out the path inside it";
+            Err(invalid("container.mounts.propagation", why))
+        }
+        Mount::Layers { layers, .. } if layers.is_empty() || layers.len() > LAYERS_MAX => {
+            Err(invalid("container.mounts.layers", format!("{} layers; 1 to {LAYERS_MAX} are possible", layers.len())))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -5,9 +5,10 @@
 //! Guarantees  the shim itself never runs libcontainer, so it stays small and a hang there is only a child to kill
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 
 use libcontainer::container::builder::ContainerBuilder;
@@ -17,13 +18,13 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use tracing::field::{Field, Visit};
 
 use super::fork::{ReportKind, Reporter};
-use super::oci::{PidNamespace, Plan};
+use super::oci::{self, PidNamespace, Plan};
 use super::{rootfs, user};
 use crate::capability::Capabilities;
 use crate::cgroup::ContainerCgroup;
 use crate::launch::{Identity, Launch, Prepared};
 use crate::layout::{self, ContainerDir};
-use crate::spec::{ContainerSpec, Mount, Seccomp};
+use crate::spec::{Bind, ContainerSpec, Mount, Propagation, Seccomp};
 
 /// What the maker is given.
 pub(super) struct Job {
@@ -50,11 +51,12 @@ pub(super) enum Stdio {
 pub(super) fn make(job: Job, report: Reporter) -> Result<(), String> {
     // It fails only when there is a subscriber already, and a shim has none.
     let _ = tracing::subscriber::set_global_default(Details(report));
+    let shared = shared_sources(&job)?;
     rootfs::leave_mount_namespace().map_err(|error| format!("could not take a mount namespace: {error}"))?;
     rootfs::mount_overlay(&job.spec.layers, &job.data, &job.dir.rootfs())
         .map_err(|error| format!("could not mount the image's layers: {error}"))?;
     let identity = user::resolve(&job.dir.rootfs(), &job.spec.user, &job.spec.additional_gids)?;
-    stage_mounts(&job)?;
+    stage_mounts(&job, shared)?;
     job.cgroup.create(&job.spec.resources, job.spec.privileged).map_err(|error| in_full(&error))?;
     let plan = Plan {
         spec: &job.spec,
@@ -93,20 +95,43 @@ fn launch_of(spec: &ContainerSpec, identity: Identity) -> Launch {
     }
 }
 
-fn stage_mounts(job: &Job) -> Result<(), String> {
+/// What both sides shall see mounts of, picked up while this process still is where the machine mounts.
+fn shared_sources(job: &Job) -> Result<BTreeMap<usize, OwnedFd>, String> {
+    let mut found = BTreeMap::new();
     for (index, mount) in job.spec.mounts.iter().enumerate() {
-        let Mount::Bind { source, sub_path, .. } = mount else { continue };
-        match sub_path {
-            Some(sub_path) => {
-                fs::create_dir_all(job.dir.staging())
-                    .map_err(|error| format!("could not make a directory: {error}"))?;
-                rootfs::stage(source, sub_path, &job.dir.staging().join(index.to_string()))?;
+        let Mount::Bind(Bind { source, propagation: Propagation::Both, .. }) = mount else { continue };
+        found.insert(index, rootfs::pick_up(source)?);
+    }
+    Ok(found)
+}
+
+fn stage_mounts(job: &Job, mut shared: BTreeMap<usize, OwnedFd>) -> Result<(), String> {
+    fs::create_dir_all(job.dir.staging()).map_err(|error| format!("could not make a directory: {error}"))?;
+    for (index, mount) in job.spec.mounts.iter().enumerate() {
+        let staging = job.dir.staging().join(index.to_string());
+        match mount {
+            Mount::Bind(bind) if oci::is_staged(&job.spec, bind) => stage_bind(bind, shared.remove(&index), &staging)?,
+            Mount::Bind(Bind { source, .. }) if !source.exists() => {
+                return Err(format!("mount source {} does not exist", source.display()));
             }
-            None if !source.exists() => return Err(format!("mount source {} does not exist", source.display())),
-            None => {}
+            Mount::Bind(_) => {}
+            Mount::Layers { layers, sub_path, .. } => rootfs::stage_layers(layers, sub_path.as_deref(), &staging)?,
+            Mount::Tmpfs { .. } => {}
         }
     }
     Ok(())
+}
+
+fn stage_bind(bind: &Bind, shared: Option<OwnedFd>, staging: &Path) -> Result<(), String> {
+    match (&bind.sub_path, shared) {
+        (_, Some(picked_up)) => return rootfs::put_down(&picked_up, staging),
+        (Some(sub_path), None) => rootfs::stage(&bind.source, sub_path, staging)?,
+        (None, None) => rootfs::put_down(&rootfs::pick_up(&bind.source)?, staging)?,
+    }
+    match bind.propagation {
+        Propagation::Private => rootfs::cut_off(staging),
+        Propagation::FromMachine | Propagation::Both => Ok(()),
+    }
 }
 
 fn build(job: Job, program: Program, uid: u32) -> Result<i32, String> {

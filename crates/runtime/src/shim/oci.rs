@@ -11,7 +11,7 @@ use crate::cgroup::ContainerCgroup;
 use crate::kernel;
 use crate::launch::{Identity, PATH_DEFAULT};
 use crate::layout::ContainerDir;
-use crate::spec::{ContainerSpec, Mount};
+use crate::spec::{Bind, ContainerSpec, Mount, Propagation};
 
 /// Kernel files that tell about the machine or let it be influenced.
 const MASKED: [&str; 12] = [
@@ -77,7 +77,7 @@ impl Plan<'_> {
             "linux": {
                 "namespaces": namespaces,
                 "cgroupsPath": self.cgroup.path(),
-                "rootfsPropagation": "private",
+                "rootfsPropagation": propagation(self.spec),
                 "maskedPaths": self.masked(),
                 "readonlyPaths": self.read_only(),
             },
@@ -109,7 +109,7 @@ impl Plan<'_> {
         ];
         mounts.extend(self.cgroup_mounts());
         // What the spec mounts at the same place is meant instead of ours, not on top of it.
-        mounts.retain(|own| !self.spec.mounts.iter().any(|wanted| own["destination"] == json!(target(wanted))));
+        mounts.retain(|own| !self.spec.mounts.iter().any(|wanted| own["destination"] == json!(wanted.target())));
         mounts.extend(self.spec.mounts.iter().enumerate().map(|(index, wanted)| self.wanted_mount(index, wanted)));
         mounts
     }
@@ -132,10 +132,19 @@ impl Plan<'_> {
 
     fn wanted_mount(&self, index: usize, wanted: &Mount) -> Value {
         match wanted {
-            Mount::Bind { source, sub_path, target, read_only } => {
+            Mount::Bind(wanted) => {
                 let staged = self.dir.staging().join(index.to_string());
-                let source = if sub_path.is_some() { &staged } else { source };
-                bind(source, target, if *read_only { &["ro", "rro"] } else { &[] })
+                let source = if is_staged(self.spec, wanted) { &staged } else { &wanted.source };
+                let access: &[&str] = match (wanted.read_only, wanted.recursive) {
+                    (false, _) => &[],
+                    (true, false) => &["ro"],
+                    (true, true) => &["ro", "rro"],
+                };
+                bind(source, &wanted.target, access)
+            }
+            Mount::Layers { target, .. } => {
+                let staged = self.dir.staging().join(index.to_string());
+                bind(&staged, target, &["ro", "rro", "noexec", "nosuid", "nodev"])
             }
             Mount::Tmpfs { target, bytes_max } => {
                 let size = bytes_max.map(|bytes| format!("size={bytes}"));
@@ -168,10 +177,28 @@ impl Plan<'_> {
     }
 }
 
-fn target(mount: &Mount) -> &Path {
-    match mount {
-        Mount::Bind { target, .. } | Mount::Tmpfs { target, .. } => target,
+/// Whether what is mounted lies ready at a place of the maker's own, and is not taken from where it was said to be.
+///
+/// What a mount shares is decided before libcontainer takes it over: it gives all mounts of a container the same kind.
+pub(super) fn is_staged(spec: &ContainerSpec, wanted: &Bind) -> bool {
+    match wanted.propagation {
+        Propagation::Private => wanted.sub_path.is_some() || propagation(spec) != "private",
+        Propagation::FromMachine => wanted.sub_path.is_some(),
+        Propagation::Both => true,
     }
+}
+
+/// What the container's whole mount table begins as: a mount that is to see others must not have been cut off before.
+fn propagation(spec: &ContainerSpec) -> &'static str {
+    let binds = spec.mounts.iter().filter_map(|mount| match mount {
+        Mount::Bind(bind) => Some(bind.propagation),
+        Mount::Layers { .. } | Mount::Tmpfs { .. } => None,
+    });
+    binds.fold("private", |widest, next| match (widest, next) {
+        (_, Propagation::Both) => "shared",
+        ("private", Propagation::FromMachine) => "slave",
+        (widest, _) => widest,
+    })
 }
 
 fn mount(fstype: &str, source: &str, target: &str, options: &[&str]) -> Value {
@@ -179,6 +206,6 @@ fn mount(fstype: &str, source: &str, target: &str, options: &[&str]) -> Value {
 }
 
 fn bind(source: &Path, target: &Path, options: &[&str]) -> Value {
-    let options: Vec<&str> = ["rbind", "rprivate"].iter().chain(options).copied().collect();
+    let options: Vec<&str> = ["rbind"].iter().chain(options).copied().collect();
     json!({"type": "bind", "source": source, "destination": target, "options": options})
 }

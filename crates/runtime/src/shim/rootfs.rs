@@ -11,7 +11,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, openat, openat2};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree};
 
 use crate::kernel::{self, check};
 
@@ -30,18 +31,75 @@ pub(super) fn mount_overlay(layers: &[PathBuf], data: &Path, target: &Path) -> i
         fs::DirBuilder::new().recursive(true).mode(mode).create(data.join(name))?;
     }
     fs::create_dir(target)?;
-    let mut lower = String::from("lowerdir=");
-    for (index, layer) in layers.iter().enumerate() {
-        symlink(layer, data.join(format!("l/{index}")))?;
-        let separator = if index == 0 { "" } else { ":" };
-        lower.push_str(&format!("{separator}l/{index}"));
+    let lower = link_layers(layers, &data.join("l"))?.join(":l/");
+    overlay(data, target, 0, &format!("lowerdir=l/{lower},upperdir=upper,workdir=work"))
+}
+
+/// Puts a short link to each layer into a directory; gives their names, top first.
+fn link_layers(layers: &[PathBuf], links: &Path) -> io::Result<Vec<String>> {
+    let names: Vec<String> = (0..layers.len()).map(|index| index.to_string()).collect();
+    for (layer, name) in layers.iter().zip(&names) {
+        symlink(layer, links.join(name))?;
     }
+    Ok(names)
+}
+
+fn overlay(data: &Path, target: &Path, flags: libc::c_ulong, options: &str) -> io::Result<()> {
     // A layer's own overlay attributes must have no meaning here: an image could point them anywhere.
-    let options = format!("{lower},upperdir=upper,workdir=work,redirect_dir=nofollow,metacopy=off,index=off");
+    let options = format!("{options},redirect_dir=nofollow,metacopy=off,index=off");
     std::env::set_current_dir(data)?;
-    let mounted = kernel::mount(Path::new("overlay"), target, "overlay", 0, &options);
+    let mounted = kernel::mount(Path::new("overlay"), target, "overlay", flags, &options);
     std::env::set_current_dir("/")?;
     mounted
+}
+
+/// Mounts the layers, top first, without anything to write to, at `staging`; or what `sub_path` is beneath them.
+pub(super) fn stage_layers(layers: &[PathBuf], sub_path: Option<&Path>, staging: &Path) -> Result<(), String> {
+    let failed = |error: io::Error| format!("could not mount the layers of an image volume: {error}");
+    let whole = if sub_path.is_some() { staging.with_extension("whole") } else { staging.to_owned() };
+    let links = staging.with_extension("l");
+    let mount = || {
+        // Overlayfs wants two layers when there is none to write to.
+        for directory in [&links, &links.join("empty"), &whole] {
+            fs::DirBuilder::new().mode(0o755).create(directory)?;
+        }
+        let lower = link_layers(layers, &links)?.join(":");
+        overlay(&links, &whole, libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV, &format!("lowerdir={lower}:empty"))
+    };
+    mount().map_err(failed)?;
+    match sub_path {
+        Some(sub_path) => stage(&whole, sub_path, staging),
+        None => Ok(()),
+    }
+}
+
+/// A copy of the mount at `source`, with its submounts, that goes on sharing what is mounted beneath it.
+pub(super) fn pick_up(source: &Path) -> Result<OwnedFd, String> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(CWD, source, flags).map_err(|error| format!("mount source {}: {error}", source.display()))
+}
+
+/// Puts what was picked up at `staging`.
+pub(super) fn put_down(picked_up: &OwnedFd, staging: &Path) -> Result<(), String> {
+    let place = || {
+        make_place(picked_up, staging)?;
+        move_mount(picked_up, "", CWD, staging, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(io::Error::from)
+    };
+    place().map_err(|error| format!("could not mount at {}: {error}", staging.display()))
+}
+
+/// From now on nothing that is mounted elsewhere is seen at `staging`.
+pub(super) fn cut_off(staging: &Path) -> Result<(), String> {
+    let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change(staging, flags).map_err(|error| format!("could not cut {} off: {error}", staging.display()))
+}
+
+/// Makes what something of the kind of `found` can be mounted on.
+fn make_place(found: &OwnedFd, place: &Path) -> io::Result<()> {
+    match FileType::from_raw_mode(fstat(found)?.st_mode) {
+        FileType::Directory => fs::create_dir_all(place),
+        _ => fs::write(place, b""),
+    }
 }
 
 /// Resolves `sub_path` beneath `source`, which the container may be changing at this moment, and mounts what it finds at
@@ -50,10 +108,7 @@ pub(super) fn stage(source: &Path, sub_path: &Path, staging: &Path) -> Result<()
     let failed = |error: io::Error| format!("volume path {} in {}: {error}", sub_path.display(), source.display());
     let found = open_beneath(source, sub_path).map_err(failed)?;
     let place = || {
-        match FileType::from_raw_mode(fstat(&found)?.st_mode) {
-            FileType::Directory => fs::create_dir_all(staging)?,
-            _ => fs::write(staging, b"")?,
-        }
+        make_place(&found, staging)?;
         let pinned = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
         kernel::mount(&pinned, staging, "", libc::MS_BIND | libc::MS_REC, "")
     };
@@ -67,6 +122,8 @@ fn open_beneath(source: &Path, sub_path: &Path) -> io::Result<OwnedFd> {
         Err(rustix::io::Errno::NOENT) => {}
         found => return Ok(found?),
     }
+    // Who may write to the volume may write to this part of it.
+    let mode = Mode::from_raw_mode(fstat(&root)?.st_mode & 0o7777);
     let mut here = root;
     for part in sub_path.components() {
         let Component::Normal(name) = part else {
@@ -75,12 +132,16 @@ fn open_beneath(source: &Path, sub_path: &Path) -> io::Result<OwnedFd> {
                 "only plain names are allowed in a path to be made",
             ));
         };
-        match mkdirat(&here, name, Mode::from_raw_mode(0o755)) {
-            Err(rustix::io::Errno::EXIST) => {}
-            made => made?,
-        }
+        let is_new = match mkdirat(&here, name, Mode::RWXU) {
+            Err(rustix::io::Errno::EXIST) => false,
+            made => made.map(|()| true)?,
+        };
         // Never through a link: what was missing a moment ago and is a link now was put there on purpose.
-        here = openat2(&here, name, flags | OFlags::DIRECTORY, Mode::empty(), beneath | ResolveFlags::NO_SYMLINKS)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        here = openat2(&here, name, flags, Mode::empty(), beneath | ResolveFlags::NO_SYMLINKS)?;
+        if is_new {
+            fchmod(&here, mode)?;
+        }
     }
     Ok(here)
 }
@@ -88,6 +149,7 @@ fn open_beneath(source: &Path, sub_path: &Path) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_sub_path_never_leads_outside_its_volume() {
@@ -101,6 +163,12 @@ mod tests {
         }
         for path in ["out", "out/passwd", "up", "../x", "/etc", "in/../../etc", "out/new"] {
             assert!(open_beneath(&volume, Path::new(path)).is_err(), "{path}");
+        }
+        fs::set_permissions(&volume, fs::Permissions::from_mode(0o2777)).expect("the test's own directory");
+        open_beneath(&volume, Path::new("wide/open")).expect("made");
+        for path in ["wide", "wide/open"] {
+            let mode = fs::metadata(volume.join(path)).expect("there").permissions().mode();
+            assert_eq!(mode & 0o7777, 0o2777, "{path}: who may write to the volume may write here");
         }
         fs::remove_dir_all(&volume).expect("our own directory");
     }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
-use windlass_runtime::{Capabilities, ContainerSpec, Mount, NetworkMode, PidMode, SandboxSpec};
+use windlass_runtime::{Bind, Capabilities, ContainerSpec, Mount, NetworkMode, PidMode, SandboxSpec};
 
 use crate::bench::{Bench, PATIENCE, exec, pid, until};
 
@@ -57,11 +57,9 @@ async fn a_read_only_root_is_read_only_and_its_volumes_are_not() {
     let volume = bench.dir.join("volume");
     std::fs::create_dir_all(volume.join("sub")).expect("a volume");
     std::fs::write(volume.join("file"), "content").expect("a file");
-    let bind = |target: &str, sub_path: Option<&str>, read_only| Mount::Bind {
-        source: volume.clone(),
-        sub_path: sub_path.map(Into::into),
-        target: target.into(),
-        read_only,
+    let bind = |target: &str, sub_path: Option<&str>, read_only| {
+        let (source, sub_path) = (volume.clone(), sub_path.map(Into::into));
+        Mount::Bind(Bind { source, sub_path, target: target.into(), read_only, ..Bind::default() })
     };
     let mounts = vec![
         bind("/data/rw", None, false),
@@ -90,12 +88,8 @@ async fn a_sub_path_that_leads_outside_is_refused() {
     std::fs::create_dir(&volume).expect("a volume");
     symlink("/etc", volume.join("evil")).expect("a link");
     for sub_path in ["evil", "evil/passwd", "../layer", "x/../../layer"] {
-        let mount = Mount::Bind {
-            source: volume.clone(),
-            sub_path: Some(sub_path.into()),
-            target: "/m".into(),
-            read_only: false,
-        };
+        let (source, sub_path_buf) = (volume.clone(), Some(sub_path.into()));
+        let mount = Mount::Bind(Bind { source, sub_path: sub_path_buf, target: "/m".into(), ..Bind::default() });
         let spec = ContainerSpec { mounts: vec![mount], ..bench.shell("c", "true") };
         let error = sandbox.create_container(spec).await.expect_err(sub_path).to_string();
         assert!(error.contains(&format!("volume path {sub_path}")), "{error}");
@@ -114,7 +108,7 @@ async fn links_in_the_image_do_not_lead_mounts_outside() {
     symlink("/srv", top.join("in")).expect("a link");
     let sandbox = bench.sandbox("s").await;
     let spec = |target: &str| {
-        let mount = Mount::Bind { source: volume.clone(), sub_path: None, target: target.into(), read_only: false };
+        let mount = Mount::Bind(Bind { source: volume.clone(), target: target.into(), ..Bind::default() });
         let layers = vec![top.clone(), bench.dir.join("layer")];
         ContainerSpec { layers, mounts: vec![mount], ..bench.shell("c", "echo x > /srv/here/x; echo end") }
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use windlass_runtime::{ContainerSpec, ContainerState, ExitReason, Mount, RuntimeError};
+use windlass_runtime::{Bind, ContainerSpec, ContainerState, ExitReason, Mount, RuntimeError};
 
 use crate::bench::{Bench, exited, pid, until};
 
@@ -61,8 +61,7 @@ async fn what_cannot_be_made_or_started_says_why_and_leaves_nothing() {
     assert!(user.contains("user \"nobody-here\" is not in the container's /etc/passwd"), "{user}");
     let layer = create(ContainerSpec { layers: vec![bench.dir.join("no-layer")], ..base.clone() }).await;
     assert!(layer.contains("could not mount the image's layers"), "{layer}");
-    let source =
-        Mount::Bind { source: "/no/such/volume".into(), sub_path: None, target: "/x".into(), read_only: false };
+    let source = Mount::Bind(Bind { source: "/no/such/volume".into(), target: "/x".into(), ..Bind::default() });
     let mount = create(ContainerSpec { mounts: vec![source], ..base.clone() }).await;
     assert!(mount.contains("/no/such/volume does not exist"), "{mount}");
     assert_eq!(sandbox.states(), []);

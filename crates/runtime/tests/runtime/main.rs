@@ -5,5 +5,6 @@ mod exec;
 mod isolation;
 mod life;
 mod limits;
+mod mounts;
 mod output;
 mod shim;

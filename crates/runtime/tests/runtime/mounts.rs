@@ -1,0 +1,112 @@
+//! What is mounted into a container beside its root: image layers, read-only trees, mounts that come later.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use windlass_runtime::{Bind, ContainerSpec, Mount, Propagation};
+
+use crate::bench::{Bench, exec};
+
+fn memory(place: &Path) {
+    fs::create_dir_all(place).expect("a directory");
+    mount("tmpfs", place, "tmpfs", MountFlags::empty(), None).expect("a memory file system");
+}
+
+/// Nothing is mounted any more but the program that every instance starts its shims from.
+fn left_nothing(bench: &Bench) {
+    let traces = bench.traces();
+    assert_eq!(traces.iter().filter(|trace| trace.starts_with("mount")).count(), 1, "{traces:?}");
+}
+
+fn bind(source: &Path, target: &str) -> Bind {
+    Bind { source: source.to_owned(), target: target.into(), ..Bind::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_files_of_an_image_are_mounted_without_being_written_or_executed() {
+    let bench = Bench::new().await;
+    let (top, bottom) = (bench.dir.join("top"), bench.dir.join("bottom"));
+    for (layer, word) in [(&top, "top"), (&bottom, "bottom")] {
+        fs::create_dir_all(layer.join("dir")).expect("a layer");
+        fs::write(layer.join("dir/file"), word).expect("a file");
+        fs::write(layer.join(word), word).expect("a file");
+    }
+    fs::copy(bench.dir.join("layer/bin/busybox"), top.join("program")).expect("a program");
+    std::os::unix::fs::symlink("/etc", top.join("out")).expect("a link");
+    let layers = |layers: &[&Path], sub_path: Option<&str>, target: &str| Mount::Layers {
+        layers: layers.iter().map(|layer| (*layer).to_owned()).collect(),
+        sub_path: sub_path.map(Into::into),
+        target: target.into(),
+    };
+    let mounts = vec![
+        layers(&[&top, &bottom], None, "/two"),
+        layers(&[&bottom], None, "/one"),
+        layers(&[&top, &bottom], Some("dir"), "/part"),
+    ];
+    let sandbox = bench.sandbox("s").await;
+    let line = "cat /two/dir/file /two/top /two/bottom /one/dir/file /part/file; echo; ls /one; \
+                for f in /two/x /one/dir/file /part/x; do touch $f 2>&1 | grep -c Read-only; done; /two/program true 2>&1 | grep -c denied";
+    bench.run(&sandbox, ContainerSpec { mounts, ..bench.shell("c", line) }).await;
+    assert_eq!(bench.output("c"), "toptopbottombottomtop\nbottom\ndir\n1\n1\n1\n1\n");
+    for sub_path in ["out", "../layer", "missing"] {
+        let mounts = vec![layers(&[&top], Some(sub_path), "/m")];
+        let spec = ContainerSpec { mounts, ..bench.shell("d", "true") };
+        let error = sandbox.create_container(spec).await.expect_err(sub_path).to_string();
+        assert!(error.contains(&format!("volume path {sub_path}")), "{error}");
+    }
+    sandbox.stop().await.expect("stop");
+    left_nothing(&bench);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn submounts_are_read_only_when_that_is_asked_for() {
+    let bench = Bench::new().await;
+    let volume = bench.dir.join("volume");
+    memory(&volume.join("inner"));
+    let mounts = vec![
+        Mount::Bind(Bind { read_only: true, ..bind(&volume, "/ro") }),
+        Mount::Bind(Bind { read_only: true, recursive: true, ..bind(&volume, "/rro") }),
+    ];
+    let sandbox = bench.sandbox("s").await;
+    let line = "for d in /ro /ro/inner /rro /rro/inner; do touch $d/x 2>/dev/null && echo $d; done";
+    bench.run(&sandbox, ContainerSpec { mounts, ..bench.shell("c", line) }).await;
+    assert_eq!(bench.output("c"), "/ro/inner\n");
+    sandbox.stop().await.expect("stop");
+    unmount(volume.join("inner"), UnmountFlags::DETACH).expect("ours");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn later_mounts_are_seen_where_that_is_asked_for() {
+    let bench = Bench::new().await;
+    let volume = bench.dir.join("volume");
+    memory(&volume);
+    mount_change(&volume, MountPropagationFlags::SHARED).expect("ours");
+    let with = |propagation, target| Mount::Bind(Bind { propagation, ..bind(&volume, target) });
+    let mounts = vec![
+        with(Propagation::Private, "/private"),
+        with(Propagation::FromMachine, "/slave"),
+        with(Propagation::Both, "/shared"),
+    ];
+    let sandbox = bench.sandbox("s").await;
+    let spec = ContainerSpec { mounts, privileged: true, ..bench.shell("c", "sleep 1000") };
+    sandbox.create_container(spec).await.expect("create");
+    sandbox.start("c").await.expect("start");
+    memory(&volume.join("ours"));
+    fs::write(volume.join("ours/file"), "").expect("a file");
+    let line = "ls /private/ours /slave/ours /shared/ours; mkdir /shared/theirs /slave/own; \
+                mount -t tmpfs x /shared/theirs; mount -t tmpfs x /slave/own; touch /shared/theirs/file /slave/own/file; ls /private/theirs /slave/theirs";
+    let (_, text, error) = exec(&sandbox, "c", line).await;
+    let listed =
+        "/private/ours:\n\n/shared/ours:\nfile\n\n/slave/ours:\nfile\n/private/theirs:\n\n/slave/theirs:\nfile\n";
+    assert_eq!(text, listed, "{error}");
+    assert!(volume.join("theirs/file").exists() && !volume.join("own/file").exists());
+    sandbox.stop().await.expect("stop");
+    assert!(volume.join("theirs/file").exists(), "what was passed on outlives the container");
+    let refused = windlass_runtime::remove_tree(&volume).expect_err("something is mounted in it");
+    assert!(volume.join("theirs/file").exists(), "{refused}");
+    for place in ["theirs", "ours", ""] {
+        unmount(volume.join(place), UnmountFlags::DETACH).expect("ours");
+    }
+    left_nothing(&bench);
+}
