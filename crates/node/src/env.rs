@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use windlass_api::types::core;
 
 use crate::downward::{self, DownwardError, PodView};
+use crate::env_file::{self, EnvFiles};
 use crate::expansion::expand;
 use crate::source::SourceView;
 
@@ -63,6 +64,8 @@ pub struct EnvView<'a> {
     pub sources: &'a SourceView,
     /// The variables of the services it sees.
     pub services: &'a [(String, String)],
+    /// The files in its volumes that variables are read from.
+    pub files: &'a EnvFiles,
 }
 
 /// The variables that the spec gives a container; without those of its image.
@@ -181,6 +184,9 @@ fn value_from(view: &EnvView, own: &str, from: &core::EnvVarSource) -> Result<Op
             (Some(_), None) => Err(missing("ConfigMap", &selector.name, &selector.key)),
         };
     }
+    if let Some(selector) = &from.file_key_ref {
+        return env_file::value(view.files, selector);
+    }
     let Some(selector) = &from.secret_key_ref else {
         return Err(ConfigError::Refused("valueFrom names no source this node knows".to_owned()));
     };
@@ -275,6 +281,7 @@ fn variable_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::EnvFiles;
     use super::{EnvView, of_container, of_services, over_image};
     use crate::downward::{Allocatable, PodView};
     use crate::source::SourceView;
@@ -292,7 +299,7 @@ mod tests {
         sources.secrets.insert("s".to_owned(), Arc::new(serde_json::from_value(secret).expect("a secret")));
         let services = [("WEB_SERVICE_HOST".to_owned(), "10.43.0.7".to_owned())];
         let view = PodView { pod: &pod, pod_ips: &[], host_ips: &[], allocatable: Allocatable::default() };
-        let view = EnvView { pod: view, sources: &sources, services: &services };
+        let view = EnvView { pod: view, sources: &sources, services: &services, files: &EnvFiles::new() };
         let container = &pod.spec.as_ref().expect("a spec").containers[0];
         let list = of_container(&view, container).map_err(|error| error.to_string())?;
         Ok(list.into_iter().skip(1).map(|(name, value)| format!("{name}={value}")).collect())

@@ -21,6 +21,7 @@ pub mod services;
 mod backoff;
 mod downward;
 mod env;
+mod env_file;
 mod expansion;
 mod logs;
 mod node;

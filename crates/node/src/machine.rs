@@ -16,12 +16,15 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 use windlass_network::ServiceTable;
-pub use windlass_runtime::{Capabilities, ContainerState, Exit, ExitReason, Resources, Seccomp};
+pub use windlass_runtime::{Capabilities, ContainerState, Exit, ExitReason, Propagation, Resources, Seccomp};
 
 /// The most of a probe's or hook's output that is kept.
 pub const OUTPUT_BYTES_MAX: usize = 10 << 10;
 /// The most of a termination message that is kept (API reference, Container.terminationMessagePath).
 pub const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// The longest file that variables are read from.
+pub const ENV_FILE_BYTES_MAX: usize = 64 << 10;
 
 /// The result of a call.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, MachineError>>;
@@ -93,6 +96,13 @@ pub trait Machine: Send + Sync + 'static {
 
     /// Makes a volume of the pod hold exactly this. Files change all at once for those who look.
     fn volume_up<'a>(&'a self, pod: &'a str, volume: &'a Volume) -> Answer<'a, ()>;
+
+    /// A file that a container has left in a volume of the pod; `None` when there is none. One that is longer than
+    /// [`ENV_FILE_BYTES_MAX`] is refused.
+    fn read_volume<'a>(&'a self, pod: &'a str, volume: &'a str, path: &'a str) -> Answer<'a, Option<Bytes>>;
+
+    /// Whether a volume of the pod holds more than this many bytes.
+    fn holds_more<'a>(&'a self, pod: &'a str, volume: &'a str, bytes: u64) -> Answer<'a, bool>;
 
     /// Makes a container; it does not run yet.
     fn create<'a>(&'a self, pod: &'a str, container: &'a Container) -> Answer<'a, ()>;
@@ -274,6 +284,11 @@ pub enum VolumeContent {
         /// What must be there, in the API's word (`DirectoryOrCreate`, …); empty means anything.
         expect: String,
     },
+    /// The files of an image; nobody writes to them.
+    Image {
+        /// [`Image::id`].
+        image: String,
+    },
 }
 
 /// A file in a volume.
@@ -283,6 +298,8 @@ pub struct FileContent {
     pub bytes: Bytes,
     /// Its permission bits.
     pub mode: u32,
+    /// Whom it belongs to; root when nobody is named.
+    pub owner: Option<u32>,
 }
 
 /// A container to be made. Everything is resolved: nothing here refers to another object.
@@ -341,6 +358,10 @@ pub struct Mount {
     pub target: String,
     /// Refuse writes.
     pub read_only: bool,
+    /// Refuse them on what is mounted beneath it too.
+    pub recursive: bool,
+    /// Where later mounts beneath it are seen.
+    pub propagation: Propagation,
 }
 
 /// What is mounted.

@@ -20,6 +20,7 @@ use windlass_api::types::core;
 
 use crate::machine::{ExitReason, lost_exit};
 use crate::plan::{Ended, Ground, Stage, TROUBLE_SHOWN, Track, is_initialized, is_over, is_sidecar, runs_again};
+use crate::steps::mount::is_recursive;
 
 /// What the status is made from.
 pub struct StatusView<'a> {
@@ -143,6 +144,20 @@ fn container_status(view: &StatusView, spec: &core::PodSpec, container: &core::C
     });
     if let Some(shown_id) = shown_id {
         out["containerID"] = json!(shown_id);
+    }
+    let mounts: Vec<Value> = container.volume_mounts.iter().flatten().map(mount_status).collect();
+    if !mounts.is_empty() {
+        out["volumeMounts"] = json!(mounts);
+    }
+    out
+}
+
+/// What has become of a mount: whether what lies beneath it is read-only is only known here.
+fn mount_status(mount: &core::VolumeMount) -> Value {
+    let mut out = json!({"name": mount.name, "mountPath": mount.mount_path});
+    if mount.read_only == Some(true) {
+        out["readOnly"] = json!(true);
+        out["recursiveReadOnly"] = json!(if is_recursive(mount) { "Enabled" } else { "Disabled" });
     }
     out
 }

@@ -5,10 +5,12 @@ use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use windlass_runtime::Mount as RuntimeMount;
+use windlass_runtime::image::Images;
+use windlass_runtime::{Bind, Mount as RuntimeMount};
 
 use super::layout::Layout;
-use super::{file_error, make_private_dir, volume};
+use super::volume::{self, Source};
+use super::{file_error, make_private_dir, of_image};
 use crate::logs;
 use crate::machine::{Container, Image, MESSAGE_BYTES_MAX, MachineError, MessageSource, MountSource};
 
@@ -43,6 +45,7 @@ pub fn image(image: windlass_runtime::image::Image, name: &str) -> Image {
 /// What is mounted into a container.
 pub fn mounts(
     layout: &Layout,
+    images: &Images,
     pod: &str,
     container: &Container,
     message: &Path,
@@ -51,17 +54,28 @@ pub fn mounts(
     for mount in &container.mounts {
         let source = match &mount.source {
             MountSource::Volume(name) => volume::source(layout, pod, name)?,
-            MountSource::File(name) => layout.file(pod, name)?,
+            MountSource::File(name) => Source::Path(layout.file(pod, name)?),
         };
         let sub_path = Some(PathBuf::from(&mount.sub_path)).filter(|path| !path.as_os_str().is_empty());
         let target = PathBuf::from(&mount.target);
-        out.push(RuntimeMount::Bind { source, sub_path, target, read_only: mount.read_only });
+        out.push(match source {
+            Source::Path(source) => {
+                let (read_only, recursive, propagation) = (mount.read_only, mount.recursive, mount.propagation);
+                RuntimeMount::Bind(Bind { source, sub_path, target, read_only, recursive, propagation })
+            }
+            Source::Image(id) => RuntimeMount::Layers { layers: layers(images, id)?, sub_path, target },
+        });
     }
     if !container.message_path.is_empty() {
         let target = PathBuf::from(&container.message_path);
-        out.push(RuntimeMount::Bind { source: message.to_owned(), sub_path: None, target, read_only: false });
+        out.push(RuntimeMount::Bind(Bind { source: message.to_owned(), target, ..Bind::default() }));
     }
     Ok(out)
+}
+
+fn layers(images: &Images, id: String) -> Result<Vec<PathBuf>, MachineError> {
+    let image = images.find(&id).map_err(|error| of_image(&error))?;
+    Ok(image.ok_or(MachineError::NotFound { what: "image", id })?.layers)
 }
 
 /// The empty file a container may leave its last words in, whoever it runs as.

@@ -87,13 +87,14 @@ impl Kernel {
         let log = self.layout.log(pod, &wanted.id)?;
         let message = self.layout.message(pod, &wanted.id)?;
         let mounts = {
-            let (layout, pod, wanted) = (self.layout.clone(), pod.to_owned(), wanted.clone());
+            let (layout, images) = (self.layout.clone(), self.images.clone());
+            let (pod, wanted) = (pod.to_owned(), wanted.clone());
             let log = log.clone();
             off_the_runtime(move || {
                 let parents = [log.parent(), message.parent()];
                 parents.into_iter().flatten().try_for_each(make_private_dir)?;
                 container::make_message_file(&message)?;
-                container::mounts(&layout, &pod, &wanted, &message)
+                container::mounts(&layout, &images, &pod, &wanted, &message)
             })
             .await?
         };

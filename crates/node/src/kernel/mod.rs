@@ -4,6 +4,7 @@
 //! Not here    what any of it is for (`agent`, `pod`)
 
 mod container;
+mod content;
 mod facts;
 mod fetch;
 pub(crate) mod layout;
@@ -351,6 +352,16 @@ impl Machine for Kernel {
     fn volume_up<'a>(&'a self, pod: &'a str, volume: &'a Volume) -> Answer<'a, ()> {
         let (layout, pod, volume) = (self.layout.clone(), pod.to_owned(), volume.clone());
         off_the_runtime(move || volume::up(&layout, &pod, &volume)).boxed()
+    }
+
+    fn read_volume<'a>(&'a self, pod: &'a str, volume: &'a str, path: &'a str) -> Answer<'a, Option<Bytes>> {
+        let (layout, pod, volume, path) = (self.layout.clone(), pod.to_owned(), volume.to_owned(), path.to_owned());
+        off_the_runtime(move || content::read(&layout, &pod, &volume, &path)).boxed()
+    }
+
+    fn holds_more<'a>(&'a self, pod: &'a str, volume: &'a str, bytes: u64) -> Answer<'a, bool> {
+        let (layout, pod, volume) = (self.layout.clone(), pod.to_owned(), volume.to_owned());
+        off_the_runtime(move || content::holds_more(&layout, &pod, &volume, bytes)).boxed()
     }
 
     fn create<'a>(&'a self, pod: &'a str, container: &'a Container) -> Answer<'a, ()> {

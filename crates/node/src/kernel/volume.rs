@@ -32,9 +32,10 @@ pub fn up(layout: &Layout, pod: &str, volume: &Volume) -> Result<(), MachineErro
             link_to(&path, host)
         }
         VolumeContent::Empty { memory, bytes_max } => {
-            let is_new = make_dir(&path, 0o777)?;
+            let mut is_new = make_dir(&path, 0o777)?;
             if *memory {
-                mount_memory(&path, *bytes_max, 0o1777)?;
+                // After a reboot the directory is there and what was mounted on it is not.
+                is_new |= mount_memory(&path, *bytes_max, 0o1777)?;
             }
             match volume.group {
                 Some(group) if is_new => give_to_group(&path, group),
@@ -48,26 +49,49 @@ pub fn up(layout: &Layout, pod: &str, volume: &Volume) -> Result<(), MachineErro
             }
             write_files(&path, files, volume.group)
         }
+        VolumeContent::Image { image } => {
+            let (_, hash) = image.split_once(':').unwrap_or(("", image));
+            file_name(hash)?;
+            link_to(&path, Path::new(image))
+        }
     }
 }
 
 /// What of a volume is mounted into containers.
-pub fn source(layout: &Layout, pod: &str, name: &str) -> Result<PathBuf, MachineError> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A path of this machine.
+    Path(PathBuf),
+    /// The files of the image of this id.
+    Image(String),
+}
+
+/// What of a volume is mounted into containers. A volume that is a link to a path of the machine is that path; one that
+/// is a link without a path is an image.
+pub fn source(layout: &Layout, pod: &str, name: &str) -> Result<Source, MachineError> {
     let path = layout.volume(pod, name)?;
     match fs::symlink_metadata(&path) {
-        Ok(found) if found.is_symlink() => fs::read_link(&path).map_err(|error| file_error("read", &path, &error)),
-        Ok(_) => Ok(path),
+        Ok(found) if found.is_symlink() => {
+            let target = fs::read_link(&path).map_err(|error| file_error("read", &path, &error))?;
+            Ok(match target.is_absolute() {
+                true => Source::Path(target),
+                false => Source::Image(target.to_string_lossy().into_owned()),
+            })
+        }
+        Ok(_) => Ok(Source::Path(path)),
         Err(error) => Err(file_error("find volume", &path, &error)),
     }
 }
 
-/// Unmounts what volumes have mounted. The directories go with their pod's.
+/// Unmounts what volumes have mounted, and what containers that may have mounted in them. The directories go with their
+/// pod's.
 pub fn remove_all(layout: &Layout, pod: &str) -> Result<(), MachineError> {
     let volumes = layout.volumes(pod)?;
-    for name in names(&volumes)? {
-        unmount(&volumes.join(name))?;
-    }
-    Ok(())
+    let mounted = windlass_runtime::mounts_below(&volumes);
+    mounted
+        .map_err(|error| file_error("look for mounts below", &volumes, &error))?
+        .iter()
+        .try_for_each(|at| unmount(at))
 }
 
 fn unmount(path: &Path) -> Result<(), MachineError> {
@@ -95,15 +119,16 @@ fn make_dir(path: &Path, mode: u32) -> Result<bool, MachineError> {
 }
 
 /// Puts a memory file system on a directory, unless one is there already.
-fn mount_memory(path: &Path, bytes_max: Option<u64>, mode: u32) -> Result<(), MachineError> {
+/// Returns whether it was put there just now.
+fn mount_memory(path: &Path, bytes_max: Option<u64>, mode: u32) -> Result<bool, MachineError> {
     if is_mounted(path)? {
-        return Ok(());
+        return Ok(false);
     }
     let size = bytes_max.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
     let options = std::ffi::CString::new(format!("mode={mode:o}{size}")).expect("no NUL in numbers");
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     let mounted = rustix::mount::mount("tmpfs", path, "tmpfs", flags, Some(options.as_c_str()));
-    mounted.map_err(|error| file_error("mount memory on", path, &io::Error::from(error)))
+    mounted.map(|()| true).map_err(|error| file_error("mount memory on", path, &io::Error::from(error)))
 }
 
 fn is_mounted(path: &Path) -> Result<bool, MachineError> {
@@ -213,11 +238,9 @@ fn write_file(directory: &Path, name: &str, file: &FileContent, group: Option<u3
         out.set_permissions(fs::Permissions::from_mode(file.mode))
     });
     written.map_err(|error| file_error("write", &at, &error))?;
-    match group {
-        Some(group) => {
-            lchown(&at, None, Some(group)).map_err(|error| file_error("give to the pod's group", &at, &error))
-        }
-        None => Ok(()),
+    match (file.owner, group) {
+        (None, None) => Ok(()),
+        (owner, group) => lchown(&at, owner, group).map_err(|error| file_error("give to the pod", &at, &error)),
     }
 }
 
@@ -230,8 +253,11 @@ fn plain(part: &str) -> Result<&str, MachineError> {
 fn link_names(path: &Path, files: &std::collections::BTreeMap<String, FileContent>) -> Result<(), MachineError> {
     let wanted: BTreeSet<&str> = files.keys().filter_map(|name| name.split('/').next()).collect();
     for name in names(path)? {
-        if !name.starts_with("..") && !wanted.contains(name.as_str()) {
-            remove_file(&path.join(name))?;
+        let old = path.join(&name);
+        // A directory is not one of our links: it was made for a subPath that the volume does not hold.
+        let is_link = fs::symlink_metadata(&old).is_ok_and(|found| found.is_symlink());
+        if is_link && !name.starts_with("..") && !wanted.contains(name.as_str()) {
+            remove_file(&old)?;
         }
     }
     for name in wanted {
@@ -271,7 +297,7 @@ pub fn disk_of(path: &Path) -> Result<(u64, u64), MachineError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{source, up};
+    use super::{Source, remove_all, source, up};
     use crate::kernel::layout::Layout;
     use crate::machine::{FileContent, Volume, VolumeContent};
     use bytes::Bytes;
@@ -302,7 +328,7 @@ mod tests {
             .iter()
             .map(|(path, text)| {
                 let bytes = Bytes::copy_from_slice(text.as_bytes());
-                ((*path).to_owned(), FileContent { bytes, mode: 0o640 })
+                ((*path).to_owned(), FileContent { bytes, mode: 0o640, owner: None })
             })
             .collect();
         Volume { name: "v".to_owned(), group: None, content: VolumeContent::Files { files, secret: false } }
@@ -312,7 +338,7 @@ mod tests {
     fn files_change_all_at_once_and_old_ones_go() {
         let (_scratch, layout) = Scratch::new("files");
         up(&layout, "u", &files(&[("a", "1"), ("d/b", "2")])).expect("written");
-        let path = source(&layout, "u", "v").expect("there");
+        let Source::Path(path) = source(&layout, "u", "v").expect("there") else { panic!("files are no image") };
         let first = fs::read_link(path.join("..data")).expect("a link");
         assert_eq!(fs::read_to_string(path.join("d/b")).expect("there"), "2");
         assert_eq!(fs::metadata(path.join("a")).expect("there").permissions().mode() & 0o777, 0o640);
@@ -324,6 +350,44 @@ mod tests {
         assert!(!path.join("d").exists() && !path.join(first).exists());
         let shown: Vec<_> = fs::read_dir(&path).expect("there").flatten().map(|entry| entry.file_name()).collect();
         assert_eq!(shown.len(), 4, "..data, one version, a and c: {shown:?}");
+    }
+
+    #[test]
+    fn a_volume_that_is_an_image_says_which() {
+        let (_scratch, layout) = Scratch::new("image");
+        let volume = |image: &str| {
+            let content = VolumeContent::Image { image: image.to_owned() };
+            Volume { name: "i".to_owned(), group: None, content }
+        };
+        let id = format!("sha256:{}", "0".repeat(64));
+        up(&layout, "u", &volume(&id)).expect("made");
+        up(&layout, "u", &volume(&id)).expect("nothing to do");
+        assert_eq!(source(&layout, "u", "i").expect("there"), Source::Image(id));
+        assert!(up(&layout, "u", &volume("sha256:/etc")).is_err(), "an id is no path");
+    }
+
+    #[test]
+    fn a_directory_made_for_a_sub_path_does_not_stop_updates() {
+        let (_scratch, layout) = Scratch::new("subpath");
+        up(&layout, "u", &files(&[("a", "1")])).expect("written");
+        fs::create_dir(layout.volume("u", "v").expect("a name").join("missing")).expect("made");
+        up(&layout, "u", &files(&[("b", "2")])).expect("written");
+    }
+
+    #[test]
+    fn what_containers_mounted_in_a_volume_is_unmounted_before_it_is_removed() {
+        let (scratch, layout) = Scratch::new("mounts");
+        let content = VolumeContent::Empty { memory: true, bytes_max: Some(1 << 20) };
+        up(&layout, "u", &Volume { name: "v".to_owned(), group: Some(7), content }).expect("made");
+        let (path, kept) = (layout.volume("u", "v").expect("a name"), scratch.0.join("kept"));
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o7777, 0o2777);
+        fs::create_dir_all(&kept).expect("made");
+        fs::write(kept.join("file"), "").expect("written");
+        fs::create_dir(path.join("inner")).expect("made");
+        rustix::mount::mount_bind(&kept, path.join("inner")).expect("mounted");
+        remove_all(&layout, "u").expect("unmounted");
+        windlass_runtime::remove_tree(&layout.pod("u").expect("a name")).expect("removed");
+        assert!(kept.join("file").exists(), "what was mounted is somebody else's");
     }
 
     #[test]
@@ -346,7 +410,7 @@ mod tests {
         host(made.clone(), "DirectoryOrCreate").expect("made");
         assert!(host(made.clone(), "File").is_err());
         host(made.clone(), "").expect("anything");
-        assert_eq!(source(&layout, "u", "h").expect("there"), made);
+        assert_eq!(source(&layout, "u", "h").expect("there"), Source::Path(made));
         host(scratch.0.join("file"), "FileOrCreate").expect("made");
         assert!(scratch.0.join("file").is_file());
     }

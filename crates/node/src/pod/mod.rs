@@ -7,6 +7,7 @@
 mod observe;
 mod outcome;
 mod report;
+mod usage;
 mod work;
 
 use std::collections::BTreeMap;
@@ -96,6 +97,7 @@ pub struct PodTask {
     work: Work,
     saved: Option<Known>,
     seen_at: Instant,
+    usage_at: Instant,
     status_retry: RetryBackoff,
     remove_retry: RetryBackoff,
 }
@@ -146,6 +148,7 @@ impl PodTask {
             work: Work::default(),
             saved: known,
             seen_at: Instant::now(),
+            usage_at: Instant::now() + usage::INTERVAL,
             status_retry: RetryBackoff::new(Duration::from_millis(200), Duration::from_secs(10)),
             remove_retry: RetryBackoff::new(Duration::from_millis(500), Duration::from_secs(30)),
         };
@@ -156,6 +159,10 @@ impl PodTask {
     /// Runs until the pod is gone from the API and from this machine.
     pub async fn run(mut self) {
         self.observe(true).await;
+        if matches!(self.ground, Ground::Up(_)) && self.ending.is_none() {
+            // What changed while no agent looked, and tokens whose age nobody knows any more.
+            self.fill_volumes();
+        }
         loop {
             let planned = self.act();
             let reported = self.report();
@@ -209,6 +216,7 @@ impl PodTask {
         }
         match decode(object) {
             Ok(pod) => {
+                let tells_more = tells_otherwise(&self.context.pod, &pod);
                 let names_more = self.context.pod.spec != pod.spec;
                 if names_more {
                     self.condemn_changed(&pod);
@@ -218,6 +226,9 @@ impl PodTask {
                     }
                 }
                 self.context.pod = Arc::new(pod);
+                if tells_more {
+                    self.told_more();
+                }
             }
             Err(error) => {
                 tracing::error!(pod = object.header.key(), %error, "a changed pod is not understood; the old one goes on");
@@ -239,6 +250,24 @@ impl PodTask {
             let track = self.track(&name);
             if track.is_running() {
                 track.condemned = Some(format!("Container {name} definition changed, will be restarted"));
+            }
+        }
+    }
+
+    /// What the pod says of itself has changed: its volumes may show it, and a container may have waited for it.
+    fn told_more(&mut self) {
+        self.hurry_refused();
+        let tells = self.context.spec().volumes.iter().flatten().any(volume::tells_of_pod);
+        if tells && matches!(self.ground, Ground::Up(_)) && self.ending.is_none() {
+            self.fill_volumes();
+        }
+    }
+
+    /// What could not be started as things were may be started now.
+    fn hurry_refused(&mut self) {
+        for track in self.tracks.values_mut() {
+            if track.trouble.as_ref().is_some_and(|trouble| trouble.reason == "CreateContainerConfigError") {
+                track.retry.hurry();
             }
         }
     }
@@ -293,11 +322,7 @@ impl PodTask {
 
     fn sources_changed(&mut self) {
         self.ground_retry.hurry();
-        for track in self.tracks.values_mut() {
-            if track.trouble.as_ref().is_some_and(|trouble| trouble.reason == "CreateContainerConfigError") {
-                track.retry.hurry();
-            }
-        }
+        self.hurry_refused();
         if matches!(self.ground, Ground::Up(_)) && self.ending.is_none() {
             self.fill_volumes();
         }
@@ -315,7 +340,7 @@ impl PodTask {
         self.work.begin(Slot::Volumes, async move {
             let failed = |message| StepError { reason: "FailedMount", message };
             let filled = match look.await {
-                Ok(sources) => volume::fill(&context, &sources).await,
+                Ok(sources) => volume::refresh(&context, &sources).await,
                 Err(why) => Err(failed(why)),
             };
             Outcome::Filled(filled)
@@ -344,7 +369,13 @@ impl PodTask {
         if self.ground == Ground::Left || self.is_gone {
             self.finish();
         }
-        plan.wake.into_iter().chain(deadline).chain(self.remove_retry.retry_at().filter(|at| *at > now)).min()
+        let usage = self.look_at_usage();
+        plan.wake
+            .into_iter()
+            .chain(deadline)
+            .chain(usage)
+            .chain(self.remove_retry.retry_at().filter(|at| *at > now))
+            .min()
     }
 
     /// activeDeadlineSeconds: a pod that takes longer has failed. Returns when that will be.
@@ -481,6 +512,12 @@ impl PodTask {
             self.work.begin(Slot::Delete, async move { Outcome::Deleted(report::delete(&context).await) });
         }
     }
+}
+
+/// Whether containers can be told something else of the new pod than of the old one.
+fn tells_otherwise(old: &core::Pod, new: &core::Pod) -> bool {
+    let (before, now) = (&old.metadata, &new.metadata);
+    before.labels != now.labels || before.annotations != now.annotations || old.spec != new.spec
 }
 
 fn decode(object: &Object) -> Result<core::Pod, PodError> {

@@ -39,6 +39,7 @@ impl PodTask {
             (_, Outcome::Filled(Err(StepError { reason, message }))) => {
                 self.context.note(EventKind::Warning, reason, message);
             }
+            (_, Outcome::Counted(Some(why))) => self.evict(why),
             (_, Outcome::Written(written)) => self.written(written),
             (_, Outcome::Saved(Err(error))) => {
                 tracing::warn!(pod = self.header.key(), %error, "the pod's record was not kept");
@@ -53,7 +54,8 @@ impl PodTask {
                 self.remove_retry.failed(Instant::now());
                 tracing::warn!(pod = self.header.key(), %error, "the ended pod was not deleted; it is tried again");
             }
-            (_, Outcome::Swept(Ok(())) | Outcome::Filled(Ok(())) | Outcome::Saved(Ok(()))) => {}
+            (_, Outcome::Counted(None) | Outcome::Swept(Ok(())) | Outcome::Filled(Ok(())) | Outcome::Saved(Ok(()))) => {
+            }
             (slot, outcome) => unreachable!("{outcome:?} is no outcome of {slot:?}"),
         }
     }

@@ -26,6 +26,8 @@ pub enum Slot {
     Sweep(String),
     /// Filling the volumes anew.
     Volumes,
+    /// Counting what the volumes hold.
+    Usage,
     /// Writing the status.
     Status,
     /// Writing the record.
@@ -55,6 +57,8 @@ pub enum Outcome {
     Swept(Result<(), MachineError>),
     /// The volumes are as they should be, or not.
     Filled(Result<(), StepError>),
+    /// Why the pod must go for what it has put into its volumes, if it must.
+    Counted(Option<String>),
     /// The status is written, or not.
     Written(Result<Box<Object>, ClientError>),
     /// The record is kept, or not.

@@ -12,6 +12,7 @@ use super::image::ImageTrouble;
 use super::{PodContext, image, lifecycle, mount, resources, security};
 use crate::agent::NodeFacts;
 use crate::env::{self, ConfigError, EnvView};
+use crate::env_file;
 use crate::expansion::expand;
 use crate::machine::{Container, Image, Stop};
 use crate::source::SourceView;
@@ -80,11 +81,13 @@ pub struct StartPlan {
 pub async fn start(pod: &PodContext, name: &str, plan: StartPlan) -> Result<Started, StartError> {
     let found = containers_of(pod.spec()).find(|container| container.name == name);
     let container = found.ok_or_else(|| StartError::Config(format!("container {name:?} is not in the spec")))?;
-    let image = image::ensure(pod, container, &plan.sources).await.map_err(StartError::Image)?;
+    let image = image::ensure(pod, &image::Wanted::by(container), &plan.sources).await.map_err(StartError::Image)?;
     pod.shared.services_seen().await.map_err(StartError::Config)?;
     let services = pod.shared.service_variables(pod.namespace(), pod.spec().enable_service_links != Some(false));
     let node = pod.shared.node_facts();
-    let view = EnvView { pod: pod.view(&plan.addresses, &node), sources: &plan.sources, services: &services };
+    let files = env_file::of_container(&*pod.shared.machine, &pod.uid, container).await;
+    let view =
+        EnvView { pod: pod.view(&plan.addresses, &node), sources: &plan.sources, services: &services, files: &files };
     let built = build(&view, container, &image, &node).map_err(|error| StartError::Config(error.to_string()));
     let mut built = match built {
         Ok(built) => built,

@@ -53,24 +53,48 @@ impl Pulls {
     }
 }
 
+/// An image that a container runs from, or that a volume shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// `Always`, `IfNotPresent`, `Never`.
+    pub policy: &'a str,
+    /// The container that runs from it; `None` for a volume's.
+    pub container: Option<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    /// What a container runs from.
+    pub fn by(container: &'a core::Container) -> Wanted<'a> {
+        Wanted {
+            name: container.image.as_deref().unwrap_or_default(),
+            policy: container.image_pull_policy.as_deref().unwrap_or("IfNotPresent"),
+            container: Some(&container.name),
+        }
+    }
+
+    fn note(&self, pod: &PodContext, kind: EventKind, reason: &str, message: String) {
+        match self.container {
+            Some(container) => pod.note_container(container, kind, reason, message),
+            None => pod.note(kind, reason, message),
+        }
+    }
+}
+
 /// Sees to it that the image is here as its policy says.
-pub async fn ensure(
-    pod: &PodContext,
-    container: &core::Container,
-    sources: &SourceView,
-) -> Result<Image, ImageTrouble> {
-    let name = container.image.as_deref().unwrap_or_default();
+pub async fn ensure(pod: &PodContext, wanted: &Wanted<'_>, sources: &SourceView) -> Result<Image, ImageTrouble> {
+    let Wanted { name, policy, .. } = *wanted;
     let machine = &pod.shared.machine;
-    let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
     if policy != "Always" {
         if let Some(image) = machine.find_image(name).await.map_err(|error| trouble(name, &error))? {
             let message = format!("Container image {name:?} already present on machine");
-            pod.note_container(&container.name, EventKind::Normal, "Pulled", message);
+            wanted.note(pod, EventKind::Normal, "Pulled", message);
             return Ok(image);
         }
         if policy == "Never" {
             let message = format!("Container image {name:?} is not present with pull policy of Never");
-            pod.note_container(&container.name, EventKind::Warning, "ErrImageNeverPull", message.clone());
+            wanted.note(pod, EventKind::Warning, "ErrImageNeverPull", message.clone());
             return Err(ImageTrouble { reason: "ErrImageNeverPull", message });
         }
     }
@@ -83,19 +107,19 @@ pub async fn ensure(
         return Ok(image);
     }
     let _slot = pod.shared.pulls.slots.acquire().await.expect("the semaphore is never closed");
-    pod.note_container(&container.name, EventKind::Normal, "Pulling", format!("Pulling image {name:?}"));
+    wanted.note(pod, EventKind::Normal, "Pulling", format!("Pulling image {name:?}"));
     let began = tokio::time::Instant::now();
     match machine.pull_image(name, &credentials(sources, name)).await {
         Ok(image) => {
             let took = began.elapsed().as_millis();
             let message = format!("Successfully pulled image {name:?} in {took}ms. Image size: {} bytes.", image.size);
-            pod.note_container(&container.name, EventKind::Normal, "Pulled", message);
+            wanted.note(pod, EventKind::Normal, "Pulled", message);
             Ok(image)
         }
         Err(error) => {
             let trouble = trouble(name, &error);
-            pod.note_container(&container.name, EventKind::Warning, "Failed", trouble.message.clone());
-            pod.note_container(&container.name, EventKind::Warning, "Failed", format!("Error: {}", trouble.reason));
+            wanted.note(pod, EventKind::Warning, "Failed", trouble.message.clone());
+            wanted.note(pod, EventKind::Warning, "Failed", format!("Error: {}", trouble.reason));
             Err(trouble)
         }
     }

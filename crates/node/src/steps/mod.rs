@@ -9,6 +9,7 @@ pub mod image;
 pub mod lifecycle;
 pub mod mount;
 pub mod network;
+pub mod projection;
 pub mod resources;
 pub mod sandbox;
 pub mod security;

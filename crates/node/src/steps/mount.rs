@@ -2,9 +2,10 @@
 
 use windlass_api::types::core;
 
+use super::volume::is_ours;
 use crate::env::ConfigError;
 use crate::expansion::expand;
-use crate::machine::{Mount, MountSource};
+use crate::machine::{Mount, MountSource, Propagation};
 
 /// The pod's own files and where they belong.
 const FILES: [(&str, &str); 3] =
@@ -22,13 +23,21 @@ pub fn of_container(
     let mut out = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
         let mut made = mount_of(mount, env)?;
-        made.read_only |= is_ours(spec, &mount.name);
+        let volume = spec.volumes.iter().flatten().find(|found| found.name == mount.name);
+        made.read_only |= volume.is_some_and(is_ours);
         out.push(made);
     }
     for (file, target) in FILES {
         if !out.iter().any(|mount| mount.target.trim_end_matches('/') == target) {
             let source = MountSource::File(file.to_owned());
-            out.push(Mount { source, sub_path: String::new(), target: target.to_owned(), read_only: false });
+            out.push(Mount {
+                source,
+                sub_path: String::new(),
+                target: target.to_owned(),
+                read_only: false,
+                recursive: false,
+                propagation: Propagation::Private,
+            });
         }
     }
     // A mount below another must come after it.
@@ -36,27 +45,29 @@ pub fn of_container(
     Ok(out)
 }
 
-/// Whether the node writes the volume's files. Then nobody else may, as the API reference has it for each of these kinds:
-/// the node would follow what a container has put there.
-fn is_ours(spec: &core::PodSpec, volume: &str) -> bool {
-    let found = spec.volumes.iter().flatten().find(|found| found.name == volume);
-    found.is_some_and(|found| {
-        found.config_map.is_some()
-            || found.secret.is_some()
-            || found.downward_api.is_some()
-            || found.projected.is_some()
-    })
-}
-
 fn mount_of(mount: &core::VolumeMount, env: &[(String, String)]) -> Result<Mount, ConfigError> {
     let refuse = |why: String| Err(ConfigError::Refused(format!("volumeMount {:?}: {why}", mount.name)));
-    if let Some(propagation) = mount.mount_propagation.as_deref().filter(|propagation| *propagation != "None") {
-        return refuse(format!("mountPropagation {propagation} is not supported by this node; use None"));
-    }
+    let propagation = match mount.mount_propagation.as_deref() {
+        None | Some("" | "None") => Propagation::Private,
+        Some("HostToContainer") => Propagation::FromMachine,
+        Some("Bidirectional") => Propagation::Both,
+        Some(other) => return refuse(format!("mountPropagation {other:?} is not one that exists")),
+    };
     let sub_path = match (&mount.sub_path, &mount.sub_path_expr) {
         (_, Some(expression)) if !expression.is_empty() => {
-            let lookup = |name: &str| env.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
-            expand(expression, lookup)
+            let missing = std::cell::RefCell::new(None);
+            let lookup = |name: &str| {
+                let found = env.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
+                if found.is_none() {
+                    *missing.borrow_mut() = Some(name.to_owned());
+                }
+                found
+            };
+            let expanded = expand(expression, lookup);
+            if let Some(name) = missing.into_inner() {
+                return refuse(format!("subPathExpr {expression:?}: missing value for {name:?}"));
+            }
+            expanded
         }
         (Some(path), _) => path.clone(),
         (None, _) => String::new(),
@@ -69,14 +80,25 @@ fn mount_of(mount: &core::VolumeMount, env: &[(String, String)]) -> Result<Mount
     if target.split('/').any(|part| part == "..") {
         return refuse(format!("mountPath {target:?} contains .."));
     }
-    let read_only = mount.read_only == Some(true);
-    Ok(Mount { source: MountSource::Volume(mount.name.clone()), sub_path, target, read_only })
+    Ok(Mount {
+        source: MountSource::Volume(mount.name.clone()),
+        sub_path,
+        target,
+        read_only: mount.read_only == Some(true),
+        recursive: is_recursive(mount),
+        propagation,
+    })
+}
+
+/// Whether what is mounted beneath is read-only too. Every kernel that runs this node can do it.
+pub fn is_recursive(mount: &core::VolumeMount) -> bool {
+    matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::of_container;
-    use crate::machine::Mount;
+    use crate::machine::{Mount, Propagation};
     use serde_json::{Value, json};
 
     fn check(mounts: Value) -> Result<Vec<String>, String> {
@@ -90,7 +112,13 @@ mod tests {
         let mounts = of_container(&spec, &container, &env).map_err(|error| error.to_string())?;
         let shown = |mount: Mount| {
             let read_only = if mount.read_only { " ro" } else { "" };
-            format!("{}<{}{read_only}", mount.target, mount.sub_path)
+            let recursive = if mount.recursive { " rro" } else { "" };
+            let propagation = match mount.propagation {
+                Propagation::Private => "",
+                Propagation::FromMachine => " slave",
+                Propagation::Both => " shared",
+            };
+            format!("{}<{}{read_only}{recursive}{propagation}", mount.target, mount.sub_path)
         };
         Ok(mounts.into_iter().map(shown).collect())
     }
@@ -112,13 +140,24 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_says_how_deep_it_is_read_only_and_where_later_mounts_are_seen() {
+        let mounts = json!([
+            {"name": "v", "mountPath": "/a", "readOnly": true, "recursiveReadOnly": "IfPossible"},
+            {"name": "v", "mountPath": "/b", "readOnly": true, "recursiveReadOnly": "Disabled", "mountPropagation": "HostToContainer"},
+            {"name": "v", "mountPath": "/c", "mountPropagation": "Bidirectional"},
+        ]);
+        assert_eq!(check(mounts).expect("allowed")[..3], ["/a< ro rro", "/b< ro slave", "/c< shared"]);
+    }
+
+    #[test]
     fn mounts_that_lead_out_are_refused() {
         for mount in [
             json!({"name": "v", "mountPath": "/a", "subPath": "../b"}),
             json!({"name": "v", "mountPath": "/a", "subPath": "/b"}),
             json!({"name": "v", "mountPath": "/a", "subPathExpr": "$(UP)"}),
             json!({"name": "v", "mountPath": "/a/../b"}),
-            json!({"name": "v", "mountPath": "/a", "mountPropagation": "Bidirectional"}),
+            json!({"name": "v", "mountPath": "/a", "subPathExpr": "$(NONE)"}),
+            json!({"name": "v", "mountPath": "/a", "mountPropagation": "Sideways"}),
         ] {
             assert!(check(json!([mount.clone()])).is_err(), "{mount}");
         }

@@ -1,33 +1,36 @@
 //! Step: the pod's volumes hold what they should.
 //!
-//! Source: API reference, Volume: configMap, secret, downwardAPI, projected, emptyDir, hostPath. Other kinds are refused.
+//! Source: API reference, Volume: configMap, secret, downwardAPI, projected, emptyDir, hostPath, image. Other kinds are
+//! refused.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use windlass_api::quantity::Quantity;
-use windlass_api::types::{ByteString, core};
+use windlass_api::types::core;
 
-use super::{Ground, PodContext, Step, StepError};
-use crate::downward::{self, PodView};
-use crate::machine::{FileContent, MachineError, Volume, VolumeContent};
+use super::projection::{Files, VolumeView};
+use super::{Ground, PodContext, Step, StepError, image};
+use crate::machine::{MachineError, Volume, VolumeContent};
 use crate::source::SourceView;
 use crate::token::TokenRequest;
 
 /// Permissions of files whose volume does not say (API reference, defaultMode).
 const MODE_DEFAULT: i32 = 0o644;
-/// All files of one volume: no object is larger than 1 MiB, and a projected volume holds several.
-const VOLUME_BYTES_MAX: usize = 16 << 20;
 
-/// Up: every volume exists with its content. Taken again when what they hold has changed.
+/// Up: every volume exists with its content. What objects say in it is written anew when they change.
 pub struct Volumes;
 
 impl Step for Volumes {
     fn up<'a>(&'a self, pod: &'a PodContext, ground: &'a mut Ground) -> BoxFuture<'a, Result<(), StepError>> {
-        fill(pod, &ground.sources).boxed()
+        async move {
+            for volume in pod.spec().volumes.iter().flatten() {
+                make(pod, &ground.sources, volume).await?;
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn down<'a>(&'a self, _: &'a PodContext) -> BoxFuture<'a, Result<(), MachineError>> {
@@ -36,32 +39,62 @@ impl Step for Volumes {
     }
 }
 
-/// Makes every volume of the pod hold what it should now.
-pub async fn fill(pod: &PodContext, sources: &SourceView) -> Result<(), StepError> {
-    let node = pod.shared.node_facts();
-    let group = pod.spec().security_context.as_ref().and_then(|context| context.fs_group);
-    let group = group.and_then(|group| u32::try_from(group).ok());
-    for volume in pod.spec().volumes.iter().flatten() {
-        let failed = |why: String| StepError {
-            reason: "FailedMount",
-            message: format!("MountVolume.SetUp failed for volume {:?} : {why}", volume.name),
-        };
-        let tokens = pod.tokens.fetch(pod, token_requests(volume)).await.map_err(failed)?;
-        let view = VolumeView { pod: pod.view(&[], &node), sources, tokens: &tokens, has_group: group.is_some() };
-        let content = content(&view, volume).map_err(failed)?;
-        let volume = Volume { name: volume.name.clone(), group, content };
-        let made = pod.shared.machine.volume_up(&pod.uid, &volume).await;
-        made.map_err(|error| failed(error.to_string()))?;
+/// Makes the volumes whose files come from objects hold what those say now.
+pub async fn refresh(pod: &PodContext, sources: &SourceView) -> Result<(), StepError> {
+    for volume in pod.spec().volumes.iter().flatten().filter(|volume| is_ours(volume)) {
+        make(pod, sources, volume).await?;
     }
     Ok(())
 }
 
-/// What a volume's content is made from.
-struct VolumeView<'a> {
-    pod: PodView<'a>,
-    sources: &'a SourceView,
-    tokens: &'a BTreeMap<TokenRequest, String>,
-    has_group: bool,
+/// Whether the node writes the volume's files. Then nobody else may, as the API reference has it for each of these kinds:
+/// the node would follow what a container has put there.
+pub fn is_ours(volume: &core::Volume) -> bool {
+    volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some()
+}
+
+/// Whether the volume tells what the pod itself says, which may change while it runs.
+pub fn tells_of_pod(volume: &core::Volume) -> bool {
+    let parts = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+    volume.downward_api.is_some() || parts.into_iter().any(|part| part.downward_api.is_some())
+}
+
+async fn make(pod: &PodContext, sources: &SourceView, volume: &core::Volume) -> Result<(), StepError> {
+    let node = pod.shared.node_facts();
+    let group = pod.spec().security_context.as_ref().and_then(|context| context.fs_group);
+    let group = group.and_then(|group| u32::try_from(group).ok());
+    let failed = |why: String| StepError {
+        reason: "FailedMount",
+        message: format!("MountVolume.SetUp failed for volume {:?} : {why}", volume.name),
+    };
+    let content = match &volume.image {
+        Some(source) => VolumeContent::Image { image: image_of(pod, sources, source).await? },
+        None => {
+            let tokens = pod.tokens.fetch(pod, token_requests(volume)).await.map_err(failed)?;
+            let view = VolumeView { pod: pod.view(&[], &node), sources, tokens: &tokens, has_group: group.is_some() };
+            content(&view, volume).map_err(failed)?
+        }
+    };
+    let volume = Volume { name: volume.name.clone(), group, content };
+    let made = pod.shared.machine.volume_up(&pod.uid, &volume).await;
+    made.map_err(|error| failed(error.to_string()))
+}
+
+/// The image whose files the volume shows: fetched as its policy says when the pod comes up, the same one from then on.
+async fn image_of(
+    pod: &PodContext,
+    sources: &SourceView,
+    source: &core::ImageVolumeSource,
+) -> Result<String, StepError> {
+    let name = source.reference.as_deref().unwrap_or_default();
+    let policy = source.pull_policy.as_deref().unwrap_or("IfNotPresent");
+    let wanted = image::Wanted { name, policy, container: None };
+    let found = image::ensure(pod, &wanted, sources).await;
+    let found = found.map_err(|trouble| StepError { reason: trouble.reason, message: trouble.message })?;
+    Ok(found.id)
 }
 
 fn token_requests(volume: &core::Volume) -> Vec<TokenRequest> {
@@ -70,10 +103,8 @@ fn token_requests(volume: &core::Volume) -> Vec<TokenRequest> {
 }
 
 fn content(view: &VolumeView, volume: &core::Volume) -> Result<VolumeContent, String> {
-    let mut files = Files { view, files: BTreeMap::new(), bytes: 0, mode: MODE_DEFAULT };
     if let Some(empty) = &volume.empty_dir {
-        let limit = empty.size_limit.as_ref().and_then(|limit| limit.0.parse::<Quantity>().ok());
-        let bytes_max = limit.and_then(|limit| u64::try_from(limit.units()).ok()).filter(|bytes| *bytes > 0);
+        let bytes_max = size_limit(empty);
         return match empty.medium.as_deref().unwrap_or_default() {
             "" => Ok(VolumeContent::Empty { memory: false, bytes_max }),
             "Memory" => Ok(VolumeContent::Empty { memory: true, bytes_max }),
@@ -88,157 +119,67 @@ fn content(view: &VolumeView, volume: &core::Volume) -> Result<VolumeContent, St
         return Ok(VolumeContent::Host { path, expect: host.type_.clone().unwrap_or_default() });
     }
     if let Some(map) = &volume.config_map {
-        files.mode = map.default_mode.unwrap_or(MODE_DEFAULT);
+        let mut files = Files::new(view, map.default_mode.unwrap_or(MODE_DEFAULT));
         files.add_config_map(&map.name, map.items.as_deref(), map.optional == Some(true))?;
-        return Ok(VolumeContent::Files { files: files.files, secret: false });
+        return Ok(VolumeContent::Files { files: files.finish(), secret: false });
     }
     if let Some(secret) = &volume.secret {
-        files.mode = secret.default_mode.unwrap_or(MODE_DEFAULT);
+        let mut files = Files::new(view, secret.default_mode.unwrap_or(MODE_DEFAULT));
         let name = secret.secret_name.as_deref().unwrap_or_default();
         files.add_secret(name, secret.items.as_deref(), secret.optional == Some(true))?;
-        return Ok(VolumeContent::Files { files: files.files, secret: true });
+        return Ok(VolumeContent::Files { files: files.finish(), secret: true });
     }
     if let Some(downward) = &volume.downward_api {
-        files.mode = downward.default_mode.unwrap_or(MODE_DEFAULT);
+        let mut files = Files::new(view, downward.default_mode.unwrap_or(MODE_DEFAULT));
         files.add_downward(downward.items.as_deref())?;
-        return Ok(VolumeContent::Files { files: files.files, secret: false });
+        return Ok(VolumeContent::Files { files: files.finish(), secret: false });
     }
     let Some(projected) = &volume.projected else {
-        return Err(
-            "this node knows configMap, secret, downwardAPI, projected, emptyDir and hostPath volumes".to_owned()
-        );
+        return Err("this node knows configMap, secret, downwardAPI, projected, emptyDir, hostPath and image volumes"
+            .to_owned());
     };
-    files.mode = projected.default_mode.unwrap_or(MODE_DEFAULT);
+    let mut files = Files::new(view, projected.default_mode.unwrap_or(MODE_DEFAULT));
     let mut secret = false;
     for part in projected.sources.iter().flatten() {
         secret |= part.secret.is_some() || part.service_account_token.is_some();
         files.add_projection(part)?;
     }
-    Ok(VolumeContent::Files { files: files.files, secret })
+    Ok(VolumeContent::Files { files: files.finish(), secret })
 }
 
-struct Files<'a> {
-    view: &'a VolumeView<'a>,
-    files: BTreeMap<String, FileContent>,
-    bytes: usize,
-    mode: i32,
-}
-
-impl Files<'_> {
-    fn add(&mut self, path: &str, bytes: impl Into<Bytes>, mode: Option<i32>) -> Result<(), String> {
-        let parts = path.split('/');
-        if path.is_empty() || path.contains('\0') || parts.clone().any(|part| part.is_empty() || part == "..") {
-            return Err(format!("{path:?} is not a relative path without .."));
-        }
-        let bytes = bytes.into();
-        self.bytes += bytes.len();
-        if self.bytes > VOLUME_BYTES_MAX {
-            return Err(format!("the volume would hold more than {VOLUME_BYTES_MAX} bytes; split it"));
-        }
-        let mode = u32::try_from(mode.unwrap_or(self.mode)).unwrap_or(0) & 0o777;
-        // Who is in the pod's group may read what its owner may read.
-        let mode = if self.view.has_group { mode | (mode & 0o400) >> 3 } else { mode };
-        self.files.insert(path.to_owned(), FileContent { bytes, mode });
-        Ok(())
-    }
-
-    /// All keys, or those that `items` picks.
-    fn add_keys(
-        &mut self,
-        keys: &BTreeMap<String, Bytes>,
-        items: Option<&[core::KeyToPath]>,
-        optional: bool,
-    ) -> Result<(), String> {
-        let Some(items) = items.filter(|items| !items.is_empty()) else {
-            return keys.iter().try_for_each(|(key, bytes)| self.add(key, bytes.clone(), None));
-        };
-        for item in items {
-            match keys.get(&item.key) {
-                Some(bytes) => self.add(&item.path, bytes.clone(), item.mode)?,
-                None if optional => {}
-                None => return Err(format!("references non-existent key: {}", item.key)),
-            }
-        }
-        Ok(())
-    }
-
-    fn add_config_map(&mut self, name: &str, items: Option<&[core::KeyToPath]>, optional: bool) -> Result<(), String> {
-        match self.view.sources.config_maps.get(name) {
-            Some(map) => {
-                let text = map.data.iter().flatten().map(|(key, text)| (key.clone(), Bytes::from(text.clone())));
-                let keys = text.chain(bytes_of(map.binary_data.as_ref())).collect();
-                self.add_keys(&keys, items, optional).map_err(|why| format!("configmap {why}"))
-            }
-            None if optional => Ok(()),
-            None => Err(format!("configmap {name:?} not found")),
-        }
-    }
-
-    fn add_secret(&mut self, name: &str, items: Option<&[core::KeyToPath]>, optional: bool) -> Result<(), String> {
-        match self.view.sources.secrets.get(name) {
-            Some(secret) => {
-                let keys = bytes_of(secret.data.as_ref()).collect();
-                self.add_keys(&keys, items, optional).map_err(|why| format!("secret {why}"))
-            }
-            None if optional => Ok(()),
-            None => Err(format!("secret {name:?} not found")),
-        }
-    }
-
-    fn add_downward(&mut self, items: Option<&[core::DownwardAPIVolumeFile]>) -> Result<(), String> {
-        for item in items.unwrap_or_default() {
-            let text = match (&item.field_ref, &item.resource_field_ref) {
-                (Some(field), _) => downward::field(&self.view.pod, &field.field_path),
-                (None, Some(selector)) => downward::resource(&self.view.pod, "", selector),
-                (None, None) => return Err(format!("downwardAPI item {:?} names no field", item.path)),
-            };
-            self.add(&item.path, text.map_err(|error| error.to_string())?, item.mode)?;
-        }
-        Ok(())
-    }
-
-    fn add_projection(&mut self, part: &core::VolumeProjection) -> Result<(), String> {
-        if let Some(map) = &part.config_map {
-            return self.add_config_map(&map.name, map.items.as_deref(), map.optional == Some(true));
-        }
-        if let Some(secret) = &part.secret {
-            return self.add_secret(&secret.name, secret.items.as_deref(), secret.optional == Some(true));
-        }
-        if let Some(downward) = &part.downward_api {
-            return self.add_downward(downward.items.as_deref());
-        }
-        let Some(token) = &part.service_account_token else {
-            return Err("this node projects configMap, secret, downwardAPI and serviceAccountToken".to_owned());
-        };
-        let found = self.view.tokens.get(&TokenRequest::of(token)).cloned();
-        self.add(&token.path, found.ok_or("its token has not been fetched")?, None)
-    }
-}
-
-fn bytes_of(map: Option<&BTreeMap<String, ByteString>>) -> impl Iterator<Item = (String, Bytes)> {
-    map.into_iter().flatten().map(|(key, bytes)| (key.clone(), Bytes::from(bytes.0.clone())))
+/// How much an emptyDir may hold.
+pub fn size_limit(empty: &core::EmptyDirVolumeSource) -> Option<u64> {
+    let limit = empty.size_limit.as_ref()?.0.parse::<Quantity>().ok()?;
+    u64::try_from(limit.units()).ok().filter(|bytes| *bytes > 0)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{VolumeView, content};
+    use super::super::projection::VolumeView;
+    use super::content;
     use crate::downward::{Allocatable, PodView};
     use crate::machine::VolumeContent;
     use crate::source::SourceView;
+    use crate::token::TokenRequest;
     use serde_json::{Value, json};
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
     fn check(volume: Value, has_group: bool) -> Result<String, String> {
+        check_in(volume, has_group, json!({"containers": []}))
+    }
+
+    fn check_in(volume: Value, has_group: bool, spec: Value) -> Result<String, String> {
         let mut sources = SourceView::default();
         let map = json!({"metadata": {}, "data": {"a": "1", "b": "2"}, "binaryData": {"c": "AA=="}});
         sources.config_maps.insert("m".to_owned(), Arc::new(serde_json::from_value(map).expect("a map")));
         let secret = json!({"metadata": {}, "data": {"key": "c2VjcmV0"}});
         sources.secrets.insert("s".to_owned(), Arc::new(serde_json::from_value(secret).expect("a secret")));
-        let pod = json!({"metadata": {"name": "p", "labels": {"app": "web"}}, "spec": {"containers": []}});
+        let pod = json!({"metadata": {"name": "p", "labels": {"app": "web"}}, "spec": spec});
         let pod = serde_json::from_value(pod).expect("a pod");
         let pod = PodView { pod: &pod, pod_ips: &[], host_ips: &[], allocatable: Allocatable::default() };
-        let view = VolumeView { pod, sources: &sources, tokens: &BTreeMap::new(), has_group };
+        let tokens = BTreeMap::from([(TokenRequest { audience: String::new(), seconds: 3600 }, "t".to_owned())]);
+        let view = VolumeView { pod, sources: &sources, tokens: &tokens, has_group };
         let mut volume = volume;
         volume["name"] = json!("v");
         let volume = serde_json::from_value(volume).expect("a volume");
@@ -246,12 +187,16 @@ mod tests {
             VolumeContent::Files { files, secret } => {
                 let shown: Vec<String> = files
                     .iter()
-                    .map(|(path, file)| format!("{path}:{:o}:{}", file.mode, String::from_utf8_lossy(&file.bytes)))
+                    .map(|(path, file)| {
+                        let owner = file.owner.map(|owner| format!("@{owner}")).unwrap_or_default();
+                        format!("{path}:{:o}{owner}:{}", file.mode, String::from_utf8_lossy(&file.bytes))
+                    })
                     .collect();
                 format!("{}{}", if secret { "secret " } else { "" }, shown.join(" "))
             }
             VolumeContent::Empty { memory, bytes_max } => format!("empty {memory} {bytes_max:?}"),
             VolumeContent::Host { path, expect } => format!("host {} {expect}", path.display()),
+            VolumeContent::Image { image } => format!("image {image}"),
         })
     }
 
@@ -300,6 +245,25 @@ mod tests {
         for (volume, why) in rows {
             let found = check(volume.clone(), false).expect_err("must be refused");
             assert!(found.contains(why), "{volume}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_for_whom_the_pod_runs_as() {
+        let volume = json!({"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}});
+        let user = |user: u32| json!({"runAsUser": user});
+        let one = json!({"securityContext": user(7), "containers": [{"name": "a"}, {"name": "b", "securityContext": user(7)}]});
+        let two = json!({"securityContext": user(7), "containers": [{"name": "a"}, {"name": "b", "securityContext": user(8)}]});
+        let none = json!({"containers": [{"name": "a"}]});
+        let rows = [
+            (&one, false, "secret t:600@7:t"),
+            (&one, true, "secret t:640@7:t"),
+            (&two, false, "secret t:644:t"),
+            (&two, true, "secret t:640:t"),
+            (&none, false, "secret t:644:t"),
+        ];
+        for (spec, has_group, expected) in rows {
+            assert_eq!(check_in(volume.clone(), has_group, spec.clone()).as_deref(), Ok(expected), "{spec}");
         }
     }
 }

@@ -7,3 +7,4 @@ mod log;
 mod refusal;
 mod restart;
 mod stage;
+mod volume;

@@ -257,7 +257,7 @@ fn make_image(archive: &std::path::Path) {
     entries.push(Entry::file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/:/bin/sh\n"));
     for name in [
         "sh", "sleep", "cat", "true", "false", "echo", "id", "ls", "nc", "httpd", "wget", "nslookup", "env", "touch",
-        "test",
+        "test", "mkdir", "ln", "chmod", "head", "grep",
     ] {
         entries.push(Entry::symlink(&format!("bin/{name}"), "busybox"));
     }

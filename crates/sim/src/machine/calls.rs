@@ -321,6 +321,14 @@ impl windlass_node::Machine for Handle {
         })
     }
 
+    fn read_volume<'a>(&'a self, _: &'a str, _: &'a str, _: &'a str) -> Answer<'a, Option<Bytes>> {
+        async { Ok(None) }.boxed()
+    }
+
+    fn holds_more<'a>(&'a self, _: &'a str, _: &'a str, _: u64) -> Answer<'a, bool> {
+        async { Ok(false) }.boxed()
+    }
+
     fn volume_up<'a>(&'a self, pod: &'a str, _volume: &'a Volume) -> Answer<'a, ()> {
         self.call(async move {
             self.machine.take_time(WRITE).await;

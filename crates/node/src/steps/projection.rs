@@ -1,0 +1,175 @@
+//! The files of configMap, secret, downwardAPI and projected volumes: names, bytes, permissions.
+//!
+//! Source: API reference, KeyToPath, DownwardAPIVolumeFile, VolumeProjection.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use windlass_api::types::{ByteString, core};
+
+use crate::downward::{self, PodView};
+use crate::machine::FileContent;
+use crate::source::SourceView;
+use crate::token::TokenRequest;
+
+/// All files of one volume: no object is larger than 1 MiB, and a projected volume holds several.
+const VOLUME_BYTES_MAX: usize = 16 << 20;
+
+/// What a volume's files are made from.
+pub struct VolumeView<'a> {
+    /// The pod.
+    pub pod: PodView<'a>,
+    /// The ConfigMaps and Secrets it names.
+    pub sources: &'a SourceView,
+    /// Its tokens.
+    pub tokens: &'a BTreeMap<TokenRequest, String>,
+    /// The pod has a group of its own for its volumes.
+    pub has_group: bool,
+}
+
+/// The files of one volume, as they are gathered.
+pub struct Files<'a> {
+    view: &'a VolumeView<'a>,
+    files: BTreeMap<String, FileContent>,
+    bytes: usize,
+    mode: i32,
+}
+
+impl<'a> Files<'a> {
+    /// No files yet; `mode` is for those that do not say.
+    pub fn new(view: &'a VolumeView<'a>, mode: i32) -> Files<'a> {
+        Files { view, files: BTreeMap::new(), bytes: 0, mode }
+    }
+
+    /// All of them, by path.
+    pub fn finish(self) -> BTreeMap<String, FileContent> {
+        self.files
+    }
+
+    fn add(&mut self, path: &str, bytes: impl Into<Bytes>, mode: Option<i32>) -> Result<(), String> {
+        let parts = path.split('/');
+        if path.is_empty() || path.contains('\0') || parts.clone().any(|part| part.is_empty() || part == "..") {
+            return Err(format!("{path:?} is not a relative path without .."));
+        }
+        let bytes = bytes.into();
+        self.bytes += bytes.len();
+        if self.bytes > VOLUME_BYTES_MAX {
+            return Err(format!("the volume would hold more than {VOLUME_BYTES_MAX} bytes; split it"));
+        }
+        let mode = u32::try_from(mode.unwrap_or(self.mode)).unwrap_or(0) & 0o777;
+        // Who is in the pod's group may read what its owner may read.
+        let mode = if self.view.has_group { mode | (mode & 0o400) >> 3 } else { mode };
+        self.files.insert(path.to_owned(), FileContent { bytes, mode, owner: None });
+        Ok(())
+    }
+
+    /// All keys, or those that `items` picks.
+    fn add_keys(
+        &mut self,
+        keys: &BTreeMap<String, Bytes>,
+        items: Option<&[core::KeyToPath]>,
+        optional: bool,
+    ) -> Result<(), String> {
+        let Some(items) = items.filter(|items| !items.is_empty()) else {
+            return keys.iter().try_for_each(|(key, bytes)| self.add(key, bytes.clone(), None));
+        };
+        for item in items {
+            match keys.get(&item.key) {
+                Some(bytes) => self.add(&item.path, bytes.clone(), item.mode)?,
+                None if optional => {}
+                None => return Err(format!("references non-existent key: {}", item.key)),
+            }
+        }
+        Ok(())
+    }
+
+    /// All keys of a ConfigMap, or those that `items` picks.
+    pub fn add_config_map(
+        &mut self,
+        name: &str,
+        items: Option<&[core::KeyToPath]>,
+        optional: bool,
+    ) -> Result<(), String> {
+        match self.view.sources.config_maps.get(name) {
+            Some(map) => {
+                let text = map.data.iter().flatten().map(|(key, text)| (key.clone(), Bytes::from(text.clone())));
+                let keys = text.chain(bytes_of(map.binary_data.as_ref())).collect();
+                self.add_keys(&keys, items, optional).map_err(|why| format!("configmap {why}"))
+            }
+            None if optional => Ok(()),
+            None => Err(format!("configmap {name:?} not found")),
+        }
+    }
+
+    /// All keys of a Secret, or those that `items` picks.
+    pub fn add_secret(&mut self, name: &str, items: Option<&[core::KeyToPath]>, optional: bool) -> Result<(), String> {
+        match self.view.sources.secrets.get(name) {
+            Some(secret) => {
+                let keys = bytes_of(secret.data.as_ref()).collect();
+                self.add_keys(&keys, items, optional).map_err(|why| format!("secret {why}"))
+            }
+            None if optional => Ok(()),
+            None => Err(format!("secret {name:?} not found")),
+        }
+    }
+
+    /// What the pod may know about itself.
+    pub fn add_downward(&mut self, items: Option<&[core::DownwardAPIVolumeFile]>) -> Result<(), String> {
+        for item in items.unwrap_or_default() {
+            let text = match (&item.field_ref, &item.resource_field_ref) {
+                (Some(field), _) => downward::field(&self.view.pod, &field.field_path),
+                (None, Some(selector)) => downward::resource(&self.view.pod, "", selector),
+                (None, None) => return Err(format!("downwardAPI item {:?} names no field", item.path)),
+            };
+            self.add(&item.path, text.map_err(|error| error.to_string())?, item.mode)?;
+        }
+        Ok(())
+    }
+
+    /// One source of a projected volume.
+    pub fn add_projection(&mut self, part: &core::VolumeProjection) -> Result<(), String> {
+        if let Some(map) = &part.config_map {
+            return self.add_config_map(&map.name, map.items.as_deref(), map.optional == Some(true));
+        }
+        if let Some(secret) = &part.secret {
+            return self.add_secret(&secret.name, secret.items.as_deref(), secret.optional == Some(true));
+        }
+        if let Some(downward) = &part.downward_api {
+            return self.add_downward(downward.items.as_deref());
+        }
+        let Some(token) = &part.service_account_token else {
+            return Err("this node projects configMap, secret, downwardAPI and serviceAccountToken".to_owned());
+        };
+        let found = self.view.tokens.get(&TokenRequest::of(token)).cloned();
+        self.add_token(&token.path, found.ok_or("its token has not been fetched")?)
+    }
+
+    /// A token is read by whom the pod runs as, or by the pod's group, and by nobody else; when its containers run as
+    /// several users and it has no group, all may read it.
+    fn add_token(&mut self, path: &str, token: String) -> Result<(), String> {
+        let owner = self.view.pod.pod.spec.as_ref().and_then(one_user);
+        let is_private = owner.is_some() || self.view.has_group;
+        self.add(path, token, is_private.then_some(0o600))?;
+        if let Some(file) = self.files.get_mut(path) {
+            file.owner = owner;
+        }
+        Ok(())
+    }
+}
+
+/// The user that all containers run as, when the spec says so for all of them.
+fn one_user(spec: &core::PodSpec) -> Option<u32> {
+    let pod = spec.security_context.as_ref().and_then(|context| context.run_as_user);
+    let users = super::container::containers_of(spec)
+        .map(|container| container.security_context.as_ref().and_then(|context| context.run_as_user).or(pod));
+    let mut users: Vec<Option<i64>> = users.collect();
+    users.dedup();
+    match users.as_slice() {
+        [Some(user)] => u32::try_from(*user).ok(),
+        _ => None,
+    }
+}
+
+fn bytes_of(map: Option<&BTreeMap<String, ByteString>>) -> impl Iterator<Item = (String, Bytes)> {
+    map.into_iter().flatten().map(|(key, bytes)| (key.clone(), Bytes::from(bytes.0.clone())))
+}

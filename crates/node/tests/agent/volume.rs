@@ -1,0 +1,92 @@
+//! What containers find in their volumes, and what becomes of those who take too much.
+
+use serde_json::{Value, json};
+use windlass_api::kinds;
+use windlass_client::Patch;
+
+use crate::stage::{IMAGE, PATIENCE, condition, on_a_node, shell, status};
+
+fn phase(pod: &Value, wanted: &str) -> bool {
+    pod["status"]["phase"] == wanted
+}
+
+#[test]
+fn volumes_hold_images_and_files_left_by_others_and_pass_through_a_path_from_the_environment() {
+    on_a_node(|cluster| async move {
+        let cluster = cluster.lock().await;
+        let mut init =
+            shell("init", "mkdir /v/d; echo \"A='from a file'\" > /v/d/env; ln -s /etc/passwd /v/link; chmod 777 /v/d");
+        init["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+        let line = "echo $FROM_FILE; ls -ld /v /image/bin/sh /sub; cat /image/etc/passwd | head -1; \
+            touch /image/x || echo refused; echo mine > /sub/file; cat /v/web/file";
+        let mut web = shell("web", line);
+        web["env"] = json!([
+            {"name": "FROM_FILE", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "d/env", "key": "A"}}},
+            {"name": "OWN", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        ]);
+        web["volumeMounts"] = json!([
+            {"name": "v", "mountPath": "/v"}, {"name": "v", "mountPath": "/sub", "subPathExpr": "$(OWN)"},
+            {"name": "i", "mountPath": "/image"},
+        ]);
+        let volumes =
+            json!([{"name": "v", "emptyDir": {}}, {"name": "i", "image": {"reference": IMAGE, "pullPolicy": "Never"}}]);
+        let spec = json!({"restartPolicy": "Never", "initContainers": [init], "containers": [web], "volumes": volumes});
+        cluster.pod("web", spec).await;
+        let pod = cluster.until("web", |pod| phase(pod, "Succeeded") || phase(pod, "Failed")).await;
+        let log = cluster.log(&pod, "web", 0);
+        let lines: Vec<&str> = log.lines().collect();
+        assert_eq!(lines[0], "from a file", "{log}");
+        assert!(lines[1].ends_with("/image/bin/sh -> busybox") && lines[4].starts_with("root:"), "{log}");
+        assert!(lines[2..4].iter().all(|line| line.starts_with("drwxrwxrwx")), "{log}");
+        assert_eq!(lines[lines.len() - 2..], ["refused", "mine"], "{log}");
+        assert_eq!(status(&pod)["volumeMounts"][2]["mountPath"], "/image");
+        cluster.delete("web").await;
+        assert_eq!(cluster.mounts().iter().filter(|mount| mount.contains("/pods/")).count(), 0);
+    });
+}
+
+#[test]
+fn what_a_pod_says_of_itself_is_seen_when_it_changes() {
+    on_a_node(|cluster| async move {
+        let cluster = cluster.lock().await;
+        let mut web =
+            shell("web", "cat /about/labels; until grep new /about/labels; do sleep 0.1; done; echo seen; ls /sub");
+        web["env"] =
+            json!([{"name": "PLACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['place']"}}}]);
+        web["volumeMounts"] = json!([
+            {"name": "about", "mountPath": "/about"}, {"name": "v", "mountPath": "/sub", "subPathExpr": "$(PLACE)/x"},
+        ]);
+        let items = json!([{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]);
+        let volumes = json!([{"name": "about", "downwardAPI": {"items": items}}, {"name": "v", "emptyDir": {}}]);
+        cluster.pod("web", json!({"restartPolicy": "Never", "containers": [web], "volumes": volumes})).await;
+        // Without the annotation the path begins with a slash.
+        let waiting = |pod: &Value| status(pod)["state"]["waiting"]["reason"] == "CreateContainerConfigError";
+        cluster.until("web", waiting).await;
+        let change = async |what: Value| {
+            let patch = Patch::Merge(json!({"metadata": what}));
+            cluster.client.patch(&kinds::POD, "default", "web", &patch, None).await.expect("a change");
+        };
+        change(json!({"annotations": {"place": "here"}})).await;
+        cluster.until("web", |pod| condition(pod, "Ready")).await;
+        change(json!({"labels": {"app": "new"}})).await;
+        let pod = cluster.until("web", |pod| phase(pod, "Succeeded")).await;
+        assert_eq!(cluster.log(&pod, "web", 0), "app=\"new\"\nseen");
+        cluster.delete("web").await;
+    });
+}
+
+#[test]
+fn who_puts_more_into_a_volume_than_its_limit_is_evicted() {
+    on_a_node(|cluster| async move {
+        let cluster = cluster.lock().await;
+        let mut hog = shell("hog", "head -c 3000000 /dev/zero > /v/file; sleep 1000");
+        hog["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+        let volumes = json!([{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}]);
+        cluster.pod("hog", json!({"containers": [hog], "volumes": volumes})).await;
+        let pod = tokio::time::timeout(PATIENCE, cluster.until("hog", |pod| phase(pod, "Failed"))).await;
+        let pod = pod.expect("volumes are counted every ten seconds");
+        assert_eq!(pod["status"]["reason"], "Evicted");
+        assert_eq!(pod["status"]["message"], "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\".");
+        cluster.delete("hog").await;
+    });
+}
