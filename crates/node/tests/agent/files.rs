@@ -30,14 +30,18 @@ fn environment_and_volumes_come_from_their_objects_and_follow_them() {
             {"name": "map", "configMap": {"name": "m"}}, {"name": "secret", "secret": {"secretName": "s"}}]});
         cluster.pod("web", spec).await;
         let pod = cluster.until("web", |pod| condition(pod, "Ready")).await;
+        let said = async |word: &str| {
+            let wait = async {
+                while !cluster.log(&pod, "web", 0).contains(word) {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(crate::stage::PATIENCE, wait).await.unwrap_or_else(|_| panic!("{word} is never said"));
+        };
+        said("one").await;
         let patch = Patch::Merge(json!({"data": {"file": "two"}}));
         cluster.client.patch(&kinds::CONFIG_MAP, "default", "m", &patch, None).await.expect("a change");
-        let said = async {
-            while !cluster.log(&pod, "web", 0).contains("refused") {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(crate::stage::PATIENCE, said).await.expect("the file follows its ConfigMap");
+        said("refused").await;
         let log = cluster.log(&pod, "web", 0);
         assert_eq!(log, "blue hunter2 web yes 10.43.0.1\nhunter2\nweb\none\nchanged\nrefused");
         cluster.delete("web").await;
