@@ -9,6 +9,7 @@
 //!   R4 absent   a file or key that is not there is an error, unless it is optional; a file that is not understood always is
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
 use windlass_api::types::core;
@@ -24,10 +25,10 @@ pub async fn of_container(machine: &dyn Machine, pod: &str, container: &core::Co
     let sources = container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref());
     let mut files = EnvFiles::new();
     for selector in sources.filter_map(|source| source.file_key_ref.as_ref()) {
-        let key = (selector.volume_name.clone(), selector.path.clone());
-        if !files.contains_key(&key) {
-            let read = machine.read_volume(pod, &key.0, &key.1).await;
-            files.insert(key, read.map_err(|error| error.to_string()));
+        let (volume, path) = (&selector.volume_name, &selector.path);
+        if let Entry::Vacant(place) = files.entry((volume.clone(), path.clone())) {
+            let read = machine.read_volume(pod, volume, path).await;
+            place.insert(read.map_err(|error| error.to_string()));
         }
     }
     files
