@@ -9,7 +9,18 @@ use crate::pod::Pod;
 
 /// A pod of this spec.
 pub(crate) fn pod(spec: Value) -> Pod {
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a", "uid": "p"}, "spec": spec});
+    named_pod("p", spec)
+}
+
+/// A pod of this name and spec.
+pub(crate) fn named_pod(name: &str, spec: Value) -> Pod {
+    labelled_pod(name, json!({}), spec)
+}
+
+/// A pod with labels.
+pub(crate) fn labelled_pod(name: &str, labels: Value, spec: Value) -> Pod {
+    let metadata = json!({"name": name, "namespace": "a", "uid": name, "labels": labels});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
     Pod::read(&Object::parse(Bytes::from(pod.to_string())).expect("a pod"))
 }
 

@@ -1,8 +1,9 @@
 //! The scheduler: finds a node for each pod that has none, and says why that one, or why none.
 //!
 //! Goal        every pod that fits a node is bound to a good one; every other pod says what keeps it from each node
-//! Watches     Pod; Node
-//! Writes      Pod: binding, condition PodScheduled (False only) · Events on pods
+//! Watches     Pod; Node; Namespace (its labels); PodDisruptionBudget
+//! Writes      Pod: binding, condition PodScheduled (False only), nominatedNodeName · of pods that make way: condition
+//!             DisruptionTarget, delete · Events on pods
 //! Relies on   the API binds a pod once, so a decision made on an old view is refused and made again
 //!
 //! Rules, in order
@@ -13,17 +14,25 @@
 //!   R5 assumed     a pod counts on its node from the decision on, before the API and our copy show it
 //!   R6 back-off    a pod that fits nowhere is tried again when something it was refused for changes, not earlier than
 //!                  its back-off; one whose binding failed after its back-off
-//! Not here       preemption, inter-pod affinity, topology spread constraints, volumes (none of them is looked at)
+//!   R7 neighbours  what pods say of each other is looked up in counts that are kept as pods come and go
+//!   R8 preemption  a pod that fits nowhere is nominated to the node where the least important pods make way for it, as
+//!                  few disruption budgets as can be are broken, and pods as important or less find that room taken
+//! Not here       volumes and devices (they are not looked at)
 
+mod budget;
 mod cluster;
 mod filter;
+mod near;
+mod neighbours;
 mod node;
 mod place;
 mod pod;
+mod preempt;
 mod queue;
 mod resource;
 mod run;
 mod score;
+mod term;
 
 pub use run::{SchedulerConfig, run};
 

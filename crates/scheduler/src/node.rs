@@ -1,10 +1,12 @@
 //! A node as the scheduler reads it, and what is on it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use windlass_api::Object;
+use windlass_client::Key;
 
 use crate::pod::{Footprint, HostPort};
 use crate::resource::Resources;
@@ -20,6 +22,8 @@ pub(crate) struct Node {
     /// What they weigh when nodes are compared: thousandths of a processor and bytes.
     pub(crate) weight: (i64, i64),
     pub(crate) pods: i64,
+    /// The pods that are bound or assumed.
+    pub(crate) on: BTreeMap<Key, Arc<Footprint>>,
     ports: BTreeMap<HostPort, usize>,
     owners: BTreeMap<String, usize>,
 }
@@ -112,7 +116,8 @@ impl Node {
     }
 
     /// Counts a pod in.
-    pub(crate) fn put(&mut self, pod: &Footprint) {
+    pub(crate) fn put(&mut self, key: &Key, pod: &Arc<Footprint>) {
+        self.on.insert(key.clone(), Arc::clone(pod));
         self.taken.add(&pod.requests);
         self.weight = (self.weight.0 + pod.weight.0, self.weight.1 + pod.weight.1);
         self.pods += 1;
@@ -125,7 +130,8 @@ impl Node {
     }
 
     /// Counts a pod out.
-    pub(crate) fn take(&mut self, pod: &Footprint) {
+    pub(crate) fn take(&mut self, key: &Key, pod: &Footprint) {
+        self.on.remove(key);
         self.taken.subtract(&pod.requests);
         self.weight = (self.weight.0 - pod.weight.0, self.weight.1 - pod.weight.1);
         self.pods -= 1;

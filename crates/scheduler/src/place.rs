@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::cluster::Cluster;
-use crate::filter::{self, Cure};
+use crate::filter::{self, Cure, Filter, Why};
+use crate::near::Near;
+use crate::node::Node;
 use crate::pod::Pod;
 use crate::score;
 
@@ -32,6 +34,8 @@ pub(crate) struct Refusal {
 
 /// Finds the node for a pod.
 pub(crate) fn place(pod: &Pod, cluster: &mut Cluster) -> Result<Placement, Refusal> {
+    cluster.know(pod);
+    let near = Near::of(pod, cluster);
     let count = cluster.nodes.len();
     let named = pod.named_nodes();
     let mut candidates: Vec<usize> = match &named {
@@ -46,10 +50,10 @@ pub(crate) fn place(pod: &Pod, cluster: &mut Cluster) -> Result<Placement, Refus
         looked_at += 1;
         let node = &cluster.nodes[index];
         let Some(facts) = &node.facts else { continue };
-        match filter::check(pod, node, facts) {
+        match fits(pod, &near, node, cluster) {
             Ok(()) => fitting.push((node, facts)),
-            Err((cure, why)) => {
-                cured_by = cured_by.max(cure);
+            Err((filter, why)) => {
+                cured_by = cured_by.max(filter.cured_by);
                 for reason in why {
                     *reasons.entry(reason).or_default() += 1;
                 }
@@ -59,7 +63,7 @@ pub(crate) fn place(pod: &Pod, cluster: &mut Cluster) -> Result<Placement, Refus
             break;
         }
     }
-    let Some((best, total, parts)) = score::best(pod, &fitting) else {
+    let Some((best, total, parts)) = score::best(pod, &near, &fitting) else {
         let left_out = cluster.len() - named.map_or(cluster.len(), |_| looked_at.min(cluster.len()));
         return Err(Refusal { message: message(cluster.len(), reasons, left_out), cured_by });
     };
@@ -68,6 +72,15 @@ pub(crate) fn place(pod: &Pod, cluster: &mut Cluster) -> Result<Placement, Refus
         cluster.start = (cluster.start + looked_at) % count;
     }
     Ok(placement)
+}
+
+/// Whether a pod fits a node that is there, with those on it who have room made for them.
+pub(crate) fn fits(pod: &Pod, near: &Near, node: &Node, cluster: &Cluster) -> Result<(), (&'static Filter, Why)> {
+    let Some(facts) = &node.facts else { return Ok(()) };
+    match cluster.as_promised(node, pod) {
+        Some(promised) => filter::check(pod, near, &promised, facts),
+        None => filter::check(pod, near, node, facts),
+    }
 }
 
 fn why(fitting: usize, total: i64, parts: &[i64]) -> String {

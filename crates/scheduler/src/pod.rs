@@ -8,8 +8,10 @@ use serde_json::{Map, Value};
 use windlass_api::Object;
 use windlass_api::field::{Errors, Path};
 use windlass_api::selector::{Requirement, Test, read_expression};
+use windlass_client::Key;
 
 use crate::resource::Resources;
+use crate::term::{Claim, Labels, Speaker, Terms};
 
 /// What a pod that asks for no processor time counts as when nodes are compared, in thousandths.
 const UNASKED_CPU_MILLIS: i64 = 100;
@@ -19,8 +21,11 @@ const UNASKED_MEMORY_BYTES: i64 = 200 << 20;
 /// What a placement depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Pod {
+    pub(crate) key: Key,
     pub(crate) uid: String,
     pub(crate) priority: i64,
+    /// Less important pods may be ended to make room for it.
+    pub(crate) preempts: bool,
     pub(crate) scheduler: String,
     pub(crate) gates: Vec<String>,
     pub(crate) node_selector: Vec<(String, String)>,
@@ -29,10 +34,13 @@ pub(crate) struct Pod {
     pub(crate) preferred: Vec<(i64, NodeTerm)>,
     pub(crate) tolerations: Vec<Toleration>,
     pub(crate) images: Vec<String>,
+    pub(crate) terms: Terms,
+    /// The node on which others are said to make room for it; empty for none.
+    pub(crate) nominated: String,
     pub(crate) footprint: Arc<Footprint>,
 }
 
-/// What a pod takes of its node.
+/// What a pod takes of its node, and what it is to pods that come there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Footprint {
     pub(crate) requests: Resources,
@@ -41,6 +49,13 @@ pub(crate) struct Footprint {
     pub(crate) ports: Vec<HostPort>,
     /// Uid of the owner that controls it; empty for none.
     pub(crate) owner: String,
+    pub(crate) namespace: String,
+    pub(crate) labels: Labels,
+    pub(crate) claims: Vec<Arc<Claim>>,
+    pub(crate) priority: i64,
+    /// When it began, or else was created: times that sort as text.
+    pub(crate) since: String,
+    pub(crate) is_ending: bool,
 }
 
 /// A port of the node.
@@ -75,12 +90,22 @@ pub(crate) struct Toleration {
 #[serde(default)]
 struct Wire {
     spec: WireSpec,
+    status: WireStatus,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireStatus {
+    start_time: Option<String>,
+    nominated_node_name: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct WireSpec {
     priority: Option<i64>,
+    preemption_policy: Option<String>,
+    topology_spread_constraints: Value,
     scheduler_name: Option<String>,
     scheduling_gates: Option<Vec<WireName>>,
     node_selector: Option<BTreeMap<String, String>>,
@@ -133,10 +158,25 @@ impl Pod {
         });
         let spec = wire.spec;
         let owner = object.header.controller().map(|owner| owner.uid.clone()).unwrap_or_default();
-        let footprint = footprint(&spec, owner);
+        let labels = object.header.labels().to_map();
+        let speaker = Speaker { namespace: object.header.namespace(), labels: &labels };
+        let terms = Terms::read(&speaker, &spec.affinity, &spec.topology_spread_constraints);
+        let footprint = Footprint {
+            namespace: object.header.namespace().to_owned(),
+            labels,
+            claims: terms.claims.clone(),
+            priority: spec.priority.unwrap_or(0),
+            since: wire.status.start_time.unwrap_or_else(|| object.header.created().to_owned()),
+            is_ending: object.header.is_ending(),
+            ..footprint(&spec, owner)
+        };
         let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
         let affinity = &spec.affinity["nodeAffinity"];
         Pod {
+            key: Key::of(&object.header),
+            preempts: spec.preemption_policy.as_deref() != Some("Never"),
+            nominated: wire.status.nominated_node_name.unwrap_or_default(),
+            terms,
             uid: object.header.uid().to_owned(),
             priority: spec.priority.unwrap_or(0),
             images: containers.filter_map(|container| container.image.clone()).collect(),
@@ -213,7 +253,7 @@ fn footprint(spec: &WireSpec, owner: String) -> Footprint {
         if total.cpu_millis == 0 { UNASKED_CPU_MILLIS } else { total.cpu_millis },
         if total.memory_bytes == 0 { UNASKED_MEMORY_BYTES } else { total.memory_bytes },
     );
-    Footprint { requests: total, weight, ports: ports(spec), owner }
+    Footprint { requests: total, weight, ports: ports(spec), owner, ..Footprint::default() }
 }
 
 /// What the containers need at the worst moment: all of them and their sidecars, or one init container beside the

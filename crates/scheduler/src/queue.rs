@@ -118,11 +118,11 @@ impl Queue {
 
     /// Something changed that cures refusals of this kind: those pods are tried again, after their back-off.
     pub(crate) fn cure(&mut self, cure: Cure, now: Instant) {
-        // What a changed node cures includes what a leaving pod cures.
+        // What a changed node cures includes what a leaving pod cures, and that what one that comes does.
         let cured: Vec<Key> = self
             .refused
             .iter()
-            .filter(|(cured_by, _)| cure == Cure::NodeChanged || **cured_by == cure)
+            .filter(|(cured_by, _)| cure == Cure::NodeChanged || **cured_by >= cure)
             .flat_map(|(_, keys)| keys.iter().cloned())
             .collect();
         for key in cured {

@@ -3,7 +3,9 @@
 //! Flow        changes of nodes and pods → queue and cluster → place (no waiting) → bind, many at a time → settle
 //! Guarantees  a placement is made on everything seen so far and everything assumed
 
-use std::collections::BTreeMap;
+mod room;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -49,10 +51,15 @@ impl Default for SchedulerConfig {
 /// Assumes     at most one process of a cluster runs this at a time; two would only refuse each other's bindings
 pub async fn run(caches: Caches, config: SchedulerConfig, mut shutdown: watch::Receiver<bool>) {
     let (pods, nodes) = (caches.of(&kinds::POD), caches.of(&kinds::NODE));
+    let (namespaces, budgets) = (caches.of(&kinds::NAMESPACE), caches.of(&kinds::POD_DISRUPTION_BUDGET));
     tokio::select! {
         biased;
         _ = shutdown.wait_for(|stop| *stop) => return,
-        () = async { pods.synced().await; nodes.synced().await; } => {}
+        () = async {
+            for cache in [&pods, &nodes, &namespaces, &budgets] {
+                cache.synced().await;
+            }
+        } => {}
     }
     let client = caches.client().named("scheduler");
     let recorder = Recorder::new(client.clone(), &config.name, "");
@@ -62,8 +69,12 @@ pub async fn run(caches: Caches, config: SchedulerConfig, mut shutdown: watch::R
         config,
         node_changes: nodes.subscribe(),
         pod_changes: pods.subscribe(),
+        namespace_changes: namespaces.subscribe(),
         pods,
         nodes,
+        namespaces,
+        budgets,
+        leaving: BTreeMap::new(),
         cluster: Cluster::default(),
         queue: Queue::default(),
         binding: BTreeMap::new(),
@@ -78,12 +89,17 @@ struct Scheduler {
     config: SchedulerConfig,
     pods: Cache,
     nodes: Cache,
+    namespaces: Cache,
+    budgets: Cache,
     pod_changes: Subscription,
     node_changes: Subscription,
+    namespace_changes: Subscription,
     cluster: Cluster,
     queue: Queue,
     /// The assumed pods whose binding is under way.
     binding: BTreeMap<Key, Placed>,
+    /// By the pod that they make way for: the pods that are to end and are still there.
+    leaving: BTreeMap<Key, BTreeSet<Key>>,
     writes: FuturesUnordered<BoxFuture<'static, Written>>,
 }
 
@@ -91,6 +107,7 @@ struct Scheduler {
 enum Written {
     Bound(Key, ObjectRef, Placement, Result<(), ClientError>),
     Said(Key, Result<(), ClientError>),
+    Ended { for_pod: Key, victim: Key, ended: Result<(), ClientError> },
 }
 
 impl Scheduler {
@@ -108,6 +125,7 @@ impl Scheduler {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop) => return,
                 Some(written) = self.writes.next() => self.settle(written),
+                notice = self.namespace_changes.next() => self.take_in_namespace(notice),
                 notice = self.node_changes.next() => self.take_in_node(notice),
                 notice = self.pod_changes.next() => self.take_in_pod(notice),
                 () = sleep_until(timer) => {}
@@ -118,11 +136,24 @@ impl Scheduler {
     /// Takes in everything that is there. Nodes first: a pod on an unknown node counts all the same, but a node that is
     /// known late could refuse a pod.
     fn take_in_all(&mut self) {
+        while let Some(notice) = self.namespace_changes.take() {
+            self.take_in_namespace(notice);
+        }
         while let Some(notice) = self.node_changes.take() {
             self.take_in_node(notice);
         }
         while let Some(notice) = self.pod_changes.take() {
             self.take_in_pod(notice);
+        }
+    }
+
+    fn take_in_namespace(&mut self, notice: Notice) {
+        match notice {
+            Notice::Lagged => self.rebuild(),
+            Notice::Changed(change) => {
+                let labels = change.new.as_ref().map(|namespace| namespace.header.labels().to_map());
+                self.cluster.set_namespace(change.key.name(), labels);
+            }
         }
     }
 
@@ -158,8 +189,11 @@ impl Scheduler {
         }
         if !header.node_name().is_empty() {
             let footprint = Pod::read(pod).footprint;
-            self.cluster.put(key, header.node_name(), footprint);
+            if self.cluster.put(key, header.node_name(), footprint) {
+                self.queue.cure(Cure::PodsChanged, Instant::now());
+            }
             self.binding.remove(key);
+            self.leaving.remove(key);
             self.queue.remove(key);
             return;
         }
@@ -171,9 +205,14 @@ impl Scheduler {
             // What we assume is newer than what we see.
             return;
         }
-        let read = Pod::read(pod);
+        let mut read = Pod::read(pod);
         if read.scheduler != self.config.name {
             return;
+        }
+        // Where it will go is no wish of the pod's: a change of it is no reason to try again.
+        let nominated = std::mem::take(&mut read.nominated);
+        if !nominated.is_empty() {
+            self.cluster.nominate(key, &nominated, Arc::clone(&read.footprint));
         }
         let is_gated = !read.gates.is_empty();
         // A namesake of a pod that is gone is another pod.
@@ -183,13 +222,14 @@ impl Scheduler {
         self.queue.put(key, Arc::new(read), ObjectRef::of(header));
         if is_gated {
             let message = "Scheduling is blocked due to non-empty scheduling gates".to_owned();
-            self.say(key, "SchedulingGated", message);
+            self.say(key, "SchedulingGated", message, None);
         }
     }
 
     fn lose_pod(&mut self, key: &Key) {
         self.queue.remove(key);
         self.binding.remove(key);
+        self.is_gone(key);
         if self.cluster.take(key) {
             self.queue.cure(Cure::PodLeft, Instant::now());
         }
@@ -208,6 +248,9 @@ impl Scheduler {
                 self.lose_pod(&key);
             }
         }
+        for namespace in self.namespaces.list() {
+            self.cluster.set_namespace(namespace.header.name(), Some(namespace.header.labels().to_map()));
+        }
         for node in self.nodes.list() {
             self.see_node(&node);
         }
@@ -225,6 +268,7 @@ impl Scheduler {
                 let footprint = Arc::clone(&pod.footprint);
                 self.cluster.put(key, &placement.node, Arc::clone(&footprint));
                 self.binding.insert(key.clone(), Placed { node: placement.node.clone(), footprint });
+                self.queue.cure(Cure::PodsChanged, Instant::now());
                 let write = bind(self.client.clone(), key.clone(), about, placement);
                 self.writes.push(Box::pin(write));
             }
@@ -232,15 +276,16 @@ impl Scheduler {
                 self.queue.refuse(key, cured_by, Instant::now());
                 tracing::info!(pod = %key, why = message, "fits nowhere");
                 self.tell(about, EventKind::Warning, "FailedScheduling", message.clone());
-                self.say(key, "Unschedulable", message);
+                let nominated = self.make_room(key, &pod);
+                self.say(key, "Unschedulable", message, nominated);
             }
         }
     }
 
-    /// Makes the pod's condition say why it waits, unless it says so already.
-    fn say(&mut self, key: &Key, reason: &'static str, message: String) {
+    /// Makes the pod's condition say why it waits, and where it will go if that is known, unless it says so already.
+    fn say(&mut self, key: &Key, reason: &'static str, message: String, nominated: Option<String>) {
         let Some(entry) = self.queue.get_mut(key) else { return };
-        if entry.said == message {
+        if entry.said == message && nominated.is_none() {
             return;
         }
         let mut condition = json!({
@@ -250,9 +295,11 @@ impl Scheduler {
             condition["lastTransitionTime"] = json!(self.client.world().now_rfc3339());
         }
         entry.said = message;
-        let patch = Patch::Strategic(json!({
-            "metadata": {"uid": entry.pod.uid}, "status": {"conditions": [condition]},
-        }));
+        let mut patch = json!({"metadata": {"uid": entry.pod.uid}, "status": {"conditions": [condition]}});
+        if let Some(node) = nominated {
+            patch["status"]["nominatedNodeName"] = json!(node);
+        }
+        let patch = Patch::Strategic(patch);
         let (client, key) = (self.client.clone(), key.clone());
         self.writes.push(Box::pin(async move {
             let status = Some(Subresource::Status);
@@ -270,6 +317,7 @@ impl Scheduler {
                 self.queue.remove(&key);
             }
             Written::Bound(key, about, placement, Err(error)) => self.bind_failed(&key, about, &placement, &error),
+            Written::Ended { for_pod, victim, ended } => self.settle_end(&for_pod, &victim, ended),
             Written::Said(_, Ok(())) => {}
             Written::Said(key, Err(error)) => {
                 // A pod that is gone or changed needs no condition now; it is said again when it is tried again.

@@ -24,6 +24,10 @@ pub(crate) fn cases() -> Vec<Case> {
         row!("IPAddress API", ip_address::row),
         case!("Find Kubernetes Service in default Namespace", service::kubernetes_is_among_all_services),
         case!("Kubernetes Service", service::kubernetes_is_a_service),
+        case!(
+            "Scheduling, HostPort matching and HostIP and Protocol not-matching",
+            crate::scheduling::placement::one_port_serves_other_addresses_and_protocols
+        ),
         case!("Service, change type, ClusterIP to ExternalName", service::from_cluster_ip_to_external_name),
         case!("Service, change type, ExternalName to ClusterIP", service::from_external_name_to_cluster_ip),
         case!("Service, change type, ExternalName to NodePort", service::from_external_name_to_node_port),

@@ -4,6 +4,7 @@
 //!   R1 once         a pod that has a node, or is ending, is bound no more: 409
 //!   R2 condition    a bound pod is PodScheduled
 //!   R3 notes        annotations of the binding go to the pod
+//!   R4 arrived      where room was made for the pod is said no more
 //!
 //! Source: API reference, core/v1 Binding.
 
@@ -90,6 +91,10 @@ fn bind(call: Call<'_>, pod: &Value, binding: &Value, now: &str) -> Result<Value
 fn set_scheduled(pod: &mut Value, now: &str) {
     if !pod["status"].is_object() {
         pod["status"] = json!({});
+    }
+    // R4.
+    if let Some(status) = pod["status"].as_object_mut() {
+        status.remove("nominatedNodeName");
     }
     let conditions = &mut pod["status"]["conditions"];
     if !conditions.is_array() {

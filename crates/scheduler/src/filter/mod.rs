@@ -4,13 +4,16 @@
 //! `spec.nodeName` is never asked: such a pod is bound already.
 
 mod affinity;
+mod pod_affinity;
 mod port;
 mod resource;
+mod spread;
 mod taint;
 mod unschedulable;
 
 use std::borrow::Cow;
 
+use crate::near::Near;
 use crate::node::{Node, NodeFacts};
 use crate::pod::Pod;
 
@@ -21,8 +24,10 @@ pub(crate) type Why = Vec<Cow<'static, str>>;
 pub(crate) struct Filter {
     /// What may make a pod fit that this filter refused.
     pub(crate) cured_by: Cure,
+    /// Whether fewer pods on a node may make it fit.
+    pub(crate) yields: bool,
     /// Whether the pod fits, as far as this filter goes.
-    pub(crate) fits: fn(&Pod, &Node, &NodeFacts) -> Result<(), Why>,
+    pub(crate) fits: fn(&Pod, &Near, &Node, &NodeFacts) -> Result<(), Why>,
 }
 
 /// What may change so that a refused pod fits.
@@ -32,27 +37,34 @@ pub(crate) enum Cure {
     NodeChanged,
     /// That, or a pod that leaves a node.
     PodLeft,
+    /// That, or a pod that comes to one.
+    PodsChanged,
 }
 
 /// All filters.
-pub(crate) const LIST: [Filter; 5] = [
-    Filter { cured_by: Cure::NodeChanged, fits: unschedulable::fits },
-    Filter { cured_by: Cure::NodeChanged, fits: taint::fits },
-    Filter { cured_by: Cure::NodeChanged, fits: affinity::fits },
-    Filter { cured_by: Cure::PodLeft, fits: port::fits },
-    Filter { cured_by: Cure::PodLeft, fits: resource::fits },
+pub(crate) const LIST: [Filter; 8] = [
+    Filter { cured_by: Cure::NodeChanged, yields: false, fits: unschedulable::fits },
+    Filter { cured_by: Cure::NodeChanged, yields: false, fits: taint::fits },
+    Filter { cured_by: Cure::NodeChanged, yields: false, fits: affinity::fits },
+    Filter { cured_by: Cure::PodLeft, yields: true, fits: port::fits },
+    Filter { cured_by: Cure::PodLeft, yields: true, fits: resource::fits },
+    Filter { cured_by: Cure::PodsChanged, yields: true, fits: spread::fits },
+    Filter { cured_by: Cure::PodsChanged, yields: false, fits: pod_affinity::together },
+    Filter { cured_by: Cure::PodLeft, yields: true, fits: pod_affinity::apart },
 ];
 
-pub(crate) use affinity::holds;
+pub(crate) use affinity::{holds, suits};
+pub(crate) use taint::tolerates;
 
 fn refuse(why: &'static str) -> Result<(), Why> {
     Err(vec![Cow::Borrowed(why)])
 }
 
 /// The first filter that refuses, and its reasons.
-pub(crate) fn check(pod: &Pod, node: &Node, facts: &NodeFacts) -> Result<(), (Cure, Why)> {
-    for filter in &LIST {
-        (filter.fits)(pod, node, facts).map_err(|why| (filter.cured_by, why))?;
+pub(crate) fn check(pod: &Pod, near: &Near, node: &Node, facts: &NodeFacts) -> Result<(), (&'static Filter, Why)> {
+    const FILTERS: &[Filter] = &LIST;
+    for filter in FILTERS {
+        (filter.fits)(pod, near, node, facts).map_err(|why| (filter, why))?;
     }
     Ok(())
 }
@@ -61,6 +73,7 @@ pub(crate) fn check(pod: &Pod, node: &Node, facts: &NodeFacts) -> Result<(), (Cu
 mod tests {
     use super::check;
     use crate::fixture::{node, pod};
+    use crate::near::Near;
     use serde_json::{Value, json};
 
     /// Whether `spec` fits a node with `changes`, or why not.
@@ -68,7 +81,7 @@ mod tests {
     fn fits(spec: Value, changes: Value, expected: &str) {
         let node = node("n1", changes.clone());
         let facts = node.facts.clone().expect("the fixture's node says something");
-        let found = match check(&pod(spec.clone()), &node, &facts) {
+        let found = match check(&pod(spec.clone()), &Near::default(), &node, &facts) {
             Ok(()) => String::new(),
             Err((_, why)) => why.join(", "),
         };
@@ -140,9 +153,9 @@ mod tests {
             (port(81, "", "TCP"), true),
         ] {
             let mut node = node("n1", json!({}));
-            node.put(&pod(port(80, "10.0.0.1", "TCP")).footprint);
+            node.put(&"a/q".into(), &pod(port(80, "10.0.0.1", "TCP")).footprint);
             let facts = node.facts.clone().expect("the fixture's node says something");
-            let found = check(&pod(wanted.clone()), &node, &facts);
+            let found = check(&pod(wanted.clone()), &Near::default(), &node, &facts);
             assert_eq!(found.is_ok(), is_free, "{wanted}");
             if let Err((_, why)) = found {
                 assert_eq!(why, ["node(s) didn't have free ports for the requested pod ports"]);

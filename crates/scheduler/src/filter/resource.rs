@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use super::Why;
+use crate::near::Near;
 use crate::node::{Node, NodeFacts};
 use crate::pod::Pod;
 
-pub(super) fn fits(pod: &Pod, node: &Node, facts: &NodeFacts) -> Result<(), Why> {
+pub(super) fn fits(pod: &Pod, _near: &Near, node: &Node, facts: &NodeFacts) -> Result<(), Why> {
     let asked = &pod.footprint.requests;
     let (there, taken) = (&facts.allocatable, &node.taken);
     let mut why = Why::new();

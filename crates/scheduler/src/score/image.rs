@@ -1,6 +1,7 @@
 //! Images: a node that has the pod's images already starts it sooner. Small images hardly count.
 
 use super::BEST;
+use crate::near::Near;
 use crate::node::{Node, NodeFacts};
 use crate::pod::Pod;
 
@@ -9,7 +10,7 @@ const SMALL_BYTES: i64 = 23 << 20;
 /// Bytes for each container above which more makes no difference.
 const LARGE_BYTES: i64 = 1000 << 20;
 
-pub(super) fn rate(pod: &Pod, _node: &Node, facts: &NodeFacts) -> i64 {
+pub(super) fn rate(pod: &Pod, _near: &Near, _node: &Node, facts: &NodeFacts) -> i64 {
     if facts.images.is_empty() || pod.images.is_empty() {
         return 0;
     }

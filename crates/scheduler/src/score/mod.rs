@@ -2,10 +2,13 @@
 
 mod affinity;
 mod image;
+mod pod_affinity;
 mod resource;
 mod spread;
 mod taint;
+mod topology;
 
+use crate::near::Near;
 use crate::node::{Node, NodeFacts};
 use crate::pod::Pod;
 
@@ -18,7 +21,7 @@ pub(crate) struct Score {
     pub(crate) name: &'static str,
     weight: i64,
     scale: Scale,
-    rate: fn(&Pod, &Node, &NodeFacts) -> i64,
+    rate: fn(&Pod, &Near, &Node, &NodeFacts) -> i64,
 }
 
 /// How raw ratings become 0 to `BEST`.
@@ -29,24 +32,29 @@ enum Scale {
     MoreIsBetter,
     /// Zero becomes `BEST`, the highest zero.
     LessIsBetter,
+    /// The lowest becomes zero and the highest `BEST`; where all are alike they count nothing.
+    Range,
 }
 
 /// All scores, with Kubernetes' default weights where it has the same one.
-pub(crate) const LIST: [Score; 6] = [
+pub(crate) const LIST: [Score; 8] = [
     Score { name: "free", weight: 1, scale: Scale::AsIs, rate: resource::least_taken },
     Score { name: "balanced", weight: 1, scale: Scale::AsIs, rate: resource::balanced },
     Score { name: "preferred", weight: 2, scale: Scale::MoreIsBetter, rate: affinity::rate },
     Score { name: "untainted", weight: 3, scale: Scale::LessIsBetter, rate: taint::rate },
     Score { name: "spread", weight: 2, scale: Scale::LessIsBetter, rate: spread::rate },
+    Score { name: "near", weight: 2, scale: Scale::Range, rate: pod_affinity::rate },
+    Score { name: "even", weight: 2, scale: Scale::LessIsBetter, rate: topology::rate },
     Score { name: "image", weight: 1, scale: Scale::AsIs, rate: image::rate },
 ];
 
 /// The index of the best node, its total, and what each score gave it. Of equals the first is taken.
-pub(crate) fn best(pod: &Pod, nodes: &[(&Node, &NodeFacts)]) -> Option<(usize, i64, [i64; LIST.len()])> {
+pub(crate) fn best(pod: &Pod, near: &Near, nodes: &[(&Node, &NodeFacts)]) -> Option<(usize, i64, [i64; LIST.len()])> {
     let mut parts = vec![[0; LIST.len()]; nodes.len()];
     for (index, score) in LIST.iter().enumerate() {
-        let raw: Vec<i64> = nodes.iter().map(|(node, facts)| (score.rate)(pod, node, facts)).collect();
+        let raw: Vec<i64> = nodes.iter().map(|(node, facts)| (score.rate)(pod, near, node, facts)).collect();
         let highest = raw.iter().copied().max().unwrap_or(0);
+        let lowest = raw.iter().copied().min().unwrap_or(0);
         for (part, rating) in parts.iter_mut().zip(raw) {
             part[index] = match score.scale {
                 Scale::AsIs => rating,
@@ -54,6 +62,8 @@ pub(crate) fn best(pod: &Pod, nodes: &[(&Node, &NodeFacts)]) -> Option<(usize, i
                 Scale::MoreIsBetter => rating * BEST / highest,
                 Scale::LessIsBetter if highest == 0 => BEST,
                 Scale::LessIsBetter => BEST - rating * BEST / highest,
+                Scale::Range if highest == lowest => 0,
+                Scale::Range => (rating - lowest) * BEST / (highest - lowest),
             };
         }
     }
@@ -66,6 +76,7 @@ pub(crate) fn best(pod: &Pod, nodes: &[(&Node, &NodeFacts)]) -> Option<(usize, i
 mod tests {
     use super::best;
     use crate::fixture::{node, pod};
+    use crate::near::Near;
     use crate::node::Node;
     use serde_json::{Value, json};
 
@@ -73,14 +84,14 @@ mod tests {
     fn picks(spec: Value, nodes: &[Node], expected: &str) {
         let pod = pod(spec);
         let nodes: Vec<_> = nodes.iter().map(|node| (node, node.facts.as_ref().expect("facts"))).collect();
-        let (index, ..) = best(&pod, &nodes).expect("there are nodes");
+        let (index, ..) = best(&pod, &Near::default(), &nodes).expect("there are nodes");
         assert_eq!(nodes[index].0.name, expected);
     }
 
     fn busy(name: &str, cpu: &str) -> Node {
         let mut node = node(name, json!({}));
         let requests = json!({"cpu": cpu, "memory": "1Gi"});
-        node.put(&pod(json!({"containers": [{"resources": {"requests": requests}}]})).footprint);
+        node.put(&"a/q".into(), &pod(json!({"containers": [{"resources": {"requests": requests}}]})).footprint);
         node
     }
 
@@ -116,16 +127,16 @@ mod tests {
             let mut node = node(name, json!({}));
             let mut other = (*pod(json!({})).footprint).clone();
             other.owner = "set".to_owned();
-            node.put(&other);
+            node.put(&"a/q".into(), &other.into());
             node
         };
         let mut crowded = owned("crowded");
-        crowded.put(&crate::pod::Footprint { owner: "set".to_owned(), ..Default::default() });
+        crowded.put(&"a/r".into(), &crate::pod::Footprint { owner: "set".to_owned(), ..Default::default() }.into());
         let mut pod = pod(json!({}));
         pod.footprint = crate::pod::Footprint { owner: "set".to_owned(), ..Default::default() }.into();
         let nodes = [crowded, owned("roomy")];
         let nodes: Vec<_> = nodes.iter().map(|node| (node, node.facts.as_ref().expect("facts"))).collect();
-        assert_eq!(best(&pod, &nodes).map(|(index, ..)| nodes[index].0.name.as_str()), Some("roomy"));
+        assert_eq!(best(&pod, &Near::default(), &nodes).map(|(index, ..)| nodes[index].0.name.as_str()), Some("roomy"));
     }
 
     #[test]

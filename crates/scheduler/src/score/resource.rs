@@ -1,6 +1,7 @@
 //! Room: nodes with more of it left are better, and nodes whose processor and memory fill alike.
 
 use super::BEST;
+use crate::near::Near;
 use crate::node::{Node, NodeFacts};
 use crate::pod::Pod;
 
@@ -13,7 +14,7 @@ fn filled(pod: &Pod, node: &Node, facts: &NodeFacts) -> [(i64, i64); 2] {
 }
 
 /// The share that is left, of both on average.
-pub(super) fn least_taken(pod: &Pod, node: &Node, facts: &NodeFacts) -> i64 {
+pub(super) fn least_taken(pod: &Pod, _near: &Near, node: &Node, facts: &NodeFacts) -> i64 {
     let left = |(taken, there): (i64, i64)| {
         if there == 0 || taken >= there { 0 } else { (there - taken).saturating_mul(BEST) / there }
     };
@@ -21,7 +22,7 @@ pub(super) fn least_taken(pod: &Pod, node: &Node, facts: &NodeFacts) -> i64 {
 }
 
 /// How near the two shares are to each other.
-pub(super) fn balanced(pod: &Pod, node: &Node, facts: &NodeFacts) -> i64 {
+pub(super) fn balanced(pod: &Pod, _near: &Near, node: &Node, facts: &NodeFacts) -> i64 {
     let share =
         |(taken, there): (i64, i64)| if there == 0 { BEST } else { (taken.saturating_mul(BEST) / there).min(BEST) };
     let [cpu, memory] = filled(pod, node, facts).map(share);

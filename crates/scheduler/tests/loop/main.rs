@@ -155,3 +155,54 @@ async fn a_gated_pod_waits_and_says_so() {
     cluster.until_bound("gated", "n1").await;
     cluster.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r8_a_less_important_pod_makes_way_and_learns_why() {
+    let cluster = Cluster::start().await;
+    cluster.create_node("n1", "2").await;
+    let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 1000});
+    cluster.client.create(&kinds::PRIORITY_CLASS, "", &class).await.expect("a new class");
+    cluster.create_pod("low", json!({"cpu": "2"})).await;
+    cluster.until_bound("low", "n1").await;
+    cluster.create_pod("high", json!({"cpu": "2", "priorityClassName": "high"})).await;
+    let is_told = |pods: &[Arc<Cached>]| {
+        let low = pods.iter().find(|pod| pod.header.name() == "low").map(|pod| pod.value());
+        let high = pods.iter().find(|pod| pod.header.name() == "high").map(|pod| pod.value());
+        let conditions = low.as_ref().and_then(|low| low["status"]["conditions"].as_array().cloned());
+        let target = conditions.into_iter().flatten().find(|found| found["type"] == "DisruptionTarget");
+        target.is_some_and(|target| target["reason"] == "PreemptionByScheduler")
+            && low.is_some_and(|low| low["metadata"]["deletionTimestamp"].is_string())
+            && high.is_some_and(|high| high["status"]["nominatedNodeName"] == "n1")
+    };
+    cluster.until(&kinds::POD, "one told to go and the other where to", is_told).await;
+    // The room is promised: it is not for those who are no more important.
+    cluster.create_pod("late", json!({"cpu": "1", "priorityClassName": "high"})).await;
+    let options = windlass_client::DeleteOptions::default().at_once();
+    cluster.client.delete(&kinds::POD, "default", "low", &options).await.expect("the node says that it has ended");
+    let high = cluster.until_bound("high", "n1").await;
+    assert_eq!(high.value()["status"]["nominatedNodeName"], Value::Null);
+    let told = |events: &[Arc<Cached>]| events.iter().any(|event| event.value()["reason"] == "Preempted");
+    cluster.until(&kinds::EVENT, "Preempted", told).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r7_pods_find_and_avoid_each_other() {
+    let cluster = Cluster::start().await;
+    for node in ["n1", "n2"] {
+        cluster.create_node(node, "4").await;
+        let labels = Patch::Merge(json!({"metadata": {"labels": {"host": node}}}));
+        cluster.client.patch(&kinds::NODE, "", node, &labels, None).await.expect("the node is there");
+    }
+    let term = json!([{"topologyKey": "host", "labelSelector": {}}]);
+    let required = |side: &str| json!({side: {"requiredDuringSchedulingIgnoredDuringExecution": term}});
+    cluster.create_pod("alone", json!({"cpu": "1", "affinity": required("podAntiAffinity")})).await;
+    cluster.create_pod("other", json!({"cpu": "1", "affinity": required("podAntiAffinity")})).await;
+    let bound = |pods: &[Arc<Cached>]| pods.iter().filter(|pod| !pod.header.node_name().is_empty()).count() == 2;
+    let pods = cluster.until(&kinds::POD, "both bound", bound).await;
+    assert_ne!(pods[0].header.node_name(), pods[1].header.node_name());
+    cluster.create_pod("third", json!({"cpu": "1"})).await;
+    let message = "0/2 nodes are available: 2 node(s) didn't satisfy existing pods anti-affinity rules.";
+    cluster.until(&kinds::POD, "a reason", |pods| pods.iter().any(|pod| scheduled(pod)["message"] == message)).await;
+    cluster.end().await;
+}
