@@ -13,6 +13,7 @@ pub mod custom;
 pub mod discovery;
 pub mod error;
 pub mod field;
+pub mod handover;
 pub mod header;
 pub mod kind;
 pub mod merge;

@@ -10,13 +10,16 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use windlass_stdx::{Body, BoxError, Response, World, body_from};
+use windlass_api::handover::ListedObjects;
+use windlass_stdx::{Body, BoxError, Response, World, body_empty, body_from};
 use windlass_store::Entry;
 
 use crate::compress::{Compressed, LIST_COMPRESS_BYTES_MIN, accepts_gzip};
 use crate::config::{CHUNK_BYTES, WARNINGS_MAX};
 use crate::form::{Form, Show};
 use crate::request::Target;
+use crate::server::object;
+use crate::write::text;
 
 /// What a verb gives back.
 pub(crate) struct Answer {
@@ -78,6 +81,11 @@ impl Answer {
             }
             Payload::Object(object) => body_from(show.object(&object)),
             Payload::Tree(tree) => body_from(tree.to_string()),
+            Payload::List { entries, metadata } if form == Form::Objects => {
+                let mut response = Response::new(body_empty());
+                response.extensions_mut().insert(listed(&entries, &metadata));
+                return response;
+            }
             Payload::List { entries, metadata } => {
                 let bytes: usize = entries.iter().map(|entry| entry.value.len()).sum();
                 let body = list_body(form, target, entries, &metadata, world);
@@ -95,6 +103,14 @@ impl Answer {
         }
         add_warnings(&mut response, &self.warnings);
         response
+    }
+}
+
+fn listed(entries: &[Arc<Entry>], metadata: &Value) -> ListedObjects {
+    ListedObjects {
+        items: entries.iter().map(|entry| Arc::clone(object(entry))).collect(),
+        revision: text(metadata, "resourceVersion").parse().expect("a list says its revision"),
+        continue_from: text(metadata, "continue").to_owned(),
     }
 }
 

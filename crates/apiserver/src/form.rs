@@ -6,6 +6,7 @@
 //!   R3 table        `as=Table`: the columns of the kind's row, one row an object, the object itself as asked for
 //!   R4 metadata     `as=PartialObjectMetadata(List)`: the object without what is not metadata
 //!   R5 none         nothing acceptable is 406, with what there is
+//!   R6 objects      whoever asks from inside the process gets the stored objects themselves
 //!
 //! Protobuf is never written: every client that asks for it also accepts JSON.
 //! Source: API concepts, "Receiving resources as Tables", "Resource encoding"; RFC 9110 on Accept.
@@ -30,6 +31,8 @@ const MEDIA_TYPES_MAX: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Json,
+    /// Lists and watches as objects in memory, for parts of this process (R6); all else as JSON.
+    Objects,
     Metadata,
     Table(Include),
 }
@@ -141,7 +144,7 @@ impl Show<'_> {
     /// One object by itself.
     pub fn object(&self, object: &Bytes) -> Bytes {
         match self.form {
-            Form::Json => object.clone(),
+            Form::Json | Form::Objects => object.clone(),
             Form::Metadata => Bytes::from(metadata_only(object)),
             Form::Table(_) => {
                 let mut out = self.list_head(&json!({"resourceVersion": revision_of(object)}));
@@ -155,7 +158,7 @@ impl Show<'_> {
     /// One object inside a list.
     pub fn item(&self, object: &Bytes) -> Bytes {
         match self.form {
-            Form::Json => object.clone(),
+            Form::Json | Form::Objects => object.clone(),
             Form::Metadata => Bytes::from(metadata_only(object)),
             Form::Table(include) => Bytes::from(self.row(object, include)),
         }
@@ -165,7 +168,7 @@ impl Show<'_> {
     pub fn list_head(&self, metadata: &Value) -> Vec<u8> {
         let kind = &self.resource.kind;
         let head = match self.form {
-            Form::Json => format!(
+            Form::Json | Form::Objects => format!(
                 "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
                 self.resource.list_kind,
                 kind.api_version()

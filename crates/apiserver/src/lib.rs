@@ -33,6 +33,7 @@ mod documents;
 mod failure;
 mod follow;
 mod form;
+mod frames;
 mod get;
 mod health;
 mod identity;
@@ -72,6 +73,7 @@ use windlass_stdx::{Request, Response, Transport, TransportError, World};
 use windlass_store::Store;
 
 use crate::definitions::Served;
+use crate::frames::Frames;
 use crate::follow::Followed;
 use crate::join::Knocks;
 use crate::lanes::Lanes;
@@ -117,6 +119,7 @@ impl Apiserver {
             served,
             knocks: Knocks::default(),
             turns: Turns::default(),
+            frames: Frames::default(),
             tokens: Tokens::new(key),
             definitions: Followed::default(),
             definitions_changed: tokio::sync::watch::Sender::new(()),

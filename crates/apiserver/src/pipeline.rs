@@ -21,6 +21,7 @@ use http::{HeaderMap, HeaderValue, Method, request::Parts};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
+use windlass_api::handover::AsObjects;
 use windlass_api::{ApiError, Reason, Subresource, Verbs};
 use windlass_stdx::{Body, Request, Response, body_empty, body_from};
 
@@ -107,7 +108,8 @@ async fn route(
             }
             let headers = &parts.headers;
             let call = Call { server, who, target: &target, query: &query, headers, warned: &warned };
-            serve_target(call, body, upgrade).await
+            let is_inside = parts.extensions.get::<AsObjects>().is_some();
+            serve_target(call, is_inside, body, upgrade).await
         }
         Route::Endpoint(endpoint) => {
             let served = serve_endpoint(server, (who, body), &endpoint, &parts.headers, &query);
@@ -127,9 +129,15 @@ async fn within_time<T>(served: impl Future<Output = Result<T, ApiError>>) -> Re
     })
 }
 
-async fn serve_target(call: Call<'_>, body: Body, upgrade: Option<OnUpgrade>) -> Result<Response, ApiError> {
+async fn serve_target(
+    call: Call<'_>,
+    is_inside: bool,
+    body: Body,
+    upgrade: Option<OnUpgrade>,
+) -> Result<Response, ApiError> {
     let target = call.target;
     let form = match target.sub {
+        None if is_inside && matches!(target.verb, Verb::List | Verb::Watch) => Form::Objects,
         Some(Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward) => Form::Json,
         // An answer that is no object of the cluster has no table.
         _ if target.resource.verbs == Verbs::CreateOnly => form::negotiate_json(call.headers).map(|()| Form::Json)?,

@@ -3,8 +3,9 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
+use bytes::Bytes;
 use http::HeaderMap;
-use windlass_api::Header;
+use windlass_api::{Header, Object};
 use windlass_stdx::World;
 use windlass_store::{Entry, Store};
 
@@ -13,6 +14,7 @@ use crate::authorize::Graph;
 use crate::config::{Config, WARNINGS_MAX};
 use crate::definitions::{Definitions, Served};
 use crate::follow::Followed;
+use crate::frames::Frames;
 use crate::identity::Identity;
 use crate::join::Knocks;
 use crate::lanes::Lanes;
@@ -35,6 +37,8 @@ pub(crate) struct Server {
     pub served: RwLock<Arc<Served>>,
     pub knocks: Knocks,
     pub turns: Turns,
+    /// What watchers are told.
+    pub frames: Frames,
     /// What service accounts prove themselves by.
     pub tokens: Tokens,
     /// The definitions of custom kinds.
@@ -92,7 +96,17 @@ impl Warned {
     }
 }
 
-/// The header of a stored object, read once and kept with it.
+/// A stored object, read once and kept with it.
+pub(crate) fn object(entry: &Entry) -> &Arc<Object> {
+    entry.memo(|entry| Arc::new(read_back(entry.value.clone())))
+}
+
+/// The header of a stored object.
 pub(crate) fn header(entry: &Entry) -> &Header {
-    entry.memo(|entry| Header::parse(&entry.value).expect("the pipeline stores only what it could read back"))
+    &object(entry).header
+}
+
+/// The object that these stored bytes are.
+pub(crate) fn read_back(json: Bytes) -> Object {
+    Object::parse(json).expect("the pipeline stores only what it could read back")
 }

@@ -5,7 +5,7 @@
 //!                   where bookmarks are allowed, by one that says that this was all
 //!   R2 selectors    an object that begins to match is ADDED, one that ceases to is DELETED as it last matched, at the
 //!                   revision of the change
-//!   R3 shared       an event is encoded once for each form, by the first watcher that needs it, and kept with it
+//!   R3 shared       an event is encoded once for each form, by the first watcher that needs it (`frames`)
 //!   R4 slow         nobody waits for a slow watcher: it gets a 410 ERROR event and has to list again
 //!   R5 end          after `timeoutSeconds` (or 30 to 60 minutes), or when the server closes
 //!   R6 bookmarks    where allowed, a quiet watch learns every minute how far it is, in the form of its events
@@ -15,7 +15,7 @@
 //! Source: API concepts, "Efficient detection of changes", "Watch bookmarks", "Streaming lists"; KEP-3157.
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -29,9 +29,9 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::time::{Instant, Sleep};
-use windlass_api::table::Include;
-use windlass_api::{ApiError, Reason, Resource};
-use windlass_stdx::BoxError;
+use windlass_api::handover::{ObjectEvent, ObjectEvents, WatchedObjects};
+use windlass_api::{ApiError, Object, Reason, Resource};
+use windlass_stdx::{BoxError, Response, body_empty};
 use windlass_store::{Entry, Event, Range, ReadError, Revision, Watch, WatchError};
 
 use crate::answer::{Answer, json_response};
@@ -46,7 +46,7 @@ use crate::metrics::Watcher;
 use crate::options::WatchStart;
 use crate::request::{Query, Target};
 use crate::select::Selection;
-use crate::server::{Call, Server};
+use crate::server::{Call, Server, object, read_back};
 
 /// Tells clients that the present objects have all been sent (KEP-3157).
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
@@ -93,6 +93,11 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
                 watcher: server.metrics.watcher(target),
                 _permit: permit,
             };
+            if form == Form::Objects {
+                let mut response = Response::new(body_empty());
+                response.extensions_mut().insert(WatchedObjects::new(flow));
+                return Ok(Answer::ready(response));
+            }
             BodyExt::boxed_unsync(flow)
         }
         // The client's answer to both is the same: list again. It expects to read that inside the stream.
@@ -115,7 +120,6 @@ fn time_to_serve(server: &Server, query: &Query) -> Result<Duration, ApiError> {
     }
 }
 
-/// Waits until the server closes; registered once, not with every event.
 /// R8.
 fn replaced(server: &Arc<Server>, resource: &Arc<Resource>) -> BoxFuture<'static, ()> {
     if resource.custom.is_none() {
@@ -125,6 +129,7 @@ fn replaced(server: &Arc<Server>, resource: &Arc<Resource>) -> BoxFuture<'static
     async move { definitions::replaced(server, &resource).await }.boxed()
 }
 
+/// Waits until the server closes; registered once, not with every event.
 fn closing(server: &Server) -> BoxFuture<'static, ()> {
     let mut closing = server.closing.subscribe();
     async move {
@@ -168,11 +173,71 @@ impl http_body::Body for Flow {
     }
 }
 
+impl ObjectEvents for Flow {
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<ObjectEvent, ApiError>>> {
+        let step = match self.poll_due(context) {
+            Poll::Ready(step) => step,
+            Poll::Pending => ready!(self.poll_step(context)),
+        };
+        Poll::Ready(step.map(|step| match step {
+            Step::Present(entry) => Ok(ObjectEvent::Added(Arc::clone(object(&entry)))),
+            Step::Event(What::Deleted, event) => Ok(ObjectEvent::Deleted(last_state(&event))),
+            Step::Event(what, event) => {
+                let entry = event.entry.as_ref().expect("an event that shows an object has one");
+                let object = Arc::clone(object(entry));
+                Ok(if what == What::Added { ObjectEvent::Added(object) } else { ObjectEvent::Modified(object) })
+            }
+            Step::Bookmark { revision, .. } => Ok(ObjectEvent::Bookmark(revision)),
+            Step::Failed(error) => Err(error),
+        }))
+    }
+}
+
+/// The object of an event that ends it, at the revision of its end.
+fn last_state(event: &Event) -> Arc<Object> {
+    let last = event.memo(|event| {
+        let entry = event.previous.as_ref().expect("what ends has been there");
+        LastState(Arc::new(read_back(entry.value_at(event.revision))))
+    });
+    Arc::clone(&last.0)
+}
+
+struct LastState(Arc<Object>);
+
+/// What a watcher is told next.
+enum Step {
+    /// An object that was there at the start.
+    Present(Arc<Entry>),
+    Event(What, Arc<Event>),
+    Bookmark { revision: Revision, ends_initial: bool },
+    /// The watch cannot go on.
+    Failed(ApiError),
+}
+
 impl Flow {
-    /// The next bytes to send; `None` at the end.
+    /// The next bytes to send; `None` at the end. What is there is joined (R7).
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if let Some(chunk) = self.initial_chunk() {
-            return Poll::Ready(Some(chunk));
+        if let Poll::Ready(step) = self.poll_due(context) {
+            return Poll::Ready(step.map(|step| self.encode(step)));
+        }
+        let mut frames = Frames::default();
+        while frames.len() < CHUNK_BYTES {
+            match self.poll_step(context) {
+                Poll::Ready(Some(step)) => frames.push(self.encode(step)),
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        match frames.into_bytes() {
+            Some(bytes) => Poll::Ready(Some(bytes)),
+            None if self.is_over => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    /// What time or the server's end make due, once the objects of the start are out.
+    fn poll_due(&mut self, context: &mut Context<'_>) -> Poll<Option<Step>> {
+        if !self.initial.as_slice().is_empty() || self.says_end_of_initial.is_some() {
+            return Poll::Pending;
         }
         if self.is_over || self.closing.poll_unpin(context).is_ready() {
             self.is_over = true;
@@ -189,63 +254,57 @@ impl Flow {
             self.timer.as_mut().reset(next.min(self.deadline));
             // An event that is being converted has been given out by the store, but not to the client.
             if self.converting.is_none() {
-                return Poll::Ready(Some(self.bookmark(self.events.progress(), false)));
+                return Poll::Ready(Some(Step::Bookmark { revision: self.events.progress(), ends_initial: false }));
             }
         }
-        loop {
-            match self.events_chunk(context) {
-                Some(chunk) => return Poll::Ready(Some(chunk)),
-                None if self.is_replaced && self.converting.is_none() => {
-                    self.is_over = true;
-                    return Poll::Ready(None);
-                }
-                // What happened before goes out first.
-                None if !self.is_replaced && self.replaced.poll_unpin(context).is_ready() => self.is_replaced = true,
-                None => return Poll::Pending,
-            }
-        }
+        Poll::Pending
     }
 
-    fn initial_chunk(&mut self) -> Option<Bytes> {
-        let mut chunk = BytesMut::new();
-        while chunk.len() < CHUNK_BYTES {
-            let Some(entry) = self.initial.next() else { break };
-            if self.selection.matches(&entry) {
-                chunk.put_slice(&frame(What::Added, &self.show().object(&entry.value)));
-            }
+    /// The next object, bookmark of the start or event; `None` at the end.
+    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Option<Step>> {
+        if let Some(entry) = self.initial.find(|entry| self.selection.matches(entry)) {
+            return Poll::Ready(Some(Step::Present(entry)));
         }
-        if self.initial.as_slice().is_empty()
-            && let Some(revision) = self.says_end_of_initial.take()
-        {
-            chunk.put_slice(&self.bookmark(revision, true));
+        if let Some(revision) = self.says_end_of_initial.take() {
+            return Poll::Ready(Some(Step::Bookmark { revision, ends_initial: true }));
         }
-        (!chunk.is_empty()).then(|| chunk.freeze())
-    }
-
-    /// The events that are there, joined (R7).
-    fn events_chunk(&mut self, context: &mut Context<'_>) -> Option<Bytes> {
-        let mut frames = Frames::default();
-        while frames.len() < CHUNK_BYTES {
-            match self.poll_event(context) {
-                Poll::Pending => break,
+        while !self.is_over {
+            match self.poll_served(context) {
                 Poll::Ready(Ok(event)) => {
-                    if let Some(frame) = self.event_frame(&event) {
-                        self.watcher.told(frame.len());
-                        frames.push(frame);
+                    if let Some(what) = self.what(&event) {
+                        return Poll::Ready(Some(Step::Event(what, event)));
                     }
                 }
                 Poll::Ready(Err(error)) => {
                     self.is_over = true;
-                    frames.push(Bytes::from(error_event(&error)));
-                    break;
+                    return Poll::Ready(Some(Step::Failed(error)));
                 }
+                Poll::Pending if self.is_replaced && self.converting.is_none() => self.is_over = true,
+                // What happened before goes out first.
+                Poll::Pending if !self.is_replaced && self.replaced.poll_unpin(context).is_ready() => {
+                    self.is_replaced = true;
+                }
+                Poll::Pending => return Poll::Pending,
             }
         }
-        frames.into_bytes()
+        Poll::Ready(None)
+    }
+
+    fn encode(&self, step: Step) -> Bytes {
+        match step {
+            Step::Present(entry) => frame(What::Added, &self.show().object(&entry.value)),
+            Step::Event(what, event) => {
+                let frame = self.shared_frame(&event, what);
+                self.watcher.told(frame.len());
+                frame
+            }
+            Step::Bookmark { revision, ends_initial } => self.bookmark(revision, ends_initial),
+            Step::Failed(error) => Bytes::from(error_event(&error)),
+        }
     }
 
     /// The next event as it is served.
-    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<Arc<Event>, ApiError>> {
+    fn poll_served(&mut self, context: &mut Context<'_>) -> Poll<Result<Arc<Event>, ApiError>> {
         let converting = match &mut self.converting {
             Some(converting) => converting,
             none => {
@@ -263,36 +322,26 @@ impl Flow {
     }
 
     /// What this watcher is told of an event (R2).
-    fn event_frame(&self, event: &Event) -> Option<Bytes> {
+    fn what(&self, event: &Event) -> Option<What> {
         let matched = |entry: &Option<Arc<Entry>>| entry.as_ref().is_some_and(|entry| self.selection.matches(entry));
-        let what = match (matched(&event.previous), matched(&event.entry)) {
-            (false, false) => return None,
-            (false, true) => What::Added,
-            (true, true) => What::Modified,
-            (true, false) => What::Deleted,
-        };
-        Some(self.shared_frame(event, what))
+        match (matched(&event.previous), matched(&event.entry)) {
+            (false, false) => None,
+            (false, true) => Some(What::Added),
+            (true, true) => Some(What::Modified),
+            (true, false) => Some(What::Deleted),
+        }
     }
 
     /// R3. A watcher shows the entry before the event only where there is none after it that matches.
-    fn shared_frame(&self, event: &Event, what: What) -> Bytes {
-        let encode = || {
+    fn shared_frame(&self, event: &Arc<Event>, what: What) -> Bytes {
+        self.server.frames.of(event, self.form, what, || {
             let object = match what {
                 What::Deleted => event.previous.as_ref().map(|entry| entry.value_at(event.revision)),
                 _ => event.entry.as_ref().map(|entry| entry.value.clone()),
             };
             let object = object.expect("an event has the object that its kind of change shows");
             frame(what, &self.show().object(&object))
-        };
-        let slot = what as usize;
-        match self.form {
-            Form::Json => event.memo(|_| JsonFrames::default()).0[slot].get_or_init(encode).clone(),
-            Form::Metadata => event.memo(|_| MetadataFrames::default()).0[slot].get_or_init(encode).clone(),
-            Form::Table(include) => {
-                let frames = event.memo(|_| TableFrames::default());
-                frames.0[include_slot(include)][slot].get_or_init(encode).clone()
-            }
-        }
+        })
     }
 
     /// R6: an object of the kind that holds nothing but a revision.
@@ -344,29 +393,11 @@ impl Frames {
 
 /// The kinds of watch events that show an object.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum What {
+pub(crate) enum What {
     Added,
     Modified,
     Deleted,
     Bookmark,
-}
-
-type Slots = [OnceLock<Bytes>; 3];
-
-/// The frames of an event as JSON, by [`What`].
-#[derive(Default)]
-struct JsonFrames(Slots);
-#[derive(Default)]
-struct MetadataFrames(Slots);
-#[derive(Default)]
-struct TableFrames([Slots; 3]);
-
-fn include_slot(include: Include) -> usize {
-    match include {
-        Include::None => 0,
-        Include::Metadata => 1,
-        Include::Object => 2,
-    }
 }
 
 fn frame(what: What, object: &[u8]) -> Bytes {

@@ -16,6 +16,8 @@ pub struct Call {
     pub(crate) accept: Cow<'static, str>,
     pub(crate) content_type: Option<Cow<'static, str>>,
     pub(crate) body: Bytes,
+    /// Whether a server in this process may answer with objects as they are in memory.
+    pub(crate) as_objects: bool,
 }
 
 /// What came back.
@@ -31,7 +33,7 @@ impl Call {
     /// A request without a body; its answer is JSON unless [`Call::accept`] says otherwise.
     pub fn new(method: Method, path: impl Into<String>) -> Call {
         let accept = Cow::Borrowed("application/json");
-        Call { method, path: path.into(), accept, content_type: None, body: Bytes::new() }
+        Call { method, path: path.into(), accept, content_type: None, body: Bytes::new(), as_objects: false }
     }
 
     /// A request with a JSON body.
@@ -57,6 +59,12 @@ impl Call {
     #[must_use]
     pub fn body(self, content_type: impl Into<Cow<'static, str>>, body: impl Into<Bytes>) -> Call {
         Call { content_type: Some(content_type.into()), body: body.into(), ..self }
+    }
+
+    /// The same request; a server in this process may answer with objects as they are in memory.
+    #[must_use]
+    pub(crate) fn as_objects(self) -> Call {
+        Call { as_objects: true, ..self }
     }
 
     pub(crate) fn what(&self) -> String {

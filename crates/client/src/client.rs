@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use windlass_api::handover::{AsObjects, ListedObjects, WatchedObjects};
 use windlass_api::{ApiError, Kind, Object, Reason, Subresource};
 use windlass_stdx::{Body, Request, Response, Transport, World, body_from};
 
@@ -42,7 +43,7 @@ pub struct Client {
 #[derive(Debug, Clone)]
 pub struct List {
     /// In the server's order: by namespace and name.
-    pub items: Vec<Object>,
+    pub items: Vec<Arc<Object>>,
     /// The revision of the list: watch from here.
     pub revision: u64,
     /// Pass on as `continue_from` for the next page; empty after the last.
@@ -99,8 +100,19 @@ impl Client {
         let path = collection(kind, namespace) + &options.query();
         let call = Call::new(Method::GET, path);
         let what = call.what();
-        let body = self.answer(call, PAGE_BYTES_MAX).await?.body;
-        read_list(kind, &body).map_err(|source| ClientError::Decode { what, expected: "a list of objects", source })
+        let whole = async {
+            let mut response = self.exchange(call.as_objects()).await?;
+            if let Some(ListedObjects { items, revision, continue_from }) = response.extensions_mut().remove() {
+                return Ok(List { items, revision, continue_from });
+            }
+            let body = read_whole(response, &what, PAGE_BYTES_MAX).await?;
+            let expected = "a list of objects";
+            read_list(kind, &body).map_err(|source| ClientError::Decode { what: what.clone(), expected, source })
+        };
+        match tokio::time::timeout(self.deadline, whole).await {
+            Ok(list) => list,
+            Err(_) => Err(ClientError::TimedOut { what, after: self.deadline }),
+        }
     }
 
     /// A new object.
@@ -212,8 +224,12 @@ impl Client {
     ) -> Result<Watch, ClientError> {
         let call = Call::new(Method::GET, collection(kind, namespace) + &options.query());
         let what = call.what();
-        let response = self.begin(call).await?;
-        Ok(Watch::new(kind.clone(), response.into_body(), options.idle, what))
+        let mut response = self.begin(call.as_objects()).await?;
+        let watched: Option<WatchedObjects> = response.extensions_mut().remove();
+        Ok(match watched.and_then(|watched| watched.take()) {
+            Some(events) => Watch::of_objects(events, options.idle, what),
+            None => Watch::new(kind.clone(), response.into_body(), options.idle, what),
+        })
     }
 
     /// Any request, answered in the form it asks for.
@@ -297,6 +313,9 @@ impl Client {
         if let Some(content_type) = call.content_type {
             request = request.header(header::CONTENT_TYPE, &*content_type);
         }
+        if call.as_objects {
+            request = request.extension(AsObjects);
+        }
         request.body(body_from(call.body)).map_err(|source| ClientError::Request { what, source: source.into() })
     }
 }
@@ -375,7 +394,8 @@ struct WireListMetadata {
 fn read_list(kind: &Kind, body: &[u8]) -> Result<List, windlass_stdx::BoxError> {
     let wire: WireList = serde_json::from_slice(body)?;
     let items = wire.items.unwrap_or_default();
-    let items = items.into_iter().map(|raw| read_object(kind, Bytes::copy_from_slice(raw.get().as_bytes())));
+    let items =
+        items.into_iter().map(|raw| read_object(kind, Bytes::copy_from_slice(raw.get().as_bytes())).map(Arc::new));
     Ok(List {
         items: items.collect::<Result<_, _>>()?,
         revision: wire.metadata.resource_version.parse().unwrap_or(0),

@@ -3,6 +3,7 @@
 //! Source: API concepts, "Efficient detection of changes": `{"type": "ADDED", "object": {…}}` lines, bookmarks, and an
 //! ERROR event with a Status (410 when the revision is no longer kept).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,9 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use windlass_api::{ApiError, Kind, Object, Reason};
+pub use windlass_api::handover::ObjectEvent as WatchEvent;
+use windlass_api::handover::ObjectEvents;
+use windlass_api::{ApiError, Kind, Reason};
 use windlass_stdx::Body;
 
 use crate::client::read_object;
@@ -20,52 +23,58 @@ use crate::lines::Lines;
 /// Bytes of one event: an object of 3 MiB, both escaped and wrapped.
 const LINE_BYTES_MAX: usize = 16 << 20;
 
-/// One change.
-#[derive(Debug, Clone)]
-pub enum WatchEvent {
-    /// The object is new, or newly selected.
-    Added(Object),
-    /// The object changed.
-    Modified(Object),
-    /// The object is gone, or no longer selected. This is its last state, at the revision of its end.
-    Deleted(Object),
-    /// Nothing changed for us up to this revision.
-    Bookmark(u64),
-}
-
 /// The changes of a kind, in order.
 pub struct Watch {
-    kind: Kind,
-    body: Body,
     idle: Duration,
     what: String,
-    lines: Lines,
+    source: Source,
+}
+
+/// Where the changes come from.
+enum Source {
+    /// Lines of JSON.
+    Body { kind: Kind, body: Body, lines: Lines },
+    /// The server of this process.
+    Objects(Box<dyn ObjectEvents>),
 }
 
 impl Watch {
     pub(crate) fn new(kind: Kind, body: Body, idle: Duration, what: String) -> Watch {
-        Watch { kind, body, idle, what, lines: Lines::default() }
+        Watch { idle, what, source: Source::Body { kind, body, lines: Lines::default() } }
+    }
+
+    pub(crate) fn of_objects(events: Box<dyn ObjectEvents>, idle: Duration, what: String) -> Watch {
+        Watch { idle, what, source: Source::Objects(events) }
     }
 
     /// The next change; `Ok(None)` when the server ended the watch, as it does after the timeout asked for.
     ///
     /// Cancel safe: a dropped call loses nothing.
     pub async fn next(&mut self) -> Result<Option<WatchEvent>, ClientError> {
+        let what = &self.what;
+        let late = |_| ClientError::TimedOut { what: what.clone(), after: self.idle };
+        let (kind, body, lines) = match &mut self.source {
+            Source::Body { kind, body, lines } => (kind, body, lines),
+            Source::Objects(events) => {
+                let next = std::future::poll_fn(|context| events.poll_event(context));
+                let next = tokio::time::timeout(self.idle, next).await.map_err(late)?;
+                return next.transpose().map_err(ClientError::Api);
+            }
+        };
         loop {
-            if let Some(line) = self.lines.take() {
-                return read_event(&self.kind, &line, &self.what).map(Some);
+            if let Some(line) = lines.take() {
+                return read_event(kind, &line, what).map(Some);
             }
-            if self.lines.buffered() > LINE_BYTES_MAX {
-                return Err(ClientError::TooLarge { what: self.what.clone(), bytes_max: LINE_BYTES_MAX });
+            if lines.buffered() > LINE_BYTES_MAX {
+                return Err(ClientError::TooLarge { what: what.clone(), bytes_max: LINE_BYTES_MAX });
             }
-            let frame = match tokio::time::timeout(self.idle, self.body.frame()).await {
-                Err(_) => return Err(ClientError::TimedOut { what: self.what.clone(), after: self.idle }),
-                Ok(None) => return Ok(None),
-                Ok(Some(Err(source))) => return Err(ClientError::Body { what: self.what.clone(), source }),
-                Ok(Some(Ok(frame))) => frame,
+            let frame = match tokio::time::timeout(self.idle, body.frame()).await.map_err(late)? {
+                None => return Ok(None),
+                Some(Err(source)) => return Err(ClientError::Body { what: what.clone(), source }),
+                Some(Ok(frame)) => frame,
             };
             if let Ok(chunk) = frame.into_data() {
-                self.lines.push(chunk);
+                lines.push(chunk);
             }
         }
     }
@@ -92,7 +101,7 @@ fn read_event(kind: &Kind, line: &[u8], what: &str) -> Result<WatchEvent, Client
         return Err(ClientError::Api(ApiError::from_status(&status).unwrap_or_else(unreadable)));
     }
     let json = Bytes::copy_from_slice(event.object.get().as_bytes());
-    let object = read_object(kind, json).map_err(|source| decode(source.into()))?;
+    let object = Arc::new(read_object(kind, json).map_err(|source| decode(source.into()))?);
     match event.kind {
         "ADDED" => Ok(WatchEvent::Added(object)),
         "MODIFIED" => Ok(WatchEvent::Modified(object)),

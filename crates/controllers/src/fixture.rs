@@ -17,7 +17,7 @@ pub(crate) fn now() -> Timestamp {
 
 /// An object as it is in a cache.
 pub(crate) fn object(json: &Value) -> Arc<Cached> {
-    Arc::new(Cached::new(Object::parse(Bytes::from(json.to_string())).expect("an object")))
+    Arc::new(Object::parse(Bytes::from(json.to_string())).expect("an object"))
 }
 
 /// Sets fields by their JSON pointers; the last field may be new.

@@ -1,5 +1,6 @@
 //! A run: a cluster, its users and its faults, and the questions asked of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -221,7 +222,10 @@ impl Cluster {
         let client = self.server.client();
         let list = async |kind: &Kind| -> Result<Vec<Object>, ClientError> {
             match &client {
-                Some(client) => Ok(client.list(kind, None, &ListOptions::default()).await?.items),
+                Some(client) => {
+                    let list = client.list(kind, None, &ListOptions::default()).await?;
+                    Ok(list.items.into_iter().map(Arc::unwrap_or_clone).collect())
+                }
                 None => Ok(Vec::new()),
             }
         };

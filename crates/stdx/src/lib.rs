@@ -6,8 +6,10 @@
 //! The same program runs on a real machine and inside the simulator because time, randomness and the
 //! link to the server come in as values from here.
 
+mod memo;
 mod transport;
 mod world;
 
+pub use memo::Memo;
 pub use transport::{Body, BoxError, Request, Response, Transport, TransportError, body_empty, body_from, read_body};
 pub use world::{Clock, World};

@@ -29,7 +29,6 @@ mod hard_state;
 mod history;
 mod identity;
 mod log;
-mod memo;
 mod op;
 mod opening;
 mod range;

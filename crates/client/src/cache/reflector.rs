@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use windlass_api::Object;
 
 use super::key::Key;
@@ -149,9 +148,10 @@ fn take_in(scope: &Scope, shared: &Shared, event: WatchEvent) -> u64 {
     }
 }
 
-fn keep(scope: &Scope, object: Object) -> Object {
+/// An object that is shared with the server costs nothing whole; another is kept as the scope says.
+fn keep(scope: &Scope, object: Arc<Object>) -> Arc<Object> {
     match scope.keep {
-        Keep::Whole => object,
-        Keep::Header => Object { json: Bytes::new(), header: object.header.apart() },
+        Keep::Header if Arc::strong_count(&object) == 1 => Arc::new(object.without_contents()),
+        Keep::Whole | Keep::Header => object,
     }
 }

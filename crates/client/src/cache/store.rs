@@ -1,62 +1,16 @@
 //! The objects of a cache and their indexes. Synchronous; the reflector changes it, everybody reads it.
 
-use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Bound, Deref};
-use std::sync::{Arc, Mutex, Weak};
+use std::ops::Bound;
+use std::sync::{Arc, Weak};
 
 use windlass_api::Object;
 
 use super::key::Key;
 use super::subscription::{Change, Pending, Subscription};
 
-/// An object in a cache, with room for what its readers derive from it.
-pub struct Cached {
-    object: Object,
-    memos: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
-}
-
-/// Derived values kept per object: one for each part that reads the kind.
-const MEMOS_MAX: usize = 4;
-
-impl Cached {
-    /// An object that nothing has been derived from yet.
-    pub fn new(object: Object) -> Cached {
-        Cached { object, memos: Mutex::new(Vec::new()) }
-    }
-
-    /// What `derive` makes of this object, made once as long as the object does not change.
-    ///
-    /// Assumes a type is always derived in the same way.
-    pub fn memo<T: Send + Sync + 'static>(&self, derive: impl FnOnce(&Object) -> T) -> Arc<T> {
-        let found = {
-            let memos = self.memos.lock().expect("nothing panics while holding the memos");
-            memos.iter().find_map(|memo| Arc::clone(memo).downcast::<T>().ok())
-        };
-        found.unwrap_or_else(|| {
-            let made = Arc::new(derive(&self.object));
-            let mut memos = self.memos.lock().expect("nothing panics while holding the memos");
-            if memos.len() < MEMOS_MAX {
-                memos.push(Arc::clone(&made) as Arc<dyn Any + Send + Sync>);
-            }
-            made
-        })
-    }
-}
-
-impl Deref for Cached {
-    type Target = Object;
-
-    fn deref(&self) -> &Object {
-        &self.object
-    }
-}
-
-impl std::fmt::Debug for Cached {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{} {}@{}", self.header.kind(), self.header.key(), self.header.revision)
-    }
-}
+/// An object in a cache, with what its readers derived from it.
+pub type Cached = Object;
 
 /// A set of objects, by something they have in common.
 type Index = BTreeMap<Arc<str>, BTreeSet<Key>>;
@@ -85,7 +39,7 @@ impl Store {
     }
 
     /// Takes in a new or changed object. What is not newer than what we have changes nothing.
-    pub(super) fn put(&mut self, object: Object) {
+    pub(super) fn put(&mut self, object: Arc<Object>) {
         let key = Key::of(&object.header);
         let old = self.objects.get(&key).cloned();
         if old.as_ref().is_some_and(|old| old.header.revision >= object.header.revision) {
@@ -94,7 +48,7 @@ impl Store {
         if let Some(old) = &old {
             self.unlink(&key, old);
         }
-        let new = Arc::new(Cached::new(object));
+        let new = object;
         self.link(&key, &new);
         self.objects.insert(key.clone(), Arc::clone(&new));
         self.tell(Change { key, old, new: Some(new) });
@@ -252,6 +206,7 @@ fn remove(index: &mut Index, entry: &str, key: &Key) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use super::{Key, Store};
     use bytes::Bytes;
     use serde_json::{Value, json};
@@ -272,7 +227,7 @@ mod tests {
         Object::parse(Bytes::from(pod.to_string())).expect("a pod")
     }
 
-    fn names(found: Vec<std::sync::Arc<super::Cached>>) -> Vec<String> {
+    fn names(found: Vec<Arc<super::Cached>>) -> Vec<String> {
         found.iter().map(|object| object.header.name().to_owned()).collect()
     }
 
@@ -280,11 +235,11 @@ mod tests {
     fn indexes_follow_an_object_through_its_life() {
         for index_labels in [false, true] {
             let mut store = Store::new(index_labels);
-            store.put(pod("p", 1, "", ""));
-            store.put(pod("q", 2, "rs", "n1"));
+            store.put(Arc::new(pod("p", 1, "", "")));
+            store.put(Arc::new(pod("q", 2, "rs", "n1")));
             assert_eq!(names(store.uncontrolled("a")), ["p"]);
             assert_eq!(names(store.on_node("")), ["p"]);
-            store.put(pod("p", 3, "rs", "n1"));
+            store.put(Arc::new(pod("p", 3, "rs", "n1")));
             assert_eq!(names(store.owned_by("rs")), ["p", "q"]);
             assert_eq!(names(store.on_node("n1")), ["p", "q"]);
             assert!(store.uncontrolled("a").is_empty());
@@ -303,8 +258,8 @@ mod tests {
     #[test]
     fn nothing_older_replaces_something_newer() {
         let mut store = Store::new(false);
-        store.put(pod("p", 5, "", "n2"));
-        store.put(pod("p", 4, "", "n1"));
+        store.put(Arc::new(pod("p", 5, "", "n2")));
+        store.put(Arc::new(pod("p", 4, "", "n1")));
         store.remove(&Key::new("a", "p"), 4);
         assert_eq!(names(store.on_node("n2")), ["p"]);
     }
@@ -312,7 +267,7 @@ mod tests {
     #[test]
     fn a_namespace_does_not_hold_its_longer_namesake() {
         let mut store = Store::new(false);
-        store.put(pod("p", 1, "", ""));
+        store.put(Arc::new(pod("p", 1, "", "")));
         assert!(store.in_namespace("aa").is_empty());
         assert_eq!(store.in_namespace("a").len(), 1);
     }
@@ -320,8 +275,8 @@ mod tests {
     #[test]
     fn a_new_list_takes_out_what_it_does_not_hold() {
         let mut store = Store::new(false);
-        store.put(pod("p", 1, "", ""));
-        store.put(pod("q", 9, "", ""));
+        store.put(Arc::new(pod("p", 1, "", "")));
+        store.put(Arc::new(pod("q", 9, "", "")));
         store.retain(&BTreeSet::new(), 5);
         assert_eq!(names(store.list()), ["q"], "q changed after the list");
     }
@@ -329,7 +284,7 @@ mod tests {
     #[test]
     fn a_memo_is_made_once() {
         let mut store = Store::new(false);
-        store.put(pod("p", 1, "", ""));
+        store.put(Arc::new(pod("p", 1, "", "")));
         let cached = store.get("a/p").expect("just put");
         let mut made = 0;
         for _ in 0..3 {

@@ -125,7 +125,7 @@ mod tests {
 
     fn at(revision: u64) -> Option<Arc<Cached>> {
         let json = format!("{{\"kind\":\"Pod\",\"metadata\":{{\"name\":\"p\",\"resourceVersion\":\"{revision}\"}}}}");
-        Some(Arc::new(Cached::new(Object::parse(Bytes::from(json)).expect("a pod"))))
+        Some(Arc::new(Object::parse(Bytes::from(json)).expect("a pod")))
     }
 
     fn push(subscription: &Subscription, key: &str, old: Option<Arc<Cached>>, new: Option<Arc<Cached>>) {

@@ -233,7 +233,7 @@ async fn read_all(reader: &Client, kind: &Kind) -> Result<Vec<Object>, ClientErr
         match reader.list(kind, Some(NAMESPACE), &ListOptions::default()).await {
             Ok(list) => {
                 let of_users = |object: &Object| object.value()["metadata"]["annotations"][STEP].is_string();
-                return Ok(list.items.into_iter().filter(of_users).collect());
+                return Ok(list.items.into_iter().map(Arc::unwrap_or_clone).filter(of_users).collect());
             }
             Err(error) if attempt == READS_MAX || !error.is_retryable() => return Err(error),
             Err(_) => {}

@@ -322,12 +322,13 @@ impl Observer {
 #[cfg(test)]
 mod tests {
     use super::Picture;
+    use std::sync::Arc;
     use windlass_api::Object;
     use windlass_client::WatchEvent;
 
-    fn object(name: &str, uid: &str, revision: u64) -> Object {
+    fn object(name: &str, uid: &str, revision: u64) -> Arc<Object> {
         let json = format!(r#"{{"metadata":{{"name":"{name}","uid":"{uid}","resourceVersion":"{revision}"}}}}"#);
-        Object::parse(json.into_bytes().into()).expect("an object")
+        Arc::new(Object::parse(json.into_bytes().into()).expect("an object"))
     }
 
     /// A picture that holds `a` since revision 5.
