@@ -69,3 +69,47 @@ impl Frames {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{FRAMES_BYTES_MAX, Frames, OfEvent};
+    use crate::form::Form;
+    use crate::watch::What;
+    use bytes::Bytes;
+    use std::sync::Arc;
+    use windlass_stdx::World;
+    use windlass_store::{Config, Event, Expect, Op, RealDisk, Store, Template};
+
+    /// Events of as many writes.
+    async fn events(count: usize) -> Vec<Arc<Event>> {
+        let dir = std::env::temp_dir().join(format!("windlass-frames-{}", std::process::id()));
+        let store = Store::open(Config::new(&dir), Arc::new(RealDisk), World::real()).await.expect("a store");
+        let mut watch = store.watch("", 0).expect("from the start");
+        let mut events = Vec::new();
+        for number in 0..count {
+            let put = Op::put(format!("/{number}"), Template::plain("x"), Expect::Any);
+            store.commit(vec![put]).await.expect("a write");
+            events.push(watch.next().await.expect("an event"));
+        }
+        store.close().await;
+        std::fs::remove_dir_all(&dir).expect("the directory is ours");
+        events
+    }
+
+    #[tokio::test]
+    async fn frames_are_made_once_and_the_oldest_go_first() {
+        let frames = Frames::default();
+        let events = events(3).await;
+        let large = || Bytes::from(vec![0; FRAMES_BYTES_MAX / 2]);
+        let kept = |event: &Event| event.memo(|_| OfEvent::default()).list().len();
+        let first = frames.of(&events[0], Form::Json, What::Added, large);
+        let again = frames.of(&events[0], Form::Json, What::Added, || panic!("made twice"));
+        assert_eq!(first.as_ptr(), again.as_ptr(), "shared, not copied");
+        frames.of(&events[1], Form::Json, What::Added, large);
+        assert_eq!((kept(&events[0]), kept(&events[1])), (1, 1), "both fit");
+        frames.of(&events[2], Form::Json, What::Deleted, large);
+        assert_eq!((kept(&events[0]), kept(&events[1]), kept(&events[2])), (0, 1, 1));
+        let other = frames.of(&events[2], Form::Metadata, What::Deleted, || Bytes::from_static(b"m"));
+        assert_eq!(other, "m", "another form is another frame");
+    }
+}

@@ -73,8 +73,8 @@ use windlass_stdx::{Request, Response, Transport, TransportError, World};
 use windlass_store::Store;
 
 use crate::definitions::Served;
-use crate::frames::Frames;
 use crate::follow::Followed;
+use crate::frames::Frames;
 use crate::join::Knocks;
 use crate::lanes::Lanes;
 use crate::metrics::Metrics;

@@ -209,7 +209,10 @@ enum Step {
     /// An object that was there at the start.
     Present(Arc<Entry>),
     Event(What, Arc<Event>),
-    Bookmark { revision: Revision, ends_initial: bool },
+    Bookmark {
+        revision: Revision,
+        ends_initial: bool,
+    },
     /// The watch cannot go on.
     Failed(ApiError),
 }

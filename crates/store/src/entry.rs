@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use windlass_stdx::Memo;
 
-
 /// The position of a transaction in the one order of the whole store. The empty store is at 0.
 pub type Revision = u64;
 

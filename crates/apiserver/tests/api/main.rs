@@ -10,6 +10,7 @@ mod delete;
 mod discovery;
 mod eviction;
 mod form;
+mod handover;
 mod health;
 mod hostile;
 mod impersonate;

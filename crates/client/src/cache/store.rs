@@ -206,11 +206,11 @@ fn remove(index: &mut Index, entry: &str, key: &Key) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use super::{Key, Store};
     use bytes::Bytes;
     use serde_json::{Value, json};
     use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
     use windlass_api::Object;
 
     fn pod(name: &str, revision: u64, owner: &str, node: &str) -> Object {
