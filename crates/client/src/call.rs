@@ -63,7 +63,7 @@ impl Call {
 
     /// The same request; a server in this process may answer with objects as they are in memory.
     #[must_use]
-    pub(crate) fn as_objects(self) -> Call {
+    pub(crate) fn for_objects(self) -> Call {
         Call { as_objects: true, ..self }
     }
 

@@ -101,7 +101,7 @@ impl Client {
         let call = Call::new(Method::GET, path);
         let what = call.what();
         let whole = async {
-            let mut response = self.exchange(call.as_objects()).await?;
+            let mut response = self.exchange(call.for_objects()).await?;
             if let Some(ListedObjects { items, revision, continue_from }) = response.extensions_mut().remove() {
                 return Ok(List { items, revision, continue_from });
             }
@@ -224,7 +224,7 @@ impl Client {
     ) -> Result<Watch, ClientError> {
         let call = Call::new(Method::GET, collection(kind, namespace) + &options.query());
         let what = call.what();
-        let mut response = self.begin(call.as_objects()).await?;
+        let mut response = self.begin(call.for_objects()).await?;
         let watched: Option<WatchedObjects> = response.extensions_mut().remove();
         Ok(match watched.and_then(|watched| watched.take()) {
             Some(events) => Watch::of_objects(events, options.idle, what),
