@@ -5,7 +5,6 @@
 //! Runs        in process what needs no container: the API server, controllers and scheduler over a real store; then,
 //!             on a real cluster of one node (the built binary, as root), the tests that need a node, and nothing may be
 //!             left behind. `--node` runs only these; `--against KUBECONFIG` runs both kinds on any cluster
-//! Not here    admission webhooks
 //!
 //! `entries.txt` names every entry of the list. Each test names one; the suite fails on a test without an entry and
 //! says how many entries have a test.

@@ -26,12 +26,15 @@ pub struct Stored {
     /// Objects written before this revision pass `convert` even where they lie in the served version: the schema they
     /// were written by is no longer the kind's.
     pub current_since: u64,
+    /// Where versions differ by more than their schemas somebody outside is asked to turn one into another: then this is
+    /// what the stored version's own schema keeps and fills in, before and after.
+    pub rest: Option<Arc<dyn Convert>>,
 }
 
 impl Stored {
     /// Stored as `kind`, by a way that never changes.
     pub fn new(kind: Kind, convert: Arc<dyn Convert>) -> Stored {
-        Stored { kind, convert, current_since: 0 }
+        Stored { kind, convert, current_since: 0, rest: None }
     }
 }
 

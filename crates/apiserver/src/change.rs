@@ -104,14 +104,14 @@ pub(crate) async fn change_owned(
     let mut turn = call.server.turns.join(&key).await;
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let entry = call.server.store.get(&key).ok_or_else(|| ApiError::not_found(kind, &call.target.name))?;
-        let shown = convert::entry(resource, entry.clone()).await?;
+        let shown = convert::entry(call.server, resource, entry.clone()).await?;
         let mut old = write::tree(&shown);
         // Most changes do not look at the owners, and would only copy them.
         let aside = if owners::are_seen(call, ownership) { None } else { owners::take(&mut old) };
         let mut wished = change(&old, &shown)?;
         let stored = aside.or_else(|| owners::take(&mut old));
         let owners = Owners::take(call, ownership, stored, &mut wished);
-        let step = plan(call, part, (&old, &entry), wished, owners)?;
+        let step = plan(call, part, (&old, &entry), wished, owners).await?;
         let (object, admission, ends) = match step {
             Step::Nothing => return Ok(shown.value.clone()),
             Step::Put { object, admission } => (object, admission, false),
@@ -124,7 +124,7 @@ pub(crate) async fn change_owned(
         let mut ops = Vec::with_capacity(1 + admission.ops.len());
         ops.push(match ends {
             true => Op::delete(key.as_str(), expect),
-            false => Op::put(key.as_str(), convert::template(resource, &object).await?, expect),
+            false => Op::put(key.as_str(), convert::template(call.server, resource, &object).await?, expect),
         });
         ops.extend(admission.ops);
         match call.server.commit(ops).await {
@@ -142,7 +142,7 @@ pub(crate) async fn change_owned(
 async fn written(call: Call<'_>, committed: &Committed, object: &Value) -> Result<Bytes, ApiError> {
     match committed.entries.first() {
         Some(Some(entry)) if entry.revision == committed.revision => {
-            Ok(convert::entry(&call.target.resource, entry.clone()).await?.value.clone())
+            Ok(convert::entry(call.server, &call.target.resource, entry.clone()).await?.value.clone())
         }
         _ => Ok(write::tried(&write::template(object)?, Some(committed.revision))),
     }
@@ -155,7 +155,7 @@ enum Step {
     Remove { object: Value, admission: Admission },
 }
 
-fn plan(
+async fn plan(
     call: Call<'_>,
     part: Part,
     (old, entry): (&Value, &Entry),
@@ -178,15 +178,19 @@ fn plan(
     }
     let are_owners_new = owners.are_new();
     let managed = owners.after(call, old, &object)?;
-    let admission = admit::update(call, part, old, &mut object)?;
+    let admission = admit::update(call, part, old, &mut object).await?;
     count_generation(call, part, old, &mut object);
     // The stored form holds its revision; the wished one gets the same, so that equal objects are equal.
     write::metadata_mut(&mut object).insert("resourceVersion".to_owned(), old["metadata"]["resourceVersion"].clone());
     let ends = is_finished(&object);
-    if object == *old && !ends && !are_owners_new && convert::lies_as_stored(resource, entry) {
+    let is_nothing = object == *old && !ends && !are_owners_new && convert::lies_as_stored(resource, entry);
+    if !is_nothing {
+        validate(call, part, old, &object)?;
+    }
+    admit::validate_changed(call, part, old, &object).await?;
+    if is_nothing {
         return Ok(Step::Nothing);
     }
-    validate(call, part, old, &object)?;
     owners::put(&mut object, managed);
     if ends {
         Ok(Step::Remove { admission: admit::release(call, old), object })

@@ -55,22 +55,23 @@ pub(crate) async fn create_owned(call: Call<'_>, mut object: Value, ownership: O
         resource.rules.default(&mut candidate);
         owners::take(&mut candidate); // those of the attempt before
         let managed = owners::of_new(call, ownership, &candidate, sent.as_ref())?;
-        let admission = admit::create(call, &mut candidate)?;
+        let admission = admit::create(call, &mut candidate).await?;
         resource.rules.prepare_create(&mut candidate);
         let mut errors = Errors::new();
         validate_metadata(resource, &candidate, &mut errors);
         resource.rules.validate(&candidate, &mut errors);
         write::refuse_if_any(resource, &candidate, &errors)?;
+        admit::validate_new(call, &candidate).await?;
         owners::put(&mut candidate, managed);
         if options.dry_run {
             return try_only(call, &candidate);
         }
-        let template = convert::template(resource, &candidate).await?;
+        let template = convert::template(call.server, resource, &candidate).await?;
         match commit(call, &candidate, template, admission).await? {
             Attempt::Done(committed) => {
                 let stored = committed.entries.last().cloned().flatten();
                 let stored = stored.expect("the object is the last thing its transaction writes");
-                let served = convert::entry(resource, stored).await?;
+                let served = convert::entry(call.server, resource, stored).await?;
                 return Ok(Answer::object(served.value.clone()).code(StatusCode::CREATED));
             }
             Attempt::Taken if !generates_name => {

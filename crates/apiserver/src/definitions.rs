@@ -21,6 +21,7 @@ use windlass_api::resources::custom_resource_definition::names::{Taken, is_estab
 use windlass_api::{Registry, Resource};
 use windlass_store::Entry;
 
+use crate::convert::Converter;
 use crate::documents::Documents;
 use crate::follow::Picture;
 use crate::server::{Server, header};
@@ -98,6 +99,8 @@ pub(crate) struct Served {
     pub registry: Registry,
     pub documents: Documents,
     compiled: BTreeMap<String, Kept>,
+    /// The webhooks that convert, by definition.
+    converters: BTreeMap<String, Arc<Converter>>,
     /// That of the definitions they were made from.
     stamp: Arc<()>,
 }
@@ -115,7 +118,13 @@ struct Kept {
 impl Served {
     /// The built-in kinds alone.
     pub fn new(registry: Registry) -> Served {
-        Served { registry, documents: Documents::default(), compiled: BTreeMap::new(), stamp: Arc::new(()) }
+        Served {
+            registry,
+            documents: Documents::default(),
+            compiled: BTreeMap::new(),
+            converters: BTreeMap::new(),
+            stamp: Arc::new(()),
+        }
     }
 
     /// The built-in kinds and those of the definitions.
@@ -123,6 +132,9 @@ impl Served {
         let mut served = Served { stamp, ..Served::new(built_in.clone()) };
         for known in known.values().filter(|known| is_established(&known.outline)) {
             let definition = known.tree();
+            if let Some(converter) = Converter::of(&definition, before.converters.get(&known.name)) {
+                served.converters.insert(known.name.clone(), converter);
+            }
             let names = &known.outline["status"]["acceptedNames"];
             let kept = before.compiled.get(&known.name);
             let kept = kept.filter(|kept| kept.identity == known.identity && kept.names == *names).cloned();
@@ -146,6 +158,11 @@ impl Served {
         if self.registry.get(&kind.group, &kind.version, &kind.plural).is_none() {
             self.registry.insert(row);
         }
+    }
+
+    /// The webhook that converts the objects of a definition.
+    pub fn converter(&self, definition: &str) -> Option<Arc<Converter>> {
+        self.converters.get(definition).cloned()
     }
 
     /// The row by which the objects of a definition lie in the store, served or not.
@@ -209,7 +226,10 @@ impl Server {
 
 /// Waits until a row's kind is gone, or its schemas are others (R2). Does not hold the server while it waits.
 pub(crate) async fn replaced(server: Weak<Server>, resource: &Resource) {
-    let schema = |row: &Resource| row.custom.as_ref().map(|custom| Arc::as_ptr(&custom.open_api));
+    let schema = |row: &Resource| {
+        let is_asked = row.stored.as_ref().is_some_and(|stored| stored.rest.is_some());
+        row.custom.as_ref().map(|custom| (Arc::as_ptr(&custom.open_api), is_asked))
+    };
     let Some(mut changes) = server.upgrade().map(|server| server.definitions_changed.subscribe()) else { return };
     loop {
         let row = server.upgrade().and_then(|server| server.row_now(resource));

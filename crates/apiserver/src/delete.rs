@@ -91,6 +91,26 @@ impl DeleteOptions {
         Ok(options)
     }
 
+    /// The `DeleteOptions` object again.
+    pub fn to_value(&self) -> Value {
+        let mut options = json!({});
+        if let Some(seconds) = self.grace_seconds {
+            options["gracePeriodSeconds"] = json!(seconds);
+        }
+        if let Some(propagation) = self.propagation {
+            options["propagationPolicy"] = json!(format!("{propagation:?}"));
+        }
+        for (field, value) in [("uid", &self.uid), ("resourceVersion", &self.revision)] {
+            if let Some(value) = value {
+                options["preconditions"][field] = json!(value);
+            }
+        }
+        if self.dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        options
+    }
+
     fn from_query(query: &Query) -> Result<DeleteOptions, ApiError> {
         Ok(DeleteOptions {
             grace_seconds: query.number("gracePeriodSeconds")?,
@@ -206,7 +226,7 @@ async fn remove_at(
         let entry = call.server.store.get(&key).ok_or_else(|| ApiError::not_found(kind, place.name))?;
         let old = write::tree(&entry);
         check_preconditions(call, place.name, &old, &entry, options)?;
-        admit::delete(call, place.name, &old)?;
+        admit::delete(call, place.name, (&entry, &old), options).await?;
         let mut wished = old.clone();
         let others = beside(&mut wished)?;
         let ending = end(call, &wished, options);
@@ -246,7 +266,7 @@ async fn remove_at(
 }
 
 async fn served(call: Call<'_>, entry: Arc<Entry>) -> Result<Arc<Entry>, ApiError> {
-    convert::entry(&call.target.resource, entry).await
+    convert::entry(call.server, &call.target.resource, entry).await
 }
 
 /// R1.

@@ -91,6 +91,12 @@ impl Identity {
         self.name.strip_prefix(NODE_NAME_PREFIX).filter(|node| !node.is_empty())
     }
 
+    /// Whether this is the server itself, which keeps what every cluster has.
+    pub(crate) fn is_server(&self) -> bool {
+        let part = self.name.strip_prefix(PART_NAME_PREFIX).filter(|_| self.is_in(GROUP_MASTERS));
+        part.is_some_and(|part| matches!(part, "bootstrap" | "definitions"))
+    }
+
     /// Whether this is a node agent or a part of the server, whose traffic keeps the cluster alive.
     pub fn is_system(&self) -> bool {
         self.node_name().is_some() || (self.name.starts_with(PART_NAME_PREFIX) && self.is_in(GROUP_MASTERS))

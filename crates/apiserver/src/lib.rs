@@ -49,6 +49,7 @@ mod page;
 mod pipeline;
 mod pki;
 mod rbac;
+mod remote;
 mod request;
 mod review;
 mod select;

@@ -134,7 +134,7 @@ async fn scan(
         })?;
         range.at = Some(page.revision);
         let total = page.entries.len();
-        let served = convert::entries(&call.target.resource, std::mem::take(&mut page.entries)).await?;
+        let served = convert::entries(call.server, &call.target.resource, std::mem::take(&mut page.entries)).await?;
         for (index, entry) in served.into_iter().enumerate() {
             range.after = Some(entry.key.to_string());
             if !selection.matches(&entry) {

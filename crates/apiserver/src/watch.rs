@@ -67,7 +67,7 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
     let prefix = selection.prefix(target);
     let (initial, after) = if start.with_state {
         let page = server.store.range(&Range::prefix(prefix.clone())).map_err(read_failed)?;
-        (convert::entries(&target.resource, page.entries).await?, page.revision)
+        (convert::entries(server, &target.resource, page.entries).await?, page.revision)
     } else {
         (Vec::new(), start.revision.filter(|revision| *revision > 0).unwrap_or_else(|| server.store.revision()))
     };
@@ -315,8 +315,8 @@ impl Flow {
                 if self.target.resource.stored.is_none() {
                     return Poll::Ready(Ok(event));
                 }
-                let resource = self.target.resource.clone();
-                none.insert(async move { convert::event(&resource, event).await }.boxed())
+                let (server, resource) = (self.server.clone(), self.target.resource.clone());
+                none.insert(async move { convert::event(&server, &resource, event).await }.boxed())
             }
         };
         let event = ready!(converting.poll_unpin(context));

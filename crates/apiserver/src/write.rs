@@ -8,7 +8,7 @@ use windlass_store::{CommitError, Committed, Entry, Op, Template};
 
 use crate::failure::commit_failed;
 use crate::request::{Query, short};
-use crate::server::Server;
+use crate::server::{Call, Server};
 
 /// Largest object in bytes: what etcd takes, so that whatever is accepted here can be moved there.
 pub const OBJECT_BYTES_MAX: usize = 3 * 512 * 1024;
@@ -169,6 +169,20 @@ pub(crate) fn check_place(kind: &Kind, namespace: &str, name: &str, object: &mut
         metadata.remove("namespace");
     }
     Ok(())
+}
+
+/// Completes what a client sent to a subresource of an object: its kind, and the object's place.
+pub(crate) fn complete(call: Call<'_>, object: &mut Value, (api_version, kind): (&str, &str)) {
+    let Some(fields) = object.as_object_mut() else { return };
+    fields.insert("apiVersion".to_owned(), json!(api_version));
+    fields.insert("kind".to_owned(), json!(kind));
+    let Some(metadata) = fields.entry("metadata").or_insert_with(|| json!({})).as_object_mut() else { return };
+    for (field, value) in [("name", &call.target.name), ("namespace", &call.target.namespace)] {
+        let is_missing = metadata.get(field).is_none_or(|found| found.is_null() || *found == "");
+        if is_missing && !value.is_empty() {
+            metadata.insert(field.to_owned(), json!(value));
+        }
+    }
 }
 
 /// Removes what is never stored: links to objects themselves are long gone.

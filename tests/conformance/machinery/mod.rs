@@ -1,22 +1,25 @@
 //! sig-api-machinery: how the API itself behaves, whatever the kind.
 
 mod admission_policy;
+mod conversion;
 mod definition;
 mod discovery;
 mod field_validation;
 mod flow_control;
 mod garbage;
+mod hook;
 mod list;
 mod namespace;
 mod openapi;
 mod resource_quota;
 mod version;
 mod watch;
+mod webhook;
 
 use crate::{Case, case, row};
 
 pub(crate) fn cases() -> Vec<Case> {
-    [basic(), discovered(), custom(), published(), admitted(), bounded()].into_iter().flatten().collect()
+    [basic(), discovered(), custom(), published(), admitted(), asked(), bounded()].into_iter().flatten().collect()
 }
 
 /// How single objects and lists behave.
@@ -187,6 +190,63 @@ fn published() -> Vec<Case> {
         case!(
             "Custom Resource OpenAPI Publish, stop serving version",
             openapi::a_version_that_is_not_served_is_not_published
+        ),
+    ]
+}
+
+/// What webhooks are asked, and what becomes of their answers.
+fn asked() -> Vec<Case> {
+    vec![
+        case!("Admission webhook, discovery document", webhook::the_kinds_are_discovered),
+        case!("Admission webhook, deny create", webhook::objects_are_refused),
+        case!("Admission webhook, deny attach", webhook::attaching_is_refused),
+        case!("Admission webhook, deny custom resource create and delete", webhook::custom_objects_are_refused),
+        case!("Admission webhook, deny custom resource definition", webhook::a_definition_is_refused),
+        case!("Admission webhook, fail closed", webhook::a_webhook_that_is_not_there_refuses_everything),
+        case!("Admission webhook, honor timeout", webhook::a_time_that_is_given_is_kept),
+        case!("Admission webhook, ordered mutation", webhook::mutations_come_in_order),
+        case!("Admission webhook, mutation with defaulting", webhook::defaults_follow_a_mutation),
+        case!(
+            "Admission webhook, admission control not allowed on webhook configuration objects",
+            webhook::configurations_themselves_are_left_alone
+        ),
+        case!("Admission webhook, mutate custom resource", webhook::a_custom_object_is_changed),
+        case!("Admission webhook, mutate custom resource with pruning", webhook::what_a_schema_does_not_have_is_pruned),
+        case!(
+            "Admission webhook, mutate custom resource with different stored version",
+            webhook::an_object_is_changed_while_its_stored_version_changes
+        ),
+        case!("Admission webhook, list validating webhooks", webhook::validating_configurations_are_listed_and_deleted),
+        case!("Admission webhook, list mutating webhooks", webhook::mutating_configurations_are_listed_and_deleted),
+        case!("Admission webhook, update validating webhook", webhook::a_validating_configuration_is_changed),
+        case!("Admission webhook, update mutating webhook", webhook::a_mutating_configuration_is_changed),
+        case!(
+            "Validating Admission webhook, create and update validating webhook configuration with matchConditions",
+            webhook::conditions_of_a_validating_configuration_are_kept
+        ),
+        case!(
+            "Mutating Admission webhook, create and update mutating webhook configuration with matchConditions",
+            webhook::conditions_of_a_mutating_configuration_are_kept
+        ),
+        case!(
+            "Validing Admission webhook, reject validating webhook configurations with invalid matchConditions",
+            webhook::bad_conditions_of_a_validating_configuration_are_refused
+        ),
+        case!(
+            "Mutating Admission webhook, reject mutating webhook configurations with invalid matchConditions",
+            webhook::bad_conditions_of_a_mutating_configuration_are_refused
+        ),
+        case!(
+            "Mutating Admission webhook, mutating webhook excluding object with specific name",
+            webhook::a_condition_leaves_out_one_name
+        ),
+        case!(
+            "Custom Resource Definition Conversion Webhook, conversion custom resource",
+            conversion::an_object_is_read_in_another_version
+        ),
+        case!(
+            "Custom Resource Definition Conversion Webhook, convert mixed version list",
+            conversion::a_list_of_mixed_versions_is_converted
         ),
     ]
 }

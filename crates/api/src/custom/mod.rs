@@ -5,7 +5,7 @@
 //! Rules       each in the file named after it: `fill` defaults and nulls · `value` OpenAPI values and ratcheting ·
 //!             `format` and `pattern` texts · `path` columns, selectable fields and scale · `embedded` objects in objects ·
 //!             `shape` types in CEL, `rule` rules in CEL, `verdict` what they say
-//! Not here    conversion webhooks · the definition as an object with rules of its own (`resources/custom_resource_definition`) ·
+//! Not here    asking conversion webhooks (apiserver) · the definition as an object with rules of its own (`resources/custom_resource_definition`) ·
 //!             when definitions take effect (apiserver)
 //!
 //! [`Rules`]: crate::resource::Rules

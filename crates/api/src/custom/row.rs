@@ -2,7 +2,8 @@
 //!
 //! Rules
 //!   R1 names       those that were accepted, not those that were asked for
-//!   R2 versions    a row for each served version; all store under one key, in the storage version
+//!   R2 versions    a row for each served version; all store under one key, in the storage version; whether a webhook is
+//!                  asked between versions is in the row
 //!   R3 columns     the name, then what the version asks for; without any the age
 //!   R4 published   the schema as it is written, with what every object has
 //! Source: API reference, apiextensions.k8s.io/v1 CustomResourceDefinition.
@@ -17,7 +18,7 @@ use super::path::{self, JsonPath};
 use super::rule::Ruled;
 use super::rules::{Version, VersionRules};
 use super::{fill, table};
-use crate::convert::Stored;
+use crate::convert::{Convert, Stored};
 use crate::kind::Kind;
 use crate::resource::{Column, Custom, Resource, ScalePaths, Subresource, Verbs};
 use crate::resources::tree::Tree;
@@ -99,6 +100,9 @@ impl Compiled {
         let storage = versions.iter().find(|version| version.flag("storage"));
         let storage = storage.ok_or_else(|| DefinitionError::NoStorage(self.name.clone()))?;
         let stored_kind = kind_of(definition, storage.text("name"));
+        let is_asked = definition["spec"]["conversion"].text("strategy") == "Webhook";
+        let at_rest = self.versions.iter().find(|(name, ..)| is_asked && name == storage.text("name"));
+        let rest = at_rest.map(|(_, compiled, _)| Arc::new(VersionRules(compiled.clone())) as Arc<dyn Convert>);
         let mut rows = Vec::with_capacity(self.versions.len());
         for (name, compiled, published) in &self.versions {
             let version = versions.iter().find(|version| version.text("name") == name);
@@ -108,6 +112,7 @@ impl Compiled {
                 kind: stored_kind.clone(),
                 convert: Arc::new(VersionRules(compiled.clone())),
                 current_since,
+                rest: rest.clone(),
             });
             row.custom = Some(Arc::new(Custom {
                 definition: self.name.clone(),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde_json::Value;
 
 use super::tree::Tree;
+use crate::codec::form::read_base64;
 use crate::field::{Errors, Path};
 use crate::name;
 use crate::quantity::Quantity;
@@ -254,4 +255,26 @@ pub(crate) fn positive_quantity(value: &Value, path: &Path, errors: &mut Errors)
         return None;
     }
     Some(amount)
+}
+/// Why base64 text is no bundle of PEM certificates; none at all is one.
+pub(super) fn check_bundle(text: &str) -> Result<(), &'static str> {
+    const NOT_PEM: &str = "unable to parse bytes as PEM block";
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    if text.is_empty() {
+        return Ok(());
+    }
+    let pem = read_base64(text).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(NOT_PEM)?;
+    let mut blocks = pem.split(BEGIN).skip(1).peekable();
+    blocks.peek().ok_or(NOT_PEM)?;
+    for block in blocks {
+        let (body, _) = block.split_once(END).ok_or(NOT_PEM)?;
+        let body: String = body.split_whitespace().collect();
+        // A certificate is a DER sequence.
+        match read_base64(&body) {
+            Ok(der) if der.first() == Some(&0x30) => {}
+            _ => return Err("x509: malformed certificate"),
+        }
+    }
+    Ok(())
 }

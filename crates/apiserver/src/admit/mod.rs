@@ -5,7 +5,9 @@
 
 mod certificate;
 mod definition;
+mod event;
 mod limit_range;
+mod matching;
 mod namespace;
 mod node;
 mod policy;
@@ -15,17 +17,27 @@ mod runtime_class;
 mod secret;
 mod service;
 pub(crate) mod service_account;
+mod surroundings;
+mod webhook;
 
 pub(crate) use policy::Policies;
 
+use std::sync::Arc;
+
+use futures::FutureExt;
 use serde_json::Value;
-use windlass_api::{ApiError, kinds};
-use windlass_store::Op;
+use windlass_api::field::Errors;
+use windlass_api::{ApiError, Subresource, kinds, scale};
+use windlass_store::{Entry, Op};
 
 use crate::change::Part;
+use crate::convert;
+use crate::delete::DeleteOptions;
 use crate::rbac;
 use crate::server::Call;
-use crate::write::text;
+use crate::write::{self, text};
+use event::Event;
+use policy::Now;
 
 /// What goes into the transaction beside the object.
 #[derive(Default)]
@@ -34,7 +46,7 @@ pub(crate) struct Admission {
 }
 
 /// Admits a new object, completing it.
-pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, ApiError> {
+pub(crate) async fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, ApiError> {
     node::create(call, object)?;
     let kind = &call.target.resource.kind;
     let mut admission = Admission::default();
@@ -63,14 +75,14 @@ pub(crate) fn create(call: Call<'_>, object: &mut Value) -> Result<Admission, Ap
     } else if *kind == kinds::SECRET {
         secret::fill(call, object);
     }
-    policy::admit(call, "CREATE", &Value::Null, object)?;
+    mutate(call, Event::new("CREATE", &Value::Null, &Value::Null), object).await?;
     rights(call, &Value::Null, object)?;
     admission.ops.extend(quota::create(call, object)?);
     Ok(admission)
 }
 
 /// Admits a changed object, completing it.
-pub(crate) fn update(call: Call<'_>, part: Part, old: &Value, object: &mut Value) -> Result<Admission, ApiError> {
+pub(crate) async fn update(call: Call<'_>, part: Part, old: &Value, object: &mut Value) -> Result<Admission, ApiError> {
     node::update(call, part, old, object)?;
     let mut admission = Admission::default();
     admission.ops.extend(definition::check(call, false)?);
@@ -91,7 +103,7 @@ pub(crate) fn update(call: Call<'_>, part: Part, old: &Value, object: &mut Value
         quota::count(call, object)?;
     }
     if part != Part::Binding {
-        policy::admit(call, "UPDATE", old, object)?;
+        mutate(call, Event::new("UPDATE", old, &Value::Null), object).await?;
     }
     rights(call, old, object)?;
     admission.ops.extend(quota::update(call, old, object)?);
@@ -110,13 +122,95 @@ fn rights(call: Call<'_>, old: &Value, object: &Value) -> Result<(), ApiError> {
     }
 }
 
-/// Admits the deletion of an object.
-pub(crate) fn delete(call: Call<'_>, name: &str, object: &Value) -> Result<(), ApiError> {
+/// What decides about this request beside the server itself; `None` where nothing does.
+fn deciding(call: Call<'_>) -> Option<Now> {
+    let now = call.server.policies.look(&call.server.store, Policies::now);
+    (!now.is_empty() && !event::is_exempt(call)).then_some(now)
+}
+
+/// What policies and webhooks make of an object.
+async fn mutate(call: Call<'_>, event: Event<'_>, object: &mut Value) -> Result<(), ApiError> {
+    let Some(now) = deciding(call) else { return Ok(()) };
+    policy::mutate_all(call, &now, event.operation, event.old, object)?;
+    if !now.hooks.mutate() {
+        return Ok(());
+    }
+    if call.target.sub != Some(Subresource::Scale) {
+        return webhook::mutate(call, &now.hooks, event, object).boxed().await;
+    }
+    let resource = &call.target.resource;
+    let (old, before) = (scale::of(resource, event.old), scale::of(resource, object));
+    let mut shown = before.clone();
+    webhook::mutate(call, &now.hooks, Event { old: &old, ..event }, &mut shown).boxed().await?;
+    if shown == before {
+        return Ok(());
+    }
+    let mut errors = Errors::new();
+    scale::apply(resource, object, &shown, &mut errors);
+    write::refuse_if_any(resource, object, &errors)
+}
+
+/// Asks policies and webhooks about a new object as it will be, once its own rules hold.
+pub(crate) async fn validate_new(call: Call<'_>, object: &Value) -> Result<(), ApiError> {
+    validate(call, Event::new("CREATE", &Value::Null, object)).await
+}
+
+/// The same about a changed object.
+pub(crate) async fn validate_changed(call: Call<'_>, part: Part, old: &Value, object: &Value) -> Result<(), ApiError> {
+    if part == Part::Binding { Ok(()) } else { validate(call, Event::new("UPDATE", old, object)).await }
+}
+
+async fn validate(call: Call<'_>, event: Event<'_>) -> Result<(), ApiError> {
+    let Some(now) = deciding(call) else { return Ok(()) };
+    policy::validate(call, &now, event)?;
+    if !now.hooks.validate() {
+        return Ok(());
+    }
+    if call.target.sub != Some(Subresource::Scale) {
+        return webhook::validate(call, &now.hooks, event).boxed().await;
+    }
+    let resource = &call.target.resource;
+    let (old, object) = (scale::of(resource, event.old), scale::of(resource, event.object));
+    webhook::validate(call, &now.hooks, Event { old: &old, object: &object, ..event }).boxed().await
+}
+
+/// Admits what is made or asked through a subresource and is not of the resource's own kind: a Binding, an Eviction, the
+/// options of an exec.
+pub(crate) async fn part(call: Call<'_>, operation: &str, object: &mut Value) -> Result<(), ApiError> {
+    let Some(now) = deciding(call) else { return Ok(()) };
+    if now.hooks.mutate() {
+        let event = Event::new(operation, &Value::Null, &Value::Null);
+        webhook::mutate(call, &now.hooks, event, object).boxed().await?;
+    }
+    let event = Event::new(operation, &Value::Null, object);
+    policy::validate(call, &now, event)?;
+    webhook::validate(call, &now.hooks, event).boxed().await
+}
+
+/// Admits the deletion of an object, with these options.
+pub(crate) async fn delete(
+    call: Call<'_>,
+    name: &str,
+    (entry, object): (&Arc<Entry>, &Value),
+    options: &DeleteOptions,
+) -> Result<(), ApiError> {
     node::delete(call, name, object)?;
     if call.target.resource.kind == kinds::NAMESPACE {
         namespace::delete(name)?;
     }
-    policy::admit_delete(call, object)
+    let Some(now) = deciding(call) else { return Ok(()) };
+    // An eviction was admitted as such.
+    if call.target.sub == Some(Subresource::Eviction) {
+        return Ok(());
+    }
+    let served = write::tree(&*convert::entry(call.server, &call.target.resource, entry.clone()).await?);
+    let options = options.to_value();
+    let event = Event { options: &options, ..Event::new("DELETE", &served, &Value::Null) };
+    if now.hooks.mutate() {
+        webhook::mutate(call, &now.hooks, event, &mut Value::Null).boxed().await?;
+    }
+    policy::validate(call, &now, event)?;
+    webhook::validate(call, &now.hooks, event).boxed().await
 }
 
 /// What an object gives back when it is removed.

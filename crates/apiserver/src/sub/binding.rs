@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use windlass_api::ApiError;
 use windlass_api::field::{Errors, Path};
 
+use crate::admit;
 use crate::answer::Answer;
 use crate::change::{MODIFIED, Part, change_owned};
 use crate::decode;
@@ -26,7 +27,9 @@ const MESSAGE: &str = "k8s.io.api.core.v1.Binding";
 pub(crate) async fn create(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
     let options = WriteOptions::parse(call.query)?;
     let message = decode::message_named(MESSAGE)?;
-    let (binding, warnings) = decode::decode(call.headers, body, message, decode::validation(call.query)?)?;
+    let (mut binding, warnings) = decode::decode(call.headers, body, message, decode::validation(call.query)?)?;
+    write::complete(call, &mut binding, ("v1", "Binding"));
+    admit::part(call, "CREATE", &mut binding).await?;
     check(call, &binding)?;
     let now = call.server.world.now_rfc3339();
     let kept = (options.dry_run, Ownership::Kept);

@@ -20,6 +20,7 @@ use windlass_api::selector::LabelSelector;
 use windlass_api::{ApiError, Reason, kinds};
 use windlass_store::{Entry, Expect, Op, Range};
 
+use crate::admit;
 use crate::answer::Answer;
 use crate::decode;
 use crate::delete::{DeleteOptions, remove_beside};
@@ -37,11 +38,13 @@ const RETRY_SECONDS: u32 = 10;
 
 pub(crate) async fn create(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
     let message = decode::message_named(MESSAGE)?;
-    let (eviction, warnings) = decode::decode(call.headers, body, message, decode::validation(call.query)?)?;
+    let (mut eviction, warnings) = decode::decode(call.headers, body, message, decode::validation(call.query)?)?;
     let name = text(&eviction["metadata"], "name");
     if !name.is_empty() && name != call.target.name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
+    write::complete(call, &mut eviction, ("policy/v1", "Eviction"));
+    admit::part(call, "CREATE", &mut eviction).await?;
     let mut options = DeleteOptions::from_value(&eviction["deleteOptions"])?;
     options.dry_run |= WriteOptions::parse(call.query)?.dry_run;
     remove_beside(call, &options, |pod| charge(call, pod)).await?;

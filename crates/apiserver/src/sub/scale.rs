@@ -33,7 +33,7 @@ pub(crate) async fn get(call: Call<'_>) -> Result<Answer, ApiError> {
     let kind = &target.resource.kind;
     let entry = server.store.get(&key::object(convert::stored_kind(&target.resource), &target.namespace, &target.name));
     let entry = entry.ok_or_else(|| ApiError::not_found(kind, &target.name))?;
-    let entry = convert::entry(&target.resource, entry).await?;
+    let entry = convert::entry(server, &target.resource, entry).await?;
     Ok(Answer::tree(scale::of(&target.resource, &write::tree(&entry))))
 }
 

@@ -6,6 +6,8 @@
 //!   R2 container    named, or the only one; otherwise the client is told which there are
 //!   R3 upgrade      exec, attach and port-forward need an upgraded connection; the upgraded bytes are not looked at
 //!   R4 end          when either side ends, or the server closes
+//!   R5 admitted     policies and webhooks are asked about exec, attach and port-forward; what webhooks make of the options
+//!                   is what is done
 //!
 //! Source: API reference, Pod proxy operations; the kubelet's paths for the same.
 
@@ -20,11 +22,12 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::pki_types::ServerName;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use windlass_api::{ApiError, Reason, Subresource, kinds};
 use windlass_stdx::{Response, body_empty};
 
+use crate::admit;
 use crate::answer::Answer;
 use crate::failure::{commit_failed, later};
 use crate::key;
@@ -64,7 +67,11 @@ pub(crate) async fn stream(call: Call<'_>, sub: Subresource, upgrade: Option<OnU
     let pod = find_pod(call)?;
     let node = text(&pod["spec"], "nodeName");
     let is_log = sub == Subresource::Log;
-    let path = path(call, sub, &pod)?;
+    let mut options = options(call, sub)?;
+    if !is_log {
+        admit::part(call, "CONNECT", &mut options).await?;
+    }
+    let path = path(call, sub, &pod, &options)?;
     if node.is_empty() {
         if is_log {
             return Ok(Answer::ready(text_response(body_empty())));
@@ -127,14 +134,47 @@ fn find_pod(call: Call<'_>) -> Result<Value, ApiError> {
     Ok(write::tree(&entry))
 }
 
+/// What is asked, as an object.
+fn options(call: Call<'_>, sub: Subresource) -> Result<Value, ApiError> {
+    let texts = |key| call.query.all(key).map(str::to_owned).collect::<Vec<_>>();
+    let mut options = json!({"apiVersion": "v1"});
+    match sub {
+        Subresource::PortForward => {
+            options["kind"] = json!("PodPortForwardOptions");
+            options["ports"] = [texts("ports"), texts("port")]
+                .concat()
+                .iter()
+                .flat_map(|text| text.split(','))
+                .filter_map(|port| port.parse::<u16>().ok())
+                .collect();
+            return Ok(options);
+        }
+        Subresource::Log => options["kind"] = json!("PodLogOptions"),
+        other => {
+            let is_exec = other == Subresource::Exec;
+            options["kind"] = json!(if is_exec { "PodExecOptions" } else { "PodAttachOptions" });
+            if is_exec {
+                options["command"] = json!(texts("command"));
+            }
+            for flag in ["stdin", "stdout", "stderr", "tty"] {
+                options[flag] = json!(call.query.flag(flag)?);
+            }
+        }
+    }
+    if let Some(container) = call.query.get("container") {
+        options["container"] = json!(container);
+    }
+    Ok(options)
+}
+
 /// The path at the agent.
-fn path(call: Call<'_>, sub: Subresource, pod: &Value) -> Result<String, ApiError> {
+fn path(call: Call<'_>, sub: Subresource, pod: &Value, options: &Value) -> Result<String, ApiError> {
     let (namespace, name) = (&call.target.namespace, &call.target.name);
     let mut query = Vec::new();
     let path = match sub {
         Subresource::PortForward => {
             for key in ["port", "ports"] {
-                repeat(call.query, key, &mut query)?;
+                repeat(call.query.all(key), key, &mut query)?;
             }
             format!("/portForward/{namespace}/{name}")
         }
@@ -145,22 +185,23 @@ fn path(call: Call<'_>, sub: Subresource, pod: &Value) -> Result<String, ApiErro
             for key in PARAMETERS {
                 query.extend(call.query.get(key).map(|value| pair(key, value)));
             }
-            format!("/containerLogs/{namespace}/{name}/{}", container(call, pod)?)
+            format!("/containerLogs/{namespace}/{name}/{}", container(call, pod, options)?)
         }
         other => {
             if other == Subresource::Exec {
-                repeat(call.query, "command", &mut query)?;
+                let command = options["command"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                repeat(command, "command", &mut query)?;
                 if query.is_empty() {
                     return Err(ApiError::bad_request("you must specify at least one command for the container"));
                 }
             }
             for (ours, theirs) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
-                if call.query.flag(ours)? {
+                if options[ours] == true {
                     query.push(pair(theirs, "1"));
                 }
             }
             let verb = if other == Subresource::Exec { "exec" } else { "attach" };
-            format!("/{verb}/{namespace}/{name}/{}", container(call, pod)?)
+            format!("/{verb}/{namespace}/{name}/{}", container(call, pod, options)?)
         }
     };
     Ok(if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) })
@@ -185,8 +226,8 @@ fn pair(key: &str, value: &str) -> String {
     format!("{key}={}", utf8_percent_encode(value, QUERY))
 }
 
-fn repeat(query: &Query, key: &str, into: &mut Vec<String>) -> Result<(), ApiError> {
-    for value in query.all(key) {
+fn repeat<'a>(values: impl Iterator<Item = &'a str>, key: &str, into: &mut Vec<String>) -> Result<(), ApiError> {
+    for value in values {
         if into.len() == REPEATED_MAX {
             return Err(ApiError::bad_request(format!("expected at most {REPEATED_MAX} values of {key}")));
         }
@@ -196,14 +237,14 @@ fn repeat(query: &Query, key: &str, into: &mut Vec<String>) -> Result<(), ApiErr
 }
 
 /// R2.
-fn container(call: Call<'_>, pod: &Value) -> Result<String, ApiError> {
+fn container(call: Call<'_>, pod: &Value, options: &Value) -> Result<String, ApiError> {
     let names = |list: &str| -> Vec<String> {
         let containers = pod["spec"][list].as_array().into_iter().flatten();
         containers.map(|container| text(container, "name").to_owned()).collect()
     };
     let (main, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
     let pod_name = &call.target.name;
-    match call.query.get("container") {
+    match Some(text(options, "container")).filter(|wanted| !wanted.is_empty()) {
         Some(wanted) if main.iter().chain(&init).chain(&ephemeral).any(|name| name == wanted) => Ok(wanted.to_owned()),
         Some(wanted) => {
             let message = format!("container {} is not valid for pod {pod_name}", wanted.escape_debug());

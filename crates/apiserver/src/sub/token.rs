@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use windlass_api::field::{Errors, Path};
 use windlass_api::{ApiError, Kind, Reason, kinds};
 
+use crate::admit;
 use crate::answer::Answer;
 use crate::decode;
 use crate::failure::commit_failed;
@@ -22,7 +23,7 @@ use crate::identity::service_account_user;
 use crate::key;
 use crate::server::{Call, header};
 use crate::token::{Claims, ISSUER, Private, Ref};
-use crate::write::{WriteOptions, text, tree};
+use crate::write::{self, WriteOptions, text, tree};
 
 const MESSAGE: &str = "k8s.io.api.authentication.v1.TokenRequest";
 const SECONDS_DEFAULT: i64 = 3600;
@@ -38,6 +39,8 @@ pub(crate) async fn create(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiEr
     server.store.read_barrier().await.map_err(commit_failed)?;
     let account = find(call, &kinds::SERVICE_ACCOUNT, &call.target.namespace, &call.target.name)?;
     default(&mut request);
+    write::complete(call, &mut request, ("authentication.k8s.io/v1", "TokenRequest"));
+    admit::part(call, "CREATE", &mut request).await?;
     check_seconds(&request)?;
     let private = bind(call, &request["spec"]["boundObjectRef"], account)?;
     let now = server.world.now();

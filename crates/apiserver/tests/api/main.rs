@@ -12,6 +12,8 @@ mod eviction;
 mod form;
 mod handover;
 mod health;
+#[path = "../../../../tests/conformance/machinery/hook.rs"]
+mod hook;
 mod hostile;
 mod impersonate;
 mod kind;
@@ -28,6 +30,7 @@ mod tls;
 mod token;
 mod update;
 mod watch;
+mod webhook;
 
 use std::path::PathBuf;
 use std::sync::Arc;

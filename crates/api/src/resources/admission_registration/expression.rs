@@ -2,11 +2,11 @@
 //!
 //! Rules
 //!   E1 names      `object`, `oldObject`, `request`, `namespaceObject`, `authorizer`; `params` if the policy takes some;
-//!                 `variables` with those before it, except in match conditions
+//!                 `variables` with those before it, except in match conditions; those of webhooks see no namespace
 //!   E2 compiles   what does not compile is refused when it is written, with its place
 //!   E3 types      conditions and validations are bools, messages and annotations texts, mutations what they apply
 //!
-//! Not here    the expressions of webhooks · types of what the policy matches: `object` is dynamic
+//! Not here    types of what the policy matches: `object` is dynamic
 //! Source: API reference, admissionregistration.k8s.io/v1; Kubernetes "CEL in Kubernetes".
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::super::tree::Tree;
+use super::matching::CONDITIONS_MAX;
 use crate::cel::{Env, ObjectType, Shape, Type};
 use crate::field::{Errors, Path};
 
@@ -33,6 +34,23 @@ pub fn policy_environment(has_params: bool) -> Env {
         .object(patch)
         .open_objects("Object");
     if has_params { env.variable("params", Type::Dyn) } else { env }
+}
+
+/// E1: the environment of a webhook's match conditions.
+pub fn webhook_environment() -> Env {
+    Env::new()
+        .variable("object", Type::Dyn)
+        .variable("oldObject", Type::Dyn)
+        .variable("request", Type::Dyn)
+        .variable("authorizer", Type::Opaque("kubernetes.authorization.Authorizer"))
+}
+
+/// E2 and E3, of a webhook's match conditions.
+pub(super) fn validate_webhook(webhook: &Value, at: &Path, errors: &mut Errors) {
+    let env = webhook_environment();
+    for (index, condition) in webhook.items("matchConditions").iter().take(CONDITIONS_MAX).enumerate() {
+        compile(&env, condition, "expression", &at.child("matchConditions").index(index), (errors, "bool"));
+    }
 }
 
 /// E1: the environment with these variables, by name and type.

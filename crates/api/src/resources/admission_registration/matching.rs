@@ -16,7 +16,7 @@ use crate::name;
 use crate::selector::LabelSelector;
 
 /// Conditions of one webhook or policy.
-const CONDITIONS_MAX: usize = 64;
+pub(super) const CONDITIONS_MAX: usize = 64;
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 
 /// Fills in how requests are matched: by equivalent rules, in all namespaces, all objects.

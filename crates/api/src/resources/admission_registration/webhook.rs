@@ -5,6 +5,7 @@
 //!   W2 client      a URL or a service, exactly one; https, with nothing but host and path
 //!   W3 versions    of reviews: at least one that this server sends
 //!   W4 behaviour   failure, side effects and time to answer are within what can be kept
+//!   W5 conditions  compile, and give a bool (`expression`)
 //! Source: API reference, admissionregistration.k8s.io/v1.
 //! Not here    asking them (admission)
 
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use super::super::check::{PORTS, named, optional_word, required_text, required_word};
 use super::super::tree::{Tree, fill_number, fill_text, items_mut};
 use super::super::{age, column, row};
+use super::expression;
 use super::matching::{fill_matching, validate_conditions, validate_rule, validate_selectors};
 use super::{columns, extends_api};
 use crate::field::{Errors, Path};
@@ -101,6 +103,7 @@ fn validate_webhook(webhook: &Value, at: &Path, errors: &mut Errors) {
     validate_selectors(webhook, at, errors);
     validate_client(&webhook["clientConfig"], &at.child("clientConfig"), errors);
     validate_conditions(webhook.items("matchConditions"), &at.child("matchConditions"), errors);
+    expression::validate_webhook(webhook, at, errors);
 }
 
 /// W1.
@@ -261,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn w3_and_w4_what_can_be_kept() {
+    fn w3_to_w5_what_can_be_kept() {
         check_one(json!({"admissionReviewVersions": []}), &["admissionReviewVersions: Required value: must specify"]);
         check_one(json!({"admissionReviewVersions": ["v2"]}), &["admissionReviewVersions: Invalid value: [\"v2\"]"]);
         check_one(
@@ -273,6 +276,10 @@ mod tests {
                 "matchPolicy: Unsupported value",
             ],
         );
+        let condition = |expression: &str| json!({"matchConditions": [{"name": "c", "expression": expression}]});
+        check_one(condition("request.userInfo.username != 'x' && object.metadata.name == 'y'"), &[]);
+        let refused = "matchConditions[0].expression: Invalid value: \"object.\": compilation failed";
+        check_one(condition("object."), &[refused]);
         check_one(json!({"sideEffects": null}), &["sideEffects: Required value: must specify one of None"]);
     }
 }

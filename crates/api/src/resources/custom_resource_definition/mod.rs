@@ -12,7 +12,7 @@
 //!   C7 immutable     (`validate`) group and plural never change, scope and kind not once the names are established
 //!   C8 names taken   (`names`) of two definitions in a group the first keeps the name; conditions say so
 //!   C9 rules         (`rule`) those in CEL compile, and cost no more than they may
-//! Not here           conversion by webhook (refused when a definition is made) · the kinds that definitions make (`custom`), their cleaning up (apiserver)
+//! Not here           asking the webhook between versions, cleaning up (apiserver) · the kinds that definitions make (`custom`)
 //!
 //! Source: API reference, apiextensions.k8s.io/v1 CustomResourceDefinition; custom resources guide.
 

@@ -147,10 +147,19 @@ fn c5_one_version_is_stored_and_each_can_be_read() {
     check(
         |object| object["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1beta1"], "clientConfig": {"url": "http://a"}}}),
         &[
-            "spec.conversion.strategy: Forbidden: conversion by webhook is not served yet",
             "spec.conversion.webhook.clientConfig.url: Invalid value: \"http://a\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
             "spec.conversion.webhook.conversionReviewVersions: Invalid value: [\"v1beta1\"]: must include at least one of v1",
         ],
+    );
+    check(
+        |object| object["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://a", "caBundle": "QQ=="}}}),
+        &[
+            "spec.conversion.webhook.clientConfig.caBundle: Invalid value: \"QQ==\": unable to load root certificates: unable to parse bytes as PEM block",
+        ],
+    );
+    check(
+        |object| object["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": {"service": {"namespace": "ns", "name": "s"}}}}),
+        &[],
     );
 }
 

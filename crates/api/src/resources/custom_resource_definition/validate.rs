@@ -10,7 +10,7 @@ use crate::custom::path::{JsonPath, simple};
 use crate::custom::{COLUMN_FORMATS, COLUMN_TYPES};
 use crate::field::{Errors, Path};
 use crate::name;
-use crate::resources::check::{named, required_text};
+use crate::resources::check::{check_bundle, named, required_text};
 use crate::resources::tree::Tree;
 
 /// Versions of one definition: each costs a table.
@@ -234,7 +234,6 @@ fn validate_conversion(conversion: &Value, at: &Path, errors: &mut Errors) {
             }
         }
         "Webhook" => {
-            errors.forbidden(&at.child("strategy"), "conversion by webhook is not served yet");
             if !webhook.is_set("clientConfig") {
                 errors.required(&path.child("clientConfig"), "required when strategy is set to Webhook");
             } else {
@@ -255,6 +254,10 @@ fn validate_conversion(conversion: &Value, at: &Path, errors: &mut Errors) {
 
 fn validate_client(config: &Value, at: &Path, errors: &mut Errors) {
     let (url, service) = (config.text("url"), &config["service"]);
+    let bundle = config.text("caBundle");
+    if let Err(why) = check_bundle(bundle) {
+        errors.invalid(&at.child("caBundle"), bundle, &format!("unable to load root certificates: {why}"));
+    }
     if url.is_empty() != service.is_object() {
         errors.required(at, "exactly one of url or service is required");
         return;

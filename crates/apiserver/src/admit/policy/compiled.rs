@@ -14,8 +14,9 @@ use windlass_api::resources::{policy_environment, policy_variables};
 use windlass_api::selector::LabelSelector;
 use windlass_store::Entry;
 
-use super::expects;
-use super::matching::Matching;
+use crate::admit::matching::Matching;
+use crate::admit::surroundings::{bool_program, program, read_conditions};
+use crate::admit::webhook::Hooks;
 use crate::follow::Picture;
 use crate::write::{text, tree};
 
@@ -89,28 +90,33 @@ pub(crate) struct Policies {
     bindings: BTreeMap<String, Arc<Value>>,
     /// Made of both when it is first asked for after a change.
     acting: OnceLock<Acting>,
+    /// Webhooks are followed together with policies: whoever writes looks once.
+    hooks: Arc<Hooks>,
 }
 
 /// Shared with the requests that look at it.
 type Acting = Arc<BTreeMap<(Kind, String), Policy>>;
 
-/// The policies of one moment.
-pub(super) struct Now(Acting);
+/// The policies and webhooks of one moment.
+pub(in crate::admit) struct Now {
+    acting: Acting,
+    pub hooks: Arc<Hooks>,
+}
 
 impl Now {
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.acting.is_empty() && self.hooks.is_empty()
     }
 
-    pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Policy> {
-        self.0.iter().filter(move |((own, _), _)| *own == kind).map(|(_, policy)| policy)
+    pub(super) fn of(&self, kind: Kind) -> impl Iterator<Item = &Policy> {
+        self.acting.iter().filter(move |((own, _), _)| *own == kind).map(|(_, policy)| policy)
     }
 }
 
 impl Policies {
     /// The policies that act now.
-    pub(super) fn now(&self) -> Now {
-        Now(Arc::clone(self.acting.get_or_init(|| self.assemble())))
+    pub(in crate::admit) fn now(&self) -> Now {
+        Now { acting: Arc::clone(self.acting.get_or_init(|| self.assemble())), hooks: self.hooks.clone() }
     }
 
     /// Puts policies and bindings together.
@@ -136,12 +142,18 @@ impl Picture for Policies {
         &[
             "o/mutatingadmissionpolicies.admissionregistration.k8s.io/",
             "o/mutatingadmissionpolicybindings.admissionregistration.k8s.io/",
+            "o/mutatingwebhookconfigurations.admissionregistration.k8s.io/",
             "o/validatingadmissionpolicies.admissionregistration.k8s.io/",
             "o/validatingadmissionpolicybindings.admissionregistration.k8s.io/",
+            "o/validatingwebhookconfigurations.admissionregistration.k8s.io/",
         ]
     }
 
     fn put(&mut self, entry: &Entry) {
+        if entry.key.contains("webhookconfigurations.") {
+            Arc::make_mut(&mut self.hooks).put(entry);
+            return;
+        }
         let object = Arc::new(tree(entry));
         let into = if entry.key.contains("policybindings.") { &mut self.bindings } else { &mut self.policies };
         into.insert(entry.key.to_string(), object);
@@ -149,6 +161,10 @@ impl Picture for Policies {
     }
 
     fn remove(&mut self, key: &str) {
+        if key.contains("webhookconfigurations.") {
+            Arc::make_mut(&mut self.hooks).remove(key);
+            return;
+        }
         self.policies.remove(key);
         self.bindings.remove(key);
         self.acting = OnceLock::new();
@@ -186,15 +202,13 @@ fn read_policy(policy: &Value, bindings: Vec<Arc<Binding>>) -> Policy {
     let params = kind.is_object().then(|| (text(kind, "apiVersion").to_owned(), text(kind, "kind").to_owned()));
     let base = policy_environment(params.is_some());
     let (variables, env) = read_variables(spec, &base);
-    let conditions =
-        items(spec, "matchConditions").iter().map(|condition| bool_program(&base, text(condition, "expression")));
     let validations = items(spec, "validations").iter().map(|validation| read_validation(&env, validation));
     let mutations = items(spec, "mutations").iter().map(|mutation| read_mutation(&env, mutation));
     Policy {
         name: text(&policy["metadata"], "name").to_owned(),
         fails: text(spec, "failurePolicy") != "Ignore",
         matching: Matching::read(&spec["matchConstraints"]),
-        conditions: conditions.collect(),
+        conditions: read_conditions(&base, spec),
         variables,
         validations: validations.collect(),
         mutations: mutations.collect(),
@@ -220,18 +234,6 @@ fn read_variables(spec: &Value, env: &Env) -> (Result<Vec<(String, Program)>, St
         }
     }
     (Ok(programs), policy_variables(env, &fields))
-}
-
-fn program(env: &Env, expression: &str, expected: &Type) -> Result<Program, String> {
-    let program = env.compile(expression).map_err(|errors| format!("compilation failed: {errors}"))?;
-    if expects(program.output(), expected) {
-        return Ok(program);
-    }
-    Err(format!("compilation failed: must evaluate to {expected}"))
-}
-
-fn bool_program(env: &Env, expression: &str) -> Result<Program, String> {
-    program(env, expression, &Type::Bool)
 }
 
 fn read_validation(env: &Env, validation: &Value) -> Result<Validating, String> {

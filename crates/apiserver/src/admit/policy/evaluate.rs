@@ -1,42 +1,18 @@
 //! What the expressions of a policy see, and how its validations are run.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
 use serde_json::Value as Json;
-use windlass_api::cel::{self, Activation, Budget, Decision, EvalError, Opaque, Question, Subject, Value};
+use windlass_api::cel::{self, Activation, Budget, EvalError, Value};
 
+use super::Failure;
 use super::compiled::{Policy, Validating};
-use super::{Event, Failure, matching, request};
-use crate::authorize::{Asked, AskedObject, may};
-use crate::identity::Identity;
-use crate::server::{Call, Server};
+use crate::admit::event::Event;
+use crate::admit::surroundings::{Surroundings, conditions_hold};
+use crate::server::Call;
 
 /// Characters of a message that an expression makes.
 const MESSAGE_CHARS_MAX: usize = 5 * 1024;
-
-/// What surrounds one evaluation.
-pub(super) struct Surroundings<'a> {
-    object: &'a Json,
-    old: &'a Json,
-    param: &'a Json,
-    request: Json,
-    namespace: Json,
-    authorizer: Authorizer,
-}
-
-impl<'a> Surroundings<'a> {
-    pub fn of(call: Call<'_>, event: Event<'a>, param: &'a Json) -> Surroundings<'a> {
-        Surroundings {
-            object: event.object,
-            old: event.old,
-            param,
-            request: request(call, event),
-            namespace: matching::namespace(call).unwrap_or(Json::Null),
-            authorizer: Authorizer { server: Arc::clone(call.server), who: call.who.clone() },
-        }
-    }
-}
 
 /// The variables of a policy, evaluated when they are first used.
 pub(super) struct Scope<'a> {
@@ -53,34 +29,13 @@ impl<'a> Scope<'a> {
 
     /// Whether all match conditions hold. One that is false decides, whatever others fail.
     pub fn conditions_hold(&self, budget: &mut Budget) -> Result<bool, Failure> {
-        let conditions = self.policy.conditions.as_ref().map_err(Failure::new)?;
-        let mut own = Budget::new(cel::MATCH_CONDITIONS_COST_MAX.min(budget.left()));
-        let mut failed = None;
-        for condition in conditions {
-            match condition.evaluate(self, &mut own) {
-                Ok(Value::Bool(true)) => {}
-                Ok(Value::Bool(false)) => return Ok(false),
-                Ok(_) => failed = failed.or(Some(Failure("match condition must evaluate to bool".to_owned()))),
-                Err(error) => failed = failed.or(Some(Failure::new(error))),
-            }
-        }
-        failed.map_or(Ok(true), Err)
+        conditions_hold(&self.policy.conditions, self, budget).map_err(Failure)
     }
 }
 
 impl<'a> Activation<'a> for Scope<'a> {
     fn variable(&self, name: &str, _: &mut Budget) -> Option<Result<Value<'a>, EvalError>> {
-        let around = self.around;
-        let json = match name {
-            "object" => around.object,
-            "oldObject" => around.old,
-            "params" => around.param,
-            "request" => &around.request,
-            "namespaceObject" => &around.namespace,
-            "authorizer" => return Some(Ok(Value::Opaque(Opaque::Authorizer(&around.authorizer)))),
-            _ => return None,
-        };
-        Some(Ok(Value::from(json)))
+        self.around.get(name).map(Ok)
     }
 
     fn field(&self, variable: &str, field: &str, budget: &mut Budget) -> Option<Result<Value<'a>, EvalError>> {
@@ -137,44 +92,4 @@ fn message<'a>(validation: &Validating, scope: &Scope<'a>, budget: &mut Budget) 
     let made = made.as_ref().and_then(|value| value.as_str()).map(str::trim).unwrap_or_default();
     let fits = !made.is_empty() && !made.contains('\n') && made.chars().count() <= MESSAGE_CHARS_MAX;
     if fits { made.to_owned() } else { validation.message.clone() }
-}
-
-/// Answers questions about permissions as the pipeline would.
-struct Authorizer {
-    server: Arc<Server>,
-    who: Identity,
-}
-
-impl std::fmt::Debug for Authorizer {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "authorizer of {}", self.who.name)
-    }
-}
-
-impl cel::Authorizer for Authorizer {
-    fn decide(&self, question: &Question) -> Decision {
-        let account;
-        let who = match &question.subject {
-            Subject::Requester => &self.who,
-            Subject::ServiceAccount(namespace, name) => {
-                account = Identity::service_account(namespace, name, "");
-                &account
-            }
-        };
-        let asked = match &question.path {
-            Some(path) => Asked::Path { verb: &question.verb, path },
-            None => Asked::Object(AskedObject {
-                verb: &question.verb,
-                group: &question.group,
-                resource: &question.resource,
-                sub: &question.subresource,
-                namespace: &question.namespace,
-                name: &question.name,
-            }),
-        };
-        match may(&self.server, who, &asked) {
-            Ok(grounds) => Decision { allowed: true, reason: grounds.to_string(), error: String::new() },
-            Err(why) => Decision { allowed: false, reason: why, error: String::new() },
-        }
-    }
 }

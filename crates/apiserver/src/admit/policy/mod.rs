@@ -10,74 +10,50 @@
 //!   R5 validate    every validation that is false is answered as the binding says: `Deny` refuses, `Warn` tells the client
 //!   R6 failure     an expression that does not compile, fails or costs too much refuses the request, unless the policy's
 //!                  `failurePolicy` is Ignore
-//!   R7 exempt      policies, their bindings and the rest of their group are never looked at: none can lock itself in
 //!
-//! Not here       the pods/binding and scale subresources' own objects · `Audit` and audit annotations (there is no audit log) · `status.typeChecking` · reinvocation of mutating
-//!                policies · `authorizer.requestResource` · connects (exec, proxy) and evictions · parameters are read in
+//! Not here       what is never looked at (`event`) · mutating policies for what is not of the resource's own kind, as an
+//!                Eviction; a scale is seen as the whole object · `Audit` and audit annotations (there is no audit log) · `status.typeChecking` · reinvocation of mutating
+//!                policies · `authorizer.requestResource` · parameters are read in
 //!                the version that is stored
 //! Source: API reference, admissionregistration.k8s.io/v1; Kubernetes "Validating Admission Policy".
 
 mod compiled;
 mod evaluate;
-mod matching;
 
-use serde_json::{Value, json};
-use windlass_api::cel::{self, Budget, Type};
-use windlass_api::codec::{Validation, check_fields};
+use serde_json::Value;
+use windlass_api::cel::{self, Budget};
+use windlass_api::codec::Validation;
 use windlass_api::merge::{PatchType, apply::combine, patch};
-use windlass_api::{ApiError, Reason, kinds};
+use windlass_api::{ApiError, Reason};
 use windlass_store::Range;
 
+pub(super) use compiled::Now;
 pub(crate) use compiled::Policies;
 
+use super::event::{Event, settle};
+use super::matching;
+use super::surroundings::Surroundings;
 use crate::key;
 use crate::server::Call;
 use crate::write::{text, tree};
-use compiled::{Actions, Binding, Kind, Mutation, Now, Params, Policy, Validating};
+use compiled::{Actions, Binding, Kind, Mutation, Params, Policy, Validating};
 use evaluate::Scope;
 
 /// Parameters that one binding may select.
 const PARAMS_MAX: usize = 1_000;
 
-/// What happens to an object: both are null where there is none.
-#[derive(Clone, Copy)]
-pub(super) struct Event<'a> {
-    pub operation: &'a str,
-    pub object: &'a Value,
-    pub old: &'a Value,
-}
-
-impl<'a> Event<'a> {
-    /// The object that is there in any case.
-    fn any(&self) -> &'a Value {
-        if self.object.is_null() { self.old } else { self.object }
-    }
-}
-
-/// R4, then R5.
-pub(super) fn admit(call: Call<'_>, operation: &str, old: &Value, object: &mut Value) -> Result<(), ApiError> {
-    let policies = call.server.policies.look(&call.server.store, Policies::now);
-    if policies.is_empty() || is_exempt(call) {
-        return Ok(());
-    }
+/// R4.
+pub(super) fn mutate_all(
+    call: Call<'_>,
+    policies: &Now,
+    operation: &str,
+    old: &Value,
+    object: &mut Value,
+) -> Result<(), ApiError> {
     for policy in policies.of(Kind::Mutating) {
         mutate(call, policy, operation, (old, &mut *object))?;
     }
-    validate(call, &policies, Event { operation, object, old })
-}
-
-/// R5, for an object that goes.
-pub(super) fn admit_delete(call: Call<'_>, old: &Value) -> Result<(), ApiError> {
-    let policies = call.server.policies.look(&call.server.store, Policies::now);
-    if policies.is_empty() || is_exempt(call) {
-        return Ok(());
-    }
-    validate(call, &policies, Event { operation: "DELETE", object: &Value::Null, old })
-}
-
-/// R7.
-fn is_exempt(call: Call<'_>) -> bool {
-    call.target.resource.kind.group == kinds::VALIDATING_ADMISSION_POLICY.group
+    Ok(())
 }
 
 /// Why a policy could not be asked.
@@ -184,7 +160,7 @@ fn find_params(
 }
 
 /// R5.
-fn validate(call: Call<'_>, policies: &Now, event: Event) -> Result<(), ApiError> {
+pub(super) fn validate(call: Call<'_>, policies: &Now, event: Event) -> Result<(), ApiError> {
     for policy in policies.of(Kind::Validating) {
         each_binding(call, policy, event, |binding, param| {
             let mut refused = None;
@@ -227,11 +203,11 @@ fn mutate(
     (old, object): (&Value, &mut Value),
 ) -> Result<(), ApiError> {
     let before = object.clone();
-    let event = Event { operation, object: &before, old };
+    let event = Event::new(operation, old, &before);
     let mut changed = before.clone();
     each_binding(call, policy, event, |_, param| {
         let now = changed.clone();
-        let event = Event { operation, object: &now, old };
+        let event = Event::new(operation, old, &now);
         match mutated(call, policy, event, param) {
             Ok(Some(object)) => {
                 changed = object;
@@ -242,18 +218,8 @@ fn mutate(
         }
     })?;
     if changed != before {
-        let message = call.target.resource.message.get();
-        check_fields(&mut changed, message, &[], Validation::Strict)?;
-        for field in ["apiVersion", "kind"] {
-            changed[field] = before[field].clone();
-        }
-        for field in ["name", "namespace", "uid", "creationTimestamp"] {
-            if before["metadata"].get(field) != changed["metadata"].get(field) {
-                let why = format!("policy '{}' must not change metadata.{field}", policy.name);
-                return Err(refusal(call, event, &why, Reason::Invalid));
-            }
-        }
-        call.target.resource.rules.default(&mut changed);
+        let by = format!("policy '{}'", policy.name);
+        settle(call, &call.target.resource, (&before, &mut changed), (&by, Validation::Strict))?;
         *object = changed;
     }
     Ok(())
@@ -264,7 +230,7 @@ fn mutated(call: Call<'_>, policy: &Policy, event: Event, param: &Value) -> Resu
     let mut object = event.object.clone();
     for mutation in policy.mutations.as_ref().map_err(Failure::new)? {
         let now = object.clone();
-        let surroundings = evaluate::Surroundings::of(call, Event { object: &now, ..event }, param);
+        let surroundings = Surroundings::of(call, Event { object: &now, ..event }, param);
         let scope = Scope::new(policy, &surroundings);
         let mut budget = Budget::new(cel::OBJECT_COST_MAX);
         if !scope.conditions_hold(&mut budget)? {
@@ -281,25 +247,4 @@ fn mutated(call: Call<'_>, policy: &Policy, event: Event, param: &Value) -> Resu
         };
     }
     Ok(Some(object))
-}
-
-/// What the request says of itself, as expressions see it.
-pub(super) fn request(call: Call<'_>, event: Event) -> Value {
-    let target = call.target;
-    let kind = &target.resource.kind;
-    let gvk = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
-    let gvr = json!({"group": kind.group, "version": kind.version, "resource": kind.plural});
-    let sub = target.sub.map(|sub| sub.as_str()).unwrap_or_default();
-    let who = call.who;
-    json!({
-        "kind": gvk, "requestKind": gvk, "resource": gvr, "requestResource": gvr, "subResource": sub,
-        "requestSubResource": sub, "name": text(&event.any()["metadata"], "name"), "namespace": target.namespace,
-        "operation": event.operation, "dryRun": call.query.get("dryRun") == Some("All"),
-        "userInfo": {"username": who.name, "uid": who.uid, "groups": who.groups, "extra": who.extra},
-    })
-}
-
-/// The type that expressions must give, for the messages of those that do not.
-pub(super) fn expects(found: &Type, expected: &Type) -> bool {
-    found.is_dyn() || found == expected
 }

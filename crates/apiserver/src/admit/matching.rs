@@ -1,4 +1,4 @@
-//! Which requests a policy or binding looks at.
+//! Which requests a policy, binding or webhook looks at.
 //!
 //! Rules
 //!   M1 rules      one of its rules names the operation and the resource, and none of its exclusions does; no rules at all
@@ -6,16 +6,21 @@
 //!   M2 namespace  the selector looks at the labels of the request's namespace; what is in none always matches, a
 //!                 Namespace by its own labels
 //!   M3 object     the selector looks at the labels of the object as it was or as it will be
+//!   M4 versions   a webhook whose rules name another version of the resource is shown the object in that version, unless its
+//!                 `matchPolicy` is Exact
 //!
-//! Not here    `matchPolicy: Equivalent`: a rule names the version that the request used
+//! Not here    `matchPolicy: Equivalent` of policies: their rules name the version that the request used
 //! Source: API reference, admissionregistration.k8s.io/v1 MatchResources, NamedRuleWithOperations.
+
+use std::sync::Arc;
 
 use serde_json::Value;
 use windlass_api::field::{Errors, Path};
-use windlass_api::kinds;
 use windlass_api::selector::LabelSelector;
+use windlass_api::{Kind, Resource, kinds};
 
-use super::Event;
+use super::event::Event;
+use crate::convert::stored_kind;
 use crate::key;
 use crate::server::Call;
 use crate::write::{text, tree};
@@ -48,13 +53,23 @@ pub(super) fn namespace(call: Call<'_>) -> Option<Value> {
 impl Matching {
     /// Reads a `MatchResources`.
     pub fn read(value: &Value) -> Matching {
+        Matching::read_rules(value, "resourceRules")
+    }
+
+    /// Reads a webhook, which has all of it among its own fields. One without rules looks at nothing.
+    pub fn read_webhook(value: &Value) -> Matching {
+        let matching = Matching::read_rules(value, "rules");
+        Matching { rules: Some(matching.rules.unwrap_or_default()), ..matching }
+    }
+
+    fn read_rules(value: &Value, rules_field: &str) -> Matching {
         let rules = |field: &str| value[field].as_array().map(|rules| rules.iter().map(Rule::read).collect::<Vec<_>>());
         let selector = |field: &str| match &value[field] {
             Value::Null => LabelSelector::everything(),
             selector => LabelSelector::from_json(selector, &Path::new(field), &mut Errors::new()),
         };
         Matching {
-            rules: rules("resourceRules").filter(|rules| !rules.is_empty()),
+            rules: rules(rules_field).filter(|rules| !rules.is_empty()),
             excluded: rules("excludeResourceRules").unwrap_or_default(),
             namespaces: selector("namespaceSelector"),
             objects: selector("objectSelector"),
@@ -63,6 +78,40 @@ impl Matching {
 
     /// M1-M3.
     pub fn matches(&self, call: Call<'_>, event: Event, namespace: Option<&Value>) -> bool {
+        self.names(call, event, &call.target.resource.kind) && self.selects(call, event, namespace)
+    }
+
+    /// M1-M4: the row of the version in which the request is looked at.
+    pub fn find(
+        &self,
+        call: Call<'_>,
+        event: Event,
+        (namespace, is_equivalent): (Option<&Value>, bool),
+    ) -> Option<Arc<Resource>> {
+        let own = &call.target.resource;
+        if !self.selects(call, event, namespace) {
+            return None;
+        }
+        if self.names(call, event, &own.kind) {
+            return Some(own.clone());
+        }
+        if !is_equivalent {
+            return None;
+        }
+        let lies = |row: &Resource| (stored_kind(row).group.clone(), stored_kind(row).plural.clone());
+        let served = call.server.served();
+        let mut others = served.registry.iter().filter(|row| row.kind != own.kind && lies(row) == lies(own));
+        others.find(|row| self.names(call, event, &row.kind)).cloned()
+    }
+
+    /// M1.
+    fn names(&self, call: Call<'_>, event: Event, kind: &Kind) -> bool {
+        self.rules.as_ref().is_none_or(|rules| rules.iter().any(|rule| rule.matches(call, event, kind)))
+            && !self.excluded.iter().any(|rule| rule.matches(call, event, kind))
+    }
+
+    /// M2 and M3.
+    fn selects(&self, call: Call<'_>, event: Event, namespace: Option<&Value>) -> bool {
         let labels_match =
             |selector: &LabelSelector, object: &Value| selector.matches_json(&object["metadata"]["labels"]);
         let is_namespace = call.target.resource.kind == kinds::NAMESPACE;
@@ -71,11 +120,12 @@ impl Matching {
             (false, Some(namespace)) => labels_match(&self.namespaces, namespace),
             (false, None) => true,
         };
-        let selected = [event.object, event.old]
-            .into_iter()
-            .any(|object| !object.is_null() && labels_match(&self.objects, object));
-        let named = self.rules.as_ref().is_none_or(|rules| rules.iter().any(|rule| rule.matches(call, event)));
-        named && in_namespace && selected && !self.excluded.iter().any(|rule| rule.matches(call, event))
+        // What has no metadata, as PodExecOptions, is selected by nothing that selects.
+        let is_selected = || {
+            let labelled = [event.object, event.old].into_iter().filter(|object| object["metadata"].is_object());
+            labelled.into_iter().any(|object| labels_match(&self.objects, object))
+        };
+        in_namespace && (self.objects.is_everything() || is_selected())
     }
 }
 
@@ -96,10 +146,9 @@ impl Rule {
     }
 
     /// M1.
-    fn matches(&self, call: Call<'_>, event: Event) -> bool {
-        let kind = &call.target.resource.kind;
+    fn matches(&self, call: Call<'_>, event: Event, kind: &Kind) -> bool {
         let has = |list: &[String], wanted: &str| list.iter().any(|found| found == "*" || found == wanted);
-        let name = text(&event.any()["metadata"], "name");
+        let name = event.name(call);
         let scope = match self.scope.as_str() {
             "Namespaced" => kind.namespaced,
             "Cluster" => !kind.namespaced,
