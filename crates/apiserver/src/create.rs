@@ -57,6 +57,7 @@ pub(crate) async fn create_owned(call: Call<'_>, mut object: Value, ownership: O
         let managed = owners::of_new(call, ownership, &candidate, sent.as_ref())?;
         let admission = admit::create(call, &mut candidate).await?;
         resource.rules.prepare_create(&mut candidate);
+        admit::complete(call, &mut candidate);
         let mut errors = Errors::new();
         validate_metadata(resource, &candidate, &mut errors);
         resource.rules.validate(&candidate, &mut errors);

@@ -55,6 +55,7 @@ mod review;
 mod select;
 mod serve;
 mod server;
+mod sign;
 mod sub;
 mod token;
 mod turns;
@@ -105,9 +106,9 @@ impl Apiserver {
                 PageKey(key)
             }
         };
-        let key = match &config.pki {
-            Some(pki) => SigningKey::from_pkcs8(pki.token_key()).expect("the key was checked when it was opened"),
-            None => SigningKey::generate().expect("the operating system gives randomness"),
+        let keys = match &config.pki {
+            Some(pki) => pki.opened_token_keys(),
+            None => vec![SigningKey::generate().expect("the operating system gives randomness")],
         };
         let served = RwLock::new(Arc::new(Served::new(config.registry.clone())));
         let server = Server {
@@ -121,7 +122,7 @@ impl Apiserver {
             knocks: Knocks::default(),
             turns: Turns::default(),
             frames: Frames::default(),
-            tokens: Tokens::new(key),
+            tokens: Tokens::new(keys),
             definitions: Followed::default(),
             definitions_changed: tokio::sync::watch::Sender::new(()),
             policy: Followed::default(),

@@ -7,6 +7,8 @@
 //!
 //! Client certificates are good for clients only and the server's for servers only, so that neither can stand in for
 //! the other. A node's is good for both, since its agent is asked for logs and exec; it names the node and nothing else.
+//! The keys for tokens are several: the first signs, and what the others have signed still counts. A new first one may
+//! be put there while the server runs.
 //! Not here    revocation, rotation of the CA
 
 use std::fs;
@@ -15,6 +17,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::{Span, tz::TimeZone};
@@ -23,7 +26,7 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
@@ -39,6 +42,10 @@ const CA_YEARS: i64 = 10;
 const LEAF_DAYS: i64 = 365;
 /// Random bytes in a join secret.
 const JOIN_SECRET_BYTES: usize = 24;
+/// Keys for tokens that count at one time. A token lives shorter than it takes to rotate so often.
+const TOKEN_KEYS_MAX: usize = 4;
+/// How far in the past a certificate begins, so that a clock that is a little behind does not refuse it.
+const BACKDATED: Duration = Duration::from_secs(300);
 /// Names and addresses in one certificate.
 pub const SUBJECT_NAMES_MAX: usize = 64;
 
@@ -110,12 +117,24 @@ pub struct Pki {
     ca_pem: String,
     ca_der: CertificateDer<'static>,
     join_secret: String,
-    token_key: Vec<u8>,
+    token_keys: Vec<Vec<u8>>,
+    token_keys_path: PathBuf,
     world: World,
 }
 
-#[derive(Clone, Copy)]
-enum Usage {
+/// Whom a certificate is for.
+pub(crate) struct Subject<'a> {
+    pub name: &'a str,
+    pub organization: Option<&'a str>,
+    /// DNS names and addresses.
+    pub names: &'a [String],
+    pub usage: Usage,
+    pub enciphers_keys: bool,
+}
+
+/// What a certificate is good for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Usage {
     Client,
     Server,
     Node,
@@ -135,8 +154,18 @@ impl Pki {
             .map_err(|_| PkiError::Malformed { path: cert_path, expected: "a PEM certificate" })?;
         let issuer = Issuer::from_ca_cert_der(&ca_der, key).map_err(certificate_error("use the CA certificate"))?;
         let join_secret = load_or_make_secret(&dir.join("join.secret"), world)?;
-        let token_key = load_or_make_token_key(&dir.join("sa.key"))?;
-        Ok(Pki { issuer, ca_pem, ca_der, join_secret, token_key, world: world.clone() })
+        let token_keys_path = dir.join("sa.key");
+        if !token_keys_path.exists() {
+            add_token_key(&token_keys_path)?;
+        }
+        let token_keys = load_token_keys(&token_keys_path)?;
+        Ok(Pki { issuer, ca_pem, ca_der, join_secret, token_keys, token_keys_path, world: world.clone() })
+    }
+
+    /// Makes a new key for tokens in this directory. From now on it signs; tokens of the keys before it count until
+    /// these are pushed out by others. A server that runs takes it in within seconds.
+    pub fn rotate_token_key(dir: &Path) -> Result<(), PkiError> {
+        add_token_key(&dir.join("sa.key"))
     }
 
     /// The CA's certificate.
@@ -244,9 +273,44 @@ impl Pki {
         hash.finalize().into()
     }
 
-    /// The key that signs service account tokens (PKCS #8).
-    pub(crate) fn token_key(&self) -> &[u8] {
-        &self.token_key
+    /// The keys for service account tokens as they were when this was opened: the first signs.
+    pub(crate) fn opened_token_keys(&self) -> Vec<SigningKey> {
+        let keys = self.token_keys.iter();
+        keys.map(|der| SigningKey::from_pkcs8(der).expect("the keys were checked when they were opened")).collect()
+    }
+
+    /// The keys for tokens as they are now.
+    pub(crate) fn token_keys(&self) -> Result<Vec<SigningKey>, PkiError> {
+        let malformed = || PkiError::Malformed { path: self.token_keys_path.clone(), expected: TOKEN_KEYS };
+        let keys = load_token_keys(&self.token_keys_path)?;
+        keys.iter().map(|der| SigningKey::from_pkcs8(der).map_err(|_| malformed())).collect()
+    }
+
+    /// A certificate for the key of this signing request (PEM), for this subject and time. Whatever else the request
+    /// asks for is not given.
+    pub(crate) fn sign_request(
+        &self,
+        request_pem: &str,
+        subject: &Subject<'_>,
+        life: Duration,
+    ) -> Result<String, PkiError> {
+        let request = CertificateSigningRequestParams::from_pem(request_pem)
+            .map_err(certificate_error("read the signing request"))?;
+        let mut params = self.params(subject.name, subject.organization, subject.names, subject.usage)?;
+        if subject.enciphers_keys {
+            params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
+        }
+        let now = self.world.now();
+        let moment = |at: jiff::Timestamp| {
+            let at = at.to_zoned(TimeZone::UTC);
+            let seconds = u64::from(at.hour() as u8) * 3600 + u64::from(at.minute() as u8) * 60;
+            let date = at.date();
+            rcgen::date_time_ymd(i32::from(date.year()), date.month() as u8, date.day() as u8)
+                + Duration::from_secs(seconds + u64::from(at.second() as u8))
+        };
+        params.not_before = moment(now.saturating_sub(BACKDATED).unwrap_or(now));
+        params.not_after = moment(now.saturating_add(life).unwrap_or(now));
+        self.sign(&params, &request.public_key)
     }
 
     fn roots(&self) -> Result<RootCertStore, PkiError> {
@@ -382,20 +446,32 @@ fn load_or_make_secret(path: &Path, world: &World) -> Result<String, PkiError> {
     Ok(secret)
 }
 
-fn load_or_make_token_key(path: &Path) -> Result<Vec<u8>, PkiError> {
-    let key = match load(path)? {
-        Some(pem) => KeyPair::from_pem(&pem).map_err(certificate_error("read the key for tokens"))?,
-        None => {
-            let key = KeyPair::generate().map_err(certificate_error("make a key for tokens"))?;
-            save(path, &key.serialize_pem(), 0o600)?;
-            key
-        }
-    };
-    let der = key.serialize_der();
-    match SigningKey::from_pkcs8(&der) {
-        Ok(_) => Ok(der),
-        Err(_) => Err(PkiError::Malformed { path: path.to_owned(), expected: "a P-256 key" }),
+const TOKEN_KEYS: &str = "P-256 keys";
+
+/// The keys of a file, the first of which signs.
+fn load_token_keys(path: &Path) -> Result<Vec<Vec<u8>>, PkiError> {
+    let malformed = || PkiError::Malformed { path: path.to_owned(), expected: TOKEN_KEYS };
+    let text = load(path)?.ok_or_else(malformed)?;
+    let read: Result<Vec<_>, _> = PrivatePkcs8KeyDer::pem_slice_iter(text.as_bytes()).collect();
+    let keys: Vec<Vec<u8>> = read.map_err(|_| malformed())?.iter().map(|key| key.secret_pkcs8_der().to_vec()).collect();
+    if keys.is_empty() || keys.iter().any(|der| SigningKey::from_pkcs8(der).is_err()) {
+        return Err(malformed());
     }
+    Ok(keys.into_iter().take(TOKEN_KEYS_MAX).collect())
+}
+
+/// Puts a new key before those that are there, the oldest of which may have to go.
+fn add_token_key(path: &Path) -> Result<(), PkiError> {
+    let key = KeyPair::generate().map_err(certificate_error("make a key for tokens"))?;
+    let mut text = key.serialize_pem();
+    if path.exists() {
+        for der in load_token_keys(path)?.iter().take(TOKEN_KEYS_MAX - 1) {
+            let der = PrivatePkcs8KeyDer::from(der.as_slice());
+            let key = KeyPair::try_from(&der).map_err(certificate_error("read a key for tokens"))?;
+            text.push_str(&key.serialize_pem());
+        }
+    }
+    save(path, &text, 0o600)
 }
 
 fn load(path: &Path) -> Result<Option<String>, PkiError> {

@@ -9,6 +9,7 @@
 //!                counts from its creation, so that none stays for ever
 //!   R3 bounded   a sweep looks at [`SWEEP_PAGE`] Events at a time and lets others go first between pages
 //!   R4 modest    an Event that changes meanwhile stays; what fails is tried again in the next round
+//!   R6 keys      keys for tokens that were put beside the server's certificates count from the next round on
 //!   R5 no hold   finalizers do not keep an Event, or anybody could fill the store with them
 //! Not here       how long other kinds stay (their controllers)
 //!
@@ -52,11 +53,25 @@ pub(crate) async fn run(server: Weak<Server>) {
         if let Err(error) = bootstrap::restore(&server).await {
             tracing::debug!(%error, "what every cluster has could not be looked after: trying again");
         }
+        take_in_keys(&server);
         if round.is_multiple_of(ROUNDS_PER_SWEEP)
             && let Err(error) = sweep(&server).await
         {
             tracing::debug!(%error, "expired events could not be deleted: trying again");
         }
+    }
+}
+
+/// R6.
+pub(crate) fn take_in_keys(server: &Server) {
+    let Some(pki) = &server.config.pki else { return };
+    match pki.token_keys() {
+        Ok(keys) => {
+            if server.tokens.rotate(keys) {
+                tracing::info!("other keys sign and prove tokens from now on");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the keys for tokens could not be read: those from before count"),
     }
 }
 
@@ -215,6 +230,32 @@ mod tests {
         let revision = room.store.revision();
         bootstrap::restore(&server.server).await.expect("nothing is in its way");
         assert_eq!(room.store.revision(), revision, "what is there is left alone");
+    }
+
+    #[tokio::test]
+    async fn r6_a_new_key_signs_and_those_before_it_still_prove() {
+        let room = Room::new().await;
+        let directory = room.dir.join("pki");
+        let mut config = Config::new(windlass_api::resources::registry());
+        config.pki = Some(Arc::new(crate::Pki::open(&directory, &World::real()).expect("a new CA")));
+        let server = Apiserver::new(config, room.store.clone(), World::real());
+        let ids = || -> Vec<Value> {
+            let set = server.server.tokens.key_set();
+            set["keys"].as_array().expect("keys").iter().map(|key| key["kid"].clone()).collect()
+        };
+        let first = ids();
+        super::take_in_keys(&server.server);
+        assert_eq!(ids(), first, "nothing is new");
+        for count in 2..=6 {
+            crate::Pki::rotate_token_key(&directory).expect("the directory is there");
+            super::take_in_keys(&server.server);
+            assert_eq!(ids().len(), count.min(4), "the oldest go");
+        }
+        assert!(!ids().contains(&first[0]));
+        std::fs::write(directory.join("sa.key"), "no key").expect("the test's own directory");
+        let before = ids();
+        super::take_in_keys(&server.server);
+        assert_eq!(ids(), before, "a broken file changes nothing");
     }
 
     #[tokio::test]

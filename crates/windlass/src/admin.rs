@@ -42,3 +42,16 @@ pub fn print_token(place: &Place) -> Result<()> {
     println!("{}", pki.join_token());
     Ok(())
 }
+
+/// Makes a new key for tokens. A server that runs takes it in by itself.
+pub fn rotate_token_key(place: &Place) -> Result<()> {
+    if !place.pki().join("sa.key").exists() {
+        bail!(
+            "{} has no keys yet: they are made by the first `windlass up` or `windlass server`",
+            place.pki().display()
+        );
+    }
+    Pki::rotate_token_key(&place.pki()).context("cannot make a new key for tokens")?;
+    println!("a new key signs tokens within ten seconds; those of the keys before it count until they expire");
+    Ok(())
+}

@@ -80,6 +80,8 @@ pub enum Command {
     },
     /// Print the token with which another machine joins: `windlass node --server … --token …`
     Token,
+    /// Make a new key for service account tokens; what the keys before it have signed counts until it ends
+    RotateTokenKey,
     /// The words of kubectl
     #[command(flatten)]
     Verb(Box<Verb>),

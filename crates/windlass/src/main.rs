@@ -44,6 +44,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status => status::run(&place),
         Command::Image { command } => image::run(&place, command),
         Command::Kubeconfig { path } => kubeconfig::print(&place, path),
+        Command::RotateTokenKey => admin::rotate_token_key(&place),
         Command::Token => admin::print_token(&place),
     }?;
     Ok(ExitCode::SUCCESS)

@@ -4,21 +4,36 @@
 //!   R1 requester   user, groups and the rest are those that were proven
 //!   R2 decisions   are made through `/approval`; `/status` leaves them as they are
 //!   R3 times       a condition says when it came about and when it was last changed
+//!   R4 approve     who decides may `approve` for the request's signer, or for all of its domain
+//!   R5 sign        who gives a certificate or other conditions may `sign` for it
+//!   R6 masters     nobody asks for a client certificate of the group that has all rights
+//!   R7 by itself   a node's client certificate is approved at once, where who asks may create `selfnodeclient` for its own
+//!                  node, or `nodeclient` for any
+//!   R8 signed      what is approved and for a signer of the cluster's own is signed in the same write, or fails in it
 //!
 //! Source: API reference, certificates.k8s.io/v1; "Certificates and Certificate Signing Requests".
-//! Not here    signing: a request is approved here, and signed by whoever its signer is
+//! Not here    what each signer signs (sign) · other signers
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use windlass_api::{ApiError, kinds};
 
+use crate::authorize::{Asked, AskedObject, may};
 use crate::change::Part;
 use crate::server::Call;
-use crate::write::text;
+use crate::sign::{self, Signer};
+use crate::write::{WriteOptions, text};
 
 /// Conditions that only `/approval` makes.
 const DECISIONS: [&str; 2] = ["Approved", "Denied"];
 
-/// R1.
-pub(super) fn create(call: Call<'_>, request: &mut Value) {
+/// R1 and R6.
+pub(super) fn create(call: Call<'_>, request: &mut Value) -> Result<(), ApiError> {
+    if sign::asks_for_masters(&request["spec"]) {
+        let why = "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed";
+        return Err(ApiError::forbidden(&kinds::CERTIFICATE_SIGNING_REQUEST, text(&request["metadata"], "name"), why));
+    }
     let spec = &mut request["spec"];
     if let Some(spec) = spec.as_object_mut() {
         let who = call.who;
@@ -33,10 +48,102 @@ pub(super) fn create(call: Call<'_>, request: &mut Value) {
             spec.insert("extra".to_owned(), json!(who.extra));
         }
     }
+    Ok(())
+}
+
+/// R7 and R8, for a request that is otherwise ready to be stored.
+pub(super) fn complete(call: Call<'_>, request: &mut Value) {
+    let asks_itself = sign::node_client(&request["spec"]);
+    let Some(is_own) = asks_itself.filter(|_| call.server.config.pki.is_some()) else { return };
+    let may_create = |sub: &str| {
+        let kind = &kinds::CERTIFICATE_SIGNING_REQUEST;
+        let asked =
+            AskedObject { verb: "create", group: &kind.group, resource: &kind.plural, sub, namespace: "", name: "" };
+        may(call.server, call.who, &Asked::Object(asked)).is_ok()
+    };
+    if !(is_own && may_create("selfnodeclient") || may_create("nodeclient")) {
+        return;
+    }
+    let now = call.server.world.now_rfc3339();
+    request["status"] = json!({"conditions": [{
+        "type": "Approved", "status": "True", "reason": "AutoApproved",
+        "message": "Auto approving kubelet client certificate after SubjectAccessReview.",
+        "lastUpdateTime": now, "lastTransitionTime": now,
+    }]});
+    sign_approved(call, request);
+}
+
+/// R8.
+fn sign_approved(call: Call<'_>, request: &mut Value) {
+    let Some(signer) = Signer::named(text(&request["spec"], "signerName")) else { return };
+    let Some(pki) = &call.server.config.pki else { return };
+    let has = |kind: &str| conditions(request).iter().any(|found| text(found, "type") == kind);
+    let is_dry = WriteOptions::parse(call.query).is_ok_and(|options| options.dry_run);
+    if !has("Approved") || has("Denied") || has("Failed") || is_dry || !request["status"]["certificate"].is_null() {
+        return;
+    }
+    match sign::sign(pki, signer, &request["spec"]) {
+        Ok(pem) => {
+            let spec = &request["spec"];
+            tracing::info!(
+                signer = text(spec, "signerName"),
+                asked_by = text(spec, "username"),
+                "signed a certificate"
+            );
+            request["status"]["certificate"] = json!(STANDARD.encode(pem));
+        }
+        Err(why) => {
+            let now = call.server.world.now_rfc3339();
+            let failed = json!({"type": "Failed", "status": "True", "reason": "SignerValidationFailure",
+                "message": why, "lastUpdateTime": now, "lastTransitionTime": now});
+            if let Some(conditions) = request.pointer_mut("/status/conditions").and_then(Value::as_array_mut) {
+                conditions.push(failed);
+            }
+        }
+    }
+}
+
+/// Whether who asks may do this for a signer, by its own name or for its whole domain.
+fn may_for_signer(call: Call<'_>, verb: &str, signer: &str) -> bool {
+    let domain = format!("{}/*", signer.split('/').next().unwrap_or_default());
+    [signer, &domain].into_iter().any(|name| {
+        let group = &kinds::CERTIFICATE_SIGNING_REQUEST.group;
+        let asked = AskedObject { verb, group, resource: "signers", sub: "", namespace: "", name };
+        may(call.server, call.who, &Asked::Object(asked)).is_ok()
+    })
+}
+
+/// R4 and R5.
+fn check_signer(call: Call<'_>, part: Part, old: &Value, request: &Value) -> Result<(), ApiError> {
+    let verb = match part {
+        Part::Approval => "approve",
+        Part::Status
+            if ["conditions", "certificate"].iter().any(|field| old["status"][*field] != request["status"][*field]) =>
+        {
+            "sign"
+        }
+        _ => return Ok(()),
+    };
+    let signer = text(&request["spec"], "signerName");
+    if may_for_signer(call, verb, signer) {
+        return Ok(());
+    }
+    let why = format!("user not permitted to {verb} requests with signerName {signer:?}");
+    Err(ApiError::forbidden(&kinds::CERTIFICATE_SIGNING_REQUEST, text(&request["metadata"], "name"), &why))
+}
+
+/// R2 to R5, and R8.
+pub(super) fn update(call: Call<'_>, part: Part, old: &Value, request: &mut Value) -> Result<(), ApiError> {
+    keep_conditions(call, part, old, request);
+    check_signer(call, part, old, request)?;
+    if part == Part::Approval {
+        sign_approved(call, request);
+    }
+    Ok(())
 }
 
 /// R2 and R3.
-pub(super) fn update(call: Call<'_>, part: Part, old: &Value, request: &mut Value) {
+fn keep_conditions(call: Call<'_>, part: Part, old: &Value, request: &mut Value) {
     let before = conditions(old).to_vec();
     let Some(now) = request.pointer_mut("/status/conditions").and_then(Value::as_array_mut) else { return };
     if part == Part::Status {

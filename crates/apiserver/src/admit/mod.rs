@@ -71,7 +71,7 @@ pub(crate) async fn create(call: Call<'_>, object: &mut Value) -> Result<Admissi
     } else if *kind == kinds::PRIORITY_CLASS {
         priority::check_one_default(call, object)?;
     } else if *kind == kinds::CERTIFICATE_SIGNING_REQUEST {
-        certificate::create(call, object);
+        certificate::create(call, object)?;
     } else if *kind == kinds::SECRET {
         secret::fill(call, object);
     }
@@ -79,6 +79,13 @@ pub(crate) async fn create(call: Call<'_>, object: &mut Value) -> Result<Admissi
     rights(call, &Value::Null, object)?;
     admission.ops.extend(quota::create(call, object)?);
     Ok(admission)
+}
+
+/// Decides what follows from a new object at once, once its rules have prepared it.
+pub(crate) fn complete(call: Call<'_>, object: &mut Value) {
+    if call.target.resource.kind == kinds::CERTIFICATE_SIGNING_REQUEST {
+        certificate::complete(call, object);
+    }
 }
 
 /// Admits a changed object, completing it.
@@ -94,7 +101,7 @@ pub(crate) async fn update(call: Call<'_>, part: Part, old: &Value, object: &mut
     } else if *kind == kinds::PRIORITY_CLASS {
         priority::check_one_default(call, object)?;
     } else if *kind == kinds::CERTIFICATE_SIGNING_REQUEST {
-        certificate::update(call, part, old, object);
+        certificate::update(call, part, old, object)?;
     } else if *kind == kinds::SECRET && part == Part::Main {
         secret::fill(call, object);
     } else if *kind == kinds::PERSISTENT_VOLUME_CLAIM && part == Part::Main {

@@ -18,6 +18,16 @@ pub(crate) struct Graph {
     pods: BTreeMap<String, Pod>,
     /// For each thing that is named, the nodes whose pods name it, and how many do.
     named: BTreeMap<String, BTreeMap<String, usize>>,
+    /// By the keys of PersistentVolumes that a claim has.
+    volumes: BTreeMap<String, Volume>,
+    /// For each Secret, the volumes that name it.
+    volumes_of: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// A PersistentVolume: whose it is, and which Secrets it takes to use it.
+struct Volume {
+    claim: String,
+    secrets: BTreeSet<String>,
 }
 
 struct Pod {
@@ -28,18 +38,68 @@ struct Pod {
 }
 
 impl Graph {
-    /// Whether a pod of this node names this thing.
+    /// Whether a pod of this node names this thing, or a volume that a pod of it has.
     pub fn names(&self, node: &str, resource: &str, namespace: &str, name: &str) -> bool {
-        self.named.get(&thing(resource, namespace, name)).is_some_and(|nodes| nodes.contains_key(node))
+        if resource == "persistentvolumes" {
+            return self.has_volume(node, &format!("{VOLUMES}{name}"));
+        }
+        let thing = thing(resource, namespace, name);
+        let by_volume = || self.volumes_of.get(&thing).into_iter().flatten().any(|key| self.has_volume(node, key));
+        self.is_named(node, &thing) || resource == "secrets" && by_volume()
+    }
+
+    fn is_named(&self, node: &str, thing: &str) -> bool {
+        self.named.get(thing).is_some_and(|nodes| nodes.contains_key(node))
+    }
+
+    fn has_volume(&self, node: &str, key: &str) -> bool {
+        self.volumes.get(key).is_some_and(|volume| self.is_named(node, &volume.claim))
+    }
+
+    fn put_volume(&mut self, entry: &Entry) {
+        self.remove_volume(&entry.key);
+        let tree = tree(entry);
+        let claim = &tree["spec"]["claimRef"];
+        let claim = thing("persistentvolumeclaims", text(claim, "namespace"), text(claim, "name"));
+        let csi = &tree["spec"]["csi"];
+        let references = ["nodePublishSecretRef", "nodeStageSecretRef", "nodeExpandSecretRef"];
+        let secrets: BTreeSet<String> = references
+            .iter()
+            .map(|field| &csi[*field])
+            .filter(|secret| secret.is_object())
+            .map(|secret| thing("secrets", text(secret, "namespace"), text(secret, "name")))
+            .collect();
+        for secret in &secrets {
+            self.volumes_of.entry(secret.clone()).or_default().insert(entry.key.to_string());
+        }
+        self.volumes.insert(entry.key.to_string(), Volume { claim, secrets });
+    }
+
+    fn remove_volume(&mut self, key: &str) {
+        let Some(volume) = self.volumes.remove(key) else { return };
+        for secret in volume.secrets {
+            if let Some(volumes) = self.volumes_of.get_mut(&secret) {
+                volumes.remove(key);
+                if volumes.is_empty() {
+                    self.volumes_of.remove(&secret);
+                }
+            }
+        }
     }
 }
 
+/// Where PersistentVolumes lie in the store.
+const VOLUMES: &str = "o/persistentvolumes/";
+
 impl Picture for Graph {
     fn prefixes() -> &'static [&'static str] {
-        &["o/pods/"]
+        &["o/pods/", VOLUMES]
     }
 
     fn put(&mut self, entry: &Entry) {
+        if entry.key.starts_with(VOLUMES) {
+            return self.put_volume(entry);
+        }
         let header = header(entry);
         let is_known = |pod: &Pod| {
             pod.uid == header.uid() && pod.node == header.node_name() && pod.generation == header.generation
@@ -62,6 +122,9 @@ impl Picture for Graph {
     }
 
     fn remove(&mut self, key: &str) {
+        if key.starts_with(VOLUMES) {
+            return self.remove_volume(key);
+        }
         let Some(pod) = self.pods.remove(key) else { return };
         for thing in pod.things {
             let Some(nodes) = self.named.get_mut(&thing) else { continue };

@@ -6,9 +6,11 @@
 //!   N3 secrets      and ConfigMaps, claims and accounts: one by one, by name, and only those that a pod bound to it names
 //!   N4 tokens       of the accounts of its pods; for which pod is checked in `admit`
 //!   N5 traffic      reads services, endpoints and namespaces
+//!   N6 volumes      reads, one by one, the PersistentVolumes behind the claims of N3, and the Secrets that these name
+//!   N7 certificates asks for its own, and reads what became of the request
 //!
 //! Source: node authorization reference; ATTACKS of a node's credential.
-//! Not here        PersistentVolumes behind its claims · mirror pods: an agent creates no pods at all
+//! Not here        mirror pods: an agent creates no pods at all
 
 use crate::authorize::AskedObject;
 use crate::server::Server;
@@ -35,6 +37,9 @@ pub(super) fn may(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool 
         ("" | "events.k8s.io", "events", "") => write || asked.verb == "create",
         ("", "secrets" | "configmaps", "") => read && is_named(server, node, asked),
         ("", "persistentvolumeclaims" | "serviceaccounts", "") => asked.verb == "get" && is_named(server, node, asked),
+        ("", "persistentvolumes", "") => asked.verb == "get" && is_named(server, node, asked),
+        ("certificates.k8s.io", "certificatesigningrequests", "") => read || asked.verb == "create",
+        ("certificates.k8s.io", "certificatesigningrequests", "selfnodeclient") => asked.verb == "create",
         ("", "serviceaccounts", "token") => asked.verb == "create" && is_named(server, node, asked),
         ("", "services" | "namespaces", "") | ("discovery.k8s.io", "endpointslices", "") => read,
         _ => false,

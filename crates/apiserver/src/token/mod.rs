@@ -4,7 +4,7 @@
 //! Relies on   the cluster's signing key (`key`); the store for what a token is bound to (`bound`)
 //!
 //! Rules
-//!   T1 signed     by this cluster's key, named by its id, in ES256 and no other way
+//!   T1 signed     by one of this cluster's keys, named by its id, in ES256 and no other way; the first key signs
 //!   T2 in time    not before it was made, not at or after its end
 //!   T3 for us     its issuer is this cluster, and it is meant for an audience that was asked for
 //!   T4 bound      see `bound`: checked on every use, against the store of that moment
@@ -12,14 +12,16 @@
 //!                 many of them, and the oldest are forgotten
 //!
 //! Source: service account tokens as Kubernetes makes them (KEP-1205); RFC 7519, RFC 7518 §3.4.
-//! Not here    rotation of the key · tokens of other issuers
+//!   T6 rotated    keys are taken in and dropped while the server runs; all that count are published
+//!
+//! Not here    tokens of other issuers
 
 mod bound;
 mod claims;
 mod key;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -39,7 +41,8 @@ const KNOWN_MAX: usize = 8192;
 
 /// Makes and checks tokens.
 pub(crate) struct Tokens {
-    key: SigningKey,
+    /// The first signs.
+    keys: RwLock<Arc<[SigningKey]>>,
     known: Mutex<Known>,
 }
 
@@ -68,16 +71,34 @@ pub(crate) enum TokenError {
 }
 
 impl Tokens {
-    pub fn new(key: SigningKey) -> Tokens {
-        Tokens { key, known: Mutex::default() }
+    /// Signs with the first of these keys, of which there is one at least.
+    pub fn new(keys: Vec<SigningKey>) -> Tokens {
+        Tokens { keys: RwLock::new(keys.into()), known: Mutex::default() }
+    }
+
+    fn keys(&self) -> Arc<[SigningKey]> {
+        self.keys.read().expect("nothing panics while holding the keys").clone()
+    }
+
+    /// T6: these keys count from now on; `true` when that is news.
+    pub fn rotate(&self, keys: Vec<SigningKey>) -> bool {
+        if keys.is_empty() || self.keys().iter().map(SigningKey::id).eq(keys.iter().map(SigningKey::id)) {
+            return false;
+        }
+        *self.keys.write().expect("nothing panics while holding the keys") = keys.into();
+        // What a key that is gone has signed proves nothing any more.
+        *self.known() = Known::default();
+        true
     }
 
     /// The token of these claims.
     pub fn sign(&self, claims: &Claims) -> String {
-        let head = json!({"alg": "ES256", "kid": self.key.id()}).to_string();
+        let keys = self.keys();
+        let key = keys.first().expect("there is a key at least");
+        let head = json!({"alg": "ES256", "kid": key.id()}).to_string();
         let body = serde_json::to_string(claims).expect("claims are texts and numbers");
         let mut token = format!("{}.{}", URL_SAFE_NO_PAD.encode(head), URL_SAFE_NO_PAD.encode(body));
-        let signature = self.key.sign(token.as_bytes());
+        let signature = key.sign(token.as_bytes());
         token.push('.');
         token.push_str(&URL_SAFE_NO_PAD.encode(signature));
         token
@@ -118,18 +139,18 @@ impl Tokens {
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed("base64url"));
         let head: Value =
             serde_json::from_slice(&decode(head)?).map_err(|_| TokenError::Malformed("a header in JSON"))?;
-        if head["alg"] != "ES256" || head["kid"] != self.key.id() {
-            return Err(TokenError::Signature);
-        }
-        if !self.key.has_signed(signed.as_bytes(), &decode(signature)?) {
+        let keys = self.keys();
+        let named = keys.iter().find(|key| head["kid"] == key.id());
+        let key = named.filter(|_| head["alg"] == "ES256").ok_or(TokenError::Signature)?;
+        if !key.has_signed(signed.as_bytes(), &decode(signature)?) {
             return Err(TokenError::Signature);
         }
         serde_json::from_slice(&decode(body)?).map_err(|_| TokenError::Malformed("the claims of a service account"))
     }
 
-    /// The key to check tokens by, as a JSON Web Key Set (RFC 7517).
+    /// The keys to check tokens by, as a JSON Web Key Set (RFC 7517).
     pub fn key_set(&self) -> Value {
-        json!({"keys": [self.key.public()]})
+        json!({"keys": self.keys().iter().map(SigningKey::public).collect::<Vec<_>>()})
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -173,7 +194,7 @@ mod tests {
     use serde_json::json;
 
     fn tokens() -> Tokens {
-        Tokens::new(SigningKey::generate().expect("randomness"))
+        Tokens::new(vec![SigningKey::generate().expect("randomness")])
     }
 
     fn claims() -> Claims {
@@ -187,6 +208,22 @@ mod tests {
     }
 
     #[test]
+    fn t6_a_token_counts_as_long_as_its_key_does() {
+        let ours = tokens();
+        let keys = || -> Vec<SigningKey> { (0..2).map(|_| SigningKey::generate().expect("randomness")).collect() };
+        let first = ours.sign(&claims());
+        assert_eq!(check(&ours, &first, 150), Ok(()));
+        let theirs = Tokens::new(keys());
+        let second = theirs.sign(&claims());
+        let id = theirs.keys()[0].id().to_owned();
+        assert!(theirs.rotate(keys()), "other keys are news");
+        assert_eq!(check(&theirs, &second, 150), Err(TokenError::Signature), "though it was known");
+        assert!(!theirs.key_set()["keys"].to_string().contains(&id));
+        assert!(!theirs.rotate(Vec::new()), "a server without keys could prove nobody");
+        assert_eq!(theirs.key_set()["keys"].as_array().map(Vec::len), Some(2));
+    }
+
+    #[test]
     fn t1_only_this_clusters_signature_counts() {
         let (ours, theirs) = (tokens(), tokens());
         let token = ours.sign(&claims());
@@ -197,7 +234,7 @@ mod tests {
         forged.sub = "system:serviceaccount:kube-system:admin".to_owned();
         let forged = URL_SAFE_NO_PAD.encode(serde_json::to_string(&forged).expect("JSON"));
         assert_eq!(check(&ours, &format!("{}.{forged}.{}", parts[0], parts[2]), 150), Err(TokenError::Signature));
-        let none = URL_SAFE_NO_PAD.encode(json!({"alg": "none", "kid": ours.key.id()}).to_string());
+        let none = URL_SAFE_NO_PAD.encode(json!({"alg": "none", "kid": ours.keys()[0].id()}).to_string());
         assert_eq!(check(&ours, &format!("{none}.{}.", parts[1]), 150), Err(TokenError::Signature));
         for broken in ["", "a", "a.b", "a.b.c", "....", "é.é.é"] {
             assert!(check(&ours, broken, 150).is_err(), "{broken}");

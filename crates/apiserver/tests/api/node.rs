@@ -79,3 +79,32 @@ async fn a35_nobody_makes_a_mirror_pod_that_names_what_is_the_clusters() {
     let answer = said(&api, &node, Method::POST, PODS, &mirror(json!({"nodeName": "n1"}))).await;
     assert!(answer.starts_with("403"), "a node's agent makes no pods: {answer}");
 }
+
+#[tokio::test]
+async fn n6_a_node_reads_the_volumes_behind_its_claims() {
+    const VOLUMES: &str = "/api/v1/persistentvolumes";
+    let api = Api::start().await;
+    for name in ["used", "other"] {
+        api.make(SECRETS, &json!({"metadata": {"name": name}})).await;
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+            "claimRef": {"namespace": "default", "name": name},
+            "csi": {"driver": "example.com", "volumeHandle": name,
+                "nodeStageSecretRef": {"namespace": "default", "name": name}}});
+        api.make(VOLUMES, &json!({"metadata": {"name": name}, "spec": spec})).await;
+    }
+    let mut wished = pod("p");
+    wished["spec"]["volumes"] = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "used"}}]);
+    api.make(PODS, &wished).await;
+    bind(&api, "p", "n1").await;
+    for (node, name, expected) in [("n1", "used", "200"), ("n1", "other", "403"), ("n2", "used", "403")] {
+        for path in [format!("{VOLUMES}/{name}"), format!("{SECRETS}/{name}")] {
+            let answer = said(&api, &Identity::node(node), Method::GET, &path, &Value::Null).await;
+            assert!(answer.starts_with(expected), "{node} {path}: {answer}");
+        }
+    }
+    let all = said(&api, &Identity::node("n1"), Method::GET, VOLUMES, &Value::Null).await;
+    assert!(all.starts_with("403"), "{all}");
+    assert_eq!(api.delete(&format!("{VOLUMES}/used")).await.said(), "200");
+    let gone = said(&api, &Identity::node("n1"), Method::GET, &format!("{SECRETS}/used"), &Value::Null).await;
+    assert!(gone.starts_with("403"), "{gone}");
+}
