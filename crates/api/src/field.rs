@@ -188,6 +188,18 @@ impl Errors {
         self.push(FieldReason::NotFound, path, format!("Not found: {}", shown(&found.into())));
     }
 
+    /// A value names something that does not exist, and this is where it would have to.
+    pub fn not_found_because(&mut self, path: &Path, found: impl Into<Value>, detail: &str) {
+        let message = with_detail(&format!("Not found: {}", shown(&found.into())), detail);
+        self.push(FieldReason::NotFound, path, message);
+    }
+
+    /// A value appears twice, and this is why it may not.
+    pub fn duplicate_because(&mut self, path: &Path, found: impl Into<Value>, detail: &str) {
+        let message = with_detail(&format!("Duplicate value: {}", shown(&found.into())), detail);
+        self.push(FieldReason::Duplicate, path, message);
+    }
+
     /// A text is longer than `bytes_max`.
     pub fn too_long(&mut self, path: &Path, bytes_max: usize) {
         self.push(FieldReason::TooLong, path, format!("Too long: may not be more than {bytes_max} bytes"));

@@ -109,6 +109,22 @@ fn subdomain_errors(text: &str, unit: &str) -> Vec<String> {
     errors
 }
 
+/// A subdomain whose labels may begin with and hold underscores: names in DNS that are no names of hosts.
+pub fn subdomain_with_underscore(text: &str) -> Vec<String> {
+    const PATTERN: &str = "[a-z0-9_]([-_a-z0-9]*[a-z0-9])?";
+    let mut errors = too_long(text, SUBDOMAIN_BYTES_MAX, "characters");
+    let is_part = |part: &str| !part.ends_with('_') && is_label(&part.replace('_', "a"));
+    if !text.split('.').all(is_part) {
+        errors.push(matching(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-', '_' or '.', and must \
+             start with an alphanumeric character or '_' and end with an alphanumeric character",
+            &format!("{PATTERN}(\\.{PATTERN})*"),
+            &["example.com"],
+        ));
+    }
+    errors
+}
+
 /// A subdomain below `*.`, which stands for any one label.
 pub fn wildcard_subdomain(text: &str) -> Vec<String> {
     let mut errors = too_long(text, SUBDOMAIN_BYTES_MAX, "characters");
@@ -136,6 +152,15 @@ pub fn domain_path(text: &str) -> Vec<String> {
         }
         _ => vec!["must be a domain-prefixed path (such as \"acme.io/foo\")".to_owned()],
     }
+}
+
+/// A label key that has a domain: `example.com/name`.
+pub fn domain_key(text: &str) -> Vec<String> {
+    let errors = label_key(text);
+    if errors.is_empty() && !text.contains('/') {
+        return vec!["must be a domain-prefixed key (such as \"acme.io/foo\")".to_owned()];
+    }
+    errors
 }
 
 /// The reason of a condition: a word in CamelCase.

@@ -167,8 +167,8 @@ fn validate_usages(usages: &[Value], at: &Path, errors: &mut Errors) {
     }
 }
 
-/// C1.
-fn validate_signer(signer: &str, path: &Path, errors: &mut Errors) {
+/// C1, also where else a signer is named.
+pub(super) fn validate_signer(signer: &str, path: &Path, errors: &mut Errors) {
     match signer.split_once('/') {
         _ if signer.is_empty() => errors.required(path, ""),
         _ if signer == "kubernetes.io/legacy-unknown" => {

@@ -12,6 +12,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::same::same;
 use super::tree::{Tree, carry_over, remove};
 use crate::field::{Errors, Path};
 use crate::name;
@@ -153,6 +154,18 @@ pub(crate) fn validate_annotations(annotations: &Map<String, Value>, path: &Path
     }
     if bytes > ANNOTATIONS_BYTES_MAX {
         errors.too_long(path, ANNOTATIONS_BYTES_MAX);
+    }
+}
+
+/// Checks the metadata of a template, of which only labels and annotations are taken over.
+pub(crate) fn validate_template_metadata(metadata: &Value, path: &Path, errors: &mut Errors) {
+    validate_annotations(metadata.entries("annotations"), &path.child("annotations"), errors);
+    validate_labels(metadata.entries("labels"), &path.child("labels"), errors);
+    for (field, value) in metadata.as_object().into_iter().flatten() {
+        let is_taken = matches!(field.as_str(), "annotations" | "labels");
+        if !is_taken && !same(value, &Value::Null) {
+            errors.forbidden(&path.child(field), "cannot be set");
+        }
     }
 }
 

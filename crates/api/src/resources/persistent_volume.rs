@@ -12,7 +12,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::check::{no_backsteps, optional_name, optional_word, positive_quantity, required_text};
+use super::check::{optional_name, optional_word, positive_quantity};
 use super::persistent_volume_claim::{amount_text, class, or_unset, phase, shown_modes, validate_modes};
 use super::same::same;
 use super::tree::{Tree, carry_over, fill_text, part_mut};
@@ -86,7 +86,7 @@ impl Rules for PersistentVolume {
         validate_capacity(spec.entries("capacity"), &at.child("capacity"), errors);
         optional_word(spec, "persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"], &at, errors);
         validate_nodes(spec, &at, errors);
-        validate_source(spec, &at, errors);
+        validate_source(spec, object["metadata"].text("name"), &at, errors);
         optional_name(spec, "storageClassName", name::subdomain, &at, errors);
         optional_word(spec, "volumeMode", &["Block", "Filesystem"], &at, errors);
         if spec.get("volumeAttributesClassName") == Some(&json!("")) {
@@ -172,7 +172,7 @@ fn validate_nodes(spec: &Value, at: &Path, errors: &mut Errors) {
 }
 
 /// V3.
-fn validate_source(spec: &Value, at: &Path, errors: &mut Errors) {
+fn validate_source(spec: &Value, name: &str, at: &Path, errors: &mut Errors) {
     let given = source(spec);
     if given.is_empty() {
         errors.required(at, "must specify a volume type");
@@ -183,22 +183,9 @@ fn validate_source(spec: &Value, at: &Path, errors: &mut Errors) {
             errors.forbidden(&path, "may not specify more than 1 volume type");
             continue;
         }
-        match kind.as_str() {
-            "local" => {
-                match source.text("path") {
-                    "" => errors.required(&path.child("path"), ""),
-                    text => no_backsteps(text, &path.child("path"), errors),
-                }
-                if !spec.is_set("nodeAffinity") {
-                    let annotations = Path::new("metadata").child("annotations");
-                    errors.required(&annotations, "Local volume requires node affinity");
-                }
-            }
-            "csi" => {
-                required_text(source, "driver", &path, errors);
-                required_text(source, "volumeHandle", &path, errors);
-            }
-            _ => pod::validate_volume_source(kind, source, &path, errors),
+        pod::validate_volume_source(kind, source, pod::VolumeHolder::Persistent(name), &path, errors);
+        if kind == "local" && !spec.is_set("nodeAffinity") {
+            errors.required(&at.child("nodeAffinity"), "Local volume requires node affinity");
         }
         let is_root = kind == "hostPath" && source.text("path").trim_end_matches('/').is_empty();
         if is_root && spec.text("persistentVolumeReclaimPolicy") == "Recycle" {
@@ -271,7 +258,7 @@ mod tests {
             &[
                 "spec.persistentVolumeReclaimPolicy: Unsupported value: \"Burn\": supported values: \"Delete\", \"Recycle\", \"Retain\"",
                 "spec.local.path: Invalid value: \"/a/../b\": must not contain '..'",
-                "metadata.annotations: Required value: Local volume requires node affinity",
+                "spec.nodeAffinity: Required value: Local volume requires node affinity",
             ],
         );
         check(

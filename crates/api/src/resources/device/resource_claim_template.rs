@@ -8,7 +8,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::super::metadata::{validate_annotations, validate_labels};
+use super::super::metadata::validate_template_metadata;
 use super::super::same::same;
 use super::super::tree::Tree;
 use super::super::{age, age_column, name_column, row};
@@ -33,9 +33,7 @@ impl Rules for ResourceClaimTemplate {
 
     fn validate(&self, object: &Value, errors: &mut Errors) {
         let (spec, at) = (&object["spec"], Path::new("spec"));
-        let (metadata, path) = (&spec["metadata"], at.child("metadata"));
-        validate_labels(metadata.entries("labels"), &path.child("labels"), errors);
-        validate_annotations(metadata.entries("annotations"), &path.child("annotations"), errors);
+        validate_template_metadata(&spec["metadata"], &at.child("metadata"), errors);
         claim::validate(&spec["spec"], &at.child("spec"), errors);
     }
 

@@ -31,6 +31,10 @@ const FIELDS: [&str; 9] = [
 
 /// N1 and N2. `names` are those of the pod's other containers.
 pub(super) fn validate(container: &Value, names: &BTreeSet<&str>, at: &Path, errors: &mut Errors) {
+    let target = container.text("targetContainerName");
+    if !target.is_empty() && !names.contains(target) {
+        errors.not_found(&at.child("targetContainerName"), target);
+    }
     for field in FIELDS.into_iter().filter(|field| !same(&container[*field], &Value::Null)) {
         errors.forbidden(&at.child(field), FORBIDDEN);
     }
@@ -38,10 +42,6 @@ pub(super) fn validate(container: &Value, names: &BTreeSet<&str>, at: &Path, err
         for field in ["subPath", "subPathExpr"].into_iter().filter(|field| !mount.text(field).is_empty()) {
             errors.forbidden(&at.child("volumeMounts").index(index).child(field), FORBIDDEN);
         }
-    }
-    let target = container.text("targetContainerName");
-    if !target.is_empty() && !names.contains(target) {
-        errors.not_found(&at.child("targetContainerName"), target);
     }
 }
 
@@ -54,12 +54,13 @@ pub(super) fn keep_the_rest(pod: &mut Value, old: &Value) {
     *pod = kept;
 }
 
-/// N3 and N4.
+/// N4: why a pod takes none at all.
+pub(super) fn refusal(old: &Value) -> Option<&'static str> {
+    super::is_mirror(old).then_some("static pods do not support ephemeral containers")
+}
+
+/// N3.
 pub(super) fn validate_update(pod: &Value, old: &Value, errors: &mut Errors) {
-    if super::is_mirror(old) {
-        errors.forbidden(&Path::root(), "static pods do not support ephemeral containers");
-        return;
-    }
     let at = Path::new("spec").child("ephemeralContainers");
     let now = pod["spec"].items("ephemeralContainers");
     for before in old["spec"].items("ephemeralContainers") {
@@ -110,10 +111,10 @@ mod tests {
             &pod(json!([])),
             &[
                 "spec.ephemeralContainers[0].name: Duplicate value: \"c\"",
+                "spec.ephemeralContainers[0].targetContainerName: Not found: \"x\"",
                 "spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container",
                 "spec.ephemeralContainers[0].resources: Forbidden: cannot be set for an Ephemeral Container",
                 "spec.ephemeralContainers[0].volumeMounts[0].subPath: Forbidden: cannot be set for an Ephemeral Container",
-                "spec.ephemeralContainers[0].targetContainerName: Not found: \"x\"",
             ],
         );
     }

@@ -2,25 +2,35 @@
 //!
 //! The nouns of a pod have files of their own here; templates of workloads go through the same ones.
 //!   defaults      what may be left out
-//!   spec          a spec as a whole → container, volume, env, probe, requirements, security, placement
+//!   spec          a spec as a whole → container, claim, env, placement, probe, requirements, security, volume, windows
+//!   volume        a pod's volumes and their mounts → source, projected
+//!   annotation    annotations of a pod that mean something
 //!   update        what may change of a pod that exists
+//!   status        what may become of its status
 //!   ephemeral     containers that are added to one that runs
 //!   resize        resources that are changed while it runs
 //!   cells         the printed row
 
+mod annotation;
 mod cells;
+mod claim;
 mod container;
 mod defaults;
 mod env;
 mod ephemeral;
+mod match_label;
 mod placement;
 mod probe;
+mod projected;
 mod requirements;
 mod resize;
 mod security;
+mod source;
 mod spec;
+mod status;
 mod update;
 mod volume;
+mod windows;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -35,8 +45,8 @@ pub(super) use defaults::{fill_template, fill_volume_source};
 pub(super) use placement::{validate_node_selector, validate_taints, validate_tolerations};
 pub(super) use requirements::validate_amounts;
 pub use requirements::{amounts, quality, together};
+pub(super) use source::{Holder as VolumeHolder, validate as validate_volume_source};
 pub(super) use spec::validate_template;
-pub(super) use volume::validate_source as validate_volume_source;
 
 /// Seconds a pod has to stop when neither it nor its deletion says otherwise.
 pub const GRACE_SECONDS_DEFAULT: u32 = 30;
@@ -97,6 +107,7 @@ impl Rules for Pod {
     /// A new pod waits, and has what Kubernetes' admission gives to every pod: an account, a priority, and patience with
     /// nodes that are lost.
     fn prepare_create(&self, object: &mut Value) {
+        match_label::merge(object);
         let Some(spec) = part_mut(object, "spec") else { return };
         fill_text(spec, "serviceAccountName", "default");
         defaults::fill_account(spec);
@@ -132,11 +143,21 @@ impl Rules for Pod {
         }
     }
 
+    fn prepare_status(&self, object: &mut Value, old: &Value) {
+        status::fill(object, old);
+    }
+
     fn validate(&self, object: &Value, errors: &mut Errors) {
         validate_whole(object, errors);
-        if !object["spec"].items("ephemeralContainers").is_empty() {
-            errors.forbidden(&Path::new("spec").child("ephemeralContainers"), "cannot be set on create");
+        let (spec, at) = (&object["spec"], Path::new("spec"));
+        if !spec.items("ephemeralContainers").is_empty() {
+            errors.forbidden(&at.child("ephemeralContainers"), "cannot be set on create");
         }
+        if !spec.items("schedulingGates").is_empty() && !spec.text("nodeName").is_empty() {
+            let detail = "cannot be set until all schedulingGates have been cleared";
+            errors.forbidden(&at.child("nodeName"), detail);
+        }
+        annotation::validate_fields(&object["metadata"], spec, &at, errors);
     }
 
     fn validate_changed(&self, object: &Value, old: &Value, errors: &mut Errors) {
@@ -145,6 +166,15 @@ impl Rules for Pod {
     }
 
     fn validate_part(&self, part: Subresource, object: &Value, old: &Value, errors: &mut Errors) {
+        let refusal = match part {
+            Subresource::EphemeralContainers => ephemeral::refusal(old),
+            Subresource::Resize => resize::refusal(old),
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            errors.forbidden(&Path::root(), refusal);
+            return;
+        }
         validate_whole(object, errors);
         match part {
             Subresource::EphemeralContainers => ephemeral::validate_update(object, old, errors),
@@ -158,7 +188,7 @@ impl Rules for Pod {
     }
 
     fn validate_status(&self, object: &Value, old: &Value, errors: &mut Errors) {
-        update::validate_status(object, old, errors);
+        status::validate(object, old, errors);
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -168,17 +198,20 @@ impl Rules for Pod {
 
 /// What holds for every pod, new or not.
 fn validate_whole(pod: &Value, errors: &mut Errors) {
-    let at = Path::new("spec");
-    spec::validate(&pod["spec"], &at, errors);
+    let (spec, at) = (&pod["spec"], Path::new("spec"));
+    annotation::validate(&pod["metadata"], spec, &Path::new("metadata").child("annotations"), errors);
+    spec::validate(spec, Some(pod), &at, errors);
     for list in ["containers", "initContainers"] {
-        for (index, container) in pod["spec"].items(list).iter().enumerate() {
-            let image = container.text("image");
-            if image.trim() != image {
-                let path = at.child(list).index(index).child("image");
-                errors.invalid(&path, image, "must not have leading or trailing whitespace");
-            }
+        for (index, container) in spec.items(list).iter().enumerate() {
+            container::validate_image_space(container, &at.child(list).index(index), errors);
         }
     }
+}
+
+/// All containers of a pod spec, in the order in which Kubernetes visits them, with the list and the index of each.
+fn containers(spec: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)> {
+    let lists = ["initContainers", "containers", "ephemeralContainers"].into_iter();
+    lists.flat_map(|list| spec.items(list).iter().enumerate().map(move |(index, container)| (list, index, container)))
 }
 
 /// A pod as it was, with what tells it from others as the wished one has it: what a subresource begins with.

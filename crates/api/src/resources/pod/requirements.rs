@@ -7,7 +7,8 @@
 //!   Q3 order      a request is at most its limit; equal where the resource cannot be promised twice
 //!   Q4 class      Guaranteed if cpu and memory are limited everywhere to what is requested, BestEffort if nothing is said of
 //!                 them, else Burstable
-//! Source: API reference, core/v1 ResourceRequirements; "Configure Quality of Service for Pods".
+//!   Q5 sum        what a pod as a whole requests is enough for its containers, and none of them may take more than it
+//! Source: API reference, core/v1 ResourceRequirements; KEP-2837; "Configure Quality of Service for Pods".
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,8 @@ use crate::quantity::Quantity;
 
 /// What the quality of service looks at, and what a pod as a whole may be given.
 const COMPUTE: [&str; 2] = ["cpu", "memory"];
+/// What names of huge pages begin with; their size follows.
+const HUGE_PAGES: &str = "hugepages-";
 
 /// A limit is also the request where none is given.
 pub(super) fn fill_requests_from_limits(resources: &mut Value) {
@@ -138,17 +141,77 @@ fn quality_of(all: &[&Value]) -> &'static str {
     }
 }
 
-/// Q1 to Q3 for a container or a pod as a whole.
+/// Whose requirements they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Container,
+    Pod,
+}
+
+/// Q1 to Q3 for a container.
 pub(super) fn validate(resources: &Value, path: &Path, errors: &mut Errors) {
-    let (limits, requests) = (resources.entries("limits"), resources.entries("requests"));
-    if limits.is_empty() && requests.is_empty() {
+    validate_of(Whose::Container, resources, path, errors);
+}
+
+/// What running a pod costs on top of its containers.
+pub(super) fn validate_overhead(overhead: &Map<String, Value>, path: &Path, errors: &mut Errors) {
+    validate_amounts(overhead, &path.child("limits"), errors);
+}
+
+/// Q1 to Q3 for a pod as a whole, and Q5.
+pub(super) fn validate_pod(spec: &Value, at: &Path, errors: &mut Errors) {
+    let (resources, path) = (&spec["resources"], at.child("resources"));
+    if !resources.is_object() {
         return;
     }
-    for (field, amounts) in [("limits", limits), ("requests", requests)] {
-        validate_amounts(amounts, &path.child(field), errors);
+    if spec["os"].text("name") == "windows" {
+        errors.forbidden(&path, "may not be set for a windows pod");
+        return;
+    }
+    if resources.is_set("claims") {
+        errors.forbidden(&path.child("claims"), "claims may not be set for Resources at pod-level");
+    }
+    validate_of(Whose::Pod, resources, &path, errors);
+    validate_sums(spec, &path, errors);
+}
+
+/// Q5.
+fn validate_sums(spec: &Value, path: &Path, errors: &mut Errors) {
+    let (requests, limits) = (amounts(&spec["resources"]["requests"]), amounts(&spec["resources"]["limits"]));
+    for (name, sum) in of_containers(spec, "requests") {
+        if let Some(all) = requests.get(&name).filter(|all| sum > **all) {
+            let detail = format!("must be greater than or equal to aggregate container requests of {sum}");
+            errors.invalid(&path.child("requests").key(&name), all.to_string(), &detail);
+        }
+    }
+    for (name, sum) in of_containers(spec, "limits").into_iter().filter(|(name, _)| is_huge_pages(name)) {
+        if let Some(all) = limits.get(&name).filter(|all| sum > **all) {
+            let detail = format!("must be greater than or equal to aggregate container limits of {sum}");
+            errors.invalid(&path.child("limits").key(&name), all.to_string(), &detail);
+        }
+    }
+    for (index, container) in spec.items("containers").iter().enumerate() {
+        for (name, limit) in amounts(&container["resources"]["limits"]) {
+            if let Some(all) = limits.get(&name).filter(|all| limit > **all) {
+                let path = path.child("containers").index(index).key(&name).child("limits");
+                let detail = format!("must be less than or equal to pod limits of {all}");
+                errors.invalid(&path, limit.to_string(), &detail);
+            }
+        }
+    }
+}
+
+fn validate_of(whose: Whose, resources: &Value, path: &Path, errors: &mut Errors) {
+    let (limits, requests) = (resources.entries("limits"), resources.entries("requests"));
+    for (name, amount) in limits {
+        validate_amount(whose, name, amount, &path.child("limits").key(name), errors);
     }
     for (name, request) in requests {
+        let at = path.child("requests").key(name);
+        validate_name(whose, name, &at, errors);
+        validate_quantity(name, request, &at, errors);
         validate_order(name, request, limits, path, errors);
+        validate_pages(name, request, &at, errors);
     }
     let has_compute = COMPUTE.iter().any(|name| limits.contains_key(*name) || requests.contains_key(*name));
     let mut names = limits.keys().chain(requests.keys());
@@ -160,35 +223,74 @@ pub(super) fn validate(resources: &Value, path: &Path, errors: &mut Errors) {
 /// Q1 and Q2.
 pub(in super::super) fn validate_amounts(amounts: &Map<String, Value>, path: &Path, errors: &mut Errors) {
     for (name, amount) in amounts {
-        validate_amount(name, amount, &path.key(name), errors);
+        validate_amount(Whose::Container, name, amount, &path.key(name), errors);
     }
 }
 
-fn validate_amount(name: &str, amount: &Value, path: &Path, errors: &mut Errors) {
-    let reasons = name::label_key(name);
-    for reason in &reasons {
-        errors.invalid(path, name, reason);
+fn validate_amount(whose: Whose, name: &str, amount: &Value, path: &Path, errors: &mut Errors) {
+    validate_name(whose, name, path, errors);
+    validate_quantity(name, amount, path, errors);
+    validate_pages(name, amount, path, errors);
+}
+
+/// Q1.
+fn validate_name(whose: Whose, name: &str, path: &Path, errors: &mut Errors) {
+    let before = errors.len();
+    for reason in name::label_key(name) {
+        errors.invalid(path, name, &reason);
     }
-    if reasons.is_empty() && !is_standard(name) {
-        if !name.contains('/') {
-            errors.invalid(path, name, "must be a standard resource for containers");
-        } else if !is_extended(name) && !is_native(name) {
+    let is_plain = !name.contains('/');
+    if errors.len() == before && is_plain && !is_standard(name) {
+        errors.invalid(path, name, "must be a standard resource type or fully qualified");
+    }
+    match whose {
+        Whose::Pod if errors.len() == before => {
+            if !COMPUTE.contains(&name) && !is_huge_pages(name) {
+                errors.not_supported(path, name, &["cpu", "hugepages-", "memory"]);
+            }
+        }
+        Whose::Pod => {}
+        Whose::Container if is_plain => {
+            if !is_of_containers(name) {
+                errors.invalid(path, name, "must be a standard resource for containers");
+            }
+        }
+        Whose::Container if !is_native(name) && !is_extended(name) => {
             errors.invalid(path, name, "doesn't follow extended resource name standard");
         }
-    }
-    match Quantity::from_json(amount) {
-        Err(error) => errors.invalid(path, amount.clone(), &error.to_string()),
-        Ok(quantity) if quantity.is_negative() => errors.invalid(path, quantity.to_string(), NOT_NEGATIVE),
-        Ok(quantity) if (is_extended(name) || is_huge_pages(name)) && !is_whole(quantity) => {
-            errors.invalid(path, quantity.to_string(), "must be an integer");
-        }
-        Ok(_) => {}
+        Whose::Container => {}
     }
 }
 
+/// Q2.
+fn validate_quantity(name: &str, amount: &Value, path: &Path, errors: &mut Errors) {
+    match Quantity::from_json(amount) {
+        Err(error) => errors.invalid(path, amount.clone(), &error.to_string()),
+        Ok(quantity) => {
+            if quantity.is_negative() {
+                errors.invalid(path, quantity.to_string(), NOT_NEGATIVE);
+            }
+            if is_extended(name) && !is_whole(quantity) {
+                errors.invalid(path, quantity.to_string(), "must be an integer");
+            }
+        }
+    }
+}
+
+/// Q2: huge pages come whole.
+fn validate_pages(name: &str, amount: &Value, path: &Path, errors: &mut Errors) {
+    let (Some(size), Ok(amount)) = (name.strip_prefix(HUGE_PAGES), Quantity::from_json(amount)) else { return };
+    let size = size.parse::<Quantity>().ok().filter(|size| is_whole(*size)).map_or(0, |size| size.units());
+    if size <= 0 || amount.units() % size != 0 {
+        let amount = amount.to_string();
+        errors.invalid(path, amount.as_str(), &format!("{amount} is not positive integer multiple of {name}"));
+    }
+}
+
+/// Q3.
 fn validate_order(name: &str, request: &Value, limits: &Map<String, Value>, path: &Path, errors: &mut Errors) {
     let Ok(request) = Quantity::from_json(request) else { return };
-    let divisible = !is_extended(name) && !is_huge_pages(name);
+    let divisible = is_native(name) && !is_huge_pages(name);
     let Some(limit) = limits.get(name) else {
         if !divisible {
             errors.required(&path.child("limits"), "Limit must be set for non overcommitable resources");
@@ -204,21 +306,48 @@ fn validate_order(name: &str, request: &Value, limits: &Map<String, Value>, path
     }
 }
 
+/// What Kubernetes counts somewhere: on machines, in containers or in quotas.
 fn is_standard(name: &str) -> bool {
+    const STANDARD: [&str; 20] = [
+        "configmaps",
+        "cpu",
+        "ephemeral-storage",
+        "limits.cpu",
+        "limits.ephemeral-storage",
+        "limits.memory",
+        "memory",
+        "persistentvolumeclaims",
+        "pods",
+        "replicationcontrollers",
+        "requests.cpu",
+        "requests.ephemeral-storage",
+        "requests.memory",
+        "requests.storage",
+        "resourcequotas",
+        "secrets",
+        "services",
+        "services.loadbalancers",
+        "services.nodeports",
+        "storage",
+    ];
+    STANDARD.contains(&name) || is_huge_pages(name) || name.starts_with("requests.hugepages-")
+}
+
+fn is_of_containers(name: &str) -> bool {
     matches!(name, "cpu" | "memory" | "ephemeral-storage") || is_huge_pages(name)
 }
 
 fn is_huge_pages(name: &str) -> bool {
-    name.starts_with("hugepages-")
+    name.starts_with(HUGE_PAGES)
 }
 
 /// Resources that Kubernetes itself defines.
 fn is_native(name: &str) -> bool {
-    !name.contains('/') || name.split('/').next().is_some_and(|domain| domain.ends_with("kubernetes.io"))
+    !name.contains('/') || name.contains("kubernetes.io/")
 }
 
 fn is_extended(name: &str) -> bool {
-    !is_native(name) && !name.starts_with("requests.")
+    !is_native(name) && !name.starts_with("requests.") && name::label_key(&format!("requests.{name}")).is_empty()
 }
 
 fn is_whole(quantity: Quantity) -> bool {
@@ -227,7 +356,7 @@ fn is_whole(quantity: Quantity) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{fill_pod_requests, quality, validate};
+    use super::{fill_pod_requests, quality, validate, validate_pod};
     use crate::field::{Errors, Path};
     use serde_json::{Value, json};
 
@@ -250,6 +379,7 @@ mod tests {
             json!({"requests": {"cpu": "-1", "disk": "1"}}),
             &[
                 "resources.requests[cpu]: Invalid value: \"-1\": must be greater than or equal to 0",
+                "resources.requests[disk]: Invalid value: \"disk\": must be a standard resource type or fully qualified",
                 "resources.requests[disk]: Invalid value: \"disk\": must be a standard resource for containers",
             ],
         );
@@ -262,6 +392,17 @@ mod tests {
             &["resources.limits[example.com/gpu]: Invalid value: \"500m\": must be an integer"],
         );
         check(json!({"limits": {"hugepages-2Mi": "2Mi"}}), &["resources: Forbidden: HugePages require cpu or memory"]);
+        check(
+            json!({"limits": {"hugepages-2Mi": "3Mi", "cpu": "1"}, "requests": {"hugepages-2Mi": "3Mi"}}),
+            &[
+                "resources.limits[hugepages-2Mi]: Invalid value: \"3Mi\": 3Mi is not positive integer multiple of hugepages-2Mi",
+                "resources.requests[hugepages-2Mi]: Invalid value: \"3Mi\": 3Mi is not positive integer multiple of hugepages-2Mi",
+            ],
+        );
+        check(
+            json!({"limits": {"pods": "1"}}),
+            &["resources.limits[pods]: Invalid value: \"pods\": must be a standard resource for containers"],
+        );
         let mut errors = Errors::new();
         validate(&json!({"limits": {"cpu": "lots"}}), &Path::new("resources"), &mut errors);
         assert_eq!(errors.iter().next().map(|error| error.path.as_str()), Some("resources.limits[cpu]"));
@@ -285,6 +426,38 @@ mod tests {
         }
         let whole = json!({"containers": [none], "resources": {"limits": {"cpu": "1", "memory": "1"}, "requests": {"cpu": "1", "memory": "1"}}});
         assert_eq!(quality(&whole), "Guaranteed");
+    }
+
+    #[test]
+    fn q5_a_pod_as_a_whole_has_enough_for_its_containers() {
+        let check = |spec: Value, expected: &[&str]| {
+            let mut errors = Errors::new();
+            validate_pod(&spec, &Path::new("spec"), &mut errors);
+            crate::resources::fixture::compare(&errors, expected);
+        };
+        let containers = json!([{"resources": {"requests": {"cpu": "2"}, "limits": {"memory": "2Gi"}}}]);
+        check(
+            json!({"containers": containers, "resources": {"requests": {"cpu": "2"}, "limits": {"memory": "2Gi"}}}),
+            &[],
+        );
+        check(
+            json!({"containers": containers, "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}}),
+            &[
+                "spec.resources.requests[cpu]: Invalid value: \"1\": must be greater than or equal to aggregate container requests of 2",
+                "spec.resources.containers[0][memory].limits: Invalid value: \"2Gi\": must be less than or equal to pod limits of 1Gi",
+            ],
+        );
+        check(
+            json!({"resources": {"requests": {"ephemeral-storage": "1"}, "claims": []}}),
+            &[
+                "spec.resources.claims: Forbidden: claims may not be set for Resources at pod-level",
+                "spec.resources.requests[ephemeral-storage]: Unsupported value: \"ephemeral-storage\": supported values: \"cpu\", \"hugepages-\", \"memory\"",
+            ],
+        );
+        check(
+            json!({"os": {"name": "windows"}, "resources": {}}),
+            &["spec.resources: Forbidden: may not be set for a windows pod"],
+        );
     }
 
     #[test]

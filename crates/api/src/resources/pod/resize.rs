@@ -36,16 +36,16 @@ pub(super) fn keep_the_rest(pod: &mut Value, old: &Value) {
     *pod = kept;
 }
 
+/// Z5: why a pod cannot be resized at all.
+pub(super) fn refusal(old: &Value) -> Option<&'static str> {
+    if super::is_mirror(old) {
+        return Some("static pods cannot be resized");
+    }
+    (old["spec"]["os"].text("name") == "windows").then_some("windows pods cannot be resized")
+}
+
 /// Z2 to Z5.
 pub(super) fn validate(pod: &Value, old: &Value, errors: &mut Errors) {
-    if super::is_mirror(old) {
-        errors.forbidden(&Path::root(), "static pods cannot be resized");
-        return;
-    }
-    if old["spec"]["os"].text("name") == "windows" {
-        errors.forbidden(&Path::root(), "windows pods cannot be resized");
-        return;
-    }
     let (at, spec, before) = (Path::new("spec"), &pod["spec"], &old["spec"]);
     let quality = old["status"].text("qosClass");
     let quality = if quality.is_empty() { requirements::quality(before) } else { quality };
@@ -86,20 +86,25 @@ fn validate_kept(now: &Value, then: &Value, at: &Path, errors: &mut Errors) {
 
 /// Z2: as if nothing else but cpu and memory had been asked for.
 fn validate_rest(spec: &Value, before: &Value, at: &Path, errors: &mut Errors) {
-    let masked = |list: &str, is_masked: fn(&Value) -> bool| {
-        let mut containers = spec.items(list).to_vec();
-        for (container, then) in containers.iter_mut().zip(before.items(list)) {
-            if is_masked(then) {
-                restore(container, then);
-            }
-        }
-        same(&Value::Array(containers), &Value::Array(before.items(list).to_vec()))
+    let restored = |container: &Value, then: &Value| {
+        let mut container = container.clone();
+        restore(&mut container, then);
+        same(&container, then)
     };
-    if !masked("containers", |_| true) {
-        errors.forbidden(at, "only cpu and memory resources are mutable\n");
+    for (container, then) in spec.items("containers").iter().zip(before.items("containers")) {
+        if !restored(container, then) {
+            errors.forbidden(at, "only cpu and memory resources are mutable");
+        }
     }
-    if !masked("initContainers", |container| container.text("restartPolicy") == "Always") {
-        errors.forbidden(at, "only cpu and memory resources for sidecar containers are mutable\n");
+    let init = spec.items("initContainers").iter().zip(before.items("initContainers"));
+    for (index, (container, then)) in init.enumerate() {
+        let is_sidecar = then.text("restartPolicy") == "Always";
+        if is_sidecar && !restored(container, then) {
+            let detail = "only cpu and memory resources for init or sidecar containers are mutable";
+            errors.forbidden(&at.child("initContainers").index(index), detail);
+        } else if !is_sidecar && !same(container, then) {
+            errors.forbidden(at, "resources for non-sidecar init containers are immutable");
+        }
     }
 }
 
@@ -177,7 +182,12 @@ mod tests {
         change(
             &pod(),
             |spec| spec["initContainers"][0]["resources"]["requests"]["cpu"] = json!("2"),
-            &["spec: Forbidden: only cpu and memory resources for sidecar containers are mutable"],
+            &["spec: Forbidden: resources for non-sidecar init containers are immutable"],
+        );
+        change(
+            &pod(),
+            |spec| spec["initContainers"][1]["resources"]["requests"]["ephemeral-storage"] = json!("1Gi"),
+            &["spec.initContainers[1]: Forbidden: only cpu and memory resources for init or sidecar containers are"],
         );
     }
 

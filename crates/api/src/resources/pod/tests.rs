@@ -102,7 +102,9 @@ fn c3_ports_are_taken_once() {
             spec["hostNetwork"] = json!(true);
             spec["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 81}]);
         },
-        &["spec.containers[0].ports[0].containerPort: Invalid value: 80: must match `hostPort`"],
+        &[
+            "spec.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true",
+        ],
     );
 }
 
@@ -151,13 +153,13 @@ fn words_of_a_spec_are_known() {
         },
         &[
             "spec.containers[0].imagePullPolicy: Unsupported value: \"Often\"",
-            "spec.restartPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"Never\", \"OnFailure\"",
-            "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
+            "spec.restartPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"OnFailure\", \"Never\"",
+            "spec.dnsConfig: Required value: must provide `dnsConfig`",
             "spec.nodeName: Invalid value: \"N_1\"",
+            "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
             "spec.hostname: Invalid value: \"a.b\": must not contain dots",
             "spec.hostAliases[0].ip: Invalid value: \"1.2.3\": must be a valid IP address",
             "spec.hostAliases[0].hostnames[0]: Invalid value: \"-a\"",
-            "spec.dnsConfig: Required value: must provide `dnsConfig`",
             "spec.ephemeralContainers: Forbidden: cannot be set on create",
         ],
     );
@@ -226,7 +228,7 @@ fn u2_and_u3_deadlines_shrink_and_tolerations_grow() {
     );
     check_update(
         |spec| spec["tolerations"] = json!([]),
-        &["spec.tolerations: Forbidden", "spec.tolerations: Forbidden"],
+        &["spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"],
     );
     let mut old = good();
     old["spec"]["activeDeadlineSeconds"] = json!(5);
@@ -239,7 +241,7 @@ fn u2_and_u3_deadlines_shrink_and_tolerations_grow() {
 fn u4_gates_only_go() {
     check_update(
         |spec| spec["schedulingGates"] = json!([{"name": "g"}]),
-        &["spec.schedulingGates: Forbidden: only deletion is allowed, but found new scheduling gate 'g'"],
+        &["spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'g'"],
     );
     let mut old = good();
     old["spec"]["schedulingGates"] = json!([{"name": "g"}]);
@@ -249,7 +251,111 @@ fn u4_gates_only_go() {
     compare(&errors, &[]);
     old["spec"]["nodeSelector"] = json!({"disk": "hdd"});
     Pod.validate_update(&closer, &old, &mut errors);
-    compare(&errors, &["spec.nodeSelector: Invalid value"]);
+    compare(
+        &errors,
+        &["spec.nodeSelector: Invalid value: {\"disk\":\"ssd\"}: only additions to spec.nodeSelector are allowed (no"],
+    );
+}
+
+#[test]
+fn u4_terms_of_a_gated_pod_only_grow() {
+    let affinity = |terms: Value| json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
+    let gated = |terms: Value| {
+        changed(|spec| {
+            spec["schedulingGates"] = json!([{"name": "g"}]);
+            spec["affinity"] = affinity(terms);
+        })
+    };
+    let check = |now: Value, then: Value, expected: &[&str]| {
+        let mut errors = Errors::new();
+        Pod.validate_update(&gated(now), &gated(then), &mut errors);
+        compare(&errors, expected);
+    };
+    let (zone, disk) = (json!({"key": "zone", "operator": "Exists"}), json!({"key": "disk", "operator": "Exists"}));
+    let at = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+    check(json!([{"matchExpressions": [zone, disk]}]), json!([{"matchExpressions": [zone]}]), &[]);
+    check(json!([{"matchExpressions": [zone]}]), json!([]), &[]);
+    let fault = format!("{at}[0]: Invalid value");
+    check(json!([{"matchExpressions": [disk]}]), json!([{"matchExpressions": [zone]}]), &[&fault]);
+    let fault =
+        format!("{at}: Invalid value: []: no additions/deletions to non-empty NodeSelectorTerms list are allowed");
+    check(json!([]), json!([{"matchExpressions": [zone]}]), &[&fault]);
+    let mut errors = Errors::new();
+    let mut with_pods = gated(json!([]));
+    with_pods["spec"]["affinity"]["podAffinity"] =
+        json!({"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]});
+    Pod.validate_update(&with_pods, &gated(json!([])), &mut errors);
+    compare(&errors, &["spec: Forbidden: pod updates may not change fields other than"]);
+}
+
+#[test]
+fn hosts_are_not_shared_with_users_that_are_not_theirs() {
+    check(
+        |spec| {
+            spec["hostUsers"] = json!(false);
+            spec["hostPID"] = json!(true);
+            spec["hostNetwork"] = json!(true);
+            spec["hostnameOverride"] = json!("host");
+        },
+        &[
+            "spec.hostNetwork: Forbidden: when `hostUsers` is false",
+            "spec.HostPID: Forbidden: when `hostUsers` is false",
+            "spec.hostnameOverride: Forbidden: may not be specified when hostNetwork is true",
+        ],
+    );
+}
+
+#[test]
+fn c5_and_c6_containers_say_when_they_are_restarted() {
+    check(
+        |spec| {
+            spec["restartPolicy"] = json!("Never");
+            spec["containers"][0]["restartPolicyRules"] =
+                json!([{"action": "Stop", "exitCodes": {"operator": "Is"}}, {"action": "Restart"}]);
+            spec["containers"][0]["resizePolicy"] = json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"},
+                {"resourceName": "cpu", "restartPolicy": "NotRequired"}, {"resourceName": "disk", "restartPolicy": "NotRequired"}]);
+        },
+        &[
+            "spec.containers[0].resizePolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when pod `restartPolicy` is 'Never'",
+            "spec.containers[0].resizePolicy[1]: Duplicate value: \"cpu\"",
+            "spec.containers[0].resizePolicy: Unsupported value: \"disk\": supported values: \"cpu\", \"memory\"",
+            "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used",
+            "spec.containers[0].restartPolicyRules[0].action: Unsupported value: \"Stop\": supported values: \"Restart\", \"RestartAllContainers\"",
+            "spec.containers[0].restartPolicyRules[0].exitCodes.operator: Unsupported value: \"Is\": supported values: \"In\", \"NotIn\"",
+            "spec.containers[0].restartPolicyRules[1].exitCodes: Required value: must be specified",
+        ],
+    );
+    check(
+        |spec| {
+            spec["initContainers"] = json!([{"name": "i", "image": "a", "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]}]);
+        },
+        &[
+            "spec.initContainers[0].resizePolicy[0].restartPolicy: Invalid value: \"RestartContainer\": must not be set to",
+        ],
+    );
+}
+
+#[test]
+fn variables_from_files_come_from_volumes_of_the_pod_alone() {
+    check(
+        |spec| {
+            spec["volumes"] = json!([{"name": "v", "hostPath": {"path": "/a"}}]);
+            let from = |volume: &str| json!({"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": volume, "path": "p", "key": "k"}}});
+            spec["containers"][0]["env"] = json!([from("v"), from("w")]);
+        },
+        &[
+            "spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName: Invalid value: \"v\": referenced volume must be of type emptyDir",
+            "spec.containers[0].env[1].valueFrom.fileKeyRef.volumeName: Not found: \"w\"",
+        ],
+    );
+}
+
+#[test]
+fn overhead_is_counted_like_the_limits_of_a_container() {
+    check(
+        |spec| spec["overhead"] = json!({"cpu": "-1"}),
+        &["spec.overhead.limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0"],
+    );
 }
 
 #[test]
@@ -270,22 +376,6 @@ fn u5_the_rest_stays_and_the_refusal_says_what_changed() {
     check_update(|spec| spec["hostNetwork"] = json!(false), &[]);
     check_update(|spec| spec["containers"][0]["env"] = json!([]), &[]);
     check_update(|spec| spec["automountServiceAccountToken"] = json!(false), &["spec: Forbidden"]);
-}
-
-#[test]
-fn u6_a_container_that_ended_for_good_stays_ended() {
-    let status = |state: Value| json!({"containerStatuses": [{"name": "c", "state": state}]});
-    let mut old = changed(|spec| spec["restartPolicy"] = json!("Never"));
-    old["status"] = status(json!({"terminated": {"exitCode": 1}}));
-    let mut new = old.clone();
-    new["status"] = status(json!({"running": {}}));
-    let mut errors = Errors::new();
-    Pod.validate_status(&new, &old, &mut errors);
-    compare(&errors, &["status.containerStatuses[0].state: Forbidden: may not be transitioned"]);
-    old["spec"]["restartPolicy"] = json!("OnFailure");
-    let mut errors = Errors::new();
-    Pod.validate_status(&new, &old, &mut errors);
-    compare(&errors, &[]);
 }
 
 mod printed {

@@ -6,13 +6,13 @@
 //!   U3 tolerations  may be added, and their seconds changed
 //!   U4 gates        may be removed; while one is left the pod may still be told more closely where to run
 //!   U5 the rest     stays
-//!   U6 status       a container that ended for good stays ended
 //! Source: API reference, core/v1 PodSpec; "Pod update and replacement".
 
 use serde_json::Value;
 
 use super::super::same::same;
-use super::super::tree::{Tree, carry_over};
+use super::super::tree::{Tree, carry_over, part_mut};
+use super::annotation;
 use crate::field::{Errors, Path};
 
 const MAY_CHANGE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
@@ -21,6 +21,7 @@ const MAY_CHANGE: &str = "pod updates may not change fields other than `spec.con
 
 /// U1 to U5.
 pub(super) fn validate(pod: &Value, old: &Value, errors: &mut Errors) {
+    annotation::validate_update(pod, old, errors);
     let (spec, before) = (&pod["spec"], &old["spec"]);
     if spec == before {
         return;
@@ -32,25 +33,30 @@ pub(super) fn validate(pod: &Value, old: &Value, errors: &mut Errors) {
             return;
         }
     }
-    validate_deadline(spec, before, &at, errors);
+    if !validate_deadline(spec, before, &at, errors) {
+        return;
+    }
     validate_tolerations(spec, before, &at, errors);
-    let gated = validate_gates(spec, before, &at, errors);
+    validate_gates(spec, before, &at, errors);
+    let gated = !before.items("schedulingGates").is_empty();
     if gated {
         validate_more_closely(spec, before, &at, errors);
     }
     validate_rest(spec, before, gated, &at, errors);
 }
 
-/// U2.
-fn validate_deadline(spec: &Value, before: &Value, at: &Path, errors: &mut Errors) {
+/// U2. Gives whether the rest is looked at.
+fn validate_deadline(spec: &Value, before: &Value, at: &Path, errors: &mut Errors) -> bool {
     let path = at.child("activeDeadlineSeconds");
     match (spec.int("activeDeadlineSeconds"), before.int("activeDeadlineSeconds")) {
         (None, Some(_)) => errors.invalid(&path, Value::Null, "must not update from a positive integer to nil value"),
         (Some(now), Some(then)) if now > then => {
             errors.invalid(&path, now, "must be less than or equal to previous value");
+            return false;
         }
         _ => {}
     }
+    true
 }
 
 /// U3.
@@ -61,40 +67,62 @@ fn validate_tolerations(spec: &Value, before: &Value, at: &Path, errors: &mut Er
         toleration
     };
     let now: Vec<Value> = spec.items("tolerations").iter().map(timeless).collect();
-    for toleration in before.items("tolerations").iter().map(timeless) {
-        if !now.iter().any(|now| same(now, &toleration)) {
-            let detail = "existing toleration can not be modified except its tolerationSeconds";
-            errors.forbidden(&at.child("tolerations"), detail);
-        }
+    let mut then = before.items("tolerations").iter().map(timeless);
+    if !then.all(|toleration| now.iter().any(|now| same(now, &toleration))) {
+        let detail = "existing toleration can not be modified except its tolerationSeconds";
+        errors.forbidden(&at.child("tolerations"), detail);
     }
 }
 
-/// U4. Gives whether the pod was held back.
-fn validate_gates(spec: &Value, before: &Value, at: &Path, errors: &mut Errors) -> bool {
+/// U4.
+fn validate_gates(spec: &Value, before: &Value, at: &Path, errors: &mut Errors) {
     let gates = before.items("schedulingGates");
-    let known = |name: &str| gates.iter().any(|gate| gate.text("name") == name);
-    for gate in spec.items("schedulingGates") {
+    for (index, gate) in spec.items("schedulingGates").iter().enumerate() {
         let name = gate.text("name");
-        if !known(name) {
-            let detail = format!("only deletion is allowed, but found new scheduling gate '{name}'");
-            errors.forbidden(&at.child("schedulingGates"), &detail);
+        if !gates.iter().any(|gate| gate.text("name") == name) {
+            let path = at.child("schedulingGates").index(index).child("name");
+            errors.forbidden(&path, &format!("only deletion is allowed, but found new scheduling gate '{name}'"));
         }
     }
-    !gates.is_empty()
 }
 
 /// U4: of a pod that is held back, what it says about its place may grow but not change.
 fn validate_more_closely(spec: &Value, before: &Value, at: &Path, errors: &mut Errors) {
     let selector = spec.entries("nodeSelector");
     if before.entries("nodeSelector").iter().any(|(key, value)| selector.get(key) != Some(value)) {
-        let detail = "only additions are allowed while the pod has scheduling gates";
+        let detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
         errors.invalid(&at.child("nodeSelector"), spec["nodeSelector"].clone(), detail);
     }
-    let (now, then) = (&spec["affinity"]["nodeAffinity"], &before["affinity"]["nodeAffinity"]);
-    if !then.is_null() && !same(now, then) {
-        let detail = "may only be set where there was none while the pod has scheduling gates";
-        errors.invalid(&at.child("affinity").child("nodeAffinity"), now.clone(), detail);
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    let terms = |spec: &Value| spec["affinity"]["nodeAffinity"][REQUIRED].items("nodeSelectorTerms").to_vec();
+    let (now, then) = (terms(spec), terms(before));
+    let path = at.child("affinity").child("nodeAffinity").child(REQUIRED).child("nodeSelectorTerms");
+    if then.is_empty() {
+        return;
     }
+    if now.len() != then.len() {
+        let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+        errors.invalid(&path, now, detail);
+        return;
+    }
+    for (index, (now, then)) in now.iter().zip(&then).enumerate() {
+        if !only_adds(now, then) {
+            let detail = "only additions are allowed (no mutations or deletions)";
+            errors.invalid(&path.index(index), now.clone(), detail);
+        }
+    }
+}
+
+/// Whether a term asks for all that it did, and perhaps more. One that asks for nothing meets no node, and stays so.
+fn only_adds(now: &Value, then: &Value) -> bool {
+    const LISTS: [&str; 2] = ["matchExpressions", "matchFields"];
+    if LISTS.iter().all(|list| then.items(list).is_empty()) {
+        return LISTS.iter().all(|list| now.items(list).is_empty());
+    }
+    LISTS.iter().all(|list| {
+        let (now, then) = (now.items(list), then.items(list));
+        now.len() >= then.len() && now.iter().zip(then).all(|(now, then)| same(now, then))
+    })
 }
 
 /// U5.
@@ -105,7 +133,14 @@ fn validate_rest(spec: &Value, before: &Value, gated: bool, at: &Path, errors: &
     }
     if gated {
         carry_over(&mut then, spec, "nodeSelector");
-        carry_over(&mut then, spec, "affinity");
+        let node_affinity = &spec["affinity"]["nodeAffinity"];
+        if node_affinity.is_object()
+            && let Some(affinity) = part_mut(&mut then, "affinity")
+        {
+            affinity["nodeAffinity"] = node_affinity.clone();
+        } else if let Some(affinity) = then.get_mut("affinity") {
+            carry_over(affinity, &Value::Null, "nodeAffinity");
+        }
     }
     if before.int("terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0)
         && spec.int("terminationGracePeriodSeconds") == Some(1)
@@ -129,27 +164,4 @@ fn validate_rest(spec: &Value, before: &Value, gated: bool, at: &Path, errors: &
     changed.dedup();
     changed.retain(|field| !same(&spec[field.as_str()], &then[field.as_str()]));
     errors.forbidden(at, &format!("{MAY_CHANGE}\nchanged here: {}", changed.join(", ")));
-}
-
-/// U6.
-pub(super) fn validate_status(pod: &Value, old: &Value, errors: &mut Errors) {
-    let policy = old["spec"].text("restartPolicy");
-    if policy == "Always" {
-        return;
-    }
-    let at = Path::new("status").child("containerStatuses");
-    for (index, status) in pod["status"].items("containerStatuses").iter().enumerate() {
-        let name = status.text("name");
-        let mut before = old["status"].items("containerStatuses").iter();
-        let Some(before) = before.find(|before| before.text("name") == name) else { continue };
-        let ended = &before["state"]["terminated"];
-        let by_itself = old["spec"]
-            .items("containers")
-            .iter()
-            .any(|container| container.text("name") == name && !container.text("restartPolicy").is_empty());
-        let for_good = ended.is_object() && (policy == "Never" || ended.int("exitCode").unwrap_or(0) == 0);
-        if for_good && !by_itself && !status["state"]["terminated"].is_object() {
-            errors.forbidden(&at.index(index).child("state"), "may not be transitioned to non-terminated state");
-        }
-    }
 }

@@ -9,7 +9,6 @@ pub(super) mod volume_attributes_class;
 
 use serde_json::Value;
 
-use super::check::named;
 use super::tree::Tree;
 use crate::field::{Errors, Path};
 use crate::name;
@@ -51,7 +50,7 @@ fn validate_parameters(object: &Value, errors: &mut Errors) {
 }
 
 /// The name of a driver: a short DNS name in any case.
-fn validate_driver(object: &Value, field: &str, at: &Path, errors: &mut Errors) {
+pub(super) fn validate_driver(object: &Value, field: &str, at: &Path, errors: &mut Errors) {
     let (driver, path) = (object.text(field), at.child(field));
     if driver.is_empty() {
         errors.required(&path, "");
@@ -60,7 +59,9 @@ fn validate_driver(object: &Value, field: &str, at: &Path, errors: &mut Errors) 
     if driver.len() > DRIVER_BYTES_MAX {
         errors.too_long(&path, DRIVER_BYTES_MAX);
     }
-    named(name::subdomain, &driver.to_lowercase(), &path, errors);
+    for reason in name::subdomain(&driver.to_lowercase()) {
+        errors.invalid(&path, driver, &reason);
+    }
 }
 
 /// A field at the top of an object that never changes, said as Kubernetes says it of classes.
