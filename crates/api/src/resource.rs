@@ -140,6 +140,11 @@ pub trait Rules: Send + Sync + 'static {
         self.validate(object, errors);
     }
 
+    /// What whoever creates or changes such an object is told of, though it is valid. `old` is what it was before.
+    fn warnings(&self, _object: &Value, _old: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How objects of this kind may be named.
     fn name_rule(&self) -> NameRule {
         NameRule::Subdomain
@@ -182,8 +187,6 @@ pub struct Custom {
     pub is_ending: bool,
     /// The schema as OpenAPI publishes it.
     pub open_api: Arc<Value>,
-    /// Whether clients are told that the version is on its way out, and how.
-    pub deprecation: Option<String>,
 }
 
 /// All about one kind.
@@ -209,6 +212,8 @@ pub struct Resource {
     pub scale: ScalePaths,
     /// What a custom resource definition brought; `None` for built-in kinds.
     pub custom: Option<Arc<Custom>>,
+    /// Whether clients are told that the version is on its way out, and how.
+    pub deprecation: Option<String>,
     /// The parts with their own URL.
     pub subresources: Vec<Subresource>,
     /// Columns of `kubectl get`.

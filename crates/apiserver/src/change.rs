@@ -302,7 +302,11 @@ fn validate(call: Call<'_>, part: Part, old: &Value, object: &Value) -> Result<(
         (Part::Main, None) => resource.rules.validate_changed(object, old, &mut errors),
         (_, None) => resource.rules.validate_status(object, old, &mut errors),
     }
-    write::refuse_if_any(resource, object, &errors)
+    write::refuse_if_any(resource, object, &errors)?;
+    if part == Part::Main {
+        write::warn(call, object, Some(old));
+    }
+    Ok(())
 }
 
 /// R6: whether nothing keeps an ending object any more.

@@ -63,6 +63,7 @@ pub(crate) async fn create_owned(call: Call<'_>, mut object: Value, ownership: O
         resource.rules.validate(&candidate, &mut errors);
         write::refuse_if_any(resource, &candidate, &errors)?;
         admit::validate_new(call, &candidate).await?;
+        write::warn(call, &candidate, None);
         owners::put(&mut candidate, managed);
         if options.dry_run {
             return try_only(call, &candidate);

@@ -103,8 +103,8 @@ async fn route(
     match route {
         Route::Target(target) => {
             let warned = Warned::default();
-            if let Some(deprecation) = target.resource.custom.as_ref().and_then(|custom| custom.deprecation.clone()) {
-                warned.add(deprecation);
+            if let Some(deprecation) = &target.resource.deprecation {
+                warned.add(deprecation.clone());
             }
             let headers = &parts.headers;
             let call = Call { server, who, target: &target, query: &query, headers, warned: &warned };

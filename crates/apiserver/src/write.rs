@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use windlass_api::field::Errors;
+use windlass_api::resources::metadata_warnings;
 use windlass_api::{ApiError, Header, Kind, Reason, Resource, object};
 use windlass_store::{CommitError, Committed, Entry, Op, Template};
 
@@ -188,6 +189,13 @@ pub(crate) fn complete(call: Call<'_>, object: &mut Value, (api_version, kind): 
 /// Removes what is never stored: links to objects themselves are long gone.
 pub(crate) fn strip(object: &mut Value) {
     metadata_mut(object).remove("selfLink");
+}
+
+/// Tells the writer what is odd about what he wrote, though it is valid.
+pub(crate) fn warn(call: Call<'_>, object: &Value, old: Option<&Value>) {
+    let resource = &call.target.resource;
+    let of_metadata = metadata_warnings(resource, object, old);
+    of_metadata.into_iter().chain(resource.rules.warnings(object, old)).for_each(|warning| call.warned.add(warning));
 }
 
 /// Refuses an object with errors.

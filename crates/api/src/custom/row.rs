@@ -119,8 +119,8 @@ impl Compiled {
                 revision,
                 is_ending: definition["metadata"].is_set("deletionTimestamp"),
                 open_api: published.clone(),
-                deprecation: deprecation(&row.kind, version),
             }));
+            row.deprecation = deprecation(&row.kind, version);
             rows.push(row);
         }
         Ok(rows)
@@ -188,6 +188,7 @@ fn row(definition: &Value, version: &Value, compiled: &Arc<Version>) -> Resource
         list_kind: names.text("listKind").to_owned(),
         scale: scale(&subresources["scale"]),
         custom: None,
+        deprecation: None,
         subresources: parts,
         columns: columns(version),
         selectable_fields: fields.filter_map(|field| Some(path::simple(field.text("jsonPath"))?.join("."))).collect(),

@@ -87,6 +87,18 @@ impl Rules for CronJob {
         not_negative(spec, "failedJobsHistoryLimit", &at, errors);
     }
 
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let template = ["spec", "jobTemplate", "spec", "template"];
+        let mut all = workload::warnings_at(object, old, &template, true);
+        let schedule = object["spec"].text("schedule");
+        if schedule.contains("TZ") {
+            all.push(format!(
+                "CRON_TZ or TZ used in schedule {schedule:?} is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+            ));
+        }
+        all
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let (spec, status) = (&object["spec"], &object["status"]);
         let template = &spec["jobTemplate"]["spec"];

@@ -96,6 +96,10 @@ impl Rules for DaemonSet {
         workload::validate_not_negative(object, COUNTS, errors);
     }
 
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::warnings(object, old, false)
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let (spec, status) = (&object["spec"], &object["status"]);
         let count = |field: &str| json!(status.int(field).unwrap_or(0));

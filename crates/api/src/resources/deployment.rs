@@ -93,6 +93,10 @@ impl Rules for Deployment {
         workload::validate_counts(object, COUNTS, errors);
     }
 
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::warnings(object, old, true)
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let (spec, status) = (&object["spec"], &object["status"]);
         let ready = format!("{}/{}", status.int("readyReplicas").unwrap_or(0), spec.int("replicas").unwrap_or(0));

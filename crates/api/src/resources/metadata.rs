@@ -42,6 +42,26 @@ pub fn validate_metadata(resource: &Resource, object: &Value, errors: &mut Error
     validate_annotations(metadata.entries("annotations"), &path.child("annotations"), errors);
     validate_owners(metadata.items("ownerReferences"), &path.child("ownerReferences"), errors);
     validate_finalizers(metadata.items("finalizers"), &path.child("finalizers"), errors);
+    if resource.custom.is_none() {
+        validate_plain_finalizers(metadata.items("finalizers"), &path.child("finalizers"), errors);
+    }
+}
+
+/// What whoever writes an object is told of its metadata, though it is valid.
+pub fn metadata_warnings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
+    if resource.custom.is_none() {
+        return Vec::new();
+    }
+    let before = old.map_or(&[][..], |old| old["metadata"].items("finalizers"));
+    let finalizers = object["metadata"].items("finalizers").iter().filter(|finalizer| !before.contains(finalizer));
+    let plain = finalizers.filter_map(Value::as_str).filter(|finalizer| !finalizer.contains('/'));
+    let warning = |finalizer: &str| {
+        format!(
+            "metadata.finalizers: {finalizer:?}: prefer a domain-qualified finalizer name including a path (/) to avoid \
+             accidental conflicts with other finalizer writers"
+        )
+    };
+    plain.map(warning).collect()
 }
 
 /// Adds an error for each change of metadata that is not allowed.
@@ -200,6 +220,17 @@ fn validate_owners(owners: &[Value], path: &Path, errors: &mut Errors) {
                 }
                 None => controller = Some(this),
             }
+        }
+    }
+}
+
+/// M6 for built-in kinds, on which whoever adds one says who he is.
+fn validate_plain_finalizers(finalizers: &[Value], path: &Path, errors: &mut Errors) {
+    for (index, finalizer) in finalizers.iter().enumerate() {
+        let finalizer = finalizer.as_str().unwrap_or_default();
+        if !finalizer.contains('/') && !["kubernetes", ORPHAN, FOREGROUND].contains(&finalizer) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.invalid(&path.index(index), finalizer, detail);
         }
     }
 }

@@ -66,7 +66,7 @@ use crate::schema::MessageRef;
 pub use admission_registration::expression::{policy_environment, policy_variables, webhook_environment};
 pub use flow_control::flow_schema::{catch_all as catch_all_schema, everything_by, exempt as exempt_schema};
 pub use flow_control::priority_level_configuration::catch_all as catch_all_level;
-pub use metadata::{keep_system_metadata, validate_metadata, validate_metadata_update};
+pub use metadata::{keep_system_metadata, metadata_warnings, validate_metadata, validate_metadata_update};
 pub use priority_class::{PREEMPTION_DEFAULT, SYSTEM_CLASSES as SYSTEM_PRIORITY_CLASSES};
 
 /// Every built-in kind.
@@ -160,6 +160,7 @@ fn row(kind: &Kind, columns: Vec<Column>, rules: impl Rules) -> Resource {
         list_kind: format!("{}List", kind.kind),
         scale: ScalePaths::default(),
         custom: None,
+        deprecation: None,
         subresources: Vec::new(),
         columns,
         selectable_fields: Vec::new(),
@@ -193,6 +194,12 @@ impl Resource {
     /// The objects lie in the store as `kind`, and are converted on the way.
     fn stored_as(mut self, kind: &Kind, convert: impl Convert) -> Resource {
         self.stored = Some(Stored::new(kind.clone(), Arc::new(convert)));
+        self
+    }
+
+    /// Every answer tells clients that they should not use it any more.
+    fn deprecated(mut self, warning: &str) -> Resource {
+        self.deprecation = Some(warning.to_owned());
         self
     }
 

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::check::{optional_name, optional_word, positive_quantity};
-use super::persistent_volume_claim::{amount_text, class, or_unset, phase, shown_modes, validate_modes};
+use super::persistent_volume_claim::{amount_text, class, class_warning, or_unset, phase, shown_modes, validate_modes};
 use super::same::same;
 use super::tree::{Tree, carry_over, fill_text, part_mut};
 use super::{age, age_column, column, name_column, pod, row, wide};
@@ -112,6 +112,26 @@ impl Rules for PersistentVolume {
             let path = Path::new("spec").child("volumeAttributesClassName");
             errors.forbidden(&path, "update from non-nil value to nil is forbidden");
         }
+    }
+
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        let (spec, at) = (&object["spec"], Path::new("spec"));
+        let mut all = class_warning(object);
+        if spec.text("persistentVolumeReclaimPolicy") == "Recycle" {
+            all.push(
+                "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended \
+                 approach is to use dynamic provisioning."
+                    .to_owned(),
+            );
+        }
+        let terms = at.child("nodeAffinity").child("required").child("nodeSelectorTerms");
+        for (index, term) in spec["nodeAffinity"]["required"].items("nodeSelectorTerms").iter().enumerate() {
+            all.extend(pod::warning::of_node_term(term, &terms.index(index)));
+        }
+        for kind in source(spec).keys() {
+            all.extend(pod::warning::of_source(kind).map(|what| format!("{}: {what}", at.child(kind))));
+        }
+        all
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {

@@ -101,6 +101,12 @@ impl Rules for PersistentVolumeClaim {
         }
     }
 
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut all = class_warning(object);
+        all.extend(size_warning(&object["spec"], &Path::new("spec")));
+        all
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let (spec, status) = (&object["spec"], &object["status"]);
         let is_bound = !spec.text("volumeName").is_empty();
@@ -120,6 +126,22 @@ impl Rules for PersistentVolumeClaim {
             json!(or_unset(spec, "volumeMode")),
         ]
     }
+}
+
+/// That the class is said where it used to be.
+pub(super) fn class_warning(object: &Value) -> Vec<String> {
+    let is_old = object["metadata"].entries("annotations").contains_key(CLASS_ANNOTATION);
+    let path = Path::new("metadata").child("annotations").key(CLASS_ANNOTATION);
+    let warning = || format!("{path}: deprecated since v1.8; use \"storageClassName\" attribute instead");
+    is_old.then(warning).into_iter().collect()
+}
+
+/// That part of a byte is asked for, by the spec of a claim at `at`.
+pub(super) fn size_warning(spec: &Value, at: &Path) -> Option<String> {
+    let size = Quantity::from_json(spec["resources"]["requests"].get("storage")?).ok()?;
+    let path = at.child("resources").child("requests").key("storage");
+    (Quantity::from_units(size.units(), size.notation()) != size)
+        .then(|| format!("{path}: fractional byte value {:?} is invalid, must be an integer", size.to_string()))
 }
 
 /// Terminating while it is being deleted, else the phase.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::tree::{Tree, part_mut};
-use super::{column, label_selector, name_column, pod, row};
+use super::{column, label_selector, name_column, pod, row, workload};
 use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::resource::{Resource, Rules};
@@ -33,6 +33,10 @@ impl Rules for PodTemplate {
 
     fn validate(&self, object: &Value, errors: &mut Errors) {
         pod::validate_template(&object["template"], &Path::new("template"), errors);
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::warnings_at(object, old, &["template"], false)
     }
 
     fn cells(&self, object: &Value, _now: Timestamp) -> Vec<Value> {

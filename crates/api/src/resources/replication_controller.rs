@@ -83,6 +83,10 @@ impl Rules for ReplicationController {
         workload::validate_counts(object, COUNTS, errors);
     }
 
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::warnings(object, old, true)
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let (spec, status) = (&object["spec"], &object["status"]);
         let (names, images) = pod::template_columns(&spec["template"]);

@@ -127,6 +127,10 @@ impl Rules for StatefulSet {
         workload::validate_not_negative(object, &["collisionCount"], errors);
     }
 
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::warnings(object, old, false)
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let (spec, status) = (&object["spec"], &object["status"]);
         let ready = format!("{}/{}", status.int("readyReplicas").unwrap_or(0), spec.int("replicas").unwrap_or(0));

@@ -4,6 +4,7 @@
 //!   W1 selector   there, not empty, matches the template's labels, never changes
 //!   W2 template   a valid pod that is restarted whenever it ends
 //!   W3 numbers    not negative
+//!   W4 warnings   are said of the template when it changes, and of a new name that pods are called after
 //! Source: API reference, apps/v1.
 
 use serde_json::Value;
@@ -111,6 +112,25 @@ pub(super) fn validate_counts(object: &Value, counts: &[&str], errors: &mut Erro
     if available > status.int("readyReplicas").unwrap_or(0) {
         errors.invalid(&at.child("availableReplicas"), available, "cannot be greater than readyReplicas");
     }
+}
+
+/// W4: what whoever writes a workload is told of: its template, and, where pods are called after it, its name.
+pub(super) fn warnings(object: &Value, old: Option<&Value>, names_pods: bool) -> Vec<String> {
+    warnings_at(object, old, &["spec", "template"], names_pods)
+}
+
+/// W4 of a workload whose template is elsewhere.
+pub(super) fn warnings_at(object: &Value, old: Option<&Value>, template: &[&str], names_pods: bool) -> Vec<String> {
+    let mut all = Vec::new();
+    if old.is_none() && names_pods {
+        all.extend(pod::warning::of_name(object, "this is used in Pod names and hostnames"));
+    }
+    let template_of = |object| template.iter().fold(object, |part: &Value, field| &part[*field]);
+    if old.is_none_or(|old| template_of(old) != template_of(object)) {
+        let path = template.iter().fold(Path::root(), |path, field| path.child(field));
+        all.extend(pod::warning::warnings(template_of(object), &path));
+    }
+    all
 }
 
 /// The status that a workload starts with: nothing is known yet.

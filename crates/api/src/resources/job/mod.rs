@@ -117,6 +117,10 @@ impl Rules for Job {
         status::validate(object, old, errors);
     }
 
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        workload::warnings(object, old, true)
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let spec = &object["spec"];
         let (names, images) = pod::template_columns(&spec["template"]);

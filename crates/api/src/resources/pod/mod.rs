@@ -7,6 +7,7 @@
 //!   annotation    annotations of a pod that mean something
 //!   update        what may change of a pod that exists
 //!   status        what may become of its status
+//!   warning       what its author is told of, though it is valid
 //!   ephemeral     containers that are added to one that runs
 //!   resize        resources that are changed while it runs
 //!   cells         the printed row
@@ -30,6 +31,7 @@ mod spec;
 mod status;
 mod update;
 mod volume;
+pub(super) mod warning;
 mod windows;
 
 use jiff::Timestamp;
@@ -181,6 +183,16 @@ impl Rules for Pod {
             Subresource::Resize => resize::validate(object, old, errors),
             _ => {}
         }
+    }
+
+    /// Of a new pod only: one that exists is changed by programs, which nobody reads the warnings of.
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        if old.is_some() {
+            return Vec::new();
+        }
+        let mut all: Vec<String> = warning::of_name(object, "this is used in the Pod's hostname").into_iter().collect();
+        all.extend(warning::warnings(object, &Path::root()));
+        all
     }
 
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut Errors) {
