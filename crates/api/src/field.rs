@@ -16,6 +16,11 @@ impl Path {
         Path(name.to_owned())
     }
 
+    /// The path of no field, as Kubernetes writes it where an object as a whole is at fault.
+    pub fn whole() -> Path {
+        Path("[]".to_owned())
+    }
+
     /// The path of the whole object, which prints as nothing.
     pub fn root() -> Path {
         Path(String::new())

@@ -138,7 +138,7 @@ fn is_in(scope: &str, operator: &str, values: &[Value], (kind, object): (&Kind, 
     let is_pod = *kind == kinds::POD;
     match scope {
         "VolumeAttributesClass" => {
-            kind.kind == "PersistentVolumeClaim" && chosen(spec.text("volumeAttributesClassName"))
+            kind.kind == "PersistentVolumeClaim" && attributes_classes(object).into_iter().any(chosen)
         }
         "Terminating" => is_pod && spec.int("activeDeadlineSeconds").is_some(),
         "NotTerminating" => is_pod && spec.int("activeDeadlineSeconds").is_none(),
@@ -148,6 +148,16 @@ fn is_in(scope: &str, operator: &str, values: &[Value], (kind, object): (&Kind, 
         "CrossNamespacePodAffinity" => is_pod && looks_across_namespaces(spec),
         _ => false,
     }
+}
+
+/// The attributes class that a claim asks for, has, and is on its way to: it uses what each of them stands for.
+fn attributes_classes(claim: &Value) -> [&str; 3] {
+    let status = &claim["status"];
+    [
+        claim["spec"].text("volumeAttributesClassName"),
+        status.text("currentVolumeAttributesClassName"),
+        status["modifyVolumeStatus"].text("targetVolumeAttributesClassName"),
+    ]
 }
 
 /// Whether a pod says where it runs by pods of other namespaces.

@@ -46,8 +46,7 @@ impl Rules for ConfigMap {
             size += secret::decoded(value, &path, errors).map_or(0, |bytes| bytes.len());
         }
         if size > secret::DATA_BYTES_MAX {
-            // The whole object is at fault; this is how Kubernetes writes the path of no field.
-            errors.too_long(&Path::new("[]"), secret::DATA_BYTES_MAX);
+            errors.too_long(&Path::whole(), secret::DATA_BYTES_MAX);
         }
     }
 

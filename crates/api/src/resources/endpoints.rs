@@ -59,6 +59,13 @@ impl Rules for Endpoints {
         }
     }
 
+    /// What was accepted stays so: an update that leaves the addresses alone is not held against newer rules.
+    fn validate_changed(&self, object: &Value, old: &Value, errors: &mut Errors) {
+        if object["subsets"] != old["subsets"] {
+            self.validate(object, errors);
+        }
+    }
+
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         vec![json!(object["metadata"].text("name")), json!(shown(object)), age::of(object, now)]
     }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::check::{named, quantity};
 use super::tree::{Tree, items_mut, map_mut, part_mut};
-use super::{created_cell, created_column, name_column, row};
+use super::{created_cell, created_column, name_column, pod, row};
 use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::name;
@@ -108,16 +108,9 @@ fn validate_limit(limit: &Value, at: &Path, errors: &mut Errors) {
 }
 
 fn validate_resource(kind: &str, resource: &str, path: &Path, errors: &mut Errors) {
-    named(name::label_key, resource, path, errors);
-    if resource.contains('/') {
-        return;
-    }
-    let huge_pages = resource.starts_with("hugepages-");
     match kind {
-        "Pod" | "Container" if !huge_pages && !matches!(resource, "cpu" | "memory" | "ephemeral-storage") => {
-            errors.invalid(path, resource, "must be a standard limit type or fully qualified");
-        }
-        _ => {}
+        "Pod" | "Container" => pod::validate_container_name(resource, path, errors),
+        _ => pod::validate_name(resource, path, errors),
     }
 }
 
@@ -176,13 +169,14 @@ mod tests {
     #[test]
     fn l1_each_type_once() {
         check(
-            json!([{"type": "Container", "max": {"cpu": "1"}}, {"type": "example.com/gpu", "max": {"units": "2"}}]),
+            json!([{"type": "Container", "max": {"cpu": "1"}}, {"type": "example.com/gpu", "max": {"example.com/units": "2"}}]),
             &[],
         );
         check(
             json!([{"type": "Pod", "max": {"disk": "1"}}, {"type": "Pod"}, {"type": "Node"}, {"type": "PersistentVolumeClaim"}]),
             &[
-                "spec.limits[0].max[disk]: Invalid value: \"disk\": must be a standard limit type or fully qualified",
+                "spec.limits[0].max[disk]: Invalid value: \"disk\": must be a standard resource type or fully qualified",
+                "spec.limits[0].max[disk]: Invalid value: \"disk\": must be a standard resource for containers",
                 "spec.limits[1].type: Duplicate value: \"Pod\"",
                 "spec.limits[2].type: Invalid value: \"Node\": must be a standard limit type",
                 "spec.limits[3].limits: Required value: either minimum or maximum storage value is required",

@@ -71,19 +71,20 @@ impl Rules for Namespace {
     }
 
     fn validate(&self, object: &Value, errors: &mut Errors) {
-        let path = Path::new("spec").child("finalizers");
+        // Kubernetes names the list, not which of its items is wrong, where the namespace as a whole is written.
+        for finalizer in object["spec"].items("finalizers") {
+            validate_finalizer(finalizer, &Path::new("spec").child("finalizers"), errors);
+        }
+    }
+
+    fn validate_part(&self, _part: Subresource, object: &Value, _old: &Value, errors: &mut Errors) {
         for (index, finalizer) in object["spec"].items("finalizers").iter().enumerate() {
-            let (finalizer, path) = (finalizer.as_str().unwrap_or_default(), path.index(index));
-            named(name::label_key, finalizer, &path, errors);
-            if finalizer != FINALIZER && !finalizer.contains('/') {
-                let detail = "name is neither a standard finalizer name nor is it fully qualified";
-                errors.invalid(&path, finalizer, detail);
-            }
+            validate_finalizer(finalizer, &Path::new("spec").child("finalizers").index(index), errors);
         }
     }
 
     fn validate_status(&self, object: &Value, old: &Value, errors: &mut Errors) {
-        let (phase, path) = (object["status"].text("phase"), Path::new("status").child("phase"));
+        let (phase, path) = (object["status"].text("phase"), Path::new("status").child("Phase"));
         let ending = old["metadata"].is_set("deletionTimestamp");
         if ending && phase != "Terminating" {
             errors.invalid(&path, phase, "may only be 'Terminating' if `deletionTimestamp` is not empty");
@@ -94,6 +95,15 @@ impl Rules for Namespace {
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         vec![json!(object["metadata"].text("name")), json!(object["status"].text("phase")), age::of(object, now)]
+    }
+}
+
+/// N2.
+fn validate_finalizer(finalizer: &Value, path: &Path, errors: &mut Errors) {
+    let finalizer = finalizer.as_str().unwrap_or_default();
+    named(name::label_key, finalizer, path, errors);
+    if !finalizer.contains('/') && ![FINALIZER, "orphan", "foregroundDeletion"].contains(&finalizer) {
+        errors.invalid(path, finalizer, "name is neither a standard finalizer name nor is it fully qualified");
     }
 }
 
@@ -119,7 +129,7 @@ mod tests {
         assert_eq!((&emptied["spec"], &emptied["status"]), (&namespace["spec"], &namespace["status"]));
         let mut errors = Errors::new();
         Namespace.validate(&json!({"spec": {"finalizers": ["kubernetes", "a.b/c", "other"]}}), &mut errors);
-        assert_eq!(errors.iter().map(|error| error.path.as_str()).collect::<Vec<_>>(), ["spec.finalizers[2]"]);
+        assert_eq!(errors.iter().map(|error| error.path.as_str()).collect::<Vec<_>>(), ["spec.finalizers"]);
         assert!(!Namespace.name_rule().errors("a.b").is_empty());
     }
 

@@ -4,6 +4,8 @@
 //!   M1 addresses   the pod network is one or two CIDRs of different families, and does not change once known
 //!   M2 taints      each key and effect once
 //!   M3 provider    who runs the machine does not change once known
+//!   M4 amounts     what it has and gives is not negative, and whole where it is counted
+//!   M5 status      addresses once, and features by their names and in order
 //! Source: API reference, core/v1 Node.
 
 use std::collections::BTreeSet;
@@ -66,8 +68,36 @@ impl Rules for Node {
 
     fn validate(&self, object: &Value, errors: &mut Errors) {
         let (spec, at) = (&object["spec"], Path::new("spec"));
-        pod::validate_taints(spec.items("taints"), &at.child("taints"), errors);
+        // Kubernetes looks for them in the metadata, where they were before they had a field.
+        pod::validate_taints(spec.items("taints"), &Path::new("metadata").child("taints"), errors);
+        validate_amounts(&object["status"], errors);
         validate_networks(spec, &at, errors);
+    }
+
+    fn validate_status(&self, object: &Value, _old: &Value, errors: &mut Errors) {
+        let (status, at) = (&object["status"], Path::new("status"));
+        validate_amounts(status, errors);
+        let swap = &status["nodeInfo"]["swap"];
+        if let Some(capacity) = swap.int("capacity").filter(|&capacity| capacity <= 0) {
+            let path = Path::new("metadata").child("nodeSwapStatus").child("capacity");
+            errors.invalid(&path, capacity, "must be greater than zero");
+        }
+        validate_features(status.items("declaredFeatures"), &at.child("declaredFeatures"), errors);
+        let addresses = status.items("addresses");
+        for (index, address) in addresses.iter().enumerate().filter(|(index, one)| addresses[..*index].contains(one)) {
+            errors.duplicate(&at.child("addresses").index(index), address.clone());
+        }
+    }
+
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut all = Vec::new();
+        if object["spec"].is_set("configSource") {
+            all.push("spec.configSource: the spec.configSource field is deprecated and has no effect".to_owned());
+        }
+        if !object["spec"].text("externalID").is_empty() {
+            all.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
+        }
+        all
     }
 
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut Errors) {
@@ -81,6 +111,9 @@ impl Rules for Node {
         if !provider.is_empty() && spec.text("providerID") != provider {
             let detail = "node updates may not change providerID except from \"\" to valid";
             errors.forbidden(&at.child("providerID"), detail);
+        }
+        if spec.text("externalID") != before.text("externalID") {
+            errors.forbidden(&at.child("externalID"), "may not be updated");
         }
     }
 
@@ -98,6 +131,43 @@ impl Rules for Node {
             json!(or(system.text("kernelVersion"), age::UNKNOWN)),
             json!(or(system.text("containerRuntimeVersion"), age::UNKNOWN)),
         ]
+    }
+}
+
+/// M4.
+fn validate_amounts(status: &Value, errors: &mut Errors) {
+    for field in ["capacity", "allocatable"] {
+        for (resource, amount) in status.entries(field) {
+            pod::validate_quantity(resource, amount, &Path::new("status").child(field).child(resource), errors);
+        }
+    }
+}
+
+/// M5.
+fn validate_features(features: &[Value], at: &Path, errors: &mut Errors) {
+    const BYTES_MAX: usize = 253;
+    for (index, feature) in features.iter().enumerate() {
+        let (name, path) = (feature.as_str().unwrap_or_default(), at.index(index));
+        let is_part = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if name.len() > BYTES_MAX {
+            let detail = format!("invalid feature name {name:?}: must be no more than {BYTES_MAX} characters");
+            errors.invalid(&path, name, &detail);
+        } else if !name.starts_with(|first: char| first.is_ascii_uppercase()) || !name.split('/').all(is_part) {
+            let detail = format!(
+                "invalid feature name {name:?}: must start with an UpperCamelCase segment, with subsequent segments \
+                 separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters \
+                 and slashes"
+            );
+            errors.invalid(&path, name, &detail);
+        }
+        let next = features.get(index + 1).and_then(Value::as_str);
+        match next.map(|next| (next, next.cmp(name))) {
+            Some((next, std::cmp::Ordering::Equal)) => errors.duplicate(&at.index(index + 1), next),
+            Some((next, std::cmp::Ordering::Less)) => {
+                errors.invalid(&at.index(index + 1), next, "list must be sorted alphabetically");
+            }
+            _ => {}
+        }
     }
 }
 
@@ -197,7 +267,27 @@ mod tests {
         let taint = json!({"key": "a", "effect": "NoSchedule"});
         let mut errors = Errors::new();
         Node.validate(&json!({"spec": {"taints": [taint, taint]}}), &mut errors);
-        assert_eq!(paths(&errors), ["spec.taints[1]"]);
+        assert_eq!(paths(&errors), ["metadata.taints[1]"]);
+    }
+
+    #[test]
+    fn m4_and_m5_a_status_can_be_counted() {
+        let address = json!({"type": "InternalIP", "address": "10.0.0.1"});
+        let node = json!({"status": {"capacity": {"cpu": "-1", "example.com/gpu": "500m"}, "addresses": [address, address],
+            "declaredFeatures": ["b", "GangScheduling", "GangScheduling"]}});
+        let mut errors = Errors::new();
+        Node.validate_status(&node, &node, &mut errors);
+        crate::resources::fixture::compare(
+            &errors,
+            &[
+                "status.capacity.cpu: Invalid value: \"-1\": must be greater than or equal to 0",
+                "status.capacity.example.com/gpu: Invalid value: \"500m\": must be an integer",
+                "status.declaredFeatures[0]: Invalid value: \"b\": invalid feature name \"b\": must start with an UpperCamelCase",
+                "status.declaredFeatures[1]: Invalid value: \"GangScheduling\": list must be sorted alphabetically",
+                "status.declaredFeatures[2]: Duplicate value: \"GangScheduling\"",
+                "status.addresses[1]: Duplicate value",
+            ],
+        );
     }
 
     #[test]

@@ -12,14 +12,15 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::check::{optional_name, optional_word, positive_quantity};
+use super::check::{optional_name, optional_word};
 use super::persistent_volume_claim::{amount_text, class, class_warning, or_unset, phase, shown_modes, validate_modes};
 use super::same::same;
-use super::tree::{Tree, carry_over, fill_text, part_mut};
+use super::tree::{Tree, carry_over, fill_text, items_mut, part_mut, remove};
 use super::{age, age_column, column, name_column, pod, row, wide};
 use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::name;
+use crate::quantity::Quantity;
 use crate::resource::{Resource, Rules, Subresource};
 
 /// Fields of a spec that are not its source.
@@ -93,20 +94,29 @@ impl Rules for PersistentVolume {
             errors.required(&at.child("volumeAttributesClassName"), "an empty string is disallowed");
         }
         optional_name(spec, "volumeAttributesClassName", name::subdomain, &at, errors);
+        if spec.is_set("volumeAttributesClassName") && !spec.is_set("csi") {
+            errors.required(&at.child("csi"), "has to be specified when using volumeAttributesClassName");
+        }
     }
 
     /// V3 and V5.
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut Errors) {
         let (spec, before) = (&object["spec"], &old["spec"]);
-        if !same(&Value::Object(source(spec)), &Value::Object(source(before))) {
+        let mut now = Value::Object(source(spec));
+        // The secret for growing came later than the drivers: it may be added once.
+        if now["csi"].is_object() && before["csi"].is_object() && !before["csi"].is_set("controllerExpandSecretRef") {
+            remove(&mut now["csi"], "controllerExpandSecretRef");
+        }
+        if !same(&now, &Value::Object(source(before))) {
             let detail = "spec.persistentvolumesource is immutable after creation";
             errors.forbidden(&Path::new("spec").child("persistentvolumesource"), detail);
         }
         if spec.text("volumeMode") != before.text("volumeMode") {
             errors.immutable(&Path::new("volumeMode"), spec["volumeMode"].clone());
         }
-        if before.is_set("nodeAffinity") && !same(&spec["nodeAffinity"], &before["nodeAffinity"]) {
-            errors.immutable(&Path::new("nodeAffinity"), spec["nodeAffinity"].clone());
+        if before.is_set("nodeAffinity") && !same(&spec["nodeAffinity"], &renamed(&before["nodeAffinity"], spec)) {
+            let detail = "field is immutable, except for updating from beta label to GA";
+            errors.invalid(&Path::new("nodeAffinity"), spec["nodeAffinity"].clone(), detail);
         }
         if before.is_set("volumeAttributesClassName") && !spec.is_set("volumeAttributesClassName") {
             let path = Path::new("spec").child("volumeAttributesClassName");
@@ -165,16 +175,44 @@ fn source(spec: &Value) -> Map<String, Value> {
     sources.map(|(field, value)| (field.clone(), value.clone())).collect()
 }
 
+/// Which nodes a volume was reached from, as if whoever changes it had said so with the labels of today: for each old
+/// label that `spec` replaced by its new name, the new one.
+fn renamed(affinity: &Value, spec: &Value) -> Value {
+    let mut affinity = affinity.clone();
+    let now = spec["nodeAffinity"]["required"].items("nodeSelectorTerms");
+    let Some(required) = affinity.get_mut("required") else { return affinity };
+    for (term, now) in items_mut(required, "nodeSelectorTerms").iter_mut().zip(now) {
+        for (then, now) in items_mut(term, "matchExpressions").iter_mut().zip(now.items("matchExpressions")) {
+            if pod::warning::new_node_label(then.text("key")) == Some(now.text("key")) {
+                then["key"] = now["key"].clone();
+            }
+        }
+    }
+    affinity
+}
+
 /// V1.
 fn validate_capacity(capacity: &Map<String, Value>, path: &Path, errors: &mut Errors) {
     if capacity.is_empty() {
         errors.required(path, "");
-    } else if !capacity.contains_key("storage") || capacity.len() > 1 {
+    }
+    if !capacity.contains_key("storage") || capacity.len() > 1 {
         let names: Vec<&str> = capacity.keys().map(String::as_str).collect();
         errors.not_supported(path, &names.join(","), &["storage"]);
     }
     for (resource, amount) in capacity {
-        positive_quantity(amount, &path.key(resource), errors);
+        let path = path.key(resource);
+        match Quantity::from_json(amount) {
+            Err(error) => errors.invalid(&path, amount.clone(), &error.to_string()),
+            Ok(amount) => {
+                if amount.is_negative() {
+                    errors.invalid(&path, amount.units(), "must be a valid resource quantity");
+                }
+                if amount.is_negative() || amount.is_zero() {
+                    errors.invalid(&path, amount.to_string(), "must be greater than zero");
+                }
+            }
+        }
     }
 }
 
@@ -251,7 +289,11 @@ mod tests {
                 spec["accessModes"] = json!([]);
                 spec["capacity"] = json!({});
             },
-            &["spec.accessModes: Required value", "spec.capacity: Required value"],
+            &[
+                "spec.accessModes: Required value",
+                "spec.capacity: Required value",
+                "spec.capacity: Unsupported value: \"\": supported values: \"storage\"",
+            ],
         );
         check(
             |spec| spec["capacity"] = json!({"cpu": "0"}),
@@ -313,6 +355,35 @@ mod tests {
         compare(
             &errors,
             &["spec.persistentvolumesource: Forbidden", "volumeMode: Invalid value: \"Block\": field is immutable"],
+        );
+    }
+
+    #[test]
+    fn v5_labels_may_be_called_by_their_new_names_and_a_secret_be_added() {
+        let term = |key: &str| json!({"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": key, "operator": "Exists"}]}]}});
+        let of = |key: &str, secret: Value| {
+            let mut volume = good();
+            volume["spec"]["hostPath"] = json!(null);
+            volume["spec"]["csi"] = json!({"driver": "d", "volumeHandle": "h", "controllerExpandSecretRef": secret});
+            volume["spec"]["nodeAffinity"] = term(key);
+            volume
+        };
+        let old = of("failure-domain.beta.kubernetes.io/zone", json!(null));
+        let secret = json!({"name": "s", "namespace": "n"});
+        let mut errors = Errors::new();
+        PersistentVolume.validate_update(&of("topology.kubernetes.io/zone", secret.clone()), &old, &mut errors);
+        compare(&errors, &[]);
+        PersistentVolume.validate_update(
+            &of("zone", json!({})),
+            &of("topology.kubernetes.io/zone", secret),
+            &mut errors,
+        );
+        compare(
+            &errors,
+            &[
+                "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation",
+                "nodeAffinity: Invalid value: {\"required\":{\"nodeSelectorTerms\":[{\"matchExpressions\":[{\"key\":\"zone\",\"operator\":\"Exists\"}]}]}}: field is immutable, except for updating from beta label to GA",
+            ],
         );
     }
 

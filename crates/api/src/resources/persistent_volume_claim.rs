@@ -11,7 +11,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{self, optional_name, optional_word, quantity};
+use super::check::{self, optional_name, optional_word};
 use super::same::same;
 use super::tree::{Tree, carry_over, fill_text, part_mut, remove};
 use super::{age, age_column, column, name_column, row, wide};
@@ -25,6 +25,14 @@ use crate::selector::LabelSelector;
 const MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 /// Where the class was said before it had a field.
 const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+/// How far a claim is on its way to another size.
+const RESIZE_WORDS: &[&str] = &[
+    "ControllerResizeInProgress",
+    "ControllerResizeInfeasible",
+    "NodeResizeInProgress",
+    "NodeResizeInfeasible",
+    "NodeResizePending",
+];
 const CONSTANT: &str = "spec is immutable after creation except resources.requests and volumeAttributesClassName for \
                         bound claims";
 
@@ -93,10 +101,26 @@ impl Rules for PersistentVolumeClaim {
     }
 
     fn validate_status(&self, object: &Value, _old: &Value, errors: &mut Errors) {
-        let at = Path::new("status");
-        for field in ["capacity", "allocatedResources"] {
-            for (resource, amount) in object["status"].entries(field) {
-                quantity(amount, &at.child(field).key(resource), errors);
+        let (status, at) = (&object["status"], Path::new("status"));
+        if object["spec"].items("accessModes").is_empty() {
+            errors.required(&Path::new("Spec").child("accessModes"), "");
+        }
+        for (resource, amount) in status.entries("capacity") {
+            validate_amount(amount, &at.child("capacity").key(resource), errors);
+        }
+        let path = at.child("allocatedResourceStatuses");
+        for (resource, word) in status.entries("allocatedResourceStatuses") {
+            validate_resource(resource, &path, errors);
+            if !RESIZE_WORDS.contains(&word.as_str().unwrap_or_default()) {
+                errors.not_supported(&path, resource, RESIZE_WORDS);
+            }
+        }
+        let path = at.child("allocatedResources");
+        for (resource, amount) in status.entries("allocatedResources") {
+            let before = errors.len();
+            validate_resource(resource, &path, errors);
+            if errors.len() == before {
+                validate_amount(amount, &path.key(resource), errors);
             }
         }
     }
@@ -223,8 +247,8 @@ pub(super) fn validate_modes(spec: &Value, at: &Path, errors: &mut Errors) {
     for mode in modes.iter().filter_map(Value::as_str).filter(|mode| !MODES.contains(mode)) {
         errors.not_supported(&path, mode, MODES);
     }
-    let alone = modes.iter().filter(|mode| *mode == "ReadWriteOncePod").count();
-    if alone > 0 && modes.len() > alone {
+    let is_other = |mode: &Value| mode != "ReadWriteOncePod" && MODES.iter().any(|known| mode == known);
+    if modes.iter().any(|mode| mode == "ReadWriteOncePod") && modes.iter().any(is_other) {
         errors.forbidden(&path, "may not use ReadWriteOncePod with other access modes");
     }
 }
@@ -260,6 +284,39 @@ fn validate_sources(spec: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
+/// A size that a status speaks of.
+fn validate_amount(amount: &Value, path: &Path, errors: &mut Errors) {
+    match Quantity::from_json(amount) {
+        Ok(amount) if amount.is_negative() => {
+            errors.invalid(path, amount.units(), "must be a valid resource quantity");
+        }
+        Ok(_) => {}
+        Err(error) => errors.invalid(path, amount.clone(), &error.to_string()),
+    }
+}
+
+/// What a claim is counted in: storage, and what drivers know.
+fn validate_resource(resource: &str, path: &Path, errors: &mut Errors) {
+    let reasons = name::label_key(resource);
+    let is_native = !resource.contains('/') || resource.contains("kubernetes.io/");
+    for reason in &reasons {
+        errors.invalid(path, resource, reason);
+    }
+    if reasons.is_empty() && is_native && resource != "storage" {
+        errors.not_supported(path, resource, &["storage"]);
+    }
+}
+
+/// C5: whether the class moves from the annotation, where it used to be said, into its field.
+fn upgrades_class(claim: &Value, old: &Value) -> bool {
+    let annotation = |claim: &Value| claim["metadata"].entries("annotations").get(CLASS_ANNOTATION).cloned();
+    let said = annotation(old);
+    said.is_some()
+        && !old["spec"].is_set("storageClassName")
+        && claim["spec"].get("storageClassName") == said.as_ref()
+        && annotation(claim).is_none_or(|now| Some(now) == said)
+}
+
 /// C2 and C5.
 fn validate_change(claim: &Value, old: &Value, errors: &mut Errors) {
     let (spec, before, at) = (&claim["spec"], &old["spec"], Path::new("spec"));
@@ -267,10 +324,20 @@ fn validate_change(claim: &Value, old: &Value, errors: &mut Errors) {
     if before.text("volumeName").is_empty() {
         carry_over(&mut then, spec, "volumeName");
     }
-    if !before.is_set("storageClassName") {
+    let annotation = |claim: &Value| claim["metadata"]["annotations"].text(CLASS_ANNOTATION).to_owned();
+    let (class_now, class_then) = (annotation(claim), annotation(old));
+    let upgrades = upgrades_class(claim, old);
+    if !upgrades && class_now != class_then {
+        let path = Path::new("metadata").child("annotations").child(CLASS_ANNOTATION);
+        errors.immutable(&path, class_now);
+    }
+    let fits = class_then.is_empty() || class_then == spec.text("storageClassName");
+    if upgrades || (!before.is_set("storageClassName") && spec.is_set("storageClassName") && fits) {
         carry_over(&mut then, spec, "storageClassName");
     }
-    carry_over(&mut then, spec, "volumeAttributesClassName");
+    if old["status"].text("phase") == "Bound" {
+        carry_over(&mut then, spec, "volumeAttributesClassName");
+    }
     let size = |spec: &Value| Quantity::from_json(&spec["resources"]["requests"]["storage"]).ok();
     if old["status"].text("phase") == "Bound"
         && let Some(requests) = then.get_mut("resources").and_then(|resources| resources.get_mut("requests"))
@@ -291,9 +358,14 @@ fn validate_change(claim: &Value, old: &Value, errors: &mut Errors) {
     if spec.text("volumeMode") != before.text("volumeMode") {
         errors.immutable(&Path::new("volumeMode"), spec["volumeMode"].clone());
     }
-    if before.is_set("volumeAttributesClassName") && !spec.is_set("volumeAttributesClassName") {
-        let detail = "update from non-nil value to nil is forbidden";
-        errors.forbidden(&at.child("volumeAttributesClassName"), detail);
+    if old["status"].is_set("currentVolumeAttributesClassName") {
+        let what = match spec.get("volumeAttributesClassName").and_then(Value::as_str) {
+            None => "nil",
+            Some("") => "empty string",
+            Some(_) => return,
+        };
+        let detail = format!("update to {what} is forbidden when status.currentVolumeAttributesClassName is not nil");
+        errors.forbidden(&at.child("volumeAttributesClassName"), &detail);
     }
 }
 
@@ -342,11 +414,14 @@ mod tests {
             |spec| *spec = json!({"accessModes": ["ReadOnce", "ReadWriteOncePod"], "volumeMode": "Tape", "storageClassName": "A b"}),
             &[
                 "spec.accessModes: Unsupported value: \"ReadOnce\": supported values: \"ReadOnlyMany\", \"ReadWriteMany\"",
-                "spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes",
                 "spec.resources[storage]: Required value",
                 "spec.storageClassName: Invalid value: \"A b\"",
                 "spec.volumeMode: Unsupported value: \"Tape\": supported values: \"Block\", \"Filesystem\"",
             ],
+        );
+        check(
+            |spec| spec["accessModes"] = json!(["ReadWriteMany", "ReadWriteOncePod"]),
+            &["spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes"],
         );
         check(
             |spec| spec["accessModes"] = json!([]),
@@ -400,6 +475,67 @@ mod tests {
             bound(),
             |spec| spec["volumeMode"] = json!("Block"),
             &["spec: Forbidden", "volumeMode: Invalid value: \"Block\": field is immutable"],
+        );
+    }
+
+    #[test]
+    fn c5_a_bound_claim_keeps_a_class_of_attributes() {
+        let bound = || json!({"phase": "Bound", "currentVolumeAttributesClassName": "gold"});
+        let class = |class: Value| move |spec: &mut Value| spec["volumeAttributesClassName"] = class;
+        check_update(bound(), class(json!("silver")), &[]);
+        let at = "spec.volumeAttributesClassName: Forbidden: update to";
+        check_update(
+            bound(),
+            |_| {},
+            &[&format!("{at} nil is forbidden when status.currentVolumeAttributesClassName")],
+        );
+        check_update(bound(), class(json!("")), &[&format!("{at} empty string is forbidden when")]);
+        check_update(
+            json!({"phase": "Pending"}),
+            class(json!("silver")),
+            &["spec: Forbidden: spec is immutable after"],
+        );
+    }
+
+    #[test]
+    fn c5_the_class_moves_from_the_annotation_into_its_field() {
+        const ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+        let of = |annotation: &str, class: Value| {
+            let mut claim = good();
+            claim["metadata"]["annotations"] = json!({ANNOTATION: annotation});
+            claim["spec"]["storageClassName"] = class;
+            claim
+        };
+        let update = |now: Value, then: Value, expected: &[&str]| {
+            let mut errors = Errors::new();
+            PersistentVolumeClaim.validate_update(&now, &then, &mut errors);
+            compare(&errors, expected);
+        };
+        update(of("fast", json!("fast")), of("fast", json!(null)), &[]);
+        update(of("fast", json!("slow")), of("fast", json!(null)), &["spec: Forbidden"]);
+        update(
+            of("slow", json!(null)),
+            of("fast", json!(null)),
+            &[
+                "metadata.annotations.volume.beta.kubernetes.io/storage-class: Invalid value: \"slow\": field is immutable",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_status_speaks_of_sizes_and_how_far_they_are() {
+        let mut claim = good();
+        claim["status"] = json!({"capacity": {"storage": "-1"}, "allocatedResources": {"cpu": "1", "example.com/iops": "5"},
+            "allocatedResourceStatuses": {"storage": "Growing"}});
+        let mut errors = Errors::new();
+        PersistentVolumeClaim.validate_status(&claim, &good(), &mut errors);
+        compare(
+            &errors,
+            &[
+                "status.capacity[storage]: Invalid value: -1: must be a valid resource quantity",
+                "status.allocatedResourceStatuses: Unsupported value: \"storage\": supported values: \"ControllerResizeInProgress\"",
+                "status.allocatedResources: Unsupported value: \"cpu\": supported values: \"storage\"",
+            ],
         );
     }
 

@@ -9,13 +9,11 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{named, quantity};
-use super::same::same;
+use super::check::quantity;
 use super::tree::{Tree, carry_over};
-use super::{age, age_column, column, name_column, row};
+use super::{age, age_column, column, name_column, pod, row};
 use crate::field::{Errors, Path};
 use crate::kind::kinds;
-use crate::name;
 use crate::quantity::Quantity;
 use crate::resource::{Resource, Rules, Subresource};
 
@@ -49,7 +47,8 @@ const CLAIM_SCOPE: &str = "VolumeAttributesClass";
 /// Scopes that are there or not, without values.
 const PLAIN_SCOPES: &[&str] =
     &["Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "CrossNamespacePodAffinity"];
-const NEEDS_EXISTS: &str = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, \
+const CONTRADICTIONS: [(&str, &str); 2] = [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")];
+const NEEDS_EXISTS: &str = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, \
                             ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, \
                             ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
 
@@ -81,7 +80,7 @@ impl Rules for ResourceQuota {
         let (spec, at) = (&object["spec"], Path::new("spec"));
         validate_amounts(spec, "hard", &at, errors);
         validate_scopes(spec, &at, errors);
-        validate_selector(&spec["scopeSelector"], &at.child("scopeSelector"), errors);
+        validate_selector(spec, &at.child("scopeSelector"), errors);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut Errors) {
@@ -93,9 +92,6 @@ impl Rules for ResourceQuota {
         };
         if sorted(spec) != sorted(before) {
             errors.immutable(&at.child("scopes"), spec["scopes"].clone());
-        }
-        if !same(&spec["scopeSelector"], &before["scopeSelector"]) {
-            errors.immutable(&at.child("scopeSelector"), spec["scopeSelector"].clone());
         }
     }
 
@@ -130,7 +126,7 @@ impl Rules for ResourceQuota {
 fn validate_amounts(part: &Value, field: &str, at: &Path, errors: &mut Errors) {
     for (resource, amount) in part.entries(field) {
         let path = at.child(field).key(resource);
-        named(name::label_key, resource, &path, errors);
+        pod::validate_name(resource, &path, errors);
         let huge_pages = resource.starts_with("hugepages-") || resource.starts_with("requests.hugepages-");
         let known = huge_pages
             || resource == "requests.storage"
@@ -163,7 +159,7 @@ fn validate_scopes(spec: &Value, at: &Path, errors: &mut Errors) {
             }
         }
     }
-    for (one, other) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
+    for (one, other) in CONTRADICTIONS {
         if given.contains(&one) && given.contains(&other) {
             errors.invalid(&path, spec["scopes"].clone(), "conflicting scopes");
         }
@@ -178,17 +174,23 @@ fn can_count(scope: &str, resource: &str) -> bool {
     match scope {
         "BestEffort" => resource == "pods",
         CLAIM_SCOPE => matches!(resource, "persistentvolumeclaims" | "requests.storage"),
-        _ => resource == "pods" || COMPUTE.contains(&resource),
+        _ => resource == "pods" || (COMPUTE.contains(&resource) && !resource.ends_with("ephemeral-storage")),
     }
 }
 
 /// Q3.
-fn validate_selector(selector: &Value, at: &Path, errors: &mut Errors) {
-    for (index, term) in selector.items("matchExpressions").iter().enumerate() {
-        let path = at.child("matchExpressions").index(index);
+/// Q3. Kubernetes names the list, not which of its items is wrong.
+fn validate_selector(spec: &Value, at: &Path, errors: &mut Errors) {
+    let (selector, path) = (&spec["scopeSelector"], at.child("matchExpressions"));
+    for term in selector.items("matchExpressions") {
         let (scope, operator, values) = (term.text("scopeName"), term.text("operator"), term.items("values"));
         if !POD_SCOPES.contains(&scope) && scope != CLAIM_SCOPE {
             errors.invalid(&path.child("scopeName"), scope, "unsupported scope");
+        }
+        for resource in spec.entries("hard").keys() {
+            if is_bounded(resource) && !can_count(scope, resource) {
+                errors.invalid(&path, selector.clone(), "unsupported scope applied to resource");
+            }
         }
         if PLAIN_SCOPES.contains(&scope) && operator != "Exists" {
             errors.invalid(&path.child("operator"), operator, NEEDS_EXISTS);
@@ -205,6 +207,12 @@ fn validate_selector(selector: &Value, at: &Path, errors: &mut Errors) {
             }
             "Exists" | "DoesNotExist" => {}
             _ => errors.invalid(&path.child("operator"), operator, "not a valid selector operator"),
+        }
+    }
+    let has = |scope| selector.items("matchExpressions").iter().any(|term| term.text("scopeName") == scope);
+    for (one, other) in CONTRADICTIONS {
+        if has(one) && has(other) {
+            errors.invalid(&path, spec["scopes"].clone(), "conflicting scopes");
         }
     }
 }
@@ -233,6 +241,7 @@ mod tests {
         check(
             json!({"hard": {"apples": "1", "pods": "1500m", "memory": "-1"}}),
             &[
+                "spec.hard[apples]: Invalid value: \"apples\": must be a standard resource type or fully qualified",
                 "spec.hard[apples]: Invalid value: \"apples\": must be a standard resource for quota",
                 "spec.hard[memory]: Invalid value: \"-1\": must be greater than or equal to 0",
                 "spec.hard[pods]: Invalid value: \"1500m\": must be an integer",
@@ -261,11 +270,11 @@ mod tests {
     fn q3_a_selector_can_be_evaluated() {
         let of = |term: Value| json!({"scopeSelector": {"matchExpressions": [term]}});
         check(of(json!({"scopeName": "PriorityClass", "operator": "In", "values": ["high"]})), &[]);
-        let at = "spec.scopeSelector.matchExpressions[0]";
+        let at = "spec.scopeSelector.matchExpressions";
         check(
             of(json!({"scopeName": "Terminating", "operator": "In"})),
             &[
-                &format!("{at}.operator: Invalid value: \"In\": must be 'Exist'"),
+                &format!("{at}.operator: Invalid value: \"In\": must be 'Exists' when scope is any of"),
                 &format!("{at}.values: Required value: must be at least one value"),
             ],
         );
@@ -274,6 +283,18 @@ mod tests {
             &[
                 &format!("{at}.scopeName: Invalid value: \"Colour\": unsupported scope"),
                 &format!("{at}.operator: Invalid value: \"Is\": not a valid selector operator"),
+            ],
+        );
+        let mut contradicting = of(json!({"scopeName": "BestEffort", "operator": "Exists"}));
+        contradicting["hard"] = json!({"pods": "1", "requests.ephemeral-storage": "1Gi"});
+        let other = json!({"scopeName": "NotBestEffort", "operator": "Exists"});
+        contradicting["scopeSelector"]["matchExpressions"].as_array_mut().expect("a list").push(other);
+        check(
+            contradicting,
+            &[
+                &format!("{at}: Invalid value: {{\"matchExpressions\":[{{"),
+                &format!("{at}: Invalid value: {{\"matchExpressions\":[{{"),
+                &format!("{at}: Invalid value: null: conflicting scopes"),
             ],
         );
     }

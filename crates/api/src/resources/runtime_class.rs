@@ -31,7 +31,7 @@ impl Rules for RuntimeClass {
     fn validate(&self, object: &Value, errors: &mut Errors) {
         named(name::label, object.text("handler"), &Path::new("handler"), errors);
         let overhead = object["overhead"].entries("podFixed");
-        pod::validate_amounts(overhead, &Path::new("overhead").child("podFixed"), errors);
+        pod::validate_amounts(overhead, &Path::new("overhead").child("limits"), errors);
         let (scheduling, at) = (&object["scheduling"], Path::new("scheduling"));
         validate_labels(scheduling.entries("nodeSelector"), &at.child("nodeSelector"), errors);
         pod::validate_tolerations(scheduling, &at, errors);
@@ -75,7 +75,7 @@ mod tests {
             odd.clone(),
             &[
                 "handler: Invalid value: \"Kata\"",
-                "overhead.podFixed[cpu]: Invalid value: \"-1\"",
+                "overhead.limits[cpu]: Invalid value: \"-1\"",
                 "scheduling.nodeSelector: Invalid value: \"a b\"",
                 "scheduling.tolerations[1]: Duplicate value",
             ],

@@ -103,7 +103,9 @@ fn validate_type(secret: &Value, at: &Path, errors: &mut Errors) {
         "kubernetes.io/basic-auth" if !data.contains_key("username") && !data.contains_key("password") => {
             require(&["username", "password"], errors);
         }
-        "kubernetes.io/ssh-auth" => require(&["ssh-privatekey"], errors),
+        "kubernetes.io/ssh-auth" if data.get("ssh-privatekey").is_none_or(|key| key == "") => {
+            errors.required(&at.key("ssh-privatekey"), "");
+        }
         "kubernetes.io/tls" => require(&["tls.crt", "tls.key"], errors),
         _ => {}
     }
@@ -193,6 +195,7 @@ mod tests {
         check(of("basic-auth", json!({"username": ""})), &[]);
         check(of("basic-auth", json!({})), &["data[username]: Required value", "data[password]: Required value"]);
         check(of("ssh-auth", json!({})), &["data[ssh-privatekey]: Required value"]);
+        check(of("ssh-auth", json!({"ssh-privatekey": ""})), &["data[ssh-privatekey]: Required value"]);
         check(of("dockerconfigjson", json!({".dockerconfigjson": "e30="})), &[]);
         check(of("dockerconfigjson", json!({})), &["data[.dockerconfigjson]: Required value"]);
         check(

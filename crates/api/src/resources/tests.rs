@@ -243,6 +243,7 @@ fn m5_and_m6_owners_and_finalizers() {
             "metadata.ownerReferences[3]: Invalid value",
             "metadata.finalizers: Invalid value: \"a b\"",
             "metadata.finalizers: Invalid value: [\"orphan\",\"foregroundDeletion\",\"a b\"]: finalizer orphan and foregroundDeletion cannot be both set",
+            "metadata.finalizers[2]: Invalid value: \"a b\": name is neither a standard finalizer name nor is it fully qualified",
         ],
     );
 }

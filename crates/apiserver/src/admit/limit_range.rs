@@ -34,8 +34,17 @@ pub(super) fn admit_pod(call: Call<'_>, object: &mut Value) -> Result<(), ApiErr
         return Ok(());
     }
     give_defaults(&limits, object);
+    check_pod(call, &limits, object)
+}
+
+/// L2 to L4 for a pod whose resources change.
+pub(super) fn admit_resize(call: Call<'_>, object: &Value) -> Result<(), ApiError> {
+    check_pod(call, &items(call)?, object)
+}
+
+fn check_pod(call: Call<'_>, limits: &[Value], object: &Value) -> Result<(), ApiError> {
     let mut wrong = Vec::new();
-    for limit in &limits {
+    for limit in limits {
         let spec = &object["spec"];
         match text(limit, "type") {
             "Container" => {

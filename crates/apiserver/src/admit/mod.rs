@@ -106,6 +106,8 @@ pub(crate) async fn update(call: Call<'_>, part: Part, old: &Value, object: &mut
         secret::fill(call, object);
     } else if *kind == kinds::PERSISTENT_VOLUME_CLAIM && part == Part::Main {
         limit_range::admit_claim(call, object)?;
+    } else if *kind == kinds::POD && part == Part::Resize {
+        limit_range::admit_resize(call, object)?;
     } else if *kind == kinds::RESOURCE_QUOTA && part == Part::Status {
         quota::count(call, object)?;
     }

@@ -43,7 +43,7 @@ pub(super) fn release(service: &Value) -> Vec<Op> {
 fn held(service: &Value) -> BTreeSet<String> {
     let spec = &service["spec"];
     let address = text(spec, "clusterIP").parse().ok().map(key::cluster_ip);
-    let ports = ports(spec).iter().filter_map(node_port).map(key::node_port);
+    let ports = ports(spec).iter().filter_map(node_port).chain(health_port(spec)).map(key::node_port);
     ports.chain(address).collect()
 }
 
@@ -55,6 +55,7 @@ fn allocate(call: Call<'_>, old: Option<&Value>, service: &mut Value) -> Result<
     let mut errors = Errors::new();
     give_address(call, &held_before, service, &mut errors);
     give_node_ports(call, &held_before, service, &mut errors);
+    give_health_port(call, &held_before, service, &mut errors);
     crate::write::refuse_if_any(&call.target.resource, service, &errors)?;
     let wanted = held(service);
     let owner = format!("{}/{}", call.target.namespace, text(&service["metadata"], "name"));
@@ -70,10 +71,9 @@ fn give_address(call: Call<'_>, held_before: &BTreeSet<String>, service: &mut Va
     if text(spec, "type") == "ExternalName" {
         return;
     }
-    let first = spec["clusterIPs"].get(0).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let mut wished = text(spec, "clusterIP").to_owned();
-    if wished.is_empty() {
-        wished = first;
+    let wished = text(spec, "clusterIP").to_owned();
+    if wished.is_empty() && spec["clusterIPs"].get(0).is_some() {
+        return; // validation says that the first of them must be said too
     }
     let path = Path::new("spec").child("clusterIPs").index(0);
     let range = call.server.config.service_range;
@@ -180,6 +180,37 @@ fn give_node_ports(call: Call<'_>, held_before: &BTreeSet<String>, service: &mut
     }
 }
 
+/// R1 and R2 for the port at which load balancers ask a node whether it has an endpoint of the service.
+fn give_health_port(call: Call<'_>, held_before: &BTreeSet<String>, service: &mut Value, errors: &mut Errors) {
+    let spec = &mut service["spec"];
+    if text(spec, "type") != "LoadBalancer" || text(spec, "externalTrafficPolicy") != "Local" {
+        return;
+    }
+    let path = Path::new("spec").child("healthCheckNodePort");
+    let range = call.server.config.node_ports.clone();
+    let given: BTreeSet<u16> = ports(spec).iter().filter_map(node_port).collect();
+    let is_free = |port: u16| {
+        let key = key::node_port(port);
+        !given.contains(&port) && (held_before.contains(&key) || call.server.store.get(&key).is_none())
+    };
+    match health_port(spec) {
+        Some(wished) if !range.contains(&wished) => {
+            let (first, last) = (range.start(), range.end());
+            let detail = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+            errors.invalid(&path, wished, &detail);
+        }
+        Some(wished) if !is_free(wished) => errors.invalid(&path, wished, "provided port is already allocated"),
+        Some(_) => {}
+        None => {
+            let (first, last) = (u32::from(*range.start()), u32::from(*range.end()));
+            match free_from(call, first, last, |number| is_free(*number as u16)) {
+                Some(number) => spec["healthCheckNodePort"] = json!(number),
+                None => errors.invalid(&path, 0, "failed to allocate a nodePort: range is full"),
+            }
+        }
+    }
+}
+
 /// R3, and what a change of type makes superfluous.
 fn keep(old: &Value, service: &mut Value) {
     let old_spec = &old["spec"];
@@ -221,5 +252,13 @@ fn ports(spec: &Value) -> &[Value] {
 }
 
 fn node_port(port: &Value) -> Option<u16> {
-    port.get("nodePort").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
+    number(port, "nodePort")
+}
+
+fn health_port(spec: &Value) -> Option<u16> {
+    number(spec, "healthCheckNodePort")
+}
+
+fn number(object: &Value, field: &str) -> Option<u16> {
+    object.get(field).and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
 }

@@ -21,7 +21,7 @@ pub(super) fn validate<'a>(spec: &'a Value, is_mirror: bool, at: &Path, errors: 
     let mut seen = BTreeSet::new();
     for (index, claim) in claims.iter().enumerate() {
         if is_mirror {
-            errors.forbidden(&Path::root(), "static pods do not support resource claims");
+            errors.forbidden(&Path::whole(), "static pods do not support resource claims");
             continue;
         }
         let (name, path) = (claim.text("name"), list.index(index));
@@ -148,6 +148,6 @@ mod tests {
     fn r3_static_pods_have_none() {
         let (spec, mut errors) = (json!({"resourceClaims": [{"name": "a"}]}), Errors::new());
         validate(&spec, true, &Path::new("s"), &mut errors);
-        compare(&errors, &[": Forbidden: static pods do not support resource claims"]);
+        compare(&errors, &["[]: Forbidden: static pods do not support resource claims"]);
     }
 }

@@ -148,6 +148,6 @@ mod tests {
     fn n4_mirrors_take_none() {
         let mut old = pod(json!([]));
         old["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
-        change(&old, &old, &[": Forbidden: static pods do not support ephemeral containers"]);
+        change(&old, &old, &["[]: Forbidden: static pods do not support ephemeral containers"]);
     }
 }

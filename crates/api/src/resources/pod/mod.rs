@@ -45,8 +45,8 @@ use crate::resource::{Resource, Rules, Subresource};
 
 pub(super) use defaults::{fill_template, fill_volume_source};
 pub(super) use placement::{validate_node_selector, validate_taints, validate_tolerations};
-pub(super) use requirements::validate_amounts;
 pub use requirements::{amounts, quality, together};
+pub(super) use requirements::{validate_amounts, validate_container_name, validate_name, validate_quantity};
 pub(super) use source::{Holder as VolumeHolder, validate as validate_volume_source};
 pub(super) use spec::validate_template;
 
@@ -174,7 +174,7 @@ impl Rules for Pod {
             _ => None,
         };
         if let Some(refusal) = refusal {
-            errors.forbidden(&Path::root(), refusal);
+            errors.forbidden(&Path::whole(), refusal);
             return;
         }
         validate_whole(object, errors);

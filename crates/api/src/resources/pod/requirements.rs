@@ -208,7 +208,7 @@ fn validate_of(whose: Whose, resources: &Value, path: &Path, errors: &mut Errors
     }
     for (name, request) in requests {
         let at = path.child("requests").key(name);
-        validate_name(whose, name, &at, errors);
+        validate_name_of(whose, name, &at, errors);
         validate_quantity(name, request, &at, errors);
         validate_order(name, request, limits, path, errors);
         validate_pages(name, request, &at, errors);
@@ -228,21 +228,31 @@ pub(in super::super) fn validate_amounts(amounts: &Map<String, Value>, path: &Pa
 }
 
 fn validate_amount(whose: Whose, name: &str, amount: &Value, path: &Path, errors: &mut Errors) {
-    validate_name(whose, name, path, errors);
+    validate_name_of(whose, name, path, errors);
     validate_quantity(name, amount, path, errors);
     validate_pages(name, amount, path, errors);
 }
 
-/// Q1.
-fn validate_name(whose: Whose, name: &str, path: &Path, errors: &mut Errors) {
+/// Q1: any resource that something may be counted in.
+pub(in super::super) fn validate_name(name: &str, path: &Path, errors: &mut Errors) {
     let before = errors.len();
     for reason in name::label_key(name) {
         errors.invalid(path, name, &reason);
     }
-    let is_plain = !name.contains('/');
-    if errors.len() == before && is_plain && !is_standard(name) {
+    if errors.len() == before && !name.contains('/') && !is_standard(name) {
         errors.invalid(path, name, "must be a standard resource type or fully qualified");
     }
+}
+
+/// Q1: a resource of containers.
+pub(in super::super) fn validate_container_name(name: &str, path: &Path, errors: &mut Errors) {
+    validate_name_of(Whose::Container, name, path, errors);
+}
+
+fn validate_name_of(whose: Whose, name: &str, path: &Path, errors: &mut Errors) {
+    let before = errors.len();
+    validate_name(name, path, errors);
+    let is_plain = !name.contains('/');
     match whose {
         Whose::Pod if errors.len() == before => {
             if !COMPUTE.contains(&name) && !is_huge_pages(name) {
@@ -263,14 +273,14 @@ fn validate_name(whose: Whose, name: &str, path: &Path, errors: &mut Errors) {
 }
 
 /// Q2.
-fn validate_quantity(name: &str, amount: &Value, path: &Path, errors: &mut Errors) {
+pub(in super::super) fn validate_quantity(name: &str, amount: &Value, path: &Path, errors: &mut Errors) {
     match Quantity::from_json(amount) {
         Err(error) => errors.invalid(path, amount.clone(), &error.to_string()),
         Ok(quantity) => {
             if quantity.is_negative() {
                 errors.invalid(path, quantity.to_string(), NOT_NEGATIVE);
             }
-            if is_extended(name) && !is_whole(quantity) {
+            if (is_extended(name) || is_counted(name)) && !is_whole(quantity) {
                 errors.invalid(path, quantity.to_string(), "must be an integer");
             }
         }
@@ -331,6 +341,22 @@ fn is_standard(name: &str) -> bool {
         "storage",
     ];
     STANDARD.contains(&name) || is_huge_pages(name) || name.starts_with("requests.hugepages-")
+}
+
+/// What Kubernetes counts in whole objects.
+fn is_counted(name: &str) -> bool {
+    matches!(
+        name,
+        "configmaps"
+            | "persistentvolumeclaims"
+            | "pods"
+            | "replicationcontrollers"
+            | "resourcequotas"
+            | "secrets"
+            | "services"
+            | "services.loadbalancers"
+            | "services.nodeports"
+    )
 }
 
 fn is_of_containers(name: &str) -> bool {

@@ -214,7 +214,7 @@ mod tests {
         let more = |spec: &mut Value| spec["containers"][0]["resources"]["requests"]["cpu"] = json!("2");
         let mut mirror = pod();
         mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
-        change(&mirror, more, &[": Forbidden: static pods cannot be resized"]);
+        change(&mirror, more, &["[]: Forbidden: static pods cannot be resized"]);
         let mut running = pod();
         running["status"]["containerStatuses"] = json!([{"name": "c", "state": {"running": {}}}]);
         change(&running, more, &["spec: Forbidden: Pod running on node without support for resize"]);

@@ -92,6 +92,11 @@ pub(in super::super) fn of_source(kind: &str) -> Option<&'static str> {
     OLD_SOURCES.iter().find(|(old, _)| *old == kind).map(|(_, what)| *what)
 }
 
+/// The new name of a label of nodes.
+pub(in super::super) fn new_node_label(key: &str) -> Option<&'static str> {
+    OLD_NODE_LABELS.iter().find(|(old, ..)| *old == key).map(|(_, _, new)| *new)
+}
+
 /// What a label of a node is called by now.
 pub(in super::super) fn of_node_label(key: &str) -> Option<String> {
     let (_, since, new) = OLD_NODE_LABELS.iter().find(|(old, ..)| *old == key)?;
@@ -385,6 +390,7 @@ mod tests {
                 "template.spec.containers[0].ports[3]: duplicate port definition with template.spec.containers[0].ports[0]",
                 "template.spec.containers[0].ports[3]: overlapping port definition with template.spec.containers[0].ports[1]",
                 "template.spec.containers[0].ports[3]: overlapping port definition with template.spec.containers[0].ports[2]",
+                "template.spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
             ],
         );
     }

@@ -36,7 +36,8 @@ pub(super) fn is_external(spec: &Value) -> bool {
     }
 }
 
-fn needs_health_check(spec: &Value) -> bool {
+/// Whether balancers ask nodes whether they have an endpoint of the service.
+pub(super) fn needs_health_check(spec: &Value) -> bool {
     spec.text("type") == "LoadBalancer" && spec.text("externalTrafficPolicy") == "Local"
 }
 

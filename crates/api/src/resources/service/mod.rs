@@ -52,11 +52,19 @@ impl Rules for Service {
     }
 
     fn validate(&self, object: &Value, errors: &mut Errors) {
-        validate::validate(&object["spec"], errors);
+        validate::validate(object, errors);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut Errors) {
         validate::validate_update(&object["spec"], &old["spec"], errors);
+    }
+
+    fn validate_status(&self, object: &Value, _old: &Value, errors: &mut Errors) {
+        validate::validate_status(object, errors);
+    }
+
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        validate::warnings(object)
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
