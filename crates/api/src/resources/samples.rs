@@ -29,7 +29,7 @@ const ROWS: &[(&str, &str)] = &[
     ),
     (
         "{apiVersion: v1, kind: Service, metadata: {name: sample}, spec: {selector: {app: sample}, ports: [{port: 80}]}}",
-        "{loadBalancer: {ingress: [{ip: 192.0.2.1}]}}",
+        "{conditions: [{type: Checked, status: 'True', reason: Sample, message: m, lastTransitionTime: '2026-01-01T00:00:00Z'}]}",
     ),
     ("{apiVersion: v1, kind: ConfigMap, metadata: {name: sample}, data: {k: v}}", ""),
     ("{apiVersion: v1, kind: Secret, metadata: {name: sample}, stringData: {k: v}}", ""),

@@ -5,7 +5,7 @@
 //!   N2 each       each name is decided by itself; one that is refused leaves what was accepted before
 //!   N3 together   plural, singular and short names are one set, kind and list kind another
 //!   N4 conditions NamesAccepted says whether all were given; Established becomes true with the first time and stays so
-//!   N5 approval   a group of Kubernetes itself says by whose leave (KubernetesAPIApprovalPolicy)
+//!   N5 approval   a group of Kubernetes itself says by whose leave (KubernetesAPIApprovalPolicyConformant)
 //!   N6 ending     a definition that is being deleted says how far that is (Terminating) and holds its names until it goes
 //! Source: API reference, CustomResourceDefinitionCondition; KEP-1111 on protected groups.
 
@@ -144,22 +144,65 @@ fn accept(asked: &Value, before: &Value, taken: &Taken) -> (Value, Option<(&'sta
 
 /// N5.
 fn approve(definition: &Value, conditions: &mut Conditions) {
-    const KIND: &str = "KubernetesAPIApprovalPolicy";
+    const KIND: &str = "KubernetesAPIApprovalPolicyConformant";
     if !is_protected(definition["spec"].text("group")) {
         return conditions.remove(KIND);
     }
-    match definition["metadata"]["annotations"].text(APPROVAL) {
-        "" => conditions.set(
-            KIND,
-            false,
-            "MissingAnnotation",
-            &format!("protected groups must have approval annotation {APPROVAL:?}"),
-        ),
-        text if text.starts_with("unapproved") => {
-            conditions.set(KIND, false, "UnapprovedAnnotation", &format!("not approved: {text:?}"))
+    let approval = Approval::of(definition);
+    let reason = match approval {
+        Approval::Given(_) => "ApprovedAnnotation",
+        Approval::Bypassed(_) => "UnapprovedAnnotation",
+        Approval::Missing => "MissingAnnotation",
+        Approval::Invalid(_) => "InvalidAnnotation",
+    };
+    conditions.set(KIND, matches!(approval, Approval::Given(_)), reason, &approval.detail());
+}
+
+/// N5: by whose leave a definition adds to a group of Kubernetes itself.
+#[derive(Clone, Copy)]
+pub(super) enum Approval<'a> {
+    /// Where it was reviewed.
+    Given(&'a str),
+    /// It says that it was not.
+    Bypassed(&'a str),
+    Missing,
+    Invalid(&'a str),
+}
+
+impl<'a> Approval<'a> {
+    pub(super) fn of(definition: &'a Value) -> Approval<'a> {
+        match definition["metadata"]["annotations"].text(APPROVAL) {
+            "" => Approval::Missing,
+            text if text.starts_with("unapproved") => Approval::Bypassed(text),
+            text if has_host(text) => Approval::Given(text),
+            text => Approval::Invalid(text),
         }
-        url => conditions.set(KIND, true, "ApprovedAnnotation", &format!("approved in {url}")),
     }
+
+    /// What is said of it.
+    pub(super) fn detail(self) -> String {
+        const SEE: &str = "see https://github.com/kubernetes/enhancements/pull/1111";
+        let wanted = format!("protected groups must have approval annotation {APPROVAL:?}");
+        match self {
+            Approval::Given(url) => format!("approved in {url}"),
+            Approval::Bypassed(text) => format!("not approved: {text:?}"),
+            Approval::Missing => format!("{wanted}, {SEE}"),
+            Approval::Invalid(_) => {
+                format!("{wanted} with either a URL or a reason starting with \"unapproved\", {SEE}")
+            }
+        }
+    }
+}
+
+/// A URL of something that somebody serves.
+fn has_host(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_word = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
+    scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && scheme.chars().all(is_word)
+        && !host.is_empty()
+        && !host.contains(char::is_whitespace)
 }
 
 /// Conditions, each type once.
@@ -251,8 +294,22 @@ mod tests {
         own["metadata"] = json!({"annotations": {"api-approved.kubernetes.io": "https://example.com/1"}});
         let status = decide(&own, &Taken::default(), NOW);
         assert_eq!(
-            condition(&status, "KubernetesAPIApprovalPolicy"),
+            condition(&status, "KubernetesAPIApprovalPolicyConformant"),
             "True ApprovedAnnotation: approved in https://example.com/1"
         );
+        for (text, said) in [
+            ("unapproved, only tried", "False UnapprovedAnnotation: not approved: \"unapproved, only tried\""),
+            (
+                "by me",
+                "False InvalidAnnotation: protected groups must have approval annotation \"api-approved.kubernetes.io\" with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111",
+            ),
+            (
+                "",
+                "False MissingAnnotation: protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111",
+            ),
+        ] {
+            own["metadata"]["annotations"]["api-approved.kubernetes.io"] = json!(text);
+            assert_eq!(condition(&decide(&own, &Taken::default(), NOW), "KubernetesAPIApprovalPolicyConformant"), said);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::names::{APPROVAL, is_established, is_protected};
+use super::names::{APPROVAL, Approval, is_established, is_protected};
 use super::structural;
 use crate::custom::path::{JsonPath, simple};
 use crate::custom::{COLUMN_FORMATS, COLUMN_TYPES};
@@ -39,13 +39,13 @@ pub(super) fn validate(object: &Value, errors: &mut Errors) {
             }
         }
     }
-    if is_protected(group) && object["metadata"]["annotations"].text(APPROVAL).is_empty() {
+    if is_protected(group) {
         let path = Path::new("metadata").child("annotations").key(APPROVAL);
-        let detail = format!(
-            "protected groups must have approval annotation {APPROVAL:?}, see \
-             https://github.com/kubernetes/enhancements/pull/1111"
-        );
-        errors.required(&path, &detail);
+        match Approval::of(object) {
+            Approval::Missing => errors.required(&path, &Approval::Missing.detail()),
+            Approval::Invalid(text) => errors.invalid(&path, text, &Approval::Invalid(text).detail()),
+            Approval::Given(_) | Approval::Bypassed(_) => {}
+        }
     }
     match spec.text("scope") {
         "" => errors.required(&at.child("scope"), ""),
