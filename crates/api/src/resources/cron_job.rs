@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::check::{not_negative, required_word};
 use super::metadata::{validate_annotations, validate_labels};
 use super::tree::{Tree, carry_over, fill, fill_text, part_mut};
-use super::{age, age_column, column, job, label_selector, name_column, pod, row, wide, workload};
+use super::{age, age_column, column, job, label_selector, name_column, row, workload};
 use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::resource::{Resource, Rules, Subresource};
@@ -28,7 +28,7 @@ const FAILURES_KEPT_DEFAULT: i64 = 1;
 
 /// The row of CronJob.
 pub(super) fn resource() -> Resource {
-    let columns = vec![
+    let columns = workload::columns_selected(vec![
         name_column(),
         column("Schedule", "string", "when jobs are due"),
         column("Timezone", "string", "whose time the schedule means"),
@@ -36,10 +36,7 @@ pub(super) fn resource() -> Resource {
         column("Active", "integer", "jobs that run now"),
         column("Last Schedule", "string", "time since a job was last due"),
         age_column(),
-        wide("Containers", "string", "the names of the template's containers"),
-        wide("Images", "string", "the images of the template's containers"),
-        wide("Selector", "string", "which pods belong to its jobs"),
-    ];
+    ]);
     row(&kinds::CRON_JOB, columns, CronJob)
         .short_names(&["cj"])
         .in_all()
@@ -106,13 +103,12 @@ impl Rules for CronJob {
             "" => "<none>".to_owned(),
             time => age::since(time, now),
         };
-        let (names, images) = pod::template_columns(&template["template"]);
         let suspend = match spec.get("suspend").and_then(Value::as_bool) {
             Some(true) => "True",
             Some(false) => "False",
             None => "<unset>",
         };
-        vec![
+        let own = vec![
             json!(object["metadata"].text("name")),
             json!(spec.text("schedule")),
             json!(if spec.is_set("timeZone") { spec.text("timeZone") } else { "<none>" }),
@@ -120,10 +116,8 @@ impl Rules for CronJob {
             json!(status.items("active").len()),
             json!(last),
             age::of(object, now),
-            json!(names),
-            json!(images),
-            json!(label_selector::shown(&template["selector"])),
-        ]
+        ];
+        workload::cells_selected(own, template, label_selector::shown(&template["selector"]))
     }
 }
 

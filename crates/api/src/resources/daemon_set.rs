@@ -10,18 +10,15 @@ use serde_json::{Value, json};
 
 use super::amount::{self, Amount};
 use super::check::not_negative;
-use super::tree::{Tree, carry_over, fill, fill_text, part_mut};
-use super::{age, age_column, column, label_selector, name_column, pod, row, wide, workload};
+use super::tree::{Tree, carry_over, fill, part_mut};
+use super::{age, age_column, column, label_selector, name_column, pod, row, workload};
 use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::resource::{Resource, Rules, Subresource};
 
-/// Old templates kept, to go back to.
-const HISTORY_DEFAULT: i64 = 10;
-
 /// The row of DaemonSet.
 pub(super) fn resource() -> Resource {
-    let columns = vec![
+    let columns = workload::columns_selected(vec![
         name_column(),
         column("Desired", "integer", "nodes that should run a pod"),
         column("Current", "integer", "nodes that run one and should"),
@@ -30,10 +27,7 @@ pub(super) fn resource() -> Resource {
         column("Available", "integer", "nodes with a pod that has been ready long enough"),
         column("Node Selector", "string", "the labels of the nodes that are chosen"),
         age_column(),
-        wide("Containers", "string", "the names of the template's containers"),
-        wide("Images", "string", "the images of the template's containers"),
-        wide("Selector", "string", "which pods belong to it"),
-    ];
+    ]);
     row(&kinds::DAEMON_SET, columns, DaemonSet)
         .short_names(&["ds"])
         .in_all()
@@ -61,12 +55,8 @@ impl Rules for DaemonSet {
         if let Some(template) = part_mut(spec, "template") {
             pod::fill_template(template);
         }
-        fill(spec, "revisionHistoryLimit", HISTORY_DEFAULT);
-        let Some(strategy) = part_mut(spec, "updateStrategy") else { return };
-        fill_text(strategy, "type", "RollingUpdate");
-        if strategy.text("type") == "RollingUpdate"
-            && let Some(rolling) = part_mut(strategy, "rollingUpdate")
-        {
+        fill(spec, "revisionHistoryLimit", workload::HISTORY_DEFAULT);
+        if let Some(rolling) = workload::fill_strategy(spec, "updateStrategy") {
             fill(rolling, "maxUnavailable", 1);
             fill(rolling, "maxSurge", 0);
         }
@@ -103,8 +93,7 @@ impl Rules for DaemonSet {
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let (spec, status) = (&object["spec"], &object["status"]);
         let count = |field: &str| json!(status.int(field).unwrap_or(0));
-        let (names, images) = pod::template_columns(&spec["template"]);
-        vec![
+        let own = vec![
             json!(object["metadata"].text("name")),
             count("desiredNumberScheduled"),
             count("currentNumberScheduled"),
@@ -113,10 +102,8 @@ impl Rules for DaemonSet {
             count("numberAvailable"),
             json!(label_selector::shown_labels(spec["template"]["spec"].entries("nodeSelector"))),
             age::of(object, now),
-            json!(names),
-            json!(images),
-            json!(label_selector::shown(&spec["selector"])),
-        ]
+        ];
+        workload::cells_selected(own, spec, label_selector::shown(&spec["selector"]))
     }
 }
 

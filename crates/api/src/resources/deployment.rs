@@ -10,14 +10,12 @@ use serde_json::{Value, json};
 
 use super::amount::{self, Amount};
 use super::check::not_negative;
-use super::tree::{Tree, carry_over, fill, fill_text, part_mut};
-use super::{age, age_column, column, label_selector, name_column, pod, row, wide, workload};
+use super::tree::{Tree, carry_over, fill, part_mut};
+use super::{age, age_column, column, label_selector, name_column, row, workload};
 use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::resource::{Resource, Rules, Subresource};
 
-/// Old templates kept, to go back to.
-const HISTORY_DEFAULT: i64 = 10;
 /// Seconds without progress after which a rollout counts as failed.
 const PROGRESS_SECONDS_DEFAULT: i64 = 600;
 /// Pods that a rollout may add, and miss, at a time.
@@ -25,16 +23,13 @@ const ROLLING_SHARE_DEFAULT: &str = "25%";
 
 /// The row of Deployment.
 pub(super) fn resource() -> Resource {
-    let columns = vec![
+    let columns = workload::columns_selected(vec![
         name_column(),
         column("Ready", "string", "ready pods of those wanted"),
         column("Up-to-date", "integer", "pods made from the present template"),
         column("Available", "integer", "pods that have been ready long enough"),
         age_column(),
-        wide("Containers", "string", "the names of the template's containers"),
-        wide("Images", "string", "the images of the template's containers"),
-        wide("Selector", "string", "which pods belong to it"),
-    ];
+    ]);
     row(&kinds::DEPLOYMENT, columns, Deployment)
         .short_names(&["deploy"])
         .in_all()
@@ -51,13 +46,9 @@ impl Rules for Deployment {
     fn default(&self, object: &mut Value) {
         let Some(spec) = part_mut(object, "spec") else { return };
         workload::fill_spec(spec);
-        fill(spec, "revisionHistoryLimit", HISTORY_DEFAULT);
+        fill(spec, "revisionHistoryLimit", workload::HISTORY_DEFAULT);
         fill(spec, "progressDeadlineSeconds", PROGRESS_SECONDS_DEFAULT);
-        let Some(strategy) = part_mut(spec, "strategy") else { return };
-        fill_text(strategy, "type", "RollingUpdate");
-        if strategy.text("type") == "RollingUpdate"
-            && let Some(rolling) = part_mut(strategy, "rollingUpdate")
-        {
+        if let Some(rolling) = workload::fill_strategy(spec, "strategy") {
             fill(rolling, "maxUnavailable", ROLLING_SHARE_DEFAULT);
             fill(rolling, "maxSurge", ROLLING_SHARE_DEFAULT);
         }
@@ -100,17 +91,14 @@ impl Rules for Deployment {
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let (spec, status) = (&object["spec"], &object["status"]);
         let ready = format!("{}/{}", status.int("readyReplicas").unwrap_or(0), spec.int("replicas").unwrap_or(0));
-        let (names, images) = pod::template_columns(&spec["template"]);
-        vec![
+        let own = vec![
             json!(object["metadata"].text("name")),
             json!(ready),
             json!(status.int("updatedReplicas").unwrap_or(0)),
             json!(status.int("availableReplicas").unwrap_or(0)),
             age::of(object, now),
-            json!(names),
-            json!(images),
-            json!(label_selector::shown(&spec["selector"])),
-        ]
+        ];
+        workload::cells_selected(own, spec, label_selector::shown(&spec["selector"]))
     }
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::tree::{Tree, carry_over, part_mut};
-use super::{age, age_column, column, label_selector, name_column, pod, row, wide, workload};
+use super::{age, age_column, column, label_selector, name_column, row, workload};
 use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::resource::{Resource, Rules, Subresource};
@@ -17,16 +17,13 @@ use crate::selector::LabelSelector;
 
 /// The row of ReplicationController.
 pub(super) fn resource() -> Resource {
-    let columns = vec![
+    let columns = workload::columns_selected(vec![
         name_column(),
         column("Desired", "integer", "pods wanted"),
         column("Current", "integer", "pods that exist"),
         column("Ready", "integer", "pods that are ready"),
         age_column(),
-        wide("Containers", "string", "the names of the template's containers"),
-        wide("Images", "string", "the images of the template's containers"),
-        wide("Selector", "string", "which pods belong to it"),
-    ];
+    ]);
     row(&kinds::REPLICATION_CONTROLLER, columns, ReplicationController)
         .short_names(&["rc"])
         .in_all()
@@ -89,17 +86,14 @@ impl Rules for ReplicationController {
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let (spec, status) = (&object["spec"], &object["status"]);
-        let (names, images) = pod::template_columns(&spec["template"]);
-        vec![
+        let own = vec![
             json!(object["metadata"].text("name")),
             json!(spec.int("replicas").unwrap_or(0)),
             json!(status.int("replicas").unwrap_or(0)),
             json!(status.int("readyReplicas").unwrap_or(0)),
             age::of(object, now),
-            json!(names),
-            json!(images),
-            json!(label_selector::shown_labels(spec.entries("selector"))),
-        ]
+        ];
+        workload::cells_selected(own, spec, label_selector::shown_labels(spec.entries("selector")))
     }
 }
 

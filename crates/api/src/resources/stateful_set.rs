@@ -14,14 +14,11 @@ use serde_json::{Value, json};
 use super::check::{not_negative, optional_name, optional_word, required_text};
 use super::same::same;
 use super::tree::{Tree, carry_over, fill, fill_text, items_mut, part_mut};
-use super::{age, age_column, amount, column, name_column, persistent_volume_claim, pod, row, wide, workload};
+use super::{age, age_column, amount, column, name_column, persistent_volume_claim, row, workload};
 use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::name::{self, NameRule};
 use crate::resource::{Resource, Rules, Subresource};
-
-/// Old templates kept, to go back to.
-const HISTORY_DEFAULT: i64 = 10;
 
 const MAY_CHANGE: &[&str] = &[
     "replicas",
@@ -38,13 +35,8 @@ const ONLY_THESE_CHANGE: &str = "updates to statefulset spec for fields other th
 
 /// The row of StatefulSet.
 pub(super) fn resource() -> Resource {
-    let columns = vec![
-        name_column(),
-        column("Ready", "string", "ready pods of those wanted"),
-        age_column(),
-        wide("Containers", "string", "the names of the template's containers"),
-        wide("Images", "string", "the images of the template's containers"),
-    ];
+    let columns =
+        workload::columns(vec![name_column(), column("Ready", "string", "ready pods of those wanted"), age_column()]);
     row(&kinds::STATEFUL_SET, columns, StatefulSet)
         .short_names(&["sts"])
         .in_all()
@@ -67,7 +59,7 @@ impl Rules for StatefulSet {
         let Some(spec) = part_mut(object, "spec") else { return };
         workload::fill_spec(spec);
         fill_text(spec, "podManagementPolicy", "OrderedReady");
-        fill(spec, "revisionHistoryLimit", HISTORY_DEFAULT);
+        fill(spec, "revisionHistoryLimit", workload::HISTORY_DEFAULT);
         if let Some(retention) = part_mut(spec, "persistentVolumeClaimRetentionPolicy") {
             fill_text(retention, "whenDeleted", "Retain");
             fill_text(retention, "whenScaled", "Retain");
@@ -77,11 +69,7 @@ impl Rules for StatefulSet {
             fill_text(claim, "kind", "PersistentVolumeClaim");
             persistent_volume_claim::fill_claim(claim);
         }
-        let Some(strategy) = part_mut(spec, "updateStrategy") else { return };
-        fill_text(strategy, "type", "RollingUpdate");
-        if strategy.text("type") == "RollingUpdate"
-            && let Some(rolling) = part_mut(strategy, "rollingUpdate")
-        {
+        if let Some(rolling) = workload::fill_strategy(spec, "updateStrategy") {
             fill(rolling, "partition", 0);
             fill(rolling, "maxUnavailable", 1);
         }
@@ -134,8 +122,8 @@ impl Rules for StatefulSet {
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let (spec, status) = (&object["spec"], &object["status"]);
         let ready = format!("{}/{}", status.int("readyReplicas").unwrap_or(0), spec.int("replicas").unwrap_or(0));
-        let (names, images) = pod::template_columns(&spec["template"]);
-        vec![json!(object["metadata"].text("name")), json!(ready), age::of(object, now), json!(names), json!(images)]
+        let own = vec![json!(object["metadata"].text("name")), json!(ready), age::of(object, now)];
+        workload::cells(own, spec)
     }
 }
 

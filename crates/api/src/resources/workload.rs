@@ -10,12 +10,54 @@
 use serde_json::Value;
 
 use super::check::not_negative;
-use super::pod;
-use super::tree::{Tree, fill, part_mut};
+use super::tree::{Tree, fill, fill_text, part_mut};
+use super::{pod, wide};
 use crate::field::{Errors, Path};
+use crate::resource::Column;
 use crate::selector::LabelSelector;
 
-/// Fills in what both kinds have in common.
+/// Old templates kept, to go back to, where a workload keeps them.
+pub(super) const HISTORY_DEFAULT: i64 = 10;
+
+/// A workload's columns: its `own`, and of its template what only `-o wide` shows.
+pub(super) fn columns(mut own: Vec<Column>) -> Vec<Column> {
+    own.push(wide("Containers", "string", "the names of the template's containers"));
+    own.push(wide("Images", "string", "the images of the template's containers"));
+    own
+}
+
+/// The columns of a workload that also shows its selector.
+pub(super) fn columns_selected(own: Vec<Column>) -> Vec<Column> {
+    let mut all = columns(own);
+    all.push(wide("Selector", "string", "which pods belong to it"));
+    all
+}
+
+/// The cells of [`columns`].
+pub(super) fn cells(mut own: Vec<Value>, spec: &Value) -> Vec<Value> {
+    let (names, images) = pod::template_columns(&spec["template"]);
+    own.extend([Value::from(names), Value::from(images)]);
+    own
+}
+
+/// The cells of [`columns_selected`].
+pub(super) fn cells_selected(own: Vec<Value>, spec: &Value, selector: String) -> Vec<Value> {
+    let mut all = cells(own, spec);
+    all.push(Value::from(selector));
+    all
+}
+
+/// Fills in that pods are replaced by rolling. Answers what says how, when they are.
+pub(super) fn fill_strategy<'a>(spec: &'a mut Value, field: &str) -> Option<&'a mut Value> {
+    let strategy = part_mut(spec, field)?;
+    fill_text(strategy, "type", "RollingUpdate");
+    if strategy.text("type") != "RollingUpdate" {
+        return None;
+    }
+    part_mut(strategy, "rollingUpdate")
+}
+
+/// Fills in what workloads with a number of pods have in common.
 pub(super) fn fill_spec(spec: &mut Value) {
     fill(spec, "replicas", 1);
     if let Some(template) = part_mut(spec, "template") {

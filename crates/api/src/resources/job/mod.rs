@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::check::{named, not_negative};
 use super::same::same;
 use super::tree::{Tree, carry_over, fill, map_mut, part_mut};
-use super::{age, age_column, column, label_selector, name_column, pod, row, wide, workload};
+use super::{age, age_column, column, label_selector, name_column, pod, row, workload};
 use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::name;
@@ -43,16 +43,13 @@ const NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
 
 /// The row of Job.
 pub(super) fn resource() -> Resource {
-    let columns = vec![
+    let columns = workload::columns_selected(vec![
         name_column(),
         column("Status", "string", "whether it runs, or how it ended"),
         column("Completions", "string", "successes of those wanted"),
         column("Duration", "string", "how long it ran, or has run"),
         age_column(),
-        wide("Containers", "string", "the names of the template's containers"),
-        wide("Images", "string", "the images of the template's containers"),
-        wide("Selector", "string", "which pods belong to it"),
-    ];
+    ]);
     row(&kinds::JOB, columns, Job).in_all().subresources(&[Subresource::Status]).counts_generations()
 }
 
@@ -123,17 +120,14 @@ impl Rules for Job {
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let spec = &object["spec"];
-        let (names, images) = pod::template_columns(&spec["template"]);
-        vec![
+        let own = vec![
             json!(object["metadata"].text("name")),
             json!(status::word(object)),
             json!(completions(object)),
             json!(duration(&object["status"], now)),
             age::of(object, now),
-            json!(names),
-            json!(images),
-            json!(label_selector::shown(&spec["selector"])),
-        ]
+        ];
+        workload::cells_selected(own, spec, label_selector::shown(&spec["selector"]))
     }
 }
 
