@@ -62,8 +62,8 @@ pub(crate) async fn create_owned(call: Call<'_>, mut object: Value, ownership: O
         validate_metadata(resource, &candidate, &mut errors);
         resource.rules.validate(&candidate, &mut errors);
         write::refuse_if_any(resource, &candidate, &errors)?;
-        admit::validate_new(call, &candidate).await?;
         write::warn(call, &candidate, None);
+        admit::validate_new(call, &candidate).await?;
         owners::put(&mut candidate, managed);
         if options.dry_run {
             return try_only(call, &candidate);
