@@ -31,6 +31,7 @@ async fn until(
     condition: impl Fn(&Value) -> bool,
 ) -> Result<Value> {
     let options = WatchOptions {
+        linked_only: false,
         labels: String::new(),
         fields: format!("metadata.name={name}"),
         revision: 0,

@@ -14,7 +14,11 @@ use crate::object::Object;
 
 /// Says that whoever asks takes objects as they are in memory.
 #[derive(Clone, Copy, Debug)]
-pub struct AsObjects;
+pub struct AsObjects {
+    /// Only those that [`Header::is_linked`](crate::Header::is_linked) says yes of: the others are as if they were not
+    /// there.
+    pub linked_only: bool,
+}
 
 /// A page of a list.
 #[derive(Clone, Debug)]

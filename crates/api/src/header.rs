@@ -195,6 +195,11 @@ impl Header {
         self.deletion.is_some()
     }
 
+    /// Whether its end concerns another object or waits for somebody: it has owners or finalizers, or is ending.
+    pub fn is_linked(&self) -> bool {
+        !self.owners.is_empty() || !self.finalizers.is_empty() || self.is_ending()
+    }
+
     /// `namespace/name`, or the name alone for cluster-scoped objects.
     pub fn key(&self) -> String {
         let (namespace, name) = (self.namespace(), self.name());

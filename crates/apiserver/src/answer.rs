@@ -81,7 +81,7 @@ impl Answer {
             }
             Payload::Object(object) => body_from(show.object(&object)),
             Payload::Tree(tree) => body_from(tree.to_string()),
-            Payload::List { entries, metadata } if form == Form::Objects => {
+            Payload::List { entries, metadata } if matches!(form, Form::Objects { .. }) => {
                 let mut response = Response::new(body_empty());
                 response.extensions_mut().insert(listed(&entries, &metadata));
                 return response;

@@ -28,6 +28,7 @@ use crate::change::{MODIFIED, is_finished};
 use crate::config::{DELETE_COLLECTION_MAX, WRITE_ATTEMPTS_MAX};
 use crate::convert;
 use crate::decode;
+use crate::form::Form;
 use crate::key;
 use crate::list;
 use crate::request::{Query, short};
@@ -161,7 +162,7 @@ fn deleted_details(call: Call<'_>, object: &Bytes) -> Value {
 }
 
 pub(crate) async fn delete_collection(call: Call<'_>, options: &DeleteOptions) -> Result<Answer, ApiError> {
-    let found = list::collect(call).await?;
+    let found = list::collect(call, Form::Json).await?;
     let matching = found.entries.into_iter().take(DELETE_COLLECTION_MAX);
     let mut removals = futures::stream::iter(matching)
         .map(|entry| async move {

@@ -32,7 +32,10 @@ const MEDIA_TYPES_MAX: usize = 32;
 pub(crate) enum Form {
     Json,
     /// Lists and watches as objects in memory, for parts of this process (R6); all else as JSON.
-    Objects,
+    Objects {
+        /// Without those that are not linked.
+        linked_only: bool,
+    },
     Metadata,
     Table(Include),
 }
@@ -144,7 +147,7 @@ impl Show<'_> {
     /// One object by itself.
     pub fn object(&self, object: &Bytes) -> Bytes {
         match self.form {
-            Form::Json | Form::Objects => object.clone(),
+            Form::Json | Form::Objects { .. } => object.clone(),
             Form::Metadata => Bytes::from(metadata_only(object)),
             Form::Table(_) => {
                 let mut out = self.list_head(&json!({"resourceVersion": revision_of(object)}));
@@ -158,7 +161,7 @@ impl Show<'_> {
     /// One object inside a list.
     pub fn item(&self, object: &Bytes) -> Bytes {
         match self.form {
-            Form::Json | Form::Objects => object.clone(),
+            Form::Json | Form::Objects { .. } => object.clone(),
             Form::Metadata => Bytes::from(metadata_only(object)),
             Form::Table(include) => Bytes::from(self.row(object, include)),
         }
@@ -168,7 +171,7 @@ impl Show<'_> {
     pub fn list_head(&self, metadata: &Value) -> Vec<u8> {
         let kind = &self.resource.kind;
         let head = match self.form {
-            Form::Json | Form::Objects => format!(
+            Form::Json | Form::Objects { .. } => format!(
                 "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
                 self.resource.list_kind,
                 kind.api_version()

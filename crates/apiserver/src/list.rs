@@ -20,6 +20,7 @@ use crate::answer::{Answer, Payload};
 use crate::config::FUTURE_REVISION_WAIT;
 use crate::convert;
 use crate::failure::{commit_failed, later, read_failed};
+use crate::form::Form;
 use crate::options::{ListAt, ListOptions};
 use crate::page::Position;
 use crate::select::Selection;
@@ -28,8 +29,8 @@ use crate::server::{Call, Server};
 /// Entries looked at in one read of the store while a selector leaves some out.
 const SCAN_PAGE: usize = 1000;
 
-pub(crate) async fn list(call: Call<'_>) -> Result<Answer, ApiError> {
-    let found = collect(call).await?;
+pub(crate) async fn list(call: Call<'_>, form: Form) -> Result<Answer, ApiError> {
+    let found = collect(call, form).await?;
     let mut metadata = json!({"resourceVersion": found.revision.to_string()});
     if let Some(token) = found.next {
         metadata["continue"] = Value::String(token);
@@ -51,9 +52,9 @@ pub(crate) struct Found {
 }
 
 /// The objects that a collection request names.
-pub(crate) async fn collect(call: Call<'_>) -> Result<Found, ApiError> {
+pub(crate) async fn collect(call: Call<'_>, form: Form) -> Result<Found, ApiError> {
     let Call { server, target, query, .. } = call;
-    let selection = Selection::parse(target, query)?;
+    let selection = Selection::parse(target, query)?.of_form(form);
     let options = ListOptions::parse(query)?;
     let scope_texts = scope(call);
     let scope: Vec<&str> = scope_texts.iter().map(String::as_str).collect();

@@ -108,8 +108,8 @@ async fn route(
             }
             let headers = &parts.headers;
             let call = Call { server, who, target: &target, query: &query, headers, warned: &warned };
-            let is_inside = parts.extensions.get::<AsObjects>().is_some();
-            serve_target(call, is_inside, body, upgrade).await
+            let inside = parts.extensions.get::<AsObjects>().copied();
+            serve_target(call, inside, body, upgrade).await
         }
         Route::Endpoint(endpoint) => {
             let served = serve_endpoint(server, (who, body), &endpoint, &parts.headers, &query);
@@ -131,14 +131,16 @@ async fn within_time<T>(served: impl Future<Output = Result<T, ApiError>>) -> Re
 
 async fn serve_target(
     call: Call<'_>,
-    is_inside: bool,
+    inside: Option<AsObjects>,
     body: Body,
     upgrade: Option<OnUpgrade>,
 ) -> Result<Response, ApiError> {
     let target = call.target;
-    let form = match target.sub {
-        None if is_inside && matches!(target.verb, Verb::List | Verb::Watch) => Form::Objects,
-        Some(Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward) => Form::Json,
+    let form = match (target.sub, inside) {
+        (None, Some(AsObjects { linked_only })) if matches!(target.verb, Verb::List | Verb::Watch) => {
+            Form::Objects { linked_only }
+        }
+        (Some(Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward), _) => Form::Json,
         // An answer that is no object of the cluster has no table.
         _ if target.resource.verbs == Verbs::CreateOnly => form::negotiate_json(call.headers).map(|()| Form::Json)?,
         _ => form::negotiate(call.headers, call.query)?,
@@ -163,7 +165,7 @@ async fn verb(call: Call<'_>, form: Form, body: Body, upgrade: Option<OnUpgrade>
         (_, Some(sub @ (Log | Exec | Attach | PortForward))) => stream::stream(call, sub, upgrade).boxed().await,
         (Verb::Get, Some(Scale)) => scale::get(call).await,
         (Verb::Get, _) => get(call).await,
-        (Verb::List, _) => list(call).await,
+        (Verb::List, _) => list(call, form).await,
         (Verb::Watch, _) => watch(call, form).await,
         (Verb::Create, Some(Binding)) => binding::create(call, &take(call, body).await?.bytes).await,
         (Verb::Create, Some(Token)) => sub::token::create(call, &take(call, body).await?.bytes).await,

@@ -8,9 +8,10 @@ use windlass_api::{ApiError, Header};
 use windlass_store::Entry;
 
 use crate::convert;
+use crate::form::Form;
 use crate::key;
 use crate::request::{Query, Target};
-use crate::server::header;
+use crate::server::{header, is_linked};
 
 /// The selectors of a list, watch or collection delete.
 pub(crate) struct Selection {
@@ -18,6 +19,8 @@ pub(crate) struct Selection {
     fields: FieldSelector,
     /// The selectable fields of the kind that are not in its header, where the selector uses any.
     deep: Vec<String>,
+    /// Whether objects that are not linked are left out.
+    linked_only: bool,
 }
 
 /// Fields of an object that selectors use and the header does not hold; read once and kept with it.
@@ -33,7 +36,12 @@ impl Selection {
         }
         let uses_deep = fields.terms().iter().any(|term| from_header(&Header::default(), &term.path).is_none());
         let deep = if uses_deep { target.resource.selectable_fields.clone() } else { Vec::new() };
-        Ok(Selection { labels, fields, deep })
+        Ok(Selection { labels, fields, deep, linked_only: false })
+    }
+
+    /// The same, without what answers of this form leave out.
+    pub fn of_form(self, form: Form) -> Selection {
+        Selection { linked_only: form == Form::Objects { linked_only: true }, ..self }
     }
 
     /// What the keys of all objects that can match start with: of one object, where the selector names it, so that
@@ -50,12 +58,18 @@ impl Selection {
 
     /// Whether every object matches.
     pub fn is_everything(&self) -> bool {
-        self.labels.is_everything() && self.fields.is_everything()
+        !self.linked_only && self.labels.is_everything() && self.fields.is_everything()
     }
 
     /// Whether this object matches.
     pub fn matches(&self, entry: &Entry) -> bool {
         if self.is_everything() {
+            return true;
+        }
+        if self.linked_only && !is_linked(entry) {
+            return false;
+        }
+        if self.labels.is_everything() && self.fields.is_everything() {
             return true;
         }
         let header = header(entry);

@@ -106,6 +106,14 @@ pub(crate) fn header(entry: &Entry) -> &Header {
     &object(entry).header
 }
 
+/// Whether a stored object is linked. What was not read before is not kept for this.
+pub(crate) fn is_linked(entry: &Entry) -> bool {
+    match entry.find_memo::<Arc<Object>>() {
+        Some(object) => object.header.is_linked(),
+        None => read_back(entry.value.clone()).header.is_linked(),
+    }
+}
+
 /// The object that these stored bytes are.
 pub(crate) fn read_back(json: Bytes) -> Object {
     Object::parse(json).expect("the pipeline stores only what it could read back")

@@ -55,7 +55,7 @@ const LIST_BLUEPRINT: &str = "kubernetes.io/initial-events-list-blueprint";
 
 pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError> {
     let Call { server, target, query, .. } = call;
-    let selection = Selection::parse(target, query)?;
+    let selection = Selection::parse(target, query)?.of_form(form);
     let time = time_to_serve(server, query)?;
     let start = WatchStart::parse(query)?;
     let allows_bookmarks = query.flag("allowWatchBookmarks")?;
@@ -90,10 +90,11 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
                 timer: Box::pin(tokio::time::sleep_until(now + first_bookmark.min(time))),
                 deadline: now + time,
                 is_over: false,
+                has_skipped: false,
                 watcher: server.metrics.watcher(target),
                 _permit: permit,
             };
-            if form == Form::Objects {
+            if matches!(form, Form::Objects { .. }) {
                 let mut response = Response::new(body_empty());
                 response.extensions_mut().insert(WatchedObjects::new(flow));
                 return Ok(Answer::ready(response));
@@ -160,6 +161,8 @@ struct Flow {
     timer: Pin<Box<Sleep>>,
     deadline: Instant,
     is_over: bool,
+    /// Whether an event was left out since the last bookmark or event.
+    has_skipped: bool,
     watcher: Watcher,
     _permit: Permit,
 }
@@ -177,7 +180,14 @@ impl ObjectEvents for Flow {
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<ObjectEvent, ApiError>>> {
         let step = match self.poll_due(context) {
             Poll::Ready(step) => step,
-            Poll::Pending => ready!(self.poll_step(context)),
+            Poll::Pending => match self.poll_step(context) {
+                Poll::Ready(step) => step,
+                // It costs nothing here, and who waits for a revision need not wait for the next object.
+                Poll::Pending if std::mem::take(&mut self.has_skipped) => {
+                    Some(Step::Bookmark { revision: self.events.progress(), ends_initial: false })
+                }
+                Poll::Pending => return Poll::Pending,
+            },
         };
         Poll::Ready(step.map(|step| match step {
             Step::Present(entry) => Ok(ObjectEvent::Added(Arc::clone(object(&entry)))),
@@ -277,6 +287,7 @@ impl Flow {
                     if let Some(what) = self.what(&event) {
                         return Poll::Ready(Some(Step::Event(what, event)));
                     }
+                    self.has_skipped = true;
                 }
                 Poll::Ready(Err(error)) => {
                     self.is_over = true;

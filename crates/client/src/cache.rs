@@ -38,6 +38,8 @@ pub struct Scope {
     pub keep: Keep,
     /// Whether objects can be looked up by a label pair without walking their namespace.
     pub index_labels: bool,
+    /// Only objects that are linked ([`Header::is_linked`](windlass_api::Header::is_linked)): the others are as if they were not there.
+    pub linked_only: bool,
 }
 
 /// How much of an object is kept.
@@ -71,6 +73,12 @@ impl Scope {
         Scope { namespace: namespace.map(str::to_owned), fields: format!("metadata.name={name}"), ..Scope::default() }
     }
 
+    /// The same, without what is not linked.
+    #[must_use]
+    pub fn linked_only(self) -> Scope {
+        Scope { linked_only: true, ..self }
+    }
+
     /// The same, with the label index.
     #[must_use]
     pub fn index_labels(self) -> Scope {
@@ -87,6 +95,7 @@ struct Progress {
 
 struct Shared {
     kind: Kind,
+    linked_only: bool,
     store: Mutex<Store>,
     progress: watch::Sender<Progress>,
 }
@@ -111,11 +120,22 @@ impl Cache {
     pub fn start(client: Client, kind: &Kind, scope: Scope) -> Cache {
         let shared = Arc::new(Shared {
             kind: kind.clone(),
+            linked_only: scope.linked_only,
             store: Mutex::new(Store::new(scope.index_labels)),
             progress: watch::Sender::new(Progress::default()),
         });
         let task = tokio::spawn(reflector::run(client, scope, Arc::clone(&shared)));
         Cache { shared, _task: Arc::new(TaskGuard(task.abort_handle())) }
+    }
+
+    /// Whether it leaves out objects that are not linked.
+    pub fn is_linked_only(&self) -> bool {
+        self.shared.linked_only
+    }
+
+    /// Whether this is the same copy.
+    pub fn is_same(&self, other: &Cache) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// The kind it keeps.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use windlass_api::{Kind, kinds};
 
-use crate::cache::{Cache, Keep, Scope};
+use crate::cache::{Cache, Scope};
 use crate::client::Client;
 
 /// The cluster-wide caches of this process, each started when first asked for. Cheap to clone.
@@ -13,12 +13,13 @@ use crate::client::Client;
 pub struct Caches {
     client: Client,
     started: Arc<Mutex<BTreeMap<Kind, Cache>>>,
+    leaves: Arc<Mutex<BTreeMap<Kind, Cache>>>,
 }
 
 impl Caches {
     /// No caches yet.
     pub fn new(client: Client) -> Caches {
-        Caches { client, started: Arc::default() }
+        Caches { client, started: Arc::default(), leaves: Arc::default() }
     }
 
     /// The client behind the caches.
@@ -26,18 +27,24 @@ impl Caches {
         &self.client
     }
 
-    /// The cache of all objects of this kind. Must be called inside a tokio runtime.
+    /// The cache of this kind. Must be called inside a tokio runtime.
     ///
-    /// ConfigMaps and Secrets are kept as headers: nobody in the control plane reads what is in them.
+    /// Of the kinds that are only kept for others ([`is_leaf`]) it holds the linked objects alone.
     pub fn of(&self, kind: &Kind) -> Cache {
-        let contents = *kind == kinds::CONFIG_MAP || *kind == kinds::SECRET;
-        let keep = if contents { Keep::Header } else { Keep::Whole };
-        self.start(kind, Scope { keep, index_labels: *kind == kinds::POD, ..Scope::all() })
+        let scope = if is_leaf(kind) { Scope::all().linked_only() } else { Scope::all() };
+        self.start(kind, Scope { index_labels: *kind == kinds::POD, ..scope })
     }
 
     /// The same, for a reader of headers: the contents are kept only if somebody asked for them before.
     pub fn headers_of(&self, kind: &Kind) -> Cache {
         self.start(kind, Scope::headers())
+    }
+
+    /// The headers of all objects of a leaf kind, for who cannot do without.
+    pub fn leaves_of(&self, kind: &Kind) -> Cache {
+        let mut leaves = self.leaves.lock().expect("nothing panics while holding it");
+        let start = || Cache::start(self.client.clone(), kind, Scope::headers());
+        leaves.entry(kind.clone()).or_insert_with(start).clone()
     }
 
     fn start(&self, kind: &Kind, scope: Scope) -> Cache {
@@ -64,4 +71,10 @@ impl Caches {
             cache.synced().await;
         }
     }
+}
+
+/// Whether objects of this kind are many, large and mostly alone: nobody in the control plane reads what is in them, and
+/// one without owners and finalizers concerns nobody.
+pub fn is_leaf(kind: &Kind) -> bool {
+    *kind == kinds::CONFIG_MAP || *kind == kinds::SECRET
 }

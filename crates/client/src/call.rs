@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use serde::Serialize;
+use windlass_api::handover::AsObjects;
 
 use crate::options::Patch;
 
@@ -16,8 +17,8 @@ pub struct Call {
     pub(crate) accept: Cow<'static, str>,
     pub(crate) content_type: Option<Cow<'static, str>>,
     pub(crate) body: Bytes,
-    /// Whether a server in this process may answer with objects as they are in memory.
-    pub(crate) as_objects: bool,
+    /// Whether a server in this process may answer with objects as they are in memory, and with which.
+    pub(crate) as_objects: Option<AsObjects>,
 }
 
 /// What came back.
@@ -33,7 +34,7 @@ impl Call {
     /// A request without a body; its answer is JSON unless [`Call::accept`] says otherwise.
     pub fn new(method: Method, path: impl Into<String>) -> Call {
         let accept = Cow::Borrowed("application/json");
-        Call { method, path: path.into(), accept, content_type: None, body: Bytes::new(), as_objects: false }
+        Call { method, path: path.into(), accept, content_type: None, body: Bytes::new(), as_objects: None }
     }
 
     /// A request with a JSON body.
@@ -63,8 +64,8 @@ impl Call {
 
     /// The same request; a server in this process may answer with objects as they are in memory.
     #[must_use]
-    pub(crate) fn for_objects(self) -> Call {
-        Call { as_objects: true, ..self }
+    pub(crate) fn for_objects(self, linked_only: bool) -> Call {
+        Call { as_objects: Some(AsObjects { linked_only }), ..self }
     }
 
     pub(crate) fn what(&self) -> String {

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use windlass_api::handover::{AsObjects, ListedObjects, WatchedObjects};
+use windlass_api::handover::{ListedObjects, WatchedObjects};
 use windlass_api::{ApiError, Kind, Object, Reason, Subresource};
 use windlass_stdx::{Body, Request, Response, Transport, World, body_from};
 
@@ -101,7 +101,7 @@ impl Client {
         let call = Call::new(Method::GET, path);
         let what = call.what();
         let whole = async {
-            let mut response = self.exchange(call.for_objects()).await?;
+            let mut response = self.exchange(call.for_objects(options.linked_only)).await?;
             if let Some(ListedObjects { items, revision, continue_from }) = response.extensions_mut().remove() {
                 return Ok(List { items, revision, continue_from });
             }
@@ -224,7 +224,7 @@ impl Client {
     ) -> Result<Watch, ClientError> {
         let call = Call::new(Method::GET, collection(kind, namespace) + &options.query());
         let what = call.what();
-        let mut response = self.begin(call.for_objects()).await?;
+        let mut response = self.begin(call.for_objects(options.linked_only)).await?;
         let watched: Option<WatchedObjects> = response.extensions_mut().remove();
         Ok(match watched.and_then(|watched| watched.take()) {
             Some(events) => Watch::of_objects(events, options.idle, what),
@@ -313,8 +313,8 @@ impl Client {
         if let Some(content_type) = call.content_type {
             request = request.header(header::CONTENT_TYPE, &*content_type);
         }
-        if call.as_objects {
-            request = request.extension(AsObjects);
+        if let Some(as_objects) = call.as_objects {
+            request = request.extension(as_objects);
         }
         request.body(body_from(call.body)).map_err(|source| ClientError::Request { what, source: source.into() })
     }

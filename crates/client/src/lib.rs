@@ -23,7 +23,7 @@ mod watch;
 
 pub use backoff::Backoff;
 pub use cache::{Cache, Cached, Change, Keep, Key, Notice, PENDING_MAX, Scope, Subscription};
-pub use caches::Caches;
+pub use caches::{Caches, is_leaf};
 pub use call::{Answer, Call};
 pub use client::{Client, DEADLINE_DEFAULT, List};
 pub use error::ClientError;

@@ -20,6 +20,8 @@ pub struct ListOptions {
     pub limit: u32,
     /// Where the page before ended; empty for the first.
     pub continue_from: String,
+    /// Whether a server in this process may leave out what is not linked; any other sends all.
+    pub linked_only: bool,
 }
 
 /// How to watch.
@@ -35,6 +37,8 @@ pub struct WatchOptions {
     pub timeout: Duration,
     /// The watch counts as broken when nothing, not even a bookmark, came for this long.
     pub idle: Duration,
+    /// Whether a server in this process may leave out what is not linked; any other sends all.
+    pub linked_only: bool,
 }
 
 /// A change of an object without its whole.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use windlass_api::Kind;
-use windlass_client::{Change, Key};
+use windlass_client::{Cache, Change, Key};
 
 use crate::plan::Plan;
 
@@ -17,8 +17,13 @@ pub trait Controller: Send + Sync + 'static {
     const NAME: &'static str;
 
     /// Which kinds wake it, and for which keys. Whoever lists definitions among them is asked again after each of their
-    /// changes, since they bring kinds and take them away.
+    /// changes, since they bring kinds and take them away, and whenever [`Controller::has_new_wakes`] says so.
     fn wakes(&self) -> Vec<Wake>;
+
+    /// Whether more wakes it than when it was asked last.
+    fn has_new_wakes(&self) -> bool {
+        false
+    }
 
     /// What there is to see about a key; `None` when there is nothing to decide.
     fn view(&self, key: &Key, look: &Look) -> Option<Self::View>;
@@ -31,6 +36,8 @@ pub trait Controller: Send + Sync + 'static {
 pub struct Wake {
     /// The kind.
     pub kind: Kind,
+    /// The copy whose changes these are; `None` for the one that all share.
+    pub cache: Option<Cache>,
     /// The keys that a change concerns.
     pub keys: KeysOf,
 }
@@ -41,7 +48,12 @@ pub type KeysOf = Box<dyn Fn(&Change, &mut dyn FnMut(Key)) + Send>;
 impl Wake {
     /// A change of this kind concerns the keys that `keys` gives.
     pub fn new(kind: &Kind, keys: impl Fn(&Change, &mut dyn FnMut(Key)) + Send + 'static) -> Wake {
-        Wake { kind: kind.clone(), keys: Box::new(keys) }
+        Wake { kind: kind.clone(), cache: None, keys: Box::new(keys) }
+    }
+
+    /// The same, for the changes of this copy of the kind.
+    pub fn of(self, cache: Cache) -> Wake {
+        Wake { cache: Some(cache), ..self }
     }
 
     /// A change of an object concerns the object itself.

@@ -86,7 +86,7 @@ pub(crate) async fn drive<C: Controller>(controller: C, shared: Shared, mut shut
     let mut memory: BTreeMap<Key, Memory> = BTreeMap::new();
     let mut passes = FuturesUnordered::new();
     loop {
-        while sources.drain(&mut queue) {
+        while sources.drain(&mut queue) || controller.has_new_wakes() {
             sources.follow(controller.wakes(), &mut queue);
         }
         queue.ripen(Instant::now());

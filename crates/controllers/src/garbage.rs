@@ -16,6 +16,7 @@
 //!   R6 unserved    an owner whose kind is served no more is gone once the API says that the kind's definition is
 //!   R7 unseen      while the copy of some kind is not complete, a dependent may be unseen: R1 and R2 keep the finalizer,
 //!                  and an owner of that kind is not known to be gone. What waits for a kind to be seen is looked at again
+//!   R8 leaf        an owner of a leaf kind has us see all of that kind from then on
 //! Not here       who sets owner references (the controllers)
 
 use std::sync::Arc;
@@ -90,6 +91,11 @@ impl Graph {
                 Owner::Absent(Target { kind: kinds::CUSTOM_RESOURCE_DEFINITION.clone(), key, uid: String::new() })
             });
         };
+        if cache.is_linked_only() {
+            // R8. The next look finds it complete.
+            self.served.widen(cache.kind());
+            return Owner::Unknown;
+        }
         let namespace = if cache.kind().namespaced { dependent_namespace } else { "" };
         if cache.kind().namespaced && namespace.is_empty() {
             return Owner::Unknown;
@@ -169,9 +175,13 @@ impl Controller for Garbage {
     fn wakes(&self) -> Vec<Wake> {
         let wake = |cache: &Cache| {
             let (graph, kind) = (Arc::clone(&self.graph), cache.kind().clone());
-            Wake::new(cache.kind(), move |change, wake| graph.concerned(&kind, change, wake))
+            Wake::new(cache.kind(), move |change, wake| graph.concerned(&kind, change, wake)).of(cache.clone())
         };
         self.graph.served.refresh().caches().map(wake).collect()
+    }
+
+    fn has_new_wakes(&self) -> bool {
+        self.graph.served.take_widened()
     }
 
     fn view(&self, key: &Key, _look: &Look) -> Option<View> {

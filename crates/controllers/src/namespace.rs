@@ -22,7 +22,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 use windlass_api::{Kind, kinds};
-use windlass_client::{Cache, Cached, Caches, DeleteOptions, Key, Patch, Propagation};
+use windlass_client::{Cache, Cached, Caches, DeleteOptions, Key, Patch, Propagation, is_leaf};
 
 use crate::condition::{self, Wanted};
 use crate::controller::{Controller, Look, Wake};
@@ -80,11 +80,11 @@ impl Namespaces {
     }
 }
 
-/// The built-in kinds that [`order`] leaves out.
+/// The built-in kinds that [`order`] leaves out, and those of which it sees only what holds them up.
 fn others() -> Vec<Kind> {
     let ordered: BTreeSet<Kind> = order().into_iter().flatten().cloned().collect();
     let stored = stored_kinds().into_iter().filter(|kind| kind.namespaced);
-    stored.filter(|kind| !ordered.contains(kind)).collect()
+    stored.filter(|kind| !ordered.contains(kind) || is_leaf(kind)).collect()
 }
 
 impl Controller for Namespaces {

@@ -11,16 +11,18 @@
 //!   R2 bounds     a quota whose bounds are not yet in its status is counted
 //!   R3 given back one that says that more, or less, is used than we see is counted
 //!   R4 others     one that bounds kinds we do not watch is counted every [`RECOUNT_INTERVAL`]
+//!   R5 leaves     kinds that the control plane keeps only what is linked of are followed once a quota bounds them
 //! Not here       refusing what exceeds a quota (API)
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use windlass_api::quantity::Quantity;
 use windlass_api::quota::{self, Amounts};
 use windlass_api::{Kind, kinds};
-use windlass_client::{Cache, Cached, Caches, Key, Patch};
+use windlass_client::{Cache, Cached, Caches, Key, Patch, is_leaf};
 
 use crate::controller::{Controller, Look, Wake};
 use crate::plan::{Plan, Target};
@@ -50,8 +52,12 @@ fn uses_amounts(kind: &Kind) -> bool {
 
 /// The controller of quotas.
 pub(crate) struct ResourceQuotas {
+    caches: Caches,
     quotas: Cache,
     used_by: Vec<(&'static Kind, Cache)>,
+    /// R5: the copies of leaf kinds, once some quota has bounded one, and whether the driver knows of them.
+    leaves: OnceLock<Vec<(&'static Kind, Cache)>>,
+    has_new_leaves: AtomicBool,
 }
 
 /// What a decision about one quota depends on.
@@ -63,8 +69,22 @@ pub(crate) struct View {
 
 impl ResourceQuotas {
     pub(crate) fn new(caches: &Caches) -> ResourceQuotas {
-        let used_by = watched().map(|kind| (kind, caches.of(kind))).to_vec();
-        ResourceQuotas { quotas: caches.of(&kinds::RESOURCE_QUOTA), used_by }
+        let used_by = watched().into_iter().filter(|kind| !is_leaf(kind)).map(|kind| (kind, caches.of(kind)));
+        ResourceQuotas {
+            caches: caches.clone(),
+            quotas: caches.of(&kinds::RESOURCE_QUOTA),
+            used_by: used_by.collect(),
+            leaves: OnceLock::new(),
+            has_new_leaves: AtomicBool::new(false),
+        }
+    }
+
+    /// R5.
+    fn leaves(&self) -> &[(&'static Kind, Cache)] {
+        self.leaves.get_or_init(|| {
+            self.has_new_leaves.store(true, Ordering::Relaxed);
+            watched().into_iter().filter(|kind| is_leaf(kind)).map(|kind| (kind, self.caches.leaves_of(kind))).collect()
+        })
     }
 
     /// A change of an object that uses more or less than before concerns the quotas of its namespace.
@@ -96,15 +116,23 @@ impl Controller for ResourceQuotas {
     const NAME: &'static str = "resourcequota";
 
     fn wakes(&self) -> Vec<Wake> {
-        let of_objects = watched().into_iter().map(|kind| self.wake_of(kind));
+        let of_objects = self.used_by.iter().chain(self.leaves.get().into_iter().flatten());
+        let of_objects = of_objects.map(|(kind, cache)| self.wake_of(kind).of(cache.clone()));
         [Wake::itself(&kinds::RESOURCE_QUOTA)].into_iter().chain(of_objects).collect()
+    }
+
+    fn has_new_wakes(&self) -> bool {
+        self.has_new_leaves.swap(false, Ordering::Relaxed)
     }
 
     fn view(&self, key: &Key, _look: &Look) -> Option<View> {
         let quota = self.quotas.get_key(key.as_str())?;
         let tree = quota.value();
         let mut seen = Amounts::new();
-        for (kind, cache) in &self.used_by {
+        let bounds = tree["spec"]["hard"].as_object();
+        let bounds_leaf = bounds.into_iter().flatten().any(|(name, _)| is_leaf_count(name));
+        let leaves = if bounds_leaf { self.leaves() } else { &[] };
+        for (kind, cache) in self.used_by.iter().chain(leaves) {
             for object in cache.in_namespace(key.namespace()) {
                 if !quota::counts(&tree, kind, &read_for(kind, &object)) {
                     continue;
@@ -144,6 +172,12 @@ impl Controller for ResourceQuotas {
         }
         plan
     }
+}
+
+/// Whether this is the number of objects of a leaf kind.
+fn is_leaf_count(resource: &str) -> bool {
+    let counted = resource.strip_prefix("count/").unwrap_or(resource);
+    watched().into_iter().any(|kind| is_leaf(kind) && kind.plural == counted)
 }
 
 fn differs(view: &View, quota: &Value, name: &str) -> bool {

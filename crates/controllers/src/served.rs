@@ -8,10 +8,12 @@
 //!   R3 version   a kind is found by its group and name: an object is the same in all versions
 //!   R4 gone      a kind that is served no more is remembered, at most GONE_MAX of them
 //!   R5 most      at most CUSTOM_KINDS_MAX custom kinds, the first by the names of their definitions
+//!   R6 leaves    of a leaf kind only linked objects are seen, until one is named as an owner
 //! Not here       kinds that were gone before this process began: nothing tells them from kinds that never were
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -29,6 +31,7 @@ pub(crate) struct Served {
     caches: Caches,
     definitions: Cache,
     kinds: Mutex<Arc<Kinds>>,
+    has_wider: AtomicBool,
 }
 
 /// A kind's group and name.
@@ -48,12 +51,35 @@ impl Served {
         let built_in = built_in().iter().map(|kind| (name(kind), caches.of(kind))).collect();
         let kinds = Kinds { built_in: Arc::new(built_in), custom: BTreeMap::new(), gone: BTreeMap::new() };
         let definitions = caches.of(&kinds::CUSTOM_RESOURCE_DEFINITION);
-        Served { caches: caches.clone(), definitions, kinds: Mutex::new(Arc::new(kinds)) }
+        Served {
+            caches: caches.clone(),
+            definitions,
+            kinds: Mutex::new(Arc::new(kinds)),
+            has_wider: AtomicBool::new(false),
+        }
     }
 
     /// The kinds as of the last refresh.
     pub(crate) fn now(&self) -> Arc<Kinds> {
         Arc::clone(&self.kinds.lock().expect("nothing panics while holding it"))
+    }
+
+    /// R6: from now on all objects of this kind are seen, not only those that are linked.
+    pub(crate) fn widen(&self, kind: &Kind) {
+        let mut kinds = self.kinds.lock().expect("nothing panics while holding it");
+        let wide = self.caches.leaves_of(kind);
+        if kinds.built_in.get(&name(kind)).is_some_and(|cache| cache.is_same(&wide)) {
+            return;
+        }
+        let mut built_in = BTreeMap::clone(&kinds.built_in);
+        built_in.insert(name(kind), wide);
+        *kinds = Arc::new(Kinds { built_in: Arc::new(built_in), ..Kinds::clone(&kinds) });
+        self.has_wider.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a kind was widened since this was asked last.
+    pub(crate) fn take_widened(&self) -> bool {
+        self.has_wider.swap(false, Ordering::Relaxed)
     }
 
     /// Looks at the definitions again, and gives the kinds that they serve now.

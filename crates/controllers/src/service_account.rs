@@ -23,15 +23,14 @@ use crate::plan::{Plan, Target};
 
 const ACCOUNT: &str = "default";
 const ROOT: &str = "kube-root-ca.crt";
-/// How long until a certificate is looked at again of which only the header has come.
+/// How long until certificates are looked at again that have not come yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The controller of what every namespace has.
 pub(crate) struct ServiceAccounts {
     namespaces: Cache,
     accounts: Cache,
-    config_maps: Cache,
-    /// The published certificates, with what is in them.
+    /// The published certificates: the only ConfigMaps that are looked into.
     roots: Cache,
     root_ca_pem: Arc<str>,
 }
@@ -48,7 +47,7 @@ pub(crate) struct View {
 /// The published certificate of a namespace.
 enum Root {
     Missing,
-    /// It is there; what is in it has not come yet.
+    /// Which there are has not come yet.
     Unseen,
     AsPublished,
     Changed(Target),
@@ -59,7 +58,6 @@ impl ServiceAccounts {
         ServiceAccounts {
             namespaces: caches.of(&kinds::NAMESPACE),
             accounts: caches.of(&kinds::SERVICE_ACCOUNT),
-            config_maps: caches.of(&kinds::CONFIG_MAP),
             roots: Cache::start(caches.client().clone(), &kinds::CONFIG_MAP, Scope::named(None, ROOT)),
             root_ca_pem: root_ca_pem.into(),
         }
@@ -80,7 +78,11 @@ impl Controller for ServiceAccounts {
     const NAME: &'static str = "serviceaccount";
 
     fn wakes(&self) -> Vec<Wake> {
-        vec![Wake::itself(&kinds::NAMESPACE), named(&kinds::SERVICE_ACCOUNT, ACCOUNT), named(&kinds::CONFIG_MAP, ROOT)]
+        vec![
+            Wake::itself(&kinds::NAMESPACE),
+            named(&kinds::SERVICE_ACCOUNT, ACCOUNT),
+            named(&kinds::CONFIG_MAP, ROOT).of(self.roots.clone()),
+        ]
     }
 
     fn view(&self, key: &Key, _look: &Look) -> Option<View> {
@@ -114,7 +116,7 @@ impl Controller for ServiceAccounts {
             plan.patch(target.clone(), json!({"data": {"ca.crt": &*view.root_ca_pem}}), why);
         }
         if let Root::Unseen = view.root {
-            plan.look_again(LOOK_AGAIN, "what is in the certificate's ConfigMap has come by then");
+            plan.look_again(LOOK_AGAIN, "the published certificates have come by then");
         }
         if let Root::Missing = view.root {
             let root = json!({"apiVersion": "v1", "kind": "ConfigMap",
@@ -131,14 +133,12 @@ impl Controller for ServiceAccounts {
 
 impl ServiceAccounts {
     fn root(&self, namespace: &str) -> Root {
-        let Some(newest) = self.config_maps.get(namespace, ROOT) else { return Root::Missing };
-        match self.roots.get(namespace, ROOT) {
-            Some(whole) if whole.header.revision >= newest.header.revision => {
-                let is_ours = whole.value()["data"]["ca.crt"] == *self.root_ca_pem;
-                if is_ours { Root::AsPublished } else { Root::Changed(Target::of(&kinds::CONFIG_MAP, &whole.header)) }
-            }
-            _ => Root::Unseen,
+        if !self.roots.is_synced() {
+            return Root::Unseen;
         }
+        let Some(found) = self.roots.get(namespace, ROOT) else { return Root::Missing };
+        let is_ours = found.value()["data"]["ca.crt"] == *self.root_ca_pem;
+        if is_ours { Root::AsPublished } else { Root::Changed(Target::of(&kinds::CONFIG_MAP, &found.header)) }
     }
 }
 

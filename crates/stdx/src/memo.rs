@@ -17,6 +17,18 @@ struct Node {
 }
 
 impl Memo {
+    /// The derived value of type `T`, if somebody asked for one before.
+    pub fn find<T: Any>(&self) -> Option<&T> {
+        let mut memo = self;
+        loop {
+            let node = memo.first.get()?;
+            if let Some(value) = node.value.downcast_ref::<T>() {
+                return Some(value);
+            }
+            memo = &node.next;
+        }
+    }
+
     /// The derived value of type `T`; `derive` runs only if nobody asked for a `T` before.
     pub fn get<T, F>(&self, derive: F) -> &T
     where
@@ -45,7 +57,9 @@ mod tests {
     #[test]
     fn a_value_is_derived_once_for_each_type() {
         let memo = Memo::default();
+        assert_eq!(memo.find::<u8>(), None);
         assert_eq!(*memo.get(|| 1_u8), 1);
+        assert_eq!((memo.find::<u8>(), memo.find::<String>()), (Some(&1), None));
         assert_eq!(memo.get(|| String::from("one")), "one");
         assert_eq!(*memo.get::<u8, _>(|| panic!("derived twice")), 1);
         assert_eq!(memo.get::<String, _>(|| panic!("derived twice")), "one");

@@ -99,6 +99,11 @@ impl Entry {
         Entry::from_template(self.key.clone(), template, self.revision, self.created)
     }
 
+    /// The value of type `T` derived from this entry, if anybody asked for one before.
+    pub fn find_memo<T: Any>(&self) -> Option<&T> {
+        self.memo.find()
+    }
+
     /// One value of type `T` derived from this entry: computed at most once, shared by all who ask.
     pub fn memo<T: Any + Send + Sync>(&self, derive: impl FnOnce(&Entry) -> T) -> &T {
         self.memo.get(|| derive(self))

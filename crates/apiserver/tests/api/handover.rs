@@ -10,7 +10,7 @@ use windlass_stdx::{Request, body_from};
 use crate::{Api, CONFIG_MAPS, PATIENCE, PODS, admin, bind, config_map, pod};
 
 fn ask(path: &str) -> Request {
-    let request = http::Request::builder().method(Method::GET).uri(path).extension(AsObjects);
+    let request = http::Request::builder().method(Method::GET).uri(path).extension(AsObjects { linked_only: false });
     request.body(body_from("")).expect("a test sends a well-formed request")
 }
 
@@ -83,4 +83,33 @@ async fn a_watch_inside_the_process_that_is_too_late_is_told_so() {
     let said = next(&mut events).await;
     assert!(said.starts_with("ERROR too old resource version"), "{said}");
     assert_eq!(next(&mut events).await, "END");
+}
+
+#[tokio::test]
+async fn who_asks_for_linked_objects_sees_no_others() {
+    let api = Api::start().await;
+    let linked = AsObjects { linked_only: true };
+    let ask = |path: &str| {
+        let mut request = ask(path);
+        request.extensions_mut().insert(linked);
+        request
+    };
+    api.make(CONFIG_MAPS, &config_map("alone")).await;
+    let mut owned = config_map("owned");
+    owned["metadata"]["finalizers"] = json!(["example.com/held"]);
+    api.make(CONFIG_MAPS, &owned).await;
+    let transport = api.apiserver.transport(admin());
+    let mut response = transport.call(ask(&format!("{CONFIG_MAPS}?limit=1"))).await.expect("an answer");
+    let list: ListedObjects = response.extensions_mut().remove().expect("a list of objects");
+    assert_eq!(list.items.iter().map(|object| object.header.name()).collect::<Vec<_>>(), ["owned"]);
+    let path = format!("{CONFIG_MAPS}?watch=1&resourceVersion={}", list.revision);
+    let mut response = transport.call(ask(&path)).await.expect("an answer");
+    let watched: WatchedObjects = response.extensions_mut().remove().expect("a watch of objects");
+    let mut events = watched.take().expect("nobody took it before");
+    api.merge(&format!("{CONFIG_MAPS}/alone"), &json!({"data": {"k": "2"}})).await;
+    assert_eq!(next(&mut events).await, "BOOKMARK", "how far it is, although there was nothing to tell");
+    api.merge(&format!("{CONFIG_MAPS}/alone"), &json!({"metadata": {"finalizers": ["example.com/held"]}})).await;
+    assert_eq!(next(&mut events).await, format!("ADDED alone@{}", api.store.revision()));
+    api.merge(&format!("{CONFIG_MAPS}/alone"), &json!({"metadata": {"finalizers": null}})).await;
+    assert_eq!(next(&mut events).await, format!("DELETED alone@{}", api.store.revision()), "nobody's again");
 }

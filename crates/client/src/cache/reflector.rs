@@ -83,6 +83,7 @@ async fn list(client: &Client, scope: &Scope, shared: &Shared) -> Result<Step, C
         fields: scope.fields.clone(),
         limit: PAGE_ITEMS_MAX,
         continue_from: String::new(),
+        linked_only: scope.linked_only,
     };
     let mut seen = BTreeSet::new();
     let mut revision = 0;
@@ -95,8 +96,10 @@ async fn list(client: &Client, scope: &Scope, shared: &Shared) -> Result<Step, C
         {
             let mut store = shared.store.lock().expect("no store operation panics");
             for object in page.items {
-                seen.insert(Key::of(&object.header));
-                store.put(keep(scope, object));
+                if holds(scope, &object) {
+                    seen.insert(Key::of(&object.header));
+                    store.put(keep(scope, object));
+                }
             }
         }
         if page.continue_from.is_empty() {
@@ -117,6 +120,7 @@ async fn watch(client: &Client, scope: &Scope, shared: &Shared, from: u64) -> Re
         revision: from,
         timeout: client.world().jitter(WATCH_TIMEOUT),
         idle: WATCH_IDLE,
+        linked_only: scope.linked_only,
     };
     let mut watch = client.watch(&shared.kind, scope.namespace.as_deref(), &options).await?;
     let mut revision = from;
@@ -134,18 +138,22 @@ async fn watch(client: &Client, scope: &Scope, shared: &Shared, from: u64) -> Re
 /// Takes in one event and gives its revision.
 fn take_in(scope: &Scope, shared: &Shared, event: WatchEvent) -> u64 {
     match event {
-        WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+        WatchEvent::Added(object) | WatchEvent::Modified(object) if holds(scope, &object) => {
             let revision = object.header.revision;
             shared.store.lock().expect("no store operation panics").put(keep(scope, object));
             revision
         }
-        WatchEvent::Deleted(object) => {
+        WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) => {
             let revision = object.header.revision;
             shared.store.lock().expect("no store operation panics").remove(&Key::of(&object.header), revision);
             revision
         }
         WatchEvent::Bookmark(revision) => revision,
     }
+}
+
+fn holds(scope: &Scope, object: &Object) -> bool {
+    !scope.linked_only || object.header.is_linked()
 }
 
 /// An object that is shared with the server costs nothing whole; another is kept as the scope says.

@@ -50,17 +50,18 @@ impl Sources {
     pub(super) fn follow(&mut self, wakes: Vec<Wake>, queue: &mut Queue) {
         let mut before = std::mem::take(&mut self.sources);
         for wake in wakes {
-            let source = match before.iter().position(|source| source.wake.kind == wake.kind) {
+            let cache = wake.cache.clone().unwrap_or_else(|| self.shared.caches.of(&wake.kind));
+            let source = match before.iter().position(|source| source.cache.is_same(&cache)) {
                 Some(index) => before.remove(index),
-                None => {
-                    let cache = self.shared.caches.of(&wake.kind);
-                    Source { changes: cache.subscribe(), wake, cache }
-                }
+                None => Source { changes: cache.subscribe(), wake, cache },
             };
             self.sources.push(source);
         }
         for source in before {
-            self.tell_gone(source, queue);
+            // Another copy of the same kind has taken its place.
+            if !self.sources.iter().any(|new| new.wake.kind == source.wake.kind) {
+                self.tell_gone(source, queue);
+            }
         }
     }
 

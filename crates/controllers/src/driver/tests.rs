@@ -47,7 +47,7 @@ where
     counters
 }
 
-/// Wants one Secret for each ConfigMap named `wanted-*`. Names are the API's, so a hasty pass would make two.
+/// Wants one Lease for each ServiceAccount named `wanted-*`. Names are the API's, so a hasty pass would make two.
 struct Copier {
     maps: Cache,
     secrets: Cache,
@@ -63,7 +63,7 @@ struct CopierView {
 
 impl Copier {
     fn new(caches: &Caches, panics: usize) -> Copier {
-        let (maps, secrets) = (caches.of(&kinds::CONFIG_MAP), caches.of(&kinds::SECRET));
+        let (maps, secrets) = (caches.of(&kinds::SERVICE_ACCOUNT), caches.of(&kinds::LEASE));
         Copier { maps, secrets, panics: AtomicUsize::new(panics) }
     }
 }
@@ -73,7 +73,7 @@ impl Controller for Copier {
     const NAME: &'static str = "copier";
 
     fn wakes(&self) -> Vec<Wake> {
-        vec![Wake::new(&kinds::CONFIG_MAP, |change, wake| {
+        vec![Wake::new(&kinds::SERVICE_ACCOUNT, |change, wake| {
             assert!(!change.key.name().starts_with("odd-"), "a bug in one wake");
             wake(change.key.clone());
         })]
@@ -92,9 +92,9 @@ impl Controller for Copier {
         assert!(!view.panics, "a bug in one controller");
         let mut plan = Plan::default();
         if !view.is_there {
-            let secret = json!({"apiVersion": "v1", "kind": "Secret",
+            let secret = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
                 "metadata": {"generateName": "copy-", "namespace": "default", "labels": {"of": view.name}}});
-            plan.create(&kinds::SECRET, "default", secret, "it is wanted");
+            plan.create(&kinds::LEASE, "default", secret, "it is wanted");
         }
         // As hasty as can be.
         plan.look_again(Duration::from_millis(1), "whether it is still wanted");
@@ -103,7 +103,7 @@ impl Controller for Copier {
 }
 
 fn wanted(name: &str) -> serde_json::Value {
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}})
+    json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": "default"}})
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,14 +113,14 @@ async fn a_key_is_never_planned_before_its_own_writes_are_seen() {
         async |client, caches| {
             for index in 0..20 {
                 let map = wanted(&format!("wanted-{index}"));
-                client.create(&kinds::CONFIG_MAP, "default", &map).await.expect("a new name");
+                client.create(&kinds::SERVICE_ACCOUNT, "default", &map).await.expect("a new name");
             }
-            let secrets = caches.of(&kinds::SECRET);
+            let secrets = caches.of(&kinds::LEASE);
             secrets.until("", |_| secrets.len() >= 20).await;
             // Each key has been looked at again and again by the time a last one is done.
-            client.create(&kinds::CONFIG_MAP, "default", &wanted("wanted-last")).await.expect("a new name");
+            client.create(&kinds::SERVICE_ACCOUNT, "default", &wanted("wanted-last")).await.expect("a new name");
             secrets.until("", |_| secrets.len() >= 21).await;
-            let found = client.list(&kinds::SECRET, Some("default"), &Default::default()).await.expect("a list");
+            let found = client.list(&kinds::LEASE, Some("default"), &Default::default()).await.expect("a list");
             assert_eq!(found.items.len(), 21, "one for each, and no more");
         },
     );
@@ -135,8 +135,8 @@ async fn a_panicking_pass_is_planned_again() {
     let counters = run(
         |caches| Copier::new(caches, 3),
         async |client, caches| {
-            client.create(&kinds::CONFIG_MAP, "default", &wanted("wanted-1")).await.expect("a new name");
-            let secrets = caches.of(&kinds::SECRET);
+            client.create(&kinds::SERVICE_ACCOUNT, "default", &wanted("wanted-1")).await.expect("a new name");
+            let secrets = caches.of(&kinds::LEASE);
             secrets.until("", |_| secrets.len() == 1).await;
         },
     );
@@ -149,9 +149,9 @@ async fn a_change_that_panics_is_passed_over() {
         |caches| Copier::new(caches, 0),
         async |client, caches| {
             for name in ["odd-1", "wanted-1"] {
-                client.create(&kinds::CONFIG_MAP, "default", &wanted(name)).await.expect("a new name");
+                client.create(&kinds::SERVICE_ACCOUNT, "default", &wanted(name)).await.expect("a new name");
             }
-            let secrets = caches.of(&kinds::SECRET);
+            let secrets = caches.of(&kinds::LEASE);
             secrets.until("", |_| secrets.len() == 1).await;
         },
     );

@@ -164,3 +164,24 @@ async fn what_custom_objects_own_goes_with_their_definition() {
     cluster.until(&kinds::CONFIG_MAP, "no map", |maps| maps.iter().all(|map| map.header.name() != "below")).await;
     cluster.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_config_map_owns_goes_with_it_although_config_maps_are_not_all_seen() {
+    let cluster = Cluster::start().await;
+    let map = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}});
+    let owner = cluster.client.create(&kinds::CONFIG_MAP, "default", &map("owner")).await.expect("a new map");
+    let mut owned = map("owned");
+    owned["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.header.uid()}]);
+    cluster.create(&kinds::CONFIG_MAP, owned).await;
+    cluster
+        .client
+        .delete(&kinds::CONFIG_MAP, "default", "owner", &DeleteOptions::default())
+        .await
+        .expect("it is there");
+    let is_there = |maps: &[_], name: &str| {
+        maps.iter().any(|map: &std::sync::Arc<windlass_api::Object>| map.header.name() == name)
+    };
+    cluster.until(&kinds::CONFIG_MAP, "what it owned is gone", |maps| !is_there(maps, "owned")).await;
+    cluster.end().await;
+}

@@ -217,6 +217,7 @@ impl Observer {
     /// One watch. Returns whether the observer has finished.
     async fn until_broken(&mut self, finish: &Life) -> bool {
         let options = WatchOptions {
+            linked_only: false,
             labels: String::new(),
             fields: String::new(),
             revision: self.picture.revision,
