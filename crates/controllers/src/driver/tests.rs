@@ -49,8 +49,8 @@ where
 
 /// Wants one Lease for each ServiceAccount named `wanted-*`. Names are the API's, so a hasty pass would make two.
 struct Copier {
-    maps: Cache,
-    secrets: Cache,
+    accounts: Cache,
+    leases: Cache,
     /// Passes that panic before one works.
     panics: AtomicUsize,
 }
@@ -63,8 +63,8 @@ struct CopierView {
 
 impl Copier {
     fn new(caches: &Caches, panics: usize) -> Copier {
-        let (maps, secrets) = (caches.of(&kinds::SERVICE_ACCOUNT), caches.of(&kinds::LEASE));
-        Copier { maps, secrets, panics: AtomicUsize::new(panics) }
+        let (accounts, leases) = (caches.of(&kinds::SERVICE_ACCOUNT), caches.of(&kinds::LEASE));
+        Copier { accounts, leases, panics: AtomicUsize::new(panics) }
     }
 }
 
@@ -80,9 +80,10 @@ impl Controller for Copier {
     }
 
     fn view(&self, key: &Key, _look: &Look) -> Option<CopierView> {
-        let map = self.maps.get_key(key.as_str()).filter(|map| map.header.name().starts_with("wanted-"))?;
-        let name = map.header.name().to_owned();
-        let is_there = self.secrets.list().iter().any(|secret| secret.header.labels().get("of") == Some(&name));
+        let account =
+            self.accounts.get_key(key.as_str()).filter(|account| account.header.name().starts_with("wanted-"))?;
+        let name = account.header.name().to_owned();
+        let is_there = self.leases.list().iter().any(|lease| lease.header.labels().get("of") == Some(&name));
         let takes_one = |left: usize| left.checked_sub(1);
         let panics = self.panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, takes_one).is_ok();
         Some(CopierView { name, is_there, panics })
@@ -92,9 +93,9 @@ impl Controller for Copier {
         assert!(!view.panics, "a bug in one controller");
         let mut plan = Plan::default();
         if !view.is_there {
-            let secret = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
                 "metadata": {"generateName": "copy-", "namespace": "default", "labels": {"of": view.name}}});
-            plan.create(&kinds::LEASE, "default", secret, "it is wanted");
+            plan.create(&kinds::LEASE, "default", lease, "it is wanted");
         }
         // As hasty as can be.
         plan.look_again(Duration::from_millis(1), "whether it is still wanted");
@@ -112,14 +113,14 @@ async fn a_key_is_never_planned_before_its_own_writes_are_seen() {
         |caches| Copier::new(caches, 0),
         async |client, caches| {
             for index in 0..20 {
-                let map = wanted(&format!("wanted-{index}"));
-                client.create(&kinds::SERVICE_ACCOUNT, "default", &map).await.expect("a new name");
+                let account = wanted(&format!("wanted-{index}"));
+                client.create(&kinds::SERVICE_ACCOUNT, "default", &account).await.expect("a new name");
             }
-            let secrets = caches.of(&kinds::LEASE);
-            secrets.until("", |_| secrets.len() >= 20).await;
+            let leases = caches.of(&kinds::LEASE);
+            leases.until("", |_| leases.len() >= 20).await;
             // Each key has been looked at again and again by the time a last one is done.
             client.create(&kinds::SERVICE_ACCOUNT, "default", &wanted("wanted-last")).await.expect("a new name");
-            secrets.until("", |_| secrets.len() >= 21).await;
+            leases.until("", |_| leases.len() >= 21).await;
             let found = client.list(&kinds::LEASE, Some("default"), &Default::default()).await.expect("a list");
             assert_eq!(found.items.len(), 21, "one for each, and no more");
         },
@@ -136,8 +137,8 @@ async fn a_panicking_pass_is_planned_again() {
         |caches| Copier::new(caches, 3),
         async |client, caches| {
             client.create(&kinds::SERVICE_ACCOUNT, "default", &wanted("wanted-1")).await.expect("a new name");
-            let secrets = caches.of(&kinds::LEASE);
-            secrets.until("", |_| secrets.len() == 1).await;
+            let leases = caches.of(&kinds::LEASE);
+            leases.until("", |_| leases.len() == 1).await;
         },
     );
     assert_eq!(counters.await.panics.load(Ordering::Relaxed), 3);
@@ -151,8 +152,8 @@ async fn a_change_that_panics_is_passed_over() {
             for name in ["odd-1", "wanted-1"] {
                 client.create(&kinds::SERVICE_ACCOUNT, "default", &wanted(name)).await.expect("a new name");
             }
-            let secrets = caches.of(&kinds::LEASE);
-            secrets.until("", |_| secrets.len() == 1).await;
+            let leases = caches.of(&kinds::LEASE);
+            leases.until("", |_| leases.len() == 1).await;
         },
     );
     assert_eq!(counters.await.panics.load(Ordering::Relaxed), 1);
