@@ -163,6 +163,92 @@ pub(crate) fn mount(source: &Path, target: &Path, fstype: &str, flags: libc::c_u
     Ok(())
 }
 
+/// What a detached tree of mounts shall be like, as `mount_setattr(2)` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MountAttributes(u64);
+
+impl MountAttributes {
+    pub const NONE: MountAttributes = MountAttributes(0);
+    /// All of the tree refuses writes.
+    pub const READ_ONLY: MountAttributes = MountAttributes(1);
+    /// `MOUNT_ATTR_IDMAP`: the topmost mount shows ids through a user namespace.
+    const MAPPED: MountAttributes = MountAttributes(0x0010_0000);
+}
+
+/// A detached copy of what is mounted at a path, with all below it.
+pub(crate) fn clone_tree(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    open_tree(libc::AT_FDCWD, &path, 0)
+}
+
+/// A detached copy of what an open file or directory is, with all below it.
+pub(crate) fn clone_tree_at(fd: impl AsFd) -> io::Result<OwnedFd> {
+    open_tree(fd.as_fd().as_raw_fd(), c"", libc::AT_EMPTY_PATH)
+}
+
+fn open_tree(fd: RawFd, path: &std::ffi::CStr, more: libc::c_int) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | (libc::AT_RECURSIVE | more).cast_unsigned();
+    // SAFETY: the path is NUL-terminated and outlives the call; the descriptor returned is new and ours alone.
+    unsafe {
+        let tree = check(libc::syscall(libc::SYS_open_tree, fd, path.as_ptr(), flags))?;
+        Ok(OwnedFd::from_raw_fd(RawFd::try_from(tree).map_err(io::Error::other)?))
+    }
+}
+
+/// Sets attributes on all of a detached tree; its topmost mount shows ids through `map`, a user namespace.
+pub(crate) fn set_mount_attributes(tree: &OwnedFd, set: MountAttributes, map: Option<&OwnedFd>) -> io::Result<()> {
+    #[repr(C)]
+    struct Arguments {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        user_namespace: u64,
+    }
+    let mut steps = Vec::new();
+    if set != MountAttributes::NONE {
+        steps.push((Arguments { set: set.0, clear: 0, propagation: 0, user_namespace: 0 }, libc::AT_RECURSIVE));
+    }
+    if let Some(map) = map {
+        let user_namespace = u64::try_from(map.as_raw_fd()).map_err(io::Error::other)?;
+        steps.push((Arguments { set: MountAttributes::MAPPED.0, clear: 0, propagation: 0, user_namespace }, 0));
+    }
+    for (arguments, flags) in steps {
+        // SAFETY: the structure is as long as is said and outlives the call; the path is empty and NUL-terminated.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_mount_setattr,
+                tree.as_raw_fd(),
+                c"".as_ptr(),
+                flags | libc::AT_EMPTY_PATH,
+                &raw const arguments,
+                size_of::<Arguments>(),
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Mounts a detached tree at a path, which is made: as a directory or as an empty file, whatever the tree is.
+pub(crate) fn attach_tree(tree: &OwnedFd, target: &Path) -> io::Result<()> {
+    match rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(tree)?.st_mode) {
+        rustix::fs::FileType::Directory => std::fs::create_dir(target)?,
+        _ => std::fs::write(target, b"")?,
+    }
+    let target = c_path(target)?;
+    // SAFETY: both paths are NUL-terminated and outlive the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    })?;
+    Ok(())
+}
+
 /// Unmounts lazily; not being a mount point, or not being there, is not an error.
 pub(crate) fn unmount(target: &Path) -> io::Result<()> {
     let target = c_path(target)?;

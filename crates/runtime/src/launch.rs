@@ -39,6 +39,9 @@ pub(crate) struct Launch {
     pub capabilities: Capabilities,
     pub seccomp: Seccomp,
     pub no_new_privileges: bool,
+    /// An AppArmor profile that the kernel has loaded.
+    #[serde(default)]
+    pub app_armor: Option<String>,
     pub rlimits: Vec<Rlimit>,
     pub oom_score_adj: i32,
 }
@@ -60,6 +63,10 @@ pub(crate) enum LaunchError {
     Limit(String, io::Error),
     #[error("could not compile the system-call filter: {0}")]
     Filter(seccompiler::BackendError),
+    #[error("could not use the system-call filter of its profile: {0}")]
+    Profile(seccomp::SeccompProfileError),
+    #[error("could not take on the AppArmor profile {0:?}: {1}")]
+    AppArmor(String, io::Error),
     #[error("an argument or variable contains a NUL byte")]
     Nul,
 }
@@ -87,7 +94,8 @@ impl Launch {
             let directories = path.split(':').map(|directory| if directory.is_empty() { "." } else { directory });
             directories.map(|directory| c_string(format!("{directory}/{program}"))).collect::<Result<_, _>>()?
         };
-        let filter = match self.seccomp {
+        let filter = match &self.seccomp {
+            Seccomp::Profile(profile) => Some(profile.compile().map_err(LaunchError::Profile)?),
             Seccomp::Default => Some(seccomp::compile(&self.capabilities).map_err(LaunchError::Filter)?),
             Seccomp::Unconfined => None,
         };
@@ -113,6 +121,11 @@ impl Launch {
 }
 
 impl Prepared {
+    /// Who the process will be, as numbered inside.
+    pub fn uid(&self) -> u32 {
+        self.launch.identity.uid
+    }
+
     fn not_started(&self, error: Option<io::Error>) -> LaunchError {
         let program = self.launch.args.first().cloned().unwrap_or_default();
         match error {
@@ -144,6 +157,13 @@ impl Prepared {
         give_terminal(identity.uid).map_err(step("give the terminal to the user"))?;
         become_user(identity).map_err(step("become the user"))?;
         enter_working_directory(&self.launch.cwd)?;
+        if let Some(profile) = &self.launch.app_armor {
+            // It holds from execve on; the newer of the two files is there where several such modules are.
+            let files = ["/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"];
+            let file = files.into_iter().find(|file| fs::exists(file).unwrap_or(false)).unwrap_or(files[1]);
+            fs::write(file, format!("exec {profile}"))
+                .map_err(|error| LaunchError::AppArmor(profile.clone(), error))?;
+        }
         drop_bounding(capabilities).map_err(step("drop capabilities from the bounding set"))?;
         if !no_new_privileges {
             // While SYS_ADMIN is still there: afterwards the kernel wants no_new_privs.
@@ -340,6 +360,7 @@ mod tests {
             capabilities: Capabilities::default(),
             seccomp: Seccomp::Unconfined,
             no_new_privileges: false,
+            app_armor: None,
             rlimits: Vec::new(),
             oom_score_adj: 0,
         }

@@ -30,6 +30,9 @@ pub(crate) struct Boot {
     pub data: PathBuf,
     /// The instance's cgroup, an absolute path below each hierarchy.
     pub cgroup_parent: String,
+    /// The id of this machine that is root in the sandbox's own user namespace, if it has one.
+    #[serde(default)]
+    pub user_ids: Option<u32>,
 }
 
 /// The directory of one sandbox under the run directory.

@@ -38,9 +38,10 @@ pub use process::{Attachment, Process, ProcessExit, Resizer, Stream};
 pub use remove::remove_tree;
 pub use runtime::{Runtime, RuntimeConfig};
 pub use sandbox::{Events, Sandbox};
+pub use seccomp::{SeccompProfile, SeccompProfileError};
 pub use shim::shim_main;
 pub use spec::{
-    Bind, ContainerSpec, ExecSpec, IpcMode, LogSpec, Mount, NetworkMode, PidMode, Propagation, Resources, Rlimit,
+    Bind, ContainerSpec, ExecSpec, ImageGroups, IpcMode, LogSpec, Mount, NetworkMode, PidMode, Propagation, Resources, Rlimit,
     SandboxSpec, Seccomp, TerminalSize,
 };
 pub use state::{ContainerEvent, ContainerState, ContainerStatus, Exit, ExitReason};

@@ -15,7 +15,7 @@ use crate::error::RuntimeError;
 use crate::kernel;
 use crate::layout::{self, Boot, SandboxDir, make_private_dir, names, remove_tree};
 use crate::sandbox::{Sandbox, blocking, kill_shim, to_the_end};
-use crate::spec::{ContainerSpec, SandboxSpec};
+use crate::spec::{ContainerSpec, SandboxSpec, USER_IDS};
 
 /// Where an instance lives.
 #[derive(Clone, Debug)]
@@ -82,7 +82,14 @@ struct Shared {
     config: RuntimeConfig,
     cgroups: Cgroups,
     sandboxes: Mutex<BTreeMap<String, Sandbox>>,
+    /// Ranges of user ids of sandboxes that are being made, by number.
+    user_ranges: Mutex<BTreeSet<u32>>,
 }
+
+/// The first id given to a sandbox with a user namespace: above what users and their own containers have by custom.
+const USER_IDS_FIRST: u32 = 1 << 24;
+/// How many sandboxes may have one at a time.
+const USER_RANGES_MAX: u32 = 1 << 14;
 
 impl Runtime {
     /// Opens an instance and connects to every sandbox an earlier agent left.
@@ -96,14 +103,14 @@ impl Runtime {
         }
         pin_exe(&config)?;
         let cgroups = Cgroups::detect(&config.cgroup_parent())?;
-        let shared = Shared { config, cgroups, sandboxes: Mutex::default() };
+        let shared = Shared { config, cgroups, sandboxes: Mutex::default(), user_ranges: Mutex::default() };
         let runtime = Runtime { shared: Arc::new(shared) };
         runtime.reconnect().await?;
         Ok(runtime)
     }
 
     async fn reconnect(&self) -> Result<(), RuntimeError> {
-        let Shared { config, cgroups, sandboxes } = &*self.shared;
+        let Shared { config, cgroups, sandboxes, .. } = &*self.shared;
         for id in names(&config.sandboxes()).map_err(RuntimeError::file("list", config.sandboxes()))? {
             let dir = config.sandbox(&id);
             match layout::load::<Boot>(&dir.boot()) {
@@ -135,12 +142,36 @@ impl Runtime {
     }
 
     async fn create_whole(&self, spec: SandboxSpec) -> Result<Sandbox, RuntimeError> {
-        let Shared { config, cgroups, sandboxes } = &*self.shared;
         let id = spec.id.clone();
         if self.sandbox(&id).is_some() {
             return Err(RuntimeError::Exists { what: "sandbox", id });
         }
-        let boot = Boot { data: config.containers().join(&id), cgroup_parent: config.cgroup_parent(), spec };
+        let range = spec.user_namespace.then(|| self.reserve_range()).transpose()?;
+        let user_ids = range.map(|range| USER_IDS_FIRST + range * USER_IDS);
+        let made = self.create_with(spec, user_ids).await;
+        if let Some(range) = range {
+            self.shared.user_ranges.lock().expect("nobody panics with it").remove(&range);
+        }
+        made
+    }
+
+    /// The lowest range of user ids that no sandbox has.
+    fn reserve_range(&self) -> Result<u32, RuntimeError> {
+        let mut reserved = self.shared.user_ranges.lock().expect("nobody panics with it");
+        let taken: BTreeSet<u32> = self.sandboxes().iter().filter_map(Sandbox::user_ids).collect();
+        let is_free = |range: &u32| !reserved.contains(range) && !taken.contains(&(USER_IDS_FIRST + range * USER_IDS));
+        let free = (0..USER_RANGES_MAX).find(is_free).ok_or_else(|| RuntimeError::Invalid {
+            field: "sandbox.user_namespace",
+            why: format!("{USER_RANGES_MAX} sandboxes have one already"),
+        })?;
+        reserved.insert(free);
+        Ok(free)
+    }
+
+    async fn create_with(&self, spec: SandboxSpec, user_ids: Option<u32>) -> Result<Sandbox, RuntimeError> {
+        let Shared { config, cgroups, sandboxes, .. } = &*self.shared;
+        let id = spec.id.clone();
+        let boot = Boot { data: config.containers().join(&id), cgroup_parent: config.cgroup_parent(), user_ids, spec };
         let dir = config.sandbox(&id);
         match Sandbox::create(boot, dir, cgroups.sandbox(&id), &config.pinned_exe()).await {
             Ok(sandbox) => {

@@ -163,6 +163,18 @@ impl Sandbox {
         &self.0.boot.spec
     }
 
+    /// The machine's id that is root inside, if it has a user namespace.
+    pub fn user_ids(&self) -> Option<u32> {
+        self.0.boot.user_ids
+    }
+
+    /// Who the container's processes are: user, group and further groups, as numbered inside; `None` before it is made.
+    pub fn identity(&self, id: &str) -> Result<Option<(u32, u32, Vec<u32>)>, RuntimeError> {
+        crate::spec::check_id("container.id", id)?;
+        let launch = layout::load::<crate::launch::Launch>(&self.0.dir.container(id).launch())?;
+        Ok(launch.map(|launch| (launch.identity.uid, launch.identity.gid, launch.identity.groups)))
+    }
+
     /// Whether its shim lives. Without one, states can still be read and the sandbox be stopped.
     pub fn is_alive(&self) -> bool {
         *self.0.is_alive.borrow()

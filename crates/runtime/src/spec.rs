@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capability::Capabilities;
 use crate::error::RuntimeError;
+use crate::seccomp::SeccompProfile;
 
 /// The longest sandbox or container id: it becomes a file name and a cgroup name.
 pub const ID_BYTES_MAX: usize = 128;
@@ -25,6 +26,9 @@ pub struct SandboxSpec {
     pub ipc: IpcMode,
     /// Which processes the containers see.
     pub pid: PidMode,
+    /// Root inside is nobody outside: the sandbox has a user namespace with 65,536 ids of its own. Files of the machine are
+    /// shown through it. It then shares no namespace of the machine.
+    pub user_namespace: bool,
     /// Size of the `/dev/shm` all containers of this sandbox share, in bytes; `None` is 64 MiB.
     pub shm_bytes: Option<u64>,
     /// Namespaced kernel parameters (`net.*`, `kernel.shm*`, `kernel.msg*`, `kernel.sem`, `fs.mqueue.*`); others are refused.
@@ -87,6 +91,8 @@ pub struct ContainerSpec {
     pub user: String,
     /// Groups beyond the user's own.
     pub additional_gids: Vec<u32>,
+    /// Whether groups that list the user in the container's own `/etc/group` count as well.
+    pub image_groups: ImageGroups,
     /// What is mounted into the container beside `/proc`, `/dev`, `/sys`; in this order.
     pub mounts: Vec<Mount>,
     /// What root inside may do. The default has neither `NET_RAW` nor `MKNOD`.
@@ -97,6 +103,8 @@ pub struct ContainerSpec {
     pub read_only_root: bool,
     /// Set `no_new_privs`: set-uid programs and file capabilities give nothing.
     pub no_new_privileges: bool,
+    /// A profile of AppArmor that the kernel has loaded, by name.
+    pub app_armor: Option<String>,
     /// All capabilities and devices, no seccomp filter, no masked or read-only kernel files.
     pub privileged: bool,
     /// Limits.
@@ -174,14 +182,29 @@ pub enum Propagation {
     Both,
 }
 
-/// Which system calls a container may make.
+/// How many ids a user namespace of a sandbox has; root is the first.
+pub(crate) const USER_IDS: u32 = 1 << 16;
+
+/// What the container's own `/etc/group` has to say about a process's groups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageGroups {
+    /// The groups that list the user are added.
+    #[default]
+    Merge,
+    /// Nothing.
+    Strict,
+}
+
+/// Which system calls a container may make.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {
     /// An allow-list that ordinary programs never notice; it widens with the capabilities granted.
     #[default]
     Default,
     /// All of them.
     Unconfined,
+    /// What this profile says.
+    Profile(SeccompProfile),
 }
 
 /// Limits on a container or a sandbox. What is `None` is not limited.
@@ -281,6 +304,9 @@ impl SandboxSpec {
             return Err(invalid("sandbox.hostname", "longer than the kernel's 64 bytes; shorten it"));
         }
         check_resources("sandbox.resources", &self.resources)?;
+        if self.user_namespace && (self.ipc == IpcMode::Host || self.pid == PidMode::Host) {
+            return Err(invalid("sandbox.user_namespace", "cannot be had with the machine's IPC or processes"));
+        }
         for name in self.sysctls.keys() {
             if !is_namespaced_sysctl(name) {
                 return Err(invalid(
@@ -349,6 +375,9 @@ impl ContainerSpec {
             if crate::launch::rlimit_number(&limit.name).is_none() || limit.soft > limit.hard {
                 return Err(invalid("container.rlimits", format!("{limit:?} is not a known limit with soft ≤ hard")));
             }
+        }
+        if self.app_armor.as_ref().is_some_and(|name| name.is_empty() || name.contains(['\0', '\n', ' '])) {
+            return Err(invalid("container.app_armor", "not the name of a profile"));
         }
         if self.log.as_ref().is_some_and(|log| log.files_max == 0 || log.bytes_max < 4096) {
             return Err(invalid("container.log", "needs at least one file of 4096 bytes"));

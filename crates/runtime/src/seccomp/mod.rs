@@ -4,7 +4,9 @@
 //! Relies on   seccompiler for the allow-list; a few instructions of our own in front of it, because one filter of
 //!             seccompiler knows one error number and we need two
 
+mod call;
 mod profile;
+mod written;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,6 +18,8 @@ use seccompiler::{
 
 use crate::capability::{Capabilities, Capability};
 use crate::kernel;
+
+pub use written::{SeccompProfile, SeccompProfileError};
 
 const LOAD_WORD: u16 = 0x20;
 const JUMP_EQUAL: u16 = 0x15;

@@ -12,6 +12,7 @@ use super::fork::{Reports, fork};
 use super::log::{Log, Source};
 use super::oci::PidNamespace;
 use super::output::Output;
+use super::user_namespace::UserNamespace;
 use super::{Caller, ExecProcess, Shim};
 use crate::kernel;
 use crate::layout::{self, ContainerDir};
@@ -113,10 +114,18 @@ impl Shim {
             shm: self.dir.shm(),
             cgroup: cgroup.clone(),
             pid_namespace: self.pid_namespace(),
+            user: self
+                .user
+                .as_ref()
+                .map(UserNamespace::try_clone)
+                .transpose()
+                .map_err(io_refused("copy a descriptor"))?,
             stdio: streams.theirs,
             spec: spec.clone(),
         };
-        let keep = job.stdio.descriptors();
+        let mut keep = job.stdio.descriptors();
+        keep.extend(job.user.iter().flat_map(UserNamespace::descriptors));
+        keep.extend(self.user.iter().flat_map(UserNamespace::descriptors));
         let maker = fork(&report, &keep, |report| create::make(job, report)).map_err(io_refused("fork"))?;
         let mut container = Container::new(id, maker, dir, cgroup);
         container.resources = spec.resources;
@@ -130,8 +139,13 @@ impl Shim {
     }
 
     fn pid_namespace(&self) -> PidNamespace {
+        let of_user = self.user.as_ref().and_then(|user| user.shared_pids.as_ref());
         match (self.boot.spec.pid, self.pause) {
             (PidMode::Container, _) => PidNamespace::New,
+            // Root inside may not look into /proc of a process that was forked outside.
+            (PidMode::Sandbox, Some(_)) if let Some((namespace, _)) = of_user => {
+                PidNamespace::Join(format!("/proc/self/fd/{}", namespace.as_raw_fd()).into())
+            }
             (PidMode::Sandbox, Some(pause)) => PidNamespace::Join(format!("/proc/{pause}/ns/pid").into()),
             (PidMode::Sandbox, None) | (PidMode::Host, _) => PidNamespace::Machine,
         }
@@ -208,7 +222,8 @@ impl Shim {
         let (dir, cgroup) = (container.dir.clone(), container.cgroup.clone());
         let (reports, report) = Reports::channel().map_err(io_refused("make a socket"))?;
         let (stdio, ours) = exec_streams(&spec).map_err(io_refused("make its standard streams"))?;
-        let job = exec::Job { spec, dir, cgroup, init, stdio };
+        let first_id = self.boot.user_ids.unwrap_or(0);
+        let job = exec::Job { spec, dir, cgroup, init, stdio, first_id };
         let keep = job.stdio.descriptors();
         let joiner = fork(&report, &keep, |report| exec::join(job, report)).map_err(io_refused("fork"))?;
         self.execs.push(ExecProcess {

@@ -5,10 +5,8 @@
 //! Guarantees  the shim itself never runs libcontainer, so it stays small and a hang there is only a child to kill
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use libcontainer::container::builder::ContainerBuilder;
@@ -18,13 +16,14 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use tracing::field::{Field, Visit};
 
 use super::fork::{ReportKind, Reporter};
-use super::oci::{self, PidNamespace, Plan};
-use super::{rootfs, user};
+use super::oci::{PidNamespace, Plan};
+use super::user_namespace::UserNamespace;
+use super::{rootfs, stage, user};
 use crate::capability::Capabilities;
 use crate::cgroup::ContainerCgroup;
 use crate::launch::{Identity, Launch, Prepared};
 use crate::layout::{self, ContainerDir};
-use crate::spec::{Bind, ContainerSpec, Mount, Propagation, Seccomp};
+use crate::spec::{ContainerSpec, Seccomp, USER_IDS};
 
 /// What the maker is given.
 pub(super) struct Job {
@@ -36,6 +35,8 @@ pub(super) struct Job {
     pub shm: std::path::PathBuf,
     pub cgroup: ContainerCgroup,
     pub pid_namespace: PidNamespace,
+    /// The user namespace, the maker's copy of the shim's.
+    pub user: Option<UserNamespace>,
     pub stdio: Stdio,
 }
 
@@ -51,26 +52,32 @@ pub(super) enum Stdio {
 pub(super) fn make(job: Job, report: Reporter) -> Result<(), String> {
     // It fails only when there is a subscriber already, and a shim has none.
     let _ = tracing::subscriber::set_global_default(Details(report));
-    let shared = shared_sources(&job)?;
+    let shared = stage::shared_sources(&job)?;
     rootfs::leave_mount_namespace().map_err(|error| format!("could not take a mount namespace: {error}"))?;
-    rootfs::mount_overlay(&job.spec.layers, &job.data, &job.dir.rootfs())
-        .map_err(|error| format!("could not mount the image's layers: {error}"))?;
-    let identity = user::resolve(&job.dir.rootfs(), &job.spec.user, &job.spec.additional_gids)?;
-    stage_mounts(&job, shared)?;
+    // Before the stage: with a user namespace the control groups are part of it.
     job.cgroup.create(&job.spec.resources, job.spec.privileged).map_err(|error| in_full(&error))?;
+    let staged = stage::stage(&job, shared)?;
+    let wanted = user::Wanted {
+        user: &job.spec.user,
+        additional: &job.spec.additional_gids,
+        image_groups: job.spec.image_groups,
+        ids: if job.user.is_some() { USER_IDS } else { u32::MAX },
+    };
+    let identity = user::resolve(&staged.rootfs, &wanted)?;
     let plan = Plan {
+        staged: &staged,
+        user_namespace: job.user.as_ref().map(|user| user.user.as_raw_fd()),
         spec: &job.spec,
         dir: &job.dir,
         cgroup: &job.cgroup,
         identity: &identity,
-        shm: &job.shm,
         pid_namespace: job.pid_namespace.clone(),
     };
     let config = job.dir.0.join("config.json");
     layout::save(&config, &plan.config()).map_err(|error| in_full(&error))?;
     let launch = launch_of(&job.spec, identity);
     layout::save(&job.dir.launch(), &launch).map_err(|error| in_full(&error))?;
-    let uid = launch.identity.uid;
+    let uid = job.user.as_ref().map_or(launch.identity.uid, |user| user.outside(launch.identity.uid));
     let prepared = launch.prepare().map_err(|error| error.to_string())?;
     let pid = build(job, Program { prepared: Rc::new(prepared), report }, uid)?;
     report.say(ReportKind::Process, &pid.to_string());
@@ -80,7 +87,7 @@ pub(super) fn make(job: Job, report: Reporter) -> Result<(), String> {
 fn launch_of(spec: &ContainerSpec, identity: Identity) -> Launch {
     let (capabilities, seccomp) = match spec.privileged {
         true => (Capabilities::all(), Seccomp::Unconfined),
-        false => (spec.capabilities.clone(), spec.seccomp),
+        false => (spec.capabilities.clone(), spec.seccomp.clone()),
     };
     Launch {
         args: spec.args.clone(),
@@ -90,47 +97,9 @@ fn launch_of(spec: &ContainerSpec, identity: Identity) -> Launch {
         capabilities,
         seccomp,
         no_new_privileges: spec.no_new_privileges,
+        app_armor: spec.app_armor.clone(),
         rlimits: spec.rlimits.clone(),
         oom_score_adj: spec.oom_score_adj,
-    }
-}
-
-/// What both sides shall see mounts of, picked up while this process still is where the machine mounts.
-fn shared_sources(job: &Job) -> Result<BTreeMap<usize, OwnedFd>, String> {
-    let mut found = BTreeMap::new();
-    for (index, mount) in job.spec.mounts.iter().enumerate() {
-        let Mount::Bind(Bind { source, propagation: Propagation::Both, .. }) = mount else { continue };
-        found.insert(index, rootfs::pick_up(source)?);
-    }
-    Ok(found)
-}
-
-fn stage_mounts(job: &Job, mut shared: BTreeMap<usize, OwnedFd>) -> Result<(), String> {
-    fs::create_dir_all(job.dir.staging()).map_err(|error| format!("could not make a directory: {error}"))?;
-    for (index, mount) in job.spec.mounts.iter().enumerate() {
-        let staging = job.dir.staging().join(index.to_string());
-        match mount {
-            Mount::Bind(bind) if oci::is_staged(&job.spec, bind) => stage_bind(bind, shared.remove(&index), &staging)?,
-            Mount::Bind(Bind { source, .. }) if !source.exists() => {
-                return Err(format!("mount source {} does not exist", source.display()));
-            }
-            Mount::Bind(_) => {}
-            Mount::Layers { layers, sub_path, .. } => rootfs::stage_layers(layers, sub_path.as_deref(), &staging)?,
-            Mount::Tmpfs { .. } => {}
-        }
-    }
-    Ok(())
-}
-
-fn stage_bind(bind: &Bind, shared: Option<OwnedFd>, staging: &Path) -> Result<(), String> {
-    match (&bind.sub_path, shared) {
-        (_, Some(picked_up)) => return rootfs::put_down(&picked_up, staging),
-        (Some(sub_path), None) => rootfs::stage(&bind.source, sub_path, staging)?,
-        (None, None) => rootfs::put_down(&rootfs::pick_up(&bind.source)?, staging)?,
-    }
-    match bind.propagation {
-        Propagation::Private => rootfs::cut_off(staging),
-        Propagation::FromMachine | Propagation::Both => Ok(()),
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Job {
     /// The container's first process; the shim is its parent and has not seen it end, so the number is its own.
     pub init: i32,
     pub stdio: Stdio,
+    /// The id outside that is 0 in the container's user namespace.
+    pub first_id: u32,
 }
 
 /// The process's ends of its standard streams.
@@ -46,6 +48,8 @@ pub(super) fn join(job: Job, report: Reporter) -> Result<(), String> {
     let prepared = launch.prepare().map_err(|error| error.to_string())?;
     fs::write("/proc/self/oom_score_adj", adjustment)
         .map_err(|error| format!("could not set the out-of-memory score: {error}"))?;
+    give_pipes(&job.stdio, job.first_id + prepared.uid())
+        .map_err(|error| format!("could not give a pipe to the user: {error}"))?;
     job.cgroup.join().map_err(|error| in_full(&error))?;
     enter_namespaces(job.init).map_err(|error| format!("could not enter the container's namespaces: {error}"))?;
     let (gate, opener) = kernel::pipe().map_err(|error| format!("could not make a pipe: {error}"))?;
@@ -75,6 +79,12 @@ fn overlay(mut launch: Launch, spec: &ExecSpec) -> Launch {
         launch.cwd.clone_from(cwd);
     }
     launch
+}
+
+/// Programs that run as somebody reopen /dev/stdout by name.
+fn give_pipes(stdio: &Stdio, uid: u32) -> io::Result<()> {
+    let Stdio::Pipes { stdin, stdout, stderr } = stdio else { return Ok(()) };
+    [stdout, stderr].into_iter().chain(stdin).try_for_each(|pipe| std::os::unix::fs::fchown(pipe, Some(uid), None))
 }
 
 fn enter_namespaces(init: i32) -> io::Result<()> {

@@ -21,7 +21,9 @@ mod output;
 mod peer;
 mod rootfs;
 mod setup;
+mod stage;
 mod user;
+mod user_namespace;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -31,6 +33,7 @@ use std::os::unix::net::UnixListener;
 use self::container::{Container, End};
 use self::execs::ExecProcess;
 use self::peer::Peer;
+use self::user_namespace::UserNamespace;
 use crate::cgroup::SandboxCgroup;
 use crate::kernel;
 use crate::layout::{Boot, SandboxDir};
@@ -69,6 +72,8 @@ struct Shim {
     cgroup: SandboxCgroup,
     listener: UnixListener,
     signals: OwnedFd,
+    /// The user namespace of the sandbox's own, if it has one.
+    user: Option<UserNamespace>,
     /// The first process of the process namespace that all containers share, if they do.
     pause: Option<i32>,
     peers: Vec<Peer>,

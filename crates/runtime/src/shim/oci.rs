@@ -3,10 +3,12 @@
 //! Who the process is, its capabilities, limits, filter and environment are left out on purpose: [`crate::launch`] sets
 //! them for init and exec alike. Control-group limits are set by [`crate::cgroup`]; libcontainer only joins the group.
 
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::stage::Staged;
 use crate::cgroup::ContainerCgroup;
 use crate::kernel;
 use crate::launch::{Identity, PATH_DEFAULT};
@@ -31,14 +33,19 @@ const MASKED: [&str; 12] = [
 /// Kernel files that programs read and must not write.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// Most device nodes that a privileged container is given.
+const DEVICES_MAX: usize = 4096;
+
 /// What the configuration depends on.
 pub(super) struct Plan<'a> {
     pub spec: &'a ContainerSpec,
     pub dir: &'a ContainerDir,
     pub cgroup: &'a ContainerCgroup,
     pub identity: &'a Identity,
-    /// The tmpfs all containers of the sandbox share.
-    pub shm: &'a Path,
+    /// Where everything is taken from.
+    pub staged: &'a Staged,
+    /// The user namespace to join, a descriptor of this process.
+    pub user_namespace: Option<i32>,
     /// The namespace of processes: a new one, one to join, or the machine's.
     pub pid_namespace: PidNamespace,
 }
@@ -55,6 +62,9 @@ impl Plan<'_> {
     /// The configuration as OCI's `config.json`.
     pub fn config(&self) -> Value {
         let mut namespaces = vec![json!({"type": "mount"}), json!({"type": "cgroup"})];
+        if let Some(user) = self.user_namespace {
+            namespaces.push(json!({"type": "user", "path": format!("/proc/self/fd/{user}")}));
+        }
         match &self.pid_namespace {
             PidNamespace::New => namespaces.push(json!({"type": "pid"})),
             PidNamespace::Join(path) => namespaces.push(json!({"type": "pid", "path": path})),
@@ -63,7 +73,7 @@ impl Plan<'_> {
         let Identity { uid, gid, groups, .. } = self.identity;
         json!({
             "ociVersion": "1.0.2",
-            "root": {"path": self.dir.rootfs(), "readonly": self.spec.read_only_root},
+            "root": {"path": self.staged.rootfs, "readonly": self.spec.read_only_root},
             "process": {
                 "terminal": self.spec.tty,
                 "user": {"uid": uid, "gid": gid, "additionalGids": groups},
@@ -80,6 +90,7 @@ impl Plan<'_> {
                 "rootfsPropagation": propagation(self.spec),
                 "maskedPaths": self.masked(),
                 "readonlyPaths": self.read_only(),
+                "devices": self.devices(),
             },
         })
     }
@@ -95,17 +106,20 @@ impl Plan<'_> {
                 &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
             ),
             mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
-            bind(self.shm, Path::new("/dev/shm"), &["nosuid", "noexec", "nodev"]),
-            mount(
-                "sysfs",
-                "sysfs",
-                "/sys",
-                if self.spec.privileged {
-                    &["nosuid", "noexec", "nodev"]
-                } else {
-                    &["nosuid", "noexec", "nodev", "ro"]
-                },
-            ),
+            self.bind(&self.staged.shm, Path::new("/dev/shm"), &["nosuid", "noexec", "nodev"]),
+            match &self.staged.sys {
+                Some(sys) => bind(sys, Path::new("/sys"), &[]),
+                None => mount(
+                    "sysfs",
+                    "sysfs",
+                    "/sys",
+                    if self.spec.privileged {
+                        &["nosuid", "noexec", "nodev"]
+                    } else {
+                        &["nosuid", "noexec", "nodev", "ro"]
+                    },
+                ),
+            },
         ];
         mounts.extend(self.cgroup_mounts());
         // What the spec mounts at the same place is meant instead of ours, not on top of it.
@@ -122,7 +136,7 @@ impl Plan<'_> {
         } else {
             &["nosuid", "noexec", "nodev", "ro", "rro"]
         };
-        let binds = self.cgroup.visible().into_iter().map(|(source, target)| bind(&source, &target, access));
+        let binds = self.staged.groups.iter().map(|(source, target)| self.bind(source, target, access));
         let base = self
             .cgroup
             .is_v1()
@@ -133,18 +147,16 @@ impl Plan<'_> {
     fn wanted_mount(&self, index: usize, wanted: &Mount) -> Value {
         match wanted {
             Mount::Bind(wanted) => {
-                let staged = self.dir.staging().join(index.to_string());
-                let source = if is_staged(self.spec, wanted) { &staged } else { &wanted.source };
                 let access: &[&str] = match (wanted.read_only, wanted.recursive) {
                     (false, _) => &[],
                     (true, false) => &["ro"],
                     (true, true) => &["ro", "rro"],
                 };
-                bind(source, &wanted.target, access)
+                self.bind(self.source(index).unwrap_or(&wanted.source), &wanted.target, access)
             }
             Mount::Layers { target, .. } => {
-                let staged = self.dir.staging().join(index.to_string());
-                bind(&staged, target, &["ro", "rro", "noexec", "nosuid", "nodev"])
+                let source = self.source(index).unwrap_or(target);
+                self.bind(source, target, &["ro", "rro", "noexec", "nosuid", "nodev"])
             }
             Mount::Tmpfs { target, bytes_max } => {
                 let size = bytes_max.map(|bytes| format!("size={bytes}"));
@@ -152,6 +164,42 @@ impl Plan<'_> {
                 mount("tmpfs", "tmpfs", &target.to_string_lossy(), &options)
             }
         }
+    }
+
+    fn source(&self, index: usize) -> Option<&Path> {
+        self.staged.mounts.get(index)?.as_deref()
+    }
+
+    fn bind(&self, source: &Path, target: &Path, options: &[&str]) -> Value {
+        bind(source, target, if self.staged.is_final { &[] } else { options })
+    }
+
+    /// All devices of the machine, for those who may have them.
+    fn devices(&self) -> Vec<Value> {
+        // In a user namespace a device node opens nothing.
+        if !self.spec.privileged || self.user_namespace.is_some() {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        let mut open = vec![PathBuf::from("/dev")];
+        while let Some(directory) = open.pop() {
+            let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
+            for entry in entries.filter(|entry| !is_own(&entry.path())) {
+                let Ok(metadata) = std::fs::symlink_metadata(entry.path()) else { continue };
+                let kind = metadata.file_type();
+                if kind.is_dir() {
+                    open.push(entry.path());
+                } else if (kind.is_char_device() || kind.is_block_device()) && found.len() < DEVICES_MAX {
+                    let number = metadata.rdev();
+                    found.push(json!({
+                        "path": entry.path(), "type": if kind.is_char_device() { "c" } else { "b" },
+                        "major": libc::major(number), "minor": libc::minor(number),
+                        "fileMode": metadata.mode() & 0o777, "uid": metadata.uid(), "gid": metadata.gid(),
+                    }));
+                }
+            }
+        }
+        found
     }
 
     fn masked(&self) -> Vec<PathBuf> {
@@ -186,6 +234,15 @@ pub(super) fn is_staged(spec: &ContainerSpec, wanted: &Bind) -> bool {
         Propagation::FromMachine => wanted.sub_path.is_some(),
         Propagation::Both => true,
     }
+}
+
+/// What a container has of its own below `/dev`, or libcontainer makes for all.
+fn is_own(path: &Path) -> bool {
+    let own = [
+        "pts", "shm", "mqueue", "fd", "console", "ptmx", "tty", "null", "zero", "full", "random", "urandom", "core",
+        "stdin", "stdout", "stderr",
+    ];
+    path.strip_prefix("/dev").is_ok_and(|name| own.iter().any(|own| name == Path::new(own)))
 }
 
 /// What the container's whole mount table begins as: a mount that is to see others must not have been cut off before.

@@ -8,13 +8,14 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{chown, DirBuilderExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, openat, openat2};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree};
 
-use crate::kernel::{self, check};
+use super::user_namespace::UserNamespace;
+use crate::kernel::{self, MountAttributes, check};
 
 /// Takes a mount namespace of one's own. What the machine mounts later still comes in; what is mounted here stays here.
 pub(super) fn leave_mount_namespace() -> io::Result<()> {
@@ -26,20 +27,39 @@ pub(super) fn leave_mount_namespace() -> io::Result<()> {
 /// Mounts the layers, top first, under a writable directory in `data`, at `target`.
 ///
 /// The options of mount(2) are one page, so the layers are named through short links beside the upper directory.
-pub(super) fn mount_overlay(layers: &[PathBuf], data: &Path, target: &Path) -> io::Result<()> {
+///
+/// With a user namespace the layers' files are the machine's root's on disk and root's inside; what is written belongs
+/// to ids outside.
+pub(super) fn mount_overlay(
+    layers: &[PathBuf],
+    data: &Path,
+    target: &Path,
+    user: Option<&UserNamespace>,
+) -> io::Result<()> {
     for (name, mode) in [("", 0o700), ("upper", 0o755), ("work", 0o700), ("l", 0o700)] {
         fs::DirBuilder::new().recursive(true).mode(mode).create(data.join(name))?;
     }
+    if let Some(user) = user {
+        chown(data.join("upper"), Some(user.outside(0)), Some(user.outside(0)))?;
+    }
     fs::create_dir(target)?;
-    let lower = link_layers(layers, &data.join("l"))?.join(":l/");
+    let lower = link_layers(layers, &data.join("l"), user)?.join(":l/");
     overlay(data, target, 0, &format!("lowerdir=l/{lower},upperdir=upper,workdir=work"))
 }
 
-/// Puts a short link to each layer into a directory; gives their names, top first.
-fn link_layers(layers: &[PathBuf], links: &Path) -> io::Result<Vec<String>> {
+/// Puts a short link to each layer into a directory, or the layer itself as a user namespace shows it; gives their
+/// names, top first.
+fn link_layers(layers: &[PathBuf], links: &Path, user: Option<&UserNamespace>) -> io::Result<Vec<String>> {
     let names: Vec<String> = (0..layers.len()).map(|index| index.to_string()).collect();
     for (layer, name) in layers.iter().zip(&names) {
-        symlink(layer, links.join(name))?;
+        match user {
+            None => symlink(layer, links.join(name))?,
+            Some(user) => {
+                let tree = kernel::clone_tree(layer)?;
+                kernel::set_mount_attributes(&tree, MountAttributes::NONE, Some(&user.user))?;
+                kernel::attach_tree(&tree, &links.join(name))?;
+            }
+        }
     }
     Ok(names)
 }
@@ -54,7 +74,12 @@ fn overlay(data: &Path, target: &Path, flags: libc::c_ulong, options: &str) -> i
 }
 
 /// Mounts the layers, top first, without anything to write to, at `staging`; or what `sub_path` is beneath them.
-pub(super) fn stage_layers(layers: &[PathBuf], sub_path: Option<&Path>, staging: &Path) -> Result<(), String> {
+pub(super) fn stage_layers(
+    layers: &[PathBuf],
+    sub_path: Option<&Path>,
+    staging: &Path,
+    user: Option<&UserNamespace>,
+) -> Result<(), String> {
     let failed = |error: io::Error| format!("could not mount the layers of an image volume: {error}");
     let whole = if sub_path.is_some() { staging.with_extension("whole") } else { staging.to_owned() };
     let links = staging.with_extension("l");
@@ -63,7 +88,7 @@ pub(super) fn stage_layers(layers: &[PathBuf], sub_path: Option<&Path>, staging:
         for directory in [&links, &links.join("empty"), &whole] {
             fs::DirBuilder::new().mode(0o755).create(directory)?;
         }
-        let lower = link_layers(layers, &links)?.join(":");
+        let lower = link_layers(layers, &links, user)?.join(":");
         overlay(&links, &whole, libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV, &format!("lowerdir={lower}:empty"))
     };
     mount().map_err(failed)?;
@@ -115,7 +140,7 @@ pub(super) fn stage(source: &Path, sub_path: &Path, staging: &Path) -> Result<()
     place().map_err(failed)
 }
 
-fn open_beneath(source: &Path, sub_path: &Path) -> io::Result<OwnedFd> {
+pub(super) fn open_beneath(source: &Path, sub_path: &Path) -> io::Result<OwnedFd> {
     let (flags, beneath) = (OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS);
     let root = openat(CWD, source, flags | OFlags::DIRECTORY, Mode::empty())?;
     match openat2(&root, sub_path, flags, Mode::empty(), beneath) {

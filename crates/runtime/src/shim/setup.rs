@@ -12,6 +12,7 @@ use super::Shim;
 use super::create::in_full;
 use super::fork::{close_all_but, exit_now};
 use super::peer::Peer;
+use super::user_namespace::UserNamespace;
 use crate::cgroup::Cgroups;
 use crate::kernel::{self, check};
 use crate::launch::prctl;
@@ -34,12 +35,13 @@ pub(super) fn shim(mut args: impl Iterator<Item = OsString>) -> Result<Shim, Str
     let listener = take_listener().map_err(|error| format!("standard input is not a listening socket: {error}"))?;
     let ready = set_up(dir);
     match ready {
-        Ok(Ready { boot, dir, cgroups, signals, pause }) => Ok(Shim {
+        Ok(Ready { boot, dir, cgroups, signals, user, pause }) => Ok(Shim {
             cgroup: cgroups.sandbox(&boot.spec.id),
             boot,
             dir,
             listener,
             signals,
+            user,
             pause,
             peers: Vec::new(),
             containers: std::collections::BTreeMap::new(),
@@ -60,6 +62,7 @@ struct Ready {
     dir: SandboxDir,
     cgroups: Cgroups,
     signals: OwnedFd,
+    user: Option<UserNamespace>,
     pause: Option<i32>,
 }
 
@@ -82,13 +85,15 @@ fn set_up(dir: SandboxDir) -> Result<Ready, String> {
     let cgroups = Cgroups::detect(&boot.cgroup_parent).map_err(|error| in_full(&error))?;
     cgroups.join_shims().map_err(|error| in_full(&error))?;
     cgroups.sandbox(&boot.spec.id).limit(&boot.spec.resources).map_err(|error| in_full(&error))?;
-    mount_shm(&dir, boot.spec.shm_bytes.unwrap_or(SHM_BYTES_DEFAULT)).map_err(step("mount the shared memory"))?;
-    enter_namespaces(&boot.spec)?;
-    let pause = match boot.spec.pid {
-        PidMode::Sandbox => Some(start_pause().map_err(step("make a process namespace"))?),
-        PidMode::Container | PidMode::Host => None,
+    let bytes = boot.spec.shm_bytes.unwrap_or(SHM_BYTES_DEFAULT);
+    mount_shm(&dir, bytes, boot.user_ids.unwrap_or(0)).map_err(step("mount the shared memory"))?;
+    let user = enter_namespaces(&boot.spec, boot.user_ids)?;
+    let pause = match (boot.spec.pid, &user) {
+        (PidMode::Sandbox, Some(user)) => user.shared_pids.as_ref().map(|(_, pid)| *pid),
+        (PidMode::Sandbox, None) => Some(start_pause().map_err(step("make a process namespace"))?),
+        (PidMode::Container | PidMode::Host, _) => None,
     };
-    Ok(Ready { boot, dir, cgroups, signals, pause })
+    Ok(Ready { boot, dir, cgroups, signals, user, pause })
 }
 
 /// The agent hands the listening socket over as standard input; programs must find `/dev/null` there.
@@ -123,18 +128,30 @@ fn take_signals() -> std::io::Result<OwnedFd> {
     }
 }
 
-fn mount_shm(dir: &SandboxDir, bytes: u64) -> std::io::Result<()> {
+fn mount_shm(dir: &SandboxDir, bytes: u64, owner: u32) -> std::io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(dir.shm())?;
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    kernel::mount(Path::new("shm"), &dir.shm(), "tmpfs", flags, &format!("mode=1777,size={bytes}"))
+    let options = format!("mode=1777,size={bytes},uid={owner},gid={owner}");
+    kernel::mount(Path::new("shm"), &dir.shm(), "tmpfs", flags, &options)
 }
 
-fn enter_namespaces(spec: &SandboxSpec) -> Result<(), String> {
+/// Which ports root may listen on is the network's to say, and it is not the user namespace's; so all are free.
+const PORTS: (&str, &str) = ("net.ipv4.ip_unprivileged_port_start", "0");
+
+fn enter_namespaces(spec: &SandboxSpec, user_ids: Option<u32>) -> Result<Option<UserNamespace>, String> {
     if let NetworkMode::Path(path) = &spec.network {
         let failed = |error| format!("could not enter the network namespace {}: {error}", path.display());
         let file = fs::File::open(path).map_err(failed)?;
         // SAFETY: setns has no memory arguments.
         check(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) }).map_err(failed)?;
+    }
+    if let Some(first) = user_ids {
+        if spec.network != NetworkMode::Host {
+            set_sysctl(PORTS.0, PORTS.1)?;
+        }
+        let net = spec.sysctls.iter().filter(|(name, _)| name.starts_with("net."));
+        net.into_iter().try_for_each(|(name, value)| set_sysctl(name, value))?;
+        return super::user_namespace::make(spec, first).map(Some);
     }
     let ipc = if spec.ipc == IpcMode::Sandbox { libc::CLONE_NEWIPC } else { 0 };
     // SAFETY: unshare has no memory arguments.
@@ -145,11 +162,14 @@ fn enter_namespaces(spec: &SandboxSpec) -> Result<(), String> {
         let named = check(unsafe { libc::sethostname(spec.hostname.as_ptr().cast(), spec.hostname.len()) });
         named.map_err(|error| format!("could not set the host name to {:?}: {error}", spec.hostname))?;
     }
-    for (name, value) in &spec.sysctls {
-        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-        fs::write(&path, value).map_err(|error| format!("could not set {name} to {value:?}: {error}"))?;
-    }
-    Ok(())
+    spec.sysctls.iter().try_for_each(|(name, value)| set_sysctl(name, value))?;
+    Ok(None)
+}
+
+/// Sets a kernel parameter in the namespaces of this process.
+pub(super) fn set_sysctl(name: &str, value: &str) -> Result<(), String> {
+    let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+    fs::write(&path, value).map_err(|error| format!("could not set {name} to {value:?}: {error}"))
 }
 
 /// Starts the first process of a new process namespace; it only reaps. When the shim dies it dies too, and the kernel
@@ -163,6 +183,11 @@ fn start_pause() -> std::io::Result<i32> {
         return Ok(pid);
     }
     let _ = prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong).and_then(|()| close_all_but(Vec::new()));
+    pause_for_ever()
+}
+
+/// What the first process of a namespace of processes does: it reaps.
+pub(super) fn pause_for_ever() -> ! {
     // SAFETY: the set is initialized before use; sigwaitinfo and waitpid are told to return nothing but a number.
     unsafe {
         let mut children = std::mem::zeroed();

@@ -7,16 +7,28 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 
 use crate::launch::Identity;
+use crate::spec::ImageGroups;
 
 /// The most that is read of a container's passwd or group file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Beyond this the kernel and many programs read a number as negative (CVE-2024-40635).
 const NUMBER_MAX: u32 = i32::MAX as u32;
 
-/// Resolves `user` as an image or a spec has it: empty, `uid`, `uid:gid`, `name`, `name:group`.
-///
-/// A group not named is the user's own in passwd, else 0. Only then do the groups that list the user count as well.
-pub(super) fn resolve(rootfs: &Path, user: &str, additional: &[u32]) -> Result<Identity, String> {
+/// Who is asked for.
+pub(super) struct Wanted<'a> {
+    /// As an image or a spec has it: empty, `uid`, `uid:gid`, `name`, `name:group`.
+    pub user: &'a str,
+    /// Groups beyond the user's own.
+    pub additional: &'a [u32],
+    /// Whether the groups that list the user in the container's files count as well.
+    pub image_groups: ImageGroups,
+    /// How many ids there are.
+    pub ids: u32,
+}
+
+/// Resolves who the process is. A group not named is the user's own in passwd, else 0.
+pub(super) fn resolve(rootfs: &Path, wanted: &Wanted) -> Result<Identity, String> {
+    let Wanted { user, additional, image_groups, ids } = *wanted;
     let (user, group) = match user.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (user, None),
@@ -37,16 +49,17 @@ pub(super) fn resolve(rootfs: &Path, user: &str, additional: &[u32]) -> Result<I
             Some(gid) => gid,
             None => group_named(&read(rootfs, "etc/group")?, group)?,
         },
-        None => {
-            if let Some(account) = &entry {
-                groups = groups_listing(&read(rootfs, "etc/group")?, account.name);
-            }
-            entry.as_ref().map_or(0, |account| account.gid)
-        }
+        None => entry.as_ref().map_or(0, |account| account.gid),
     };
+    if let (Some(account), ImageGroups::Merge) = (&entry, image_groups) {
+        groups = groups_listing(&read(rootfs, "etc/group")?, account.name);
+    }
     groups.extend_from_slice(additional);
     groups.sort_unstable();
     groups.dedup();
+    if let Some(beyond) = [uid, gid].into_iter().chain(groups.iter().copied()).find(|id| *id >= ids) {
+        return Err(format!("id {beyond} is beyond the {ids} ids of its user namespace"));
+    }
     let home = entry.as_ref().map(|account| account.home).filter(|home| home.starts_with('/')).unwrap_or("/");
     Ok(Identity { uid, gid, groups, home: home.to_owned() })
 }
@@ -144,7 +157,8 @@ mod tests {
         }
 
         fn ids(&self, user: &str) -> Result<(u32, u32, Vec<u32>, String), String> {
-            resolve(&self.0, user, &[]).map(|i| (i.uid, i.gid, i.groups, i.home))
+            let wanted = Wanted { user, additional: &[], image_groups: ImageGroups::Merge, ids: 1 << 16 };
+            resolve(&self.0, &wanted).map(|i| (i.uid, i.gid, i.groups, i.home))
         }
     }
 
@@ -159,12 +173,21 @@ mod tests {
         let root = Root::new("forms");
         assert_eq!(root.ids(""), Ok((0, 0, vec![200], "/root".to_owned())));
         assert_eq!(root.ids("web"), Ok((100, 101, vec![200], "/srv".to_owned())));
-        assert_eq!(root.ids("web:logs"), Ok((100, 200, vec![], "/srv".to_owned())));
+        // The group list of the image counts whatever the group is, as Kubernetes has it (supplementalGroupsPolicy: Merge).
+        assert_eq!(root.ids("web:logs"), Ok((100, 200, vec![200], "/srv".to_owned())));
         assert_eq!(root.ids("1000"), Ok((1000, 0, vec![], "/".to_owned())));
         assert_eq!(root.ids("1000:7"), Ok((1000, 7, vec![], "/".to_owned())));
-        for user in ["nobody", "bad", "web:none", "4294967295", "2147483648", "1:4294967296"] {
+        for user in ["nobody", "bad", "web:none", "65536", "4294967295", "2147483648", "1:4294967296"] {
             assert!(root.ids(user).is_err(), "{user}");
         }
+    }
+
+    #[test]
+    fn the_images_groups_do_not_count_where_they_are_not_wanted() {
+        let root = Root::new("strict");
+        let wanted = Wanted { user: "web", additional: &[7], image_groups: ImageGroups::Strict, ids: 1 << 16 };
+        let found = resolve(&root.0, &wanted).expect("a user");
+        assert_eq!((found.uid, found.gid, found.groups), (100, 101, vec![7]));
     }
 
     #[test]

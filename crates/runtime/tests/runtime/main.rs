@@ -7,4 +7,6 @@ mod life;
 mod limits;
 mod mounts;
 mod output;
+mod seccomp;
 mod shim;
+mod user_namespace;
