@@ -26,6 +26,8 @@ pub struct NodeConfig {
     pub lease_duration: Duration,
     /// The most pods this node takes.
     pub pods_max: u32,
+    /// Kernel parameters beyond the safe ones that pods may set; one that ends in `*` stands for all that begin so.
+    pub unsafe_sysctls: Vec<String>,
     /// What Node.status.nodeInfo names as the agent's version.
     pub version: String,
 }
@@ -43,6 +45,7 @@ impl NodeConfig {
             cluster_domain: "cluster.local".to_owned(),
             lease_duration: Duration::from_secs(40),
             pods_max: 110,
+            unsafe_sysctls: Vec::new(),
             version: format!("v1.37.0+windlass.{}", env!("CARGO_PKG_VERSION")),
         }
     }

@@ -18,7 +18,9 @@ pub mod machine;
 pub mod server;
 pub mod services;
 
+mod admission;
 mod backoff;
+mod budget;
 mod downward;
 mod env;
 mod env_file;

@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 use windlass_network::ServiceTable;
-pub use windlass_runtime::{Capabilities, ContainerState, Exit, ExitReason, Propagation, Resources, Seccomp};
+pub use windlass_runtime::{Capabilities, ContainerState, Exit, ExitReason, ImageGroups, Propagation, Resources};
 
 /// The most of a probe's or hook's output that is kept.
 pub const OUTPUT_BYTES_MAX: usize = 10 << 10;
@@ -107,6 +107,9 @@ pub trait Machine: Send + Sync + 'static {
     /// Makes a container; it does not run yet.
     fn create<'a>(&'a self, pod: &'a str, container: &'a Container) -> Answer<'a, ()>;
 
+    /// Who the processes of a created container are.
+    fn user<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ProcessUser>;
+
     /// Lets a created container run.
     fn start<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()>;
 
@@ -186,6 +189,12 @@ pub struct Facts {
     pub runtime_version: String,
     /// The images here, by their names, with their sizes in bytes.
     pub images: Vec<(Vec<String>, u64)>,
+    /// The kernel enforces AppArmor profiles.
+    pub app_armor: bool,
+    /// The AppArmor profile that stands for "the usual" is loaded.
+    pub app_armor_default: bool,
+    /// The kernel enforces an SELinux policy.
+    pub se_linux: bool,
     /// What the machine itself has as `/etc/hosts`.
     pub hosts: String,
     /// What the machine itself has as `/etc/resolv.conf`.
@@ -241,6 +250,8 @@ pub struct Sandbox {
     pub host_pid: bool,
     /// The containers see each other's processes.
     pub share_pids: bool,
+    /// Root inside is nobody outside.
+    pub user_namespace: bool,
     /// Kernel parameters of the pod's own.
     pub sysctls: BTreeMap<String, String>,
     /// Limits on all containers together.
@@ -319,12 +330,16 @@ pub struct Container {
     pub user: String,
     /// More groups.
     pub groups: Vec<u32>,
+    /// Whether the groups that list the user in the image's own files count as well.
+    pub image_groups: ImageGroups,
     /// What is mounted.
     pub mounts: Vec<Mount>,
     /// What root may do.
     pub capabilities: Capabilities,
     /// Which system calls are allowed.
     pub seccomp: Seccomp,
+    /// An AppArmor profile that the kernel has loaded.
+    pub app_armor: Option<String>,
     /// Everything is allowed.
     pub privileged: bool,
     /// The image cannot be written to.
@@ -345,6 +360,29 @@ pub struct Container {
     pub tty: bool,
     /// Where inside it may leave its last words.
     pub message_path: String,
+}
+
+/// Which system calls a container may make.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    /// What ordinary programs need.
+    #[default]
+    Default,
+    /// All of them.
+    Unconfined,
+    /// What the profile at this path of the machine says.
+    Localhost(String),
+}
+
+/// Who a container's processes are, as numbered inside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ProcessUser {
+    /// The user.
+    pub uid: u32,
+    /// The first group.
+    pub gid: u32,
+    /// More groups.
+    pub groups: Vec<u32>,
 }
 
 /// Something a container sees at a path.

@@ -32,6 +32,9 @@ const PIDS_FREE_SHARE: u64 = 20;
 /// Images listed in the status, as kubelet has it; the largest ones.
 const IMAGES_MAX: usize = 50;
 
+/// The conditions of a node that is short of something.
+pub const PRESSURES: [&str; 3] = ["MemoryPressure", "DiskPressure", "PIDPressure"];
+
 /// What the facts mean for the pods of this node.
 pub fn node_facts(config: &NodeConfig, facts: Facts) -> NodeFacts {
     let addresses = match config.address {
@@ -114,6 +117,8 @@ pub fn status(config: &NodeConfig, node: &NodeFacts, current: &Value, network_re
             "kubeletVersion": config.version, "kubeProxyVersion": "",
         },
         "images": images,
+        "features": {"supplementalGroupsPolicy": true},
+        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": true}}],
         "conditions": conditions(facts, current, network_ready, now),
     })
 }

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use windlass_api::types::core;
 
 use crate::backoff::{CrashBackoff, RetryBackoff};
-use crate::machine::Exit;
+use crate::machine::{Exit, ProcessUser};
 use crate::probe::{ProbeKind, ProbeState};
 
 /// A back-off is shown as such only after its cause has been shown for this long.
@@ -103,6 +103,9 @@ pub struct ImageFacts {
     pub digest: String,
     /// The signal it wants to be stopped with.
     pub stop_signal: String,
+    /// Who the container's processes are, by it and the pod's spec.
+    #[serde(default)]
+    pub user: Option<ProcessUser>,
 }
 
 /// Why a container could not be started.

@@ -64,6 +64,14 @@ pub fn status(view: &StatusView) -> Value {
         let all: Vec<Value> = view.host_ips.iter().map(|ip| json!({"ip": ip.to_string()})).collect();
         out.insert("hostIPs".to_owned(), json!(all));
     }
+    // A pod that was refused never had a container.
+    let is_refused = phase == "Failed"
+        && *view.ground == Ground::Left
+        && !view.ending
+        && view.tracks.values().all(|track| track.stage == Stage::Absent && track.attempt == 0);
+    if is_refused {
+        return Value::Object(out);
+    }
     if let Ground::Up(addresses) = view.ground
         && let Some(first) = addresses.first()
     {
@@ -144,6 +152,9 @@ fn container_status(view: &StatusView, spec: &core::PodSpec, container: &core::C
     });
     if let Some(shown_id) = shown_id {
         out["containerID"] = json!(shown_id);
+    }
+    if let Some(user) = track.image.user.as_ref().filter(|_| track.stage != Stage::Absent) {
+        out["user"] = json!({"linux": {"uid": user.uid, "gid": user.gid, "supplementalGroups": user.groups}});
     }
     let mounts: Vec<Value> = container.volume_mounts.iter().flatten().map(mount_status).collect();
     if !mounts.is_empty() {

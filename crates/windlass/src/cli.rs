@@ -126,6 +126,9 @@ pub struct NodeFlags {
     /// Seconds without a sign of life after which the node counts as lost
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(4..=600))]
     pub node_lease_seconds: u64,
+    /// Kernel parameters that pods may set beyond the safe ones, as kernel.msg*,net.core.somaxconn
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub allowed_unsafe_sysctls: Vec<String>,
 }
 
 /// `windlass up`.

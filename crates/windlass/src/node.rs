@@ -170,6 +170,7 @@ impl Parts<'_> {
             address: Some(address),
             port: self.flags.node_port,
             cluster_dns: cluster_dns(self.networks)?,
+            unsafe_sysctls: self.flags.allowed_unsafe_sysctls.clone(),
             lease_duration: Duration::from_secs(self.flags.node_lease_seconds),
             ..NodeConfig::named(&self.name)
         };

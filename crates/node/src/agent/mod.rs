@@ -23,6 +23,7 @@ use windlass_stdx::World;
 
 pub use directory::{PodDirectory, PodEntry};
 
+use crate::budget::Budget;
 use crate::config::NodeConfig;
 use crate::downward::Allocatable;
 use crate::env;
@@ -53,6 +54,8 @@ pub struct Shared {
     pub sources: Sources,
     /// Who is fetching which image.
     pub pulls: Pulls,
+    /// What has been promised to pods.
+    pub budget: Budget,
     services: Cache,
     slices: Cache,
     node: Cache,
@@ -77,6 +80,23 @@ impl Shared {
     /// What this node is and has.
     pub fn node_facts(&self) -> Arc<NodeFacts> {
         Arc::clone(&self.facts.lock().expect("nothing panics while holding it"))
+    }
+
+    /// The labels of the Node; `None` before it has been seen.
+    pub fn node_labels(&self) -> Option<BTreeMap<String, String>> {
+        let node = self.node.get("", &self.config.name)?;
+        serde_json::from_value(node.value()["metadata"]["labels"].take()).ok()
+    }
+
+    /// What the node says it is short of: `MemoryPressure`, `DiskPressure`, `PIDPressure`.
+    pub fn pressure(&self) -> Vec<&'static str> {
+        let Some(node) = self.node.get("", &self.config.name) else { return Vec::new() };
+        let conditions = node.value()["status"]["conditions"].take();
+        let holds = |kind: &&&str| {
+            let mut all = conditions.as_array().into_iter().flatten();
+            all.any(|condition| condition["type"] == **kind && condition["status"] == "True")
+        };
+        node::PRESSURES.iter().filter(holds).copied().collect()
     }
 
     /// Whether pods can be attached.
@@ -135,6 +155,7 @@ impl Agent {
             recorder: Recorder::new(client.clone(), "kubelet", &config.name),
             sources: Sources::new(client.clone()),
             pulls: Pulls::default(),
+            budget: Budget::default(),
             services: Cache::start(client.clone(), &kinds::SERVICE, Scope::all()),
             slices: Cache::start(client.clone(), &kinds::ENDPOINT_SLICE, Scope::all()),
             node: Cache::start(client.clone(), &kinds::NODE, Scope::named(None, &config.name)),

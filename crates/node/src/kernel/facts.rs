@@ -41,9 +41,17 @@ pub fn read(images: &Images, data: &Path, not: Option<Cidr>) -> Result<Facts, Ma
         boot_id: text("/proc/sys/kernel/random/boot_id"),
         runtime_version: concat!("windlass://", env!("CARGO_PKG_VERSION")).to_owned(),
         images: images.into_iter().map(|image| (image.names, image.size)).collect(),
+        app_armor: text("/sys/module/apparmor/parameters/enabled") == "Y",
+        app_armor_default: text("/sys/kernel/security/apparmor/profiles").lines().any(is_default_profile),
+        se_linux: Path::new("/sys/fs/selinux/enforce").exists(),
         hosts: fs::read_to_string("/etc/hosts").unwrap_or_default(),
         resolv_conf: resolv_conf(),
     })
+}
+
+/// A line of the loaded profiles: `NAME (enforce)`.
+fn is_default_profile(line: &str) -> bool {
+    line.split(' ').next() == Some(crate::steps::security::APP_ARMOR_DEFAULT)
 }
 
 /// The name Kubernetes has for the processor.

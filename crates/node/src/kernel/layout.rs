@@ -8,6 +8,7 @@
 //! DATA/pods/UID/volumes/NAME              a volume: a directory, a tmpfs, or a link to a path of the machine
 //! DATA/pods/UID/messages/NAME.ATTEMPT     a container's last words
 //! DATA/pods/UID/logs/NAME/ATTEMPT.log     a container's output, older parts with .1 … .4 behind it
+//! DATA/seccomp/PATH                       profiles of system calls, put there by who runs the machine
 //! RUN/runtime, RUN/network                what need not survive a reboot
 //! ```
 
@@ -57,6 +58,11 @@ impl Layout {
     /// One pod.
     pub fn pod(&self, uid: &str) -> Result<PathBuf, MachineError> {
         Ok(self.pods().join(file_name(uid)?))
+    }
+
+    /// Profiles of system calls that pods may name.
+    pub fn seccomp(&self) -> PathBuf {
+        self.data.join("seccomp")
     }
 
     /// One of a pod's own files.

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use windlass_runtime::{ContainerSpec, IpcMode, LogSpec, NetworkMode, PidMode, RuntimeError, SandboxSpec};
 
-use super::{Kernel, container, file_error, make_private_dir, of_image, of_runtime, off_the_runtime};
+use super::{Kernel, container, file_error, make_private_dir, of_image, of_runtime, off_the_runtime, seccomp};
 use crate::machine::{Container, MachineError, Sandbox};
 
 impl Kernel {
@@ -38,6 +38,7 @@ impl Kernel {
                 (false, false) => PidMode::Container,
             },
             shm_bytes: None,
+            user_namespace: sandbox.user_namespace,
             sysctls: sandbox.sysctls.clone(),
             resources: sandbox.resources,
             labels: [("pod".to_owned(), sandbox.title.clone())].into(),
@@ -98,6 +99,8 @@ impl Kernel {
             })
             .await?
         };
+        let (profiles, filter) = (self.layout.seccomp(), wanted.seccomp.clone());
+        let seccomp = off_the_runtime(move || seccomp::filter(&profiles, &filter)).await?;
         let unmasked = wanted.proc_unmasked.then(Vec::new);
         Ok(ContainerSpec {
             id: wanted.id.clone(),
@@ -108,9 +111,11 @@ impl Kernel {
             cwd: wanted.cwd.clone(),
             user: wanted.user.clone(),
             additional_gids: wanted.groups.clone(),
+            image_groups: wanted.image_groups,
             mounts,
             capabilities: wanted.capabilities.clone(),
-            seccomp: wanted.seccomp,
+            seccomp,
+            app_armor: wanted.app_armor.clone(),
             read_only_root: wanted.read_only_root,
             no_new_privileges: wanted.no_new_privileges,
             privileged: wanted.privileged,

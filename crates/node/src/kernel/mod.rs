@@ -9,6 +9,7 @@ mod facts;
 mod fetch;
 pub(crate) mod layout;
 mod make;
+mod seccomp;
 mod signal;
 mod volume;
 
@@ -32,7 +33,7 @@ use windlass_stdx::World;
 
 use crate::machine::{
     Answer, Container, Credential, Exec, ExecResult, Facts, HttpAnswer, HttpGet, Image, Machine, MachineError,
-    MessageSource, Observed, Sandbox, Stop, Volume,
+    MessageSource, Observed, ProcessUser, Sandbox, Stop, Volume,
 };
 use layout::Layout;
 
@@ -366,6 +367,17 @@ impl Machine for Kernel {
 
     fn create<'a>(&'a self, pod: &'a str, container: &'a Container) -> Answer<'a, ()> {
         self.make_container(pod, container).boxed()
+    }
+
+    fn user<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ProcessUser> {
+        async move {
+            let sandbox = self.living_sandbox(pod)?;
+            let found = sandbox.identity(container).map_err(|error| of_runtime("look at container", &error))?;
+            let missing = || MachineError::NotFound { what: "container", id: container.to_owned() };
+            let (uid, gid, groups) = found.ok_or_else(missing)?;
+            Ok(ProcessUser { uid, gid, groups })
+        }
+        .boxed()
     }
 
     fn start<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()> {

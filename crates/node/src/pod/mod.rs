@@ -4,6 +4,7 @@
 //! Guarantees  nothing waits inside the task: a pod that is deleted while its image is pulled ends at once
 //! Relies on   `plan` decides, `steps` act, `status` tells; this file only carries between them
 
+mod admit;
 mod observe;
 mod outcome;
 mod report;
@@ -163,6 +164,7 @@ impl PodTask {
             // What changed while no agent looked, and tokens whose age nobody knows any more.
             self.fill_volumes();
         }
+        self.admit();
         loop {
             let planned = self.act();
             let reported = self.report();

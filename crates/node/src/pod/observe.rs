@@ -53,7 +53,9 @@ impl PodTask {
         }
         match self.context.shared.machine.find_image(&image).await {
             Ok(Some(found)) => {
-                let facts = ImageFacts { id: found.id, digest: found.digest, stop_signal: found.stop_signal };
+                let id = format!("{name}.{}", self.tracks[name].attempt);
+                let user = self.context.shared.machine.user(&self.context.uid, &id).await.ok();
+                let facts = ImageFacts { id: found.id, digest: found.digest, stop_signal: found.stop_signal, user };
                 self.track(name).image = facts;
             }
             Ok(None) => {}

@@ -21,7 +21,10 @@ impl PodTask {
                 self.ground = Ground::Broken;
                 self.not_down(&error);
             }
-            (_, Outcome::Left(Ok(()))) => self.ground = Ground::Left,
+            (_, Outcome::Left(Ok(()))) => {
+                self.ground = Ground::Left;
+                self.context.shared.budget.give_back(&self.context.uid);
+            }
             (_, Outcome::Left(Err(error))) => self.not_down(&error),
             (Slot::Container(name), Outcome::Started(started)) => self.started(&name, started).await,
             (Slot::Container(name), Outcome::Stopped(stopped)) => {
@@ -44,7 +47,10 @@ impl PodTask {
             (_, Outcome::Saved(Err(error))) => {
                 tracing::warn!(pod = self.header.key(), %error, "the pod's record was not kept");
             }
-            (_, Outcome::Removed(Ok(()))) => self.is_removed = true,
+            (_, Outcome::Removed(Ok(()))) => {
+                self.is_removed = true;
+                self.context.shared.budget.give_back(&self.context.uid);
+            }
             (_, Outcome::Removed(Err(error))) => {
                 self.remove_retry.failed(Instant::now());
                 self.context.note(EventKind::Warning, "FailedKillPod", format!("error killing pod: {error}"));
@@ -89,8 +95,8 @@ impl PodTask {
     async fn started(&mut self, name: &str, started: Result<Started, StartError>) {
         self.track(name).busy = None;
         match started {
-            Ok(Started { image, digest, stop_signal, hook_failure }) => {
-                self.track(name).image = ImageFacts { id: image, digest, stop_signal };
+            Ok(Started { image, digest, stop_signal, user, hook_failure }) => {
+                self.track(name).image = ImageFacts { id: image, digest, stop_signal, user: Some(user) };
                 self.observe(false).await;
                 let track = self.track(name);
                 if track.is_running() {

@@ -14,7 +14,7 @@ use crate::agent::NodeFacts;
 use crate::env::{self, ConfigError, EnvView};
 use crate::env_file;
 use crate::expansion::expand;
-use crate::machine::{Container, Image, Stop};
+use crate::machine::{Container, Image, ProcessUser, Stop};
 use crate::source::SourceView;
 
 /// A stopped container gets at least this long after its preStop hook, as kubelet gives it.
@@ -29,6 +29,8 @@ pub struct Started {
     pub digest: String,
     /// The signal its image wants to be stopped with.
     pub stop_signal: String,
+    /// Who its processes are.
+    pub user: ProcessUser,
     /// Its postStart hook failed, and how: it must be stopped.
     pub hook_failure: Option<String>,
 }
@@ -115,6 +117,8 @@ async fn run(
     let created = machine.create(&pod.uid, built).await;
     created.map_err(|error| StartError::Create(failed(error.to_string())))?;
     pod.note_container(&container.name, EventKind::Normal, "Created", format!("Container created: {}", container.name));
+    let user = machine.user(&pod.uid, &built.id).await;
+    let user = user.map_err(|error| StartError::Create(failed(error.to_string())))?;
     let started = machine.start(&pod.uid, &built.id).await;
     started.map_err(|error| StartError::Run(failed(error.to_string())))?;
     pod.note_container(&container.name, EventKind::Normal, "Started", format!("Container started: {}", container.name));
@@ -126,7 +130,7 @@ async fn run(
         pod.note_container(&container.name, EventKind::Warning, "FailedPostStartHook", message.clone());
         hook_failure = Some(message);
     }
-    Ok(Started { image: image.id, digest: image.digest, stop_signal: image.stop_signal, hook_failure })
+    Ok(Started { image: image.id, digest: image.digest, stop_signal: image.stop_signal, user, hook_failure })
 }
 
 /// A stop to be carried out.
@@ -198,7 +202,7 @@ fn build(
         message_path: container.termination_message_path.clone().unwrap_or_else(|| "/dev/termination-log".to_owned()),
         ..Container::default()
     };
-    security::apply(&mut out, spec, container, &image.user)?;
+    security::apply(&mut out, spec, container, &image.user, &node.facts)?;
     let mut spec_env = env;
     if !spec_env.iter().any(|(name, _)| name == "HOSTNAME") && spec.host_network != Some(true) {
         let name = spec.hostname.clone().or_else(|| view.pod.pod.metadata.name.clone());

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use windlass_api::quantity::Quantity;
 use windlass_api::types::{Quantity as QuantityText, core};
 
+use crate::budget::Amounts;
 use crate::machine::Resources;
 
 /// Processes and threads of one pod: one pod's fork bomb must not take the machine's 32,768.
@@ -43,14 +44,90 @@ pub fn of_pod(spec: &core::PodSpec) -> Resources {
         let sum: Option<u64> = containers.iter().map(pick).sum();
         init.iter().map(pick).fold(sum, |most, one| Some(most?.max(one?)))
     };
-    let cpu_limit = sum(|asked| asked.cpu_limit);
+    let whole = spec.resources.as_ref().map(|resources| Asked::read(Some(resources)));
+    let overhead = spec.overhead.as_ref();
+    let more = |amount: Option<u64>, over: Option<u64>| amount.map(|amount| amount + over.unwrap_or(0));
+    let cpu_overhead = amount(overhead, "cpu", Quantity::millis);
+    let request = whole.as_ref().and_then(|whole| whole.own_cpu_request).unwrap_or(request) + cpu_overhead.unwrap_or(0);
+    let cpu_limit = whole.as_ref().and_then(|whole| whole.cpu_limit).or_else(|| sum(|asked| asked.cpu_limit));
+    let cpu_limit = more(cpu_limit, cpu_overhead);
+    let memory_limit = whole.as_ref().and_then(|whole| whole.memory_limit).or_else(|| sum(|asked| asked.memory_limit));
+    let memory_limit = more(memory_limit, amount(overhead, "memory", Quantity::units));
     Resources {
         cpu_shares: Some(shares(request)),
         cpu_quota_us: cpu_limit.map(quota),
         cpu_period_us: cpu_limit.map(|_| PERIOD_US),
-        memory_bytes: sum(|asked| asked.memory_limit),
+        memory_bytes: memory_limit,
         pids: Some(POD_PIDS_MAX),
     }
+}
+
+/// A pod of this priority or more is one the node cannot do without.
+const CRITICAL_NODE_PRIORITY: i32 = 2_000_001_000;
+/// A pod of this priority or more belongs to the system.
+pub const CRITICAL_PRIORITY: i32 = 2_000_000_000;
+
+/// What a pod is promised, and so who gives way first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Quality {
+    /// Nothing.
+    BestEffort,
+    /// Something.
+    Burstable,
+    /// All it may use.
+    Guaranteed,
+}
+
+/// A pod's quality of service.
+pub fn quality(spec: &core::PodSpec) -> Quality {
+    let whole = spec.resources.as_ref().map(|resources| Asked::read(Some(resources)));
+    let all: Vec<Asked> = match whole.filter(|whole| !whole.is_best_effort) {
+        Some(whole) => vec![whole],
+        None => spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(Asked::of).collect(),
+    };
+    match (all.iter().all(|asked| asked.is_guaranteed), all.iter().all(|asked| asked.is_best_effort)) {
+        (true, _) => Quality::Guaranteed,
+        (_, true) => Quality::BestEffort,
+        _ => Quality::Burstable,
+    }
+}
+
+/// What the node must promise a pod: all its containers and sidecars at once, or one init container beside the sidecars
+/// that came before it, whichever is more; what is asked for the pod as a whole takes the place of the sum.
+pub fn promised(spec: &core::PodSpec) -> Amounts {
+    let (mut sidecars, mut worst) = (Amounts::default(), Amounts::default());
+    let plus = |a: Amounts, b: Amounts| Amounts {
+        cpu_millis: a.cpu_millis + b.cpu_millis,
+        memory_bytes: a.memory_bytes + b.memory_bytes,
+        disk_bytes: a.disk_bytes + b.disk_bytes,
+    };
+    let most = |a: Amounts, b: Amounts| Amounts {
+        cpu_millis: a.cpu_millis.max(b.cpu_millis),
+        memory_bytes: a.memory_bytes.max(b.memory_bytes),
+        disk_bytes: a.disk_bytes.max(b.disk_bytes),
+    };
+    for container in spec.init_containers.iter().flatten() {
+        let moment = plus(sidecars, Asked::of(container).amounts());
+        worst = most(worst, moment);
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars = moment;
+        }
+    }
+    let running = spec.containers.iter().fold(sidecars, |sum, container| plus(sum, Asked::of(container).amounts()));
+    let mut total = most(running, worst);
+    if let Some(whole) = spec.resources.as_ref().map(|resources| Asked::read(Some(resources))) {
+        total.cpu_millis = whole.own_cpu_request.unwrap_or(total.cpu_millis);
+        total.memory_bytes = whole.own_memory_request.unwrap_or(total.memory_bytes);
+    }
+    let overhead = spec.overhead.as_ref();
+    plus(
+        total,
+        Amounts {
+            cpu_millis: amount(overhead, "cpu", Quantity::millis).unwrap_or(0),
+            memory_bytes: amount(overhead, "memory", Quantity::units).unwrap_or(0),
+            disk_bytes: amount(overhead, "ephemeral-storage", Quantity::units).unwrap_or(0),
+        },
+    )
 }
 
 /// Init containers that stay.
@@ -60,14 +137,20 @@ pub fn sidecars(spec: &core::PodSpec) -> impl Iterator<Item = &core::Container> 
 
 /// Who is killed first when the machine is short of memory.
 pub fn oom_score_adj(spec: &core::PodSpec, container: &core::Container, machine_memory_bytes: u64) -> i32 {
-    let all = || spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(Asked::of);
-    if all().all(|asked| asked.is_guaranteed) {
+    if spec.priority >= Some(CRITICAL_NODE_PRIORITY) {
         return -997;
     }
-    if all().all(|asked| asked.is_best_effort) {
-        return 1000;
+    match quality(spec) {
+        Quality::Guaranteed => return -997,
+        Quality::BestEffort => return 1000,
+        Quality::Burstable => {}
     }
-    let request = Asked::of(container).memory_request;
+    let own = Asked::of(container).memory_request;
+    // What the pod as a whole is promised beyond its containers counts for all of them in equal parts.
+    let whole = spec.resources.as_ref().and_then(|resources| Asked::read(Some(resources)).own_memory_request);
+    let sum: u64 = spec.containers.iter().chain(sidecars(spec)).map(|one| Asked::of(one).memory_request).sum();
+    let count = u64::try_from(spec.containers.len() + sidecars(spec).count()).unwrap_or(1).max(1);
+    let request = own + whole.map_or(0, |whole| whole.saturating_sub(sum) / count);
     let share = (u128::from(request) * 1000 / u128::from(machine_memory_bytes.max(1))).min(1000);
     (1000 - i32::try_from(share).expect("at most 1000")).clamp(3, 999)
 }
@@ -78,13 +161,23 @@ struct Asked {
     cpu_limit: Option<u64>,
     memory_request: u64,
     memory_limit: Option<u64>,
+    disk_request: u64,
+    own_cpu_request: Option<u64>,
+    own_memory_request: Option<u64>,
     is_guaranteed: bool,
     is_best_effort: bool,
 }
 
 impl Asked {
     fn of(container: &core::Container) -> Asked {
-        let resources = container.resources.as_ref();
+        Asked::read(container.resources.as_ref())
+    }
+
+    fn amounts(&self) -> Amounts {
+        Amounts { cpu_millis: self.cpu_request, memory_bytes: self.memory_request, disk_bytes: self.disk_request }
+    }
+
+    fn read(resources: Option<&core::ResourceRequirements>) -> Asked {
         let limits = resources.and_then(|resources| resources.limits.as_ref());
         let requests = resources.and_then(|resources| resources.requests.as_ref());
         let cpu_limit = amount(limits, "cpu", Quantity::millis);
@@ -98,6 +191,9 @@ impl Asked {
             cpu_limit,
             memory_request: memory_request.unwrap_or(0),
             memory_limit,
+            disk_request: amount(requests, "ephemeral-storage", Quantity::units).unwrap_or(0),
+            own_cpu_request: cpu_request,
+            own_memory_request: memory_request,
             is_guaranteed: equal(cpu_limit, cpu_request) && equal(memory_limit, memory_request),
             is_best_effort: cpu_request.is_none() && memory_request.is_none(),
         }
@@ -120,7 +216,7 @@ fn quota(cpu_millis: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{of_container, of_pod, oom_score_adj};
+    use super::{Quality, of_container, of_pod, oom_score_adj, promised, quality};
     use serde_json::{Value, json};
     use windlass_api::types::core;
 
@@ -139,6 +235,30 @@ mod tests {
         let both = of_pod(&spec);
         assert_eq!((both.cpu_shares, both.memory_bytes), (Some(512), None), "one container has no limit");
         assert!(both.pids.is_some(), "a fork bomb stays in its pod");
+    }
+
+    #[test]
+    fn what_is_asked_for_the_pod_as_a_whole_takes_the_place_of_the_sum() {
+        let spec = json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": "500m"}}}, {"name": "b"}],
+            "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "64Mi"}},
+            "overhead": {"cpu": "100m", "memory": "1Mi"}});
+        let spec: core::PodSpec = serde_json::from_value(spec).expect("a spec");
+        let whole = of_pod(&spec);
+        assert_eq!(whole.cpu_shares, Some(1126));
+        assert_eq!((whole.cpu_quota_us, whole.memory_bytes), (Some(210_000), Some(65 << 20)));
+        let promised = promised(&spec);
+        assert_eq!((promised.cpu_millis, promised.memory_bytes), (1100, 65 << 20));
+        assert_eq!(quality(&spec), Quality::Burstable);
+    }
+
+    #[test]
+    fn the_worst_moment_is_what_is_promised() {
+        let cpu = |name: &str, cpu: &str| json!({"name": name, "resources": {"requests": {"cpu": cpu}}});
+        let mut sidecar = cpu("s", "1");
+        sidecar["restartPolicy"] = json!("Always");
+        let spec = json!({"initContainers": [cpu("i", "3"), sidecar, cpu("j", "3")], "containers": [cpu("a", "1"), cpu("b", "1")]});
+        let spec: core::PodSpec = serde_json::from_value(spec).expect("a spec");
+        assert_eq!(promised(&spec).cpu_millis, 4000, "the last init container beside the sidecar");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use windlass_api::types::core;
 
 use super::{Ground, PodContext, Step, StepError, resources};
+use crate::admission::sysctl_name;
 use crate::config::NodeConfig;
 use crate::machine::{Facts, MachineError, Sandbox};
 
@@ -73,7 +74,12 @@ fn sandbox(pod: &PodContext, addresses: &[IpAddr], facts: &Facts) -> Sandbox {
         host_ipc: spec.host_ipc == Some(true),
         host_pid: spec.host_pid == Some(true),
         share_pids: spec.share_process_namespace == Some(true),
-        sysctls: sysctls.into_iter().flatten().map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect(),
+        user_namespace: spec.host_users == Some(false),
+        sysctls: sysctls
+            .into_iter()
+            .flatten()
+            .map(|sysctl| (sysctl_name(&sysctl.name), sysctl.value.clone()))
+            .collect(),
         resources: resources::of_pod(spec),
         files,
     }

@@ -5,7 +5,7 @@
 use windlass_api::types::core;
 
 use crate::env::ConfigError;
-use crate::machine::{Capabilities, Container, Seccomp};
+use crate::machine::{Capabilities, Container, Facts, ImageGroups, Seccomp};
 
 /// Sets the parts of a container that its securityContext decides; `image_user` is what the image says.
 pub fn apply(
@@ -13,13 +13,17 @@ pub fn apply(
     spec: &core::PodSpec,
     container: &core::Container,
     image_user: &str,
+    facts: &Facts,
 ) -> Result<(), ConfigError> {
     let nothing = core::SecurityContext::default();
     let own = container.security_context.as_ref().unwrap_or(&nothing);
     let none = core::PodSecurityContext::default();
     let pod = spec.security_context.as_ref().unwrap_or(&none);
-    if spec.host_users == Some(false) {
-        return refuse("hostUsers: false is not supported by this node; remove it or run the pod elsewhere");
+    let labels = own.se_linux_options.as_ref().or(pod.se_linux_options.as_ref());
+    if facts.se_linux && labels.is_some_and(|labels| *labels != core::SELinuxOptions::default()) {
+        return refuse(
+            "seLinuxOptions: this node does not set SELinux labels, and its kernel enforces a policy; remove them",
+        );
     }
     out.privileged = own.privileged == Some(true);
     out.read_only_root = own.read_only_root_filesystem == Some(true);
@@ -27,11 +31,17 @@ pub fn apply(
     out.proc_unmasked = own.proc_mount.as_deref() == Some("Unmasked");
     out.user = user(own, pod, &container.name, image_user)?;
     out.groups = groups(pod)?;
+    out.image_groups = match pod.supplemental_groups_policy.as_deref() {
+        Some("Strict") => ImageGroups::Strict,
+        _ => ImageGroups::Merge,
+    };
+    out.app_armor = app_armor(own, pod, facts)?;
     out.capabilities = capabilities(own)?;
     out.seccomp = seccomp(own, pod)?;
     if out.privileged {
         out.capabilities = Capabilities::all();
         out.seccomp = Seccomp::Unconfined;
+        out.app_armor = None;
     }
     Ok(())
 }
@@ -120,28 +130,60 @@ fn capabilities(own: &core::SecurityContext) -> Result<Capabilities, ConfigError
 }
 
 fn seccomp(own: &core::SecurityContext, pod: &core::PodSecurityContext) -> Result<Seccomp, ConfigError> {
-    let profile = own.seccomp_profile.as_ref().or(pod.seccomp_profile.as_ref());
-    match profile.map(|profile| profile.type_.as_str()) {
-        None | Some("RuntimeDefault") => Ok(Seccomp::Default),
-        Some("Unconfined") => Ok(Seccomp::Unconfined),
-        Some(other) => refuse(format!(
-            "seccompProfile.type {other} is not supported by this node; use RuntimeDefault or Unconfined"
-        )),
+    let Some(profile) = own.seccomp_profile.as_ref().or(pod.seccomp_profile.as_ref()) else {
+        return Ok(Seccomp::Default);
+    };
+    match (profile.type_.as_str(), profile.localhost_profile.as_deref().unwrap_or_default()) {
+        ("RuntimeDefault", _) => Ok(Seccomp::Default),
+        ("Unconfined", _) => Ok(Seccomp::Unconfined),
+        ("Localhost", "") => refuse("seccompProfile.localhostProfile is empty; name a file"),
+        ("Localhost", path) => Ok(Seccomp::Localhost(path.to_owned())),
+        (other, _) => {
+            refuse(format!("seccompProfile.type {other} is not known; use RuntimeDefault, Localhost or Unconfined"))
+        }
+    }
+}
+
+/// The AppArmor profile that stands for `RuntimeDefault`, where who runs the machine has loaded one of this name.
+pub const APP_ARMOR_DEFAULT: &str = "windlass-default";
+
+fn app_armor(
+    own: &core::SecurityContext,
+    pod: &core::PodSecurityContext,
+    facts: &Facts,
+) -> Result<Option<String>, ConfigError> {
+    let usual = || facts.app_armor_default.then(|| APP_ARMOR_DEFAULT.to_owned());
+    let Some(profile) = own.app_armor_profile.as_ref().or(pod.app_armor_profile.as_ref()) else {
+        return Ok(usual());
+    };
+    match (profile.type_.as_str(), profile.localhost_profile.as_deref().unwrap_or_default()) {
+        ("Unconfined", _) => Ok(None),
+        _ if !facts.app_armor => refuse("appArmorProfile: the kernel of this node has no AppArmor"),
+        ("RuntimeDefault", _) if facts.app_armor_default => Ok(usual()),
+        ("RuntimeDefault", _) => {
+            refuse(format!("appArmorProfile: this node has no profile {APP_ARMOR_DEFAULT:?} loaded to be the default"))
+        }
+        ("Localhost", name) if !name.is_empty() => Ok(Some(name.to_owned())),
+        _ => refuse("appArmorProfile: expected RuntimeDefault, Unconfined, or Localhost with localhostProfile"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::apply;
-    use crate::machine::{Capabilities, Container, Seccomp};
+    use super::{APP_ARMOR_DEFAULT, apply};
+    use crate::machine::{Capabilities, Container, Facts, ImageGroups, Seccomp};
     use serde_json::{Value, json};
     use windlass_api::types::core;
 
     fn check(pod: Value, own: Value, image_user: &str) -> Result<Container, String> {
+        on(&Facts::default(), pod, own, image_user)
+    }
+
+    fn on(facts: &Facts, pod: Value, own: Value, image_user: &str) -> Result<Container, String> {
         let spec = json!({"securityContext": pod, "containers": [{"name": "c", "securityContext": own}]});
         let spec: core::PodSpec = serde_json::from_value(spec).expect("a spec");
         let mut out = Container::default();
-        apply(&mut out, &spec, &spec.containers[0], image_user).map_err(|error| error.to_string())?;
+        apply(&mut out, &spec, &spec.containers[0], image_user, facts).map_err(|error| error.to_string())?;
         Ok(out)
     }
 
@@ -196,7 +238,40 @@ mod tests {
         assert_eq!(filter(json!({}), json!({})), Ok(Seccomp::Default));
         assert_eq!(filter(json!({"seccompProfile": {"type": "Unconfined"}}), json!({})), Ok(Seccomp::Unconfined));
         assert_eq!(filter(json!({}), json!({"privileged": true})), Ok(Seccomp::Unconfined));
-        let local = json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "../x"}});
-        assert!(filter(json!({}), local).is_err());
+        let local = |path: &str| json!({"seccompProfile": {"type": "Localhost", "localhostProfile": path}});
+        assert_eq!(filter(json!({}), local("a.json")), Ok(Seccomp::Localhost("a.json".to_owned())));
+        assert!(filter(json!({}), local("")).is_err());
+    }
+
+    #[test]
+    fn the_images_groups_count_unless_the_policy_is_strict() {
+        let policy = |pod| check(pod, json!({}), "").expect("allowed").image_groups;
+        assert_eq!(policy(json!({})), ImageGroups::Merge);
+        assert_eq!(policy(json!({"supplementalGroupsPolicy": "Strict"})), ImageGroups::Strict);
+    }
+
+    #[test]
+    fn an_app_armor_profile_is_taken_on_or_refused_never_ignored() {
+        let with = |facts: &Facts, kind: &str| {
+            let own = json!({"appArmorProfile": {"type": kind, "localhostProfile": "strict"}});
+            on(facts, json!({}), own, "").map(|container| container.app_armor)
+        };
+        let (none, bare) = (Facts::default(), Facts { app_armor: true, ..Facts::default() });
+        let whole = Facts { app_armor_default: true, ..bare.clone() };
+        assert_eq!(with(&none, "Unconfined"), Ok(None));
+        assert!(with(&none, "Localhost").is_err_and(|why| why.contains("no AppArmor")));
+        assert_eq!(with(&bare, "Localhost"), Ok(Some("strict".to_owned())));
+        assert!(with(&bare, "RuntimeDefault").is_err_and(|why| why.contains(APP_ARMOR_DEFAULT)));
+        assert_eq!(with(&whole, "RuntimeDefault"), Ok(Some(APP_ARMOR_DEFAULT.to_owned())));
+        let usual = on(&whole, json!({}), json!({}), "").map(|container| container.app_armor);
+        assert_eq!(usual, Ok(Some(APP_ARMOR_DEFAULT.to_owned())), "it is the default");
+    }
+
+    #[test]
+    fn labels_are_refused_where_a_policy_is_enforced() {
+        let facts = Facts { se_linux: true, ..Facts::default() };
+        let own = json!({"seLinuxOptions": {"level": "s0:c1"}});
+        assert!(on(&facts, json!({}), own.clone(), "").is_err_and(|why| why.contains("SELinux")));
+        assert!(check(json!({}), own, "").is_ok(), "elsewhere they mean nothing, as everywhere");
     }
 }

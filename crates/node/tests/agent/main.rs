@@ -6,5 +6,6 @@ mod life;
 mod log;
 mod refusal;
 mod restart;
+mod security;
 mod stage;
 mod volume;

@@ -255,6 +255,7 @@ fn make_image(archive: &std::path::Path) {
     let mut entries = vec![Entry::directory("bin"), Entry::directory("tmp"), Entry::directory("etc")];
     entries.push(Entry::program("bin/busybox", busybox));
     entries.push(Entry::file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/:/bin/sh\n"));
+    entries.push(Entry::file("etc/group", "root:x:0:\nweb:x:1000:\nlogs:x:50000:web\n"));
     for name in [
         "sh", "sleep", "cat", "true", "false", "echo", "id", "ls", "nc", "httpd", "wget", "nslookup", "env", "touch",
         "test", "mkdir", "ln", "chmod", "head", "grep",

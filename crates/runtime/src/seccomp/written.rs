@@ -17,8 +17,6 @@ use super::call;
 
 /// The kernel's bound on instructions of one filter.
 const INSTRUCTIONS_MAX: usize = 4096;
-/// The longest profile that is read.
-pub(crate) const PROFILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A profile as it is written in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

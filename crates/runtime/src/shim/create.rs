@@ -68,7 +68,6 @@ pub(super) fn make(job: Job, report: Reporter) -> Result<(), String> {
         staged: &staged,
         user_namespace: job.user.as_ref().map(|user| user.user.as_raw_fd()),
         spec: &job.spec,
-        dir: &job.dir,
         cgroup: &job.cgroup,
         identity: &identity,
         pid_namespace: job.pid_namespace.clone(),

@@ -12,7 +12,6 @@ use super::stage::Staged;
 use crate::cgroup::ContainerCgroup;
 use crate::kernel;
 use crate::launch::{Identity, PATH_DEFAULT};
-use crate::layout::ContainerDir;
 use crate::spec::{Bind, ContainerSpec, Mount, Propagation};
 
 /// Kernel files that tell about the machine or let it be influenced.
@@ -39,7 +38,6 @@ const DEVICES_MAX: usize = 4096;
 /// What the configuration depends on.
 pub(super) struct Plan<'a> {
     pub spec: &'a ContainerSpec,
-    pub dir: &'a ContainerDir,
     pub cgroup: &'a ContainerCgroup,
     pub identity: &'a Identity,
     /// Where everything is taken from.

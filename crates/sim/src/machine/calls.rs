@@ -341,6 +341,11 @@ impl windlass_node::Machine for Handle {
         self.call(self.machine.make_container(pod, &container.id))
     }
 
+    fn user<'a>(&'a self, _pod: &'a str, _container: &'a str) -> Answer<'a, ProcessUser> {
+        // All processes of the simulated machine are root's.
+        self.call(Ok(ProcessUser::default()))
+    }
+
     fn start<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()> {
         self.call(self.machine.start_container(pod, container))
     }
