@@ -17,6 +17,7 @@ mod pod_template;
 mod probe;
 mod runtime_class;
 mod secret;
+mod security_context;
 
 use crate::{Case, case, on_node, row};
 
@@ -79,6 +80,16 @@ pub(crate) fn cases() -> Vec<Case> {
         on_node!("Kubelet, log output, default", kubelet::output_is_in_the_log),
         on_node!("Kubelet, managed etc hosts", kubelet::the_hosts_file_is_the_agents_where_it_should_be),
         on_node!("Kubelet, pod with read only root file system", kubelet::a_read_only_root_is_not_written),
+        on_node!("Security Context, allowPrivilegeEscalation=false.", security_context::no_privileges_are_gained),
+        on_node!("Security Context, privileged=false.", security_context::the_network_is_not_configured),
+        on_node!("Security Context, readOnlyRootFilesystem=false.", security_context::the_root_is_written),
+        on_node!("Security Context, runAsUser=65534", security_context::a_pod_runs_as_nobody),
+        on_node!(
+            "Security Context, test RunAsGroup at container level",
+            security_context::the_container_says_its_group
+        ),
+        on_node!("Security Context, test RunAsGroup at pod level", security_context::the_pod_says_its_group),
+        on_node!("Sysctl, test sysctls", security_context::a_safe_kernel_parameter_is_set),
         on_node!("Pod Lifecycle, post start exec hook", lifecycle::a_command_runs_after_start),
         on_node!("Pod Lifecycle, prestop exec hook", lifecycle::a_command_runs_before_stop),
         on_node!("Pods, prestop hook", lifecycle::a_deleted_pod_runs_its_hook),

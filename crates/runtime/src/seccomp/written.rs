@@ -305,10 +305,13 @@ mod tests {
         call::number(name).expect("a call")
     }
 
+    /// An operator, its value and second value, arguments that fit and arguments that do not.
+    type Row<'a> = (&'a str, u64, u64, &'a [u64], &'a [u64]);
+
     #[test]
     fn every_comparison_is_made_on_all_64_bits() {
         let big = 1_u64 << 40;
-        let rows: [(&str, u64, u64, &[u64], &[u64]); 7] = [
+        let rows: [Row; 7] = [
             ("EQ", big + 5, 0, &[big + 5], &[5, big, big + 6]),
             ("NE", big + 5, 0, &[5, big, big + 6], &[big + 5]),
             ("GT", big, 0, &[big + 1, big << 1], &[big, 7, 0xffff_ffff]),

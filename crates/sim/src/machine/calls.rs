@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 use windlass_network::{DnsTable, ServiceTable};
 use windlass_node::machine::{
     Answer, Container, ContainerState, ContainerStatus, Credential, Exec, ExecResult, Facts, HttpAnswer, HttpGet,
-    Image, MachineError, MessageSource, Observed, Sandbox, Stop, Volume,
+    Image, MachineError, MessageSource, Observed, ProcessUser, Sandbox, Stop, Volume,
 };
 
 use super::sandbox::{Pod, exit};
@@ -343,7 +343,7 @@ impl windlass_node::Machine for Handle {
 
     fn user<'a>(&'a self, _pod: &'a str, _container: &'a str) -> Answer<'a, ProcessUser> {
         // All processes of the simulated machine are root's.
-        self.call(Ok(ProcessUser::default()))
+        self.call(async { Ok(ProcessUser::default()) })
     }
 
     fn start<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()> {
