@@ -20,7 +20,7 @@ use windlass_apiserver::{Apiserver, Config, Identity, Pki};
 use windlass_client::{Cache, Client, DeleteOptions, Patch, Scope};
 use windlass_network::Network;
 use windlass_node::server::Site;
-use windlass_node::{Agent, Kernel, KernelConfig, NodeConfig, ServerIdentity};
+use windlass_node::{Agent, Kernel, KernelConfig, Machine, NodeConfig, ServerIdentity};
 use windlass_runtime::image::build::{Entry, write_oci};
 use windlass_runtime::image::{ImageConfig, Images};
 use windlass_runtime::{Runtime, RuntimeConfig};
@@ -118,7 +118,7 @@ impl Cluster {
         let world = World::real();
         let kernel = Kernel::open(self.config.clone(), world.clone()).await.expect("this kernel can do it");
         let client = Client::new(self.apiserver.transport(Identity::part("node")), world.clone());
-        let machine: Arc<dyn windlass_node::Machine> = kernel.clone();
+        let machine: Arc<dyn Machine> = kernel.clone();
         let address = IpAddr::from([127, 0, 0, 1]);
         let settings = NodeConfig { address: Some(address), ..NodeConfig::named(NODE) };
         let listener = TcpListener::bind((address, settings.port)).await.expect("the namespace is ours");
@@ -193,9 +193,18 @@ impl Cluster {
     }
 
     pub async fn delete(&self, name: &str) {
+        let uid = self.pods.get_key(&format!("default/{name}")).map(|pod| pod.header.uid().to_string());
         let deleted = self.client.delete(&kinds::POD, "default", name, &DeleteOptions::default()).await;
         deleted.expect("the pod can be deleted");
         self.until(name, Value::is_null).await;
+        // The object of a pod that is over goes at once, and the machine follows.
+        let (kernel, uid) = (self.kernel(), uid.expect("the pod was there"));
+        let gone = async {
+            while kernel.pods().await.expect("the machine can be looked at").contains(&uid) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.expect("the machine is rid of the pod");
     }
 
     /// What the API answers to a GET: the status code and the text.
