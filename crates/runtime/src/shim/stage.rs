@@ -11,8 +11,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::create::Job;
-use super::{oci, rootfs};
 use super::user_namespace::{UserNamespace, meeting_place};
+use super::{oci, rootfs};
 use crate::kernel::{self, MountAttributes};
 use crate::spec::{Bind, Mount, Propagation};
 
@@ -155,13 +155,16 @@ fn mapped_bind(bind: &Bind, user: &UserNamespace) -> Result<OwnedFd, String> {
     let Bind { source, sub_path, read_only, propagation, .. } = bind;
     let failed = |what: &str, error: &io::Error| format!("could not {what} {}: {error}", source.display());
     if *propagation == Propagation::Both {
-        return Err(format!("mounts of a user namespace cannot be seen outside, as those at {} are asked to be", source.display()));
+        return Err(format!(
+            "mounts of a user namespace cannot be seen outside, as those at {} are asked to be",
+            source.display()
+        ));
     }
     let tree = match sub_path {
         Some(sub_path) => {
             let found = rootfs::open_beneath(source, sub_path);
-            let found =
-                found.map_err(|error| format!("volume path {} in {}: {error}", sub_path.display(), source.display()))?;
+            let found = found
+                .map_err(|error| format!("volume path {} in {}: {error}", sub_path.display(), source.display()))?;
             kernel::clone_tree_at(&found)
         }
         None if !source.exists() => return Err(missing(source)),
@@ -169,7 +172,8 @@ fn mapped_bind(bind: &Bind, user: &UserNamespace) -> Result<OwnedFd, String> {
     };
     let tree = tree.map_err(|error| failed("take along", &error))?;
     let access = if *read_only { MountAttributes::READ_ONLY } else { MountAttributes::NONE };
-    kernel::set_mount_attributes(&tree, access, Some(&user.user))
-        .map_err(|error| failed("show through the map of a user namespace (does its file system support that?)", &error))?;
+    kernel::set_mount_attributes(&tree, access, Some(&user.user)).map_err(|error| {
+        failed("show through the map of a user namespace (does its file system support that?)", &error)
+    })?;
     Ok(tree)
 }
