@@ -22,6 +22,7 @@ use windlass_api::resources::custom_resource_definition::{CLEANUP_FINALIZER, nam
 use windlass_api::{ApiError, Reason, Resource, kinds};
 use windlass_store::{Range, Watch};
 
+use crate::audit::Record;
 use crate::bootstrap;
 use crate::convert;
 use crate::definitions::{Known, PREFIX};
@@ -150,7 +151,16 @@ async fn delete_all(server: &Arc<Server>, resource: Arc<Resource>) -> Result<u64
                 sub: None,
             };
             let warned = Warned::default();
-            let call = Call { server, who: &who, target: &target, query: &query, headers: &headers, warned: &warned };
+            let record = Record::off();
+            let call = Call {
+                server,
+                who: &who,
+                target: &target,
+                query: &query,
+                headers: &headers,
+                warned: &warned,
+                record: &record,
+            };
             match remove(call, found.name(), &DeleteOptions::default()).await {
                 Ok(_) => {}
                 Err(error) if error.reason == Reason::NotFound => {}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use windlass_api::Registry;
 
+use crate::audit::Audit;
 use crate::pki::Pki;
 
 /// Largest request body in bytes (A01; etcd's and Kubernetes' own limit is the same).
@@ -17,6 +18,8 @@ pub const BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long a request may take that is neither a watch nor a stream.
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long a client may take no more of an answer, unless it is told otherwise (A16).
+pub const STALL_TIME_MAX: Duration = Duration::from_secs(60);
 /// Longest a watch is served before its client has to ask again.
 pub const WATCH_TIME_MAX: Duration = Duration::from_secs(3600);
 /// Shortest time a watch is served whose client named no `timeoutSeconds`; spread up to [`WATCH_TIME_MAX`].
@@ -123,6 +126,10 @@ pub struct Config {
     pub node_link: Option<NodeLink>,
     /// The cluster's CA, for nodes that join; `None` answers joins with 404.
     pub pki: Option<Arc<Pki>>,
+    /// Where requests leave their events; `None` keeps no audit log.
+    pub audit: Option<Audit>,
+    /// How long a client may take no more of an answer before its connection is cut.
+    pub stall_time_max: Duration,
 }
 
 impl Config {
@@ -135,6 +142,8 @@ impl Config {
             advertise: None,
             node_link: None,
             pki: None,
+            audit: None,
+            stall_time_max: STALL_TIME_MAX,
         }
     }
 

@@ -17,6 +17,7 @@
 mod admit;
 mod answer;
 mod apply;
+mod audit;
 mod authenticate;
 mod authorize;
 mod bootstrap;
@@ -31,6 +32,7 @@ mod definitions;
 mod delete;
 mod documents;
 mod failure;
+mod flow;
 mod follow;
 mod form;
 mod frames;
@@ -85,6 +87,7 @@ use crate::server::Server;
 use crate::token::{SigningKey, Tokens};
 use crate::turns::Turns;
 
+pub use audit::{Audit, AuditConfig, AuditError, Policy as AuditPolicy, PolicyError as AuditPolicyError, Rotation};
 pub use config::{AddressRange, AddressRangeError, Config, NodeLink};
 pub use identity::{GROUP_MASTERS, GROUP_NODES, Identity};
 pub use pki::{Credential, Pki, PkiError};

@@ -26,6 +26,7 @@ use windlass_api::{ApiError, Reason, Subresource, Verbs};
 use windlass_stdx::{Body, Request, Response, body_empty, body_from};
 
 use crate::answer::{Answer, json_response};
+use crate::audit::Record;
 use crate::authenticate;
 use crate::authorize::{authorize, may_see_unknown_paths, refuse_path};
 use crate::config::REQUEST_TIME_MAX;
@@ -55,13 +56,19 @@ use crate::watch::watch;
 pub(crate) async fn answer(server: &Arc<Server>, who: &Identity, request: Request) -> Response {
     let started = Instant::now();
     let (mut parts, body) = request.into_parts();
+    let record = Record::begin(server.config.audit.as_ref(), &server.world, &parts);
     let mut labels = None;
-    let answered = AssertUnwindSafe(route(server, who, &mut parts, body, &mut labels)).catch_unwind().await;
+    let noted = (&mut labels, &record);
+    let answered = AssertUnwindSafe(route(server, who, &mut parts, body, noted)).catch_unwind().await;
     let mut response = match answered {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => refuse(&error),
+        Ok(Err(error)) => {
+            record.failed(&error, &parts.method, &parts.uri);
+            refuse(&error)
+        }
         Err(panic) => {
             server.metrics.panic();
+            record.panicked();
             let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
             tracing::error!(method = %parts.method, path = %parts.uri.path(), why, "a request panicked");
             refuse(&ApiError::internal("the request could not be served because of a fault in the server"))
@@ -71,8 +78,9 @@ pub(crate) async fn answer(server: &Arc<Server>, who: &Identity, request: Reques
         *response.body_mut() = body_empty();
     }
     let labels = labels.unwrap_or_else(|| Labels::of(None, false));
+    let goes_on = labels.is_long_running() && response.status().is_success();
     server.metrics.request(labels, response.status().as_u16(), started.elapsed());
-    response
+    record.complete(response, goes_on)
 }
 
 /// Steps 1 to 4, then where the path leads.
@@ -81,9 +89,10 @@ async fn route(
     who: &Identity,
     parts: &mut Parts,
     body: Body,
-    labels: &mut Option<Labels>,
+    (labels, record): (&mut Option<Labels>, &Record),
 ) -> Result<Response, ApiError> {
     let proven = authenticate::request(server, who, &mut parts.headers)?;
+    record.proven(&proven);
     let impersonated = impersonate(server, &proven, &mut parts.headers)?;
     let who = impersonated.as_ref().unwrap_or(&proven);
     let served = server.served();
@@ -98,7 +107,14 @@ async fn route(
         Err(error) => return Err(error),
     };
     *labels = Some(Labels::of(Some(&route), query.get("dryRun").is_some()));
-    authorize(server, who, &route, &query, (parts.method.as_str(), parts.uri.path()))?;
+    record.about((&proven, impersonated.as_ref()), &route, &parts.method, parts.uri.path());
+    match authorize(server, who, &route, &query, (parts.method.as_str(), parts.uri.path())) {
+        Ok(grounds) => record.decided(true, &grounds),
+        Err(refusal) => {
+            record.decided(false, &refusal.message);
+            return Err(refusal);
+        }
+    }
     let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.headers.contains_key("upgrade"));
     match route {
         Route::Target(target) => {
@@ -107,7 +123,7 @@ async fn route(
                 warned.add(deprecation.clone());
             }
             let headers = &parts.headers;
-            let call = Call { server, who, target: &target, query: &query, headers, warned: &warned };
+            let call = Call { server, who, target: &target, query: &query, headers, warned: &warned, record };
             let inside = parts.extensions.get::<AsObjects>().copied();
             serve_target(call, inside, body, upgrade).await
         }
@@ -154,6 +170,7 @@ async fn serve_target(
     // Boxed: the verbs' futures differ much in size, and most requests are small ones.
     let mut answer = within_time(verb(call, form, body, upgrade).boxed()).await?;
     answer.warnings.extend(call.warned.take());
+    call.record.answered(&answer.payload);
     drop(permit);
     Ok(answer.into_response(form, target, &call.server.world, call.headers))
 }
@@ -195,7 +212,9 @@ struct Taken {
 /// Step 5: reads a body within its bounds.
 async fn take(call: Call<'_>, body: Body) -> Result<Taken, ApiError> {
     let room = call.server.lanes.body(call.who, body.size_hint().upper())?;
-    Ok(Taken { bytes: decode::read(body).await?, _room: room })
+    let bytes = decode::read(body).await?;
+    call.record.sent(call.target, call.headers, &bytes);
+    Ok(Taken { bytes, _room: room })
 }
 
 async fn create_from(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {

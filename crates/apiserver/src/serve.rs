@@ -5,7 +5,9 @@
 //!   R2 headers      arrive within 32 s and are at most 1 MiB
 //!   R3 connections  at most so many at one time; further ones wait in the kernel's backlog
 //!   R4 http2        bounded streams, resets and buffers (CVE-2023-44487); dead peers are found by pings
-//!   R5 end          when the server closes, connections finish what they are at and are cut after a grace period
+//!   R5 end          when the server closes, connections on which nothing is under way end at once, and the others when
+//!                   they are done, at the latest after a grace period
+//!   R6 stalled      a connection whose client does not read its answers is cut (`flow`)
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +22,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::audit::Peer;
 use crate::authenticate::authenticate;
+use crate::flow::Flow;
 use crate::pipeline;
 use crate::server::Server;
 
@@ -40,6 +44,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIME_MAX: Duration = Duration::from_secs(20);
 /// How long connections may go on after the server closes.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
+/// How long a connection on which nothing is under way is kept, so that its client hears that the server closes.
+const GOODBYE_TIME: Duration = Duration::from_millis(100);
 /// Pause after a failed accept, such as no free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -91,7 +97,13 @@ async fn serve_connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: Tc
         tracing::debug!(%error, "a connection ended before it began");
         return;
     }
-    let stream = match tokio::time::timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await {
+    let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
+    let shaken = tokio::select! {
+        biased;
+        () = server.closed() => return,
+        shaken = tokio::time::timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)) => shaken,
+    };
+    let stream = match shaken {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%error, "a TLS handshake failed");
@@ -103,11 +115,15 @@ async fn serve_connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: Tc
         }
     };
     let who = Arc::new(authenticate(stream.get_ref().1.peer_certificates()));
+    let flow = Flow::new();
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
-        let (server, who) = (server.clone(), who.clone());
+        let (server, who, busy) = (server.clone(), who.clone(), flow.begin());
         async move {
-            let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-            Ok::<_, std::convert::Infallible>(pipeline::answer(&server, &who, request).await)
+            let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
+            Ok::<_, std::convert::Infallible>(busy.with(pipeline::answer(&server, &who, request).await))
         }
     });
     let builder = builder();
@@ -116,9 +132,21 @@ async fn serve_connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: Tc
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
+        () = flow.stalled(server.config.stall_time_max) => {
+            tracing::info!(who = who.name, "cutting a connection whose client does not read its answers");
+            Ok(())
+        }
         () = server.closed() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            let idle = async {
+                flow.idle().await;
+                tokio::time::sleep(GOODBYE_TIME).await;
+            };
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => ended,
+                () = idle => Ok(()),
+            }
         }
     };
     if let Err(error) = ended {

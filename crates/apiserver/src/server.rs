@@ -10,6 +10,7 @@ use windlass_stdx::World;
 use windlass_store::{Entry, Store};
 
 use crate::admit::Policies;
+use crate::audit::Record;
 use crate::authorize::Graph;
 use crate::config::{Config, WARNINGS_MAX};
 use crate::definitions::{Definitions, Served};
@@ -75,6 +76,7 @@ pub(crate) struct Call<'a> {
     pub query: &'a Query,
     pub headers: &'a HeaderMap,
     pub warned: &'a Warned,
+    pub record: &'a Record,
 }
 
 /// What the client is told beside its answer, said once however often the write was tried.

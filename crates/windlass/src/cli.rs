@@ -98,6 +98,29 @@ pub struct ServerFlags {
     pub names: Vec<String>,
     #[command(flatten)]
     pub networks: NetworkFlags,
+    #[command(flatten)]
+    pub audit: AuditFlags,
+}
+
+/// What is noted of requests, and where.
+#[derive(Args, Clone)]
+pub struct AuditFlags {
+    /// The file that requests leave their events in; without it there is no audit log
+    #[arg(long, value_name = "FILE")]
+    pub audit_log_path: Option<PathBuf>,
+    /// Which requests leave events, and how much they tell (audit.k8s.io/v1 Policy); without it who asked for what, and
+    /// no bodies
+    #[arg(long, value_name = "FILE", requires = "audit_log_path")]
+    pub audit_policy_file: Option<PathBuf>,
+    /// Megabytes of the file before it is put aside
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub audit_log_maxsize: u64,
+    /// Files put aside that are kept
+    #[arg(long, default_value_t = 10)]
+    pub audit_log_maxbackup: usize,
+    /// Days that a file put aside is kept
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=36_500))]
+    pub audit_log_maxage: u64,
 }
 
 /// The cluster's networks.

@@ -8,14 +8,14 @@ use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use windlass_apiserver::{AddressRange, Apiserver, Config, Identity, Pki};
+use windlass_apiserver::{AddressRange, Apiserver, Audit, AuditConfig, AuditPolicy, Config, Identity, Pki, Rotation};
 use windlass_client::{Caches, Client};
 use windlass_controllers::ControllersConfig;
 use windlass_scheduler::SchedulerConfig;
 use windlass_stdx::World;
 use windlass_store::{RealDisk, Store};
 
-use crate::cli::ServerFlags;
+use crate::cli::{AuditFlags, ServerFlags};
 use crate::kubeconfig;
 use crate::place::Place;
 
@@ -28,6 +28,7 @@ pub struct Server {
     pub store: Store,
     pub pki: Arc<Pki>,
     pub listen: SocketAddr,
+    audit: Option<Audit>,
     tasks: JoinSet<()>,
 }
 
@@ -53,6 +54,8 @@ impl Server {
         config.advertise = Some(listen);
         config.node_link = Some(pki.node_link().context("cannot make the link to nodes")?);
         config.pki = Some(pki.clone());
+        let audit = open_audit(&flags.audit, world)?;
+        config.audit = audit.clone();
         let address = IpAddr::V4(config.kubernetes_address());
         let api = Apiserver::new(config, store.clone(), world.clone());
         api.bootstrap().await.context("cannot create the first objects")?;
@@ -76,7 +79,7 @@ impl Server {
         });
         tasks.spawn(windlass_scheduler::run(caches, SchedulerConfig::default(), stop.clone()));
         tasks.spawn(compact(store.clone(), stop));
-        Ok(Server { api, store, pki, listen, tasks })
+        Ok(Server { api, store, pki, listen, audit, tasks })
     }
 
     /// Stops serving, lets the loops end and closes the store.
@@ -84,7 +87,32 @@ impl Server {
         self.api.close();
         while self.tasks.join_next().await.is_some() {}
         self.store.close().await;
+        if let Some(audit) = self.audit {
+            audit.close().await;
+        }
     }
+}
+
+/// The audit log, if one is asked for.
+fn open_audit(flags: &AuditFlags, world: &World) -> Result<Option<Audit>> {
+    let Some(path) = &flags.audit_log_path else { return Ok(None) };
+    let policy = match &flags.audit_policy_file {
+        None => AuditPolicy::default_policy(),
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("--audit-policy-file: cannot read {}", file.display()))?;
+            AuditPolicy::parse(&text).with_context(|| format!("--audit-policy-file {}", file.display()))?
+        }
+    };
+    let rotation = Rotation {
+        bytes_max: flags.audit_log_maxsize * 1024 * 1024,
+        files_max: flags.audit_log_maxbackup,
+        age_max: Duration::from_secs(flags.audit_log_maxage * 24 * 3600),
+    };
+    let path = std::path::absolute(path).with_context(|| format!("--audit-log-path: {}", path.display()))?;
+    let audit = Audit::open(AuditConfig { path, policy, rotation }, world)
+        .context("--audit-log-path: choose a file in a directory that is there")?;
+    Ok(Some(audit))
 }
 
 /// Lets go of history that is older than a watch may be away, so that an idle cluster's memory does not grow.

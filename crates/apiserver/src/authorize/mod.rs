@@ -47,6 +47,7 @@ pub(crate) struct AskedObject<'a> {
 
 /// Why something is allowed.
 pub(crate) enum Grounds {
+    Everybody,
     Masters,
     Node,
     Role(Grant),
@@ -55,7 +56,7 @@ pub(crate) enum Grounds {
 impl fmt::Display for Grounds {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Grounds::Masters | Grounds::Node => Ok(()),
+            Grounds::Everybody | Grounds::Masters | Grounds::Node => Ok(()),
             Grounds::Role(grant) => write!(out, "{grant}"),
         }
     }
@@ -71,28 +72,28 @@ impl Asked<'_> {
     }
 }
 
-/// Whether `who` may do what the request asks for; the refusal names it.
+/// Whether `who` may do what the request asks for, and why; the refusal names it.
 pub(crate) fn authorize(
     server: &Server,
     who: &Identity,
     route: &Route,
     query: &Query,
     (method, path): (&str, &str),
-) -> Result<(), ApiError> {
+) -> Result<Grounds, ApiError> {
     match route {
         Route::Endpoint(endpoint) => {
             if is_public(endpoint) {
-                return Ok(());
+                return Ok(Grounds::Everybody);
             }
             let verb = method.to_lowercase();
             let allowed = may(server, who, &Asked::Path { verb: &verb, path });
-            allowed.map(|_| ()).map_err(|_| refuse_path(who, method, path))
+            allowed.map_err(|_| refuse_path(who, method, path))
         }
         Route::Target(target) => {
             let selected = selected_name(target, query);
             let asked = asked_of(target, selected.as_deref().unwrap_or(&target.name));
             match may(server, who, &Asked::Object(asked)) {
-                Ok(_) => Ok(()),
+                Ok(grounds) => Ok(grounds),
                 Err(why) => Err(refuse_target(who, target, &asked, &why)),
             }
         }

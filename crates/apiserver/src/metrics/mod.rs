@@ -178,7 +178,7 @@ impl Labels {
     }
 
     /// Whether the client sets how long the request takes (R2).
-    fn is_long_running(&self) -> bool {
+    pub fn is_long_running(&self) -> bool {
         matches!(self.verb, "WATCH" | "CONNECT") || self.subresource == "log"
     }
 }

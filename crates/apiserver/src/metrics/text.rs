@@ -29,6 +29,13 @@ pub(crate) fn text(server: &Server) -> String {
         let now = server.metrics.inflight[lane].load(Ordering::Relaxed);
         out.line("apiserver_current_inflight_requests", &[("request_kind", kind)], now);
     }
+    if let Some(audit) = &server.config.audit {
+        let (written, lost) = audit.counts();
+        out.family("apiserver_audit_event_total", "counter", "Audit events written.");
+        out.line("apiserver_audit_event_total", &[], written);
+        out.family("apiserver_audit_error_total", "counter", "Audit events lost.");
+        out.line("apiserver_audit_error_total", &[("plugin", "log")], lost);
+    }
     write_store(&mut out, server);
     write_build(&mut out);
     if let Some(process) = process() {

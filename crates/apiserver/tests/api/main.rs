@@ -3,6 +3,7 @@
 mod access;
 mod admit;
 mod apply;
+mod audit;
 mod certificate;
 mod convert;
 mod create;

@@ -28,15 +28,22 @@ pub struct Served {
     pub api: Api,
     pub pki: Arc<Pki>,
     pub address: SocketAddr,
+    /// Ends when the server has closed.
+    pub serving: tokio::task::JoinHandle<()>,
 }
 
 pub async fn serve() -> Served {
+    serve_with(|_| {}).await
+}
+
+pub async fn serve_with(adjust: impl FnOnce(&mut Config)) -> Served {
     let mut pki = None;
     let api = Api::start_with(|config: &mut Config, dir: &Path| {
         let made = Arc::new(Pki::open(&dir.join("pki"), &World::real()).expect("a new CA"));
         config.pki = Some(made.clone());
         config.node_link = Some(made.node_link().expect("a certificate for the way to nodes"));
         pki = Some(made);
+        adjust(config);
     })
     .await;
     let pki = pki.expect("set above");
@@ -44,8 +51,8 @@ pub async fn serve() -> Served {
     let address = listener.local_addr().expect("an address");
     let tls = pki.server_tls(SERVICE_ADDRESS, &["example.test".to_owned()]).expect("a serving certificate");
     let apiserver = api.apiserver.clone();
-    tokio::spawn(async move { apiserver.serve(listener, tls).await });
-    Served { api, pki, address }
+    let serving = tokio::spawn(async move { apiserver.serve(listener, tls).await });
+    Served { api, pki, address, serving }
 }
 
 pub fn client_tls(ca_pem: &str, credential: Option<&Credential>) -> ClientConfig {
@@ -179,6 +186,74 @@ async fn a_machine_with_the_token_joins_once_and_one_without_never() {
         codes.push(request(&mut sender, "POST", path, join("WL1.0.0", "n2").to_string()).await.0);
     }
     assert_eq!((codes[0], codes[29]), (401, 429), "{codes:?}");
+}
+
+#[tokio::test]
+async fn r5_idle_connections_do_not_keep_a_server_that_closes() {
+    let served = serve().await;
+    let admin = served.pki.issue_client("kubernetes-admin", "system:masters").expect("a certificate");
+    let tls = || client_tls(served.pki.ca_pem(), Some(&admin));
+    // One that has asked nothing, one that has been answered, one that speaks HTTP/2, and one that only knocks.
+    let _silent = connect(served.address, tls(), "localhost").await.expect("a connection");
+    let mut answered = connect(served.address, tls(), "localhost").await.expect("a connection");
+    assert_eq!(request(&mut answered, "GET", "/version", String::new()).await.0, 200);
+    let mut second = tls();
+    second.alpn_protocols = vec![b"h2".to_vec()];
+    let tcp = TcpStream::connect(served.address).await.expect("a connection");
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(second));
+    let name = ServerName::try_from("localhost").expect("a DNS name");
+    let mut stream = connector.connect(name, tcp).await.expect("a connection");
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("the server reads");
+    let _knocking = TcpStream::connect(served.address).await.expect("a connection");
+    let mut watching = connect(served.address, tls(), "localhost").await.expect("a connection");
+    let watch = Request::get("/api/v1/namespaces?watch=true").header("host", "localhost").body(Full::default());
+    let watch = watching.send_request(watch.expect("a request")).await.expect("an answer");
+    let started = tokio::time::Instant::now();
+    served.api.apiserver.close();
+    served.serving.await.expect("the listener ends");
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(2), "it took {took:?}");
+    drop(watch);
+}
+
+#[tokio::test]
+async fn a16_a_client_that_does_not_read_is_cut() {
+    let served = serve_with(|config| config.stall_time_max = Duration::from_millis(500)).await;
+    let data = "x".repeat(900_000);
+    for index in 0..24 {
+        let name = format!("large-{index}");
+        served.api.make(crate::CONFIG_MAPS, &json!({"metadata": {"name": name}, "data": {"k": data}})).await;
+    }
+    let admin = served.pki.issue_client("kubernetes-admin", "system:masters").expect("a certificate");
+    let mut tls = client_tls(served.pki.ca_pem(), Some(&admin));
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(64 * 1024).expect("a small buffer");
+    let tcp = socket.connect(served.address).await.expect("a connection");
+    let name = ServerName::try_from("localhost").expect("a DNS name");
+    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, tcp).await.expect("a connection");
+    stream
+        .write_all(format!("GET {} HTTP/1.1\r\nhost: localhost\r\n\r\n", crate::CONFIG_MAPS).as_bytes())
+        .await
+        .expect("the server reads");
+    // Another client is served meanwhile, and when the server has cut the first nothing of it is under way.
+    let mut other = connect(served.address, client_tls(served.pki.ca_pem(), Some(&admin)), "localhost")
+        .await
+        .expect("a connection");
+    assert_eq!(request(&mut other, "GET", "/version", String::new()).await.0, 200);
+    let started = tokio::time::Instant::now();
+    while started.elapsed() < Duration::from_secs(2) {
+        assert_eq!(request(&mut other, "GET", "/version", String::new()).await.0, 200);
+    }
+    let mut received = 0;
+    let mut buffer = vec![0; 1 << 20];
+    let ended = tokio::time::timeout(PATIENCE, async {
+        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+            received += count;
+        }
+    });
+    ended.await.expect("the connection was cut");
+    assert!(received < 20_000_000, "it was sent all {received} bytes");
 }
 
 /// A node agent that tells what it was asked, and echoes upgraded connections.
