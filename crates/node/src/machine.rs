@@ -131,8 +131,11 @@ pub trait Machine: Send + Sync + 'static {
     /// Runs a command in a running container. It is killed when the time is over.
     fn exec<'a>(&'a self, pod: &'a str, container: &'a str, exec: &'a Exec) -> Answer<'a, ExecResult>;
 
-    /// Sends a GET request to the pod, or an address of its own.
+    /// Sends a GET request to the pod, or from the pod to somebody else.
     fn http_get<'a>(&'a self, get: &'a HttpGet) -> Answer<'a, HttpAnswer>;
+
+    /// Asks a server of the pod by gRPC whether it is well; an error says why it is not.
+    fn check_health<'a>(&'a self, check: &'a HealthCheck) -> Answer<'a, ()>;
 
     /// Opens a connection and closes it.
     fn connect(&self, address: SocketAddr, timeout: Duration) -> Answer<'_, ()>;
@@ -318,6 +321,8 @@ pub struct FileContent {
 pub struct Container {
     /// `NAME.ATTEMPT`, unique in the pod.
     pub id: String,
+    /// The container whose processes it sees, by its id; `None` is as the sandbox says.
+    pub beside: Option<String>,
     /// [`Image::id`].
     pub image: String,
     /// Program and arguments.
@@ -469,6 +474,21 @@ pub struct HttpGet {
     pub path: String,
     /// Headers; a `Host` here replaces the host's own.
     pub headers: Vec<(String, String)>,
+    /// The pod from whose network it is sent, by its uid; `None` is the machine's.
+    pub from: Option<String>,
+    /// How long all of it may take.
+    pub timeout: Duration,
+}
+
+/// A question of the gRPC health checking protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Who is asked.
+    pub address: SocketAddr,
+    /// The service that is asked about; empty is the server itself.
+    pub service: String,
+    /// By TLS, whose certificate is not checked (API reference, GRPCAction).
+    pub tls: bool,
     /// How long all of it may take.
     pub timeout: Duration,
 }

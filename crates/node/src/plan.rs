@@ -12,6 +12,7 @@
 //!   R6 restart   what ended runs again as its restart policy says, after its back-off
 //!   R7 failed    a container that failed its liveness or startup probe, or its postStart hook, is stopped
 //!   R8 probe     probes that are due are run on running containers; the startup probe first, and alone
+//!   R9 visitors  ephemeral containers start as soon as there is ground for them, run once, and keep nobody waiting
 //! Not here       how long a back-off is (backoff), what the status says of all this (status)
 
 use std::collections::BTreeMap;
@@ -147,6 +148,8 @@ pub struct Ending {
 pub struct View<'a> {
     /// The pod's spec.
     pub spec: &'a core::PodSpec,
+    /// Its ephemeral containers.
+    pub visitors: &'a [core::Container],
     /// Now.
     pub now: Instant,
     /// What all containers rely on.
@@ -240,8 +243,12 @@ impl Track {
     }
 }
 
-/// Whether a container that ended like this runs again, were the pod to go on.
+/// Whether a container that ended like this runs again, were the pod to go on: the first of its rules that matches the
+/// exit code decides, else its policy.
 pub fn runs_again(spec: &core::PodSpec, container: &core::Container, is_init: bool, exit_code: i32) -> bool {
+    if container.restart_policy_rules.iter().flatten().any(|rule| restarts(rule, exit_code)) {
+        return true;
+    }
     let own = container.restart_policy.as_deref().filter(|policy| !policy.is_empty());
     let pod = spec.restart_policy.as_deref().unwrap_or("Always");
     match own.unwrap_or(pod) {
@@ -249,6 +256,17 @@ pub fn runs_again(spec: &core::PodSpec, container: &core::Container, is_init: bo
         "OnFailure" => exit_code != 0,
         // An init container of a pod that always restarts has done its work when it succeeds.
         _ => !is_init || own.is_some() || exit_code != 0,
+    }
+}
+
+/// KEP-5307: a rule can only ask for a restart.
+fn restarts(rule: &core::ContainerRestartRule, exit_code: i32) -> bool {
+    let Some(asked) = rule.exit_codes.as_ref().filter(|_| rule.action == "Restart") else { return false };
+    let is_named = asked.values.iter().flatten().any(|code| *code == exit_code);
+    match asked.operator.as_str() {
+        "In" => is_named,
+        "NotIn" => !is_named,
+        _ => false,
     }
 }
 
@@ -341,7 +359,7 @@ impl Planner<'_> {
         let is_first = |container: &&core::Container| !is_sidecar(container);
         let init = || spec.init_containers.iter().flatten();
         let mut left = 0;
-        for container in spec.containers.iter().chain(init().filter(is_first)) {
+        for container in spec.containers.iter().chain(init().filter(is_first)).chain(self.view.visitors) {
             left += usize::from(self.stop_if_running(&container.name, grace, ending.hooks));
         }
         for container in init().filter(|container| is_sidecar(container)).collect::<Vec<_>>().into_iter().rev() {
@@ -374,6 +392,9 @@ impl Planner<'_> {
 
     fn go_on(&mut self) {
         let spec = self.view.spec;
+        for visitor in self.view.visitors {
+            self.tend(visitor, false);
+        }
         let initialized = is_initialized(spec, self.view.tracks);
         for container in spec.init_containers.iter().flatten() {
             let is_done = self.track(&container.name).ended().is_some_and(|ended| ended.exit.code == 0);
@@ -467,6 +488,7 @@ impl Planner<'_> {
 pub(crate) mod tests {
     use super::*;
     use crate::machine::ExitReason;
+    use crate::steps::container::visitors_of;
     use serde_json::{Value, json};
 
     pub(crate) fn ended(attempt: u32, code: i32) -> Ended {
@@ -507,8 +529,10 @@ pub(crate) mod tests {
         let now = Instant::now();
         let ending = case.ending.then(|| Ending { deadline: now + Duration::from_secs(7), hooks: true });
         let retry = RetryBackoff::pull();
-        let ground = &case.ground;
-        let view = View { spec: &spec, now, ground, ground_retry: &retry, tracks: &tracks, ending: ending.as_ref() };
+        let (ground, visitors) = (&case.ground, visitors_of(&spec));
+        let ending = ending.as_ref();
+        let view =
+            View { spec: &spec, visitors: &visitors, now, ground, ground_retry: &retry, tracks: &tracks, ending };
         let shown = plan(&view).actions.into_iter().map(|action| match action {
             Action::Raise => "raise".to_owned(),
             Action::Clear => "clear".to_owned(),
@@ -600,6 +624,32 @@ pub(crate) mod tests {
         assert_eq!(on(Track::new(), Track::new()), "start a");
         assert_eq!(on(busy(Busy::Start, running()), Track::new()), "");
         assert_eq!(on(running(), Track::new()), "start b");
+    }
+
+    #[test]
+    fn r6_a_rule_for_the_exit_code_comes_before_the_policy() {
+        let again = |operator: &str, code: i32| {
+            let rule = json!({"action": "Restart", "exitCodes": {"operator": operator, "values": [42, 43]}});
+            let container = json!({"name": "a", "restartPolicy": "Never", "restartPolicyRules": [rule]});
+            let container: core::Container = serde_json::from_value(container).expect("a container");
+            runs_again(&core::PodSpec::default(), &container, false, code)
+        };
+        assert_eq!(
+            [again("In", 42), again("In", 1), again("NotIn", 42), again("NotIn", 1)],
+            [true, false, false, true]
+        );
+    }
+
+    #[test]
+    fn r9_visitors_start_at_once_run_once_and_end_with_the_pod() {
+        let on = |i: Track, v: Track, ending| {
+            let spec = json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}],
+                "ephemeralContainers": [{"name": "v"}]});
+            check(Case { spec, ground: up(), tracks: vec![("i", i), ("v", v), ("a", Track::new())], ending })
+        };
+        assert_eq!(on(running(), Track::new(), false), "start v");
+        assert_eq!(on(running(), over(1), false), "");
+        assert_eq!(on(over(0), running(), true), "stop v 7s");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use windlass_api::types::{IntOrString, core};
 
-use crate::machine::{Exec, HttpGet, Machine, MachineError};
+use crate::machine::{Exec, HealthCheck, HttpGet, Machine, MachineError};
 
 /// Which of a container's probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,13 +109,15 @@ pub fn timeout(probe: &core::Probe) -> Duration {
     Duration::from_secs(u64::try_from(probe.timeout_seconds.unwrap_or(1)).unwrap_or(1).max(1))
 }
 
-/// What is done to look: an exec, a request or a connection.
+/// What is done to look: an exec, a request, a question or a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
     /// Run this in the container; it must end with 0.
     Exec(Exec),
     /// Send this request; its status must be 200 to 399.
     Http(HttpGet),
+    /// Ask this by gRPC; it must be serving.
+    Grpc(HealthCheck),
     /// Connect there.
     Tcp(SocketAddr, Duration),
     /// It cannot be done, and why.
@@ -148,8 +150,19 @@ impl Check {
                 Err(why) => Check::Impossible(why),
             };
         }
-        let why = if probe.grpc.is_some() { "grpc probes are not supported by this node" } else { "no probe action" };
-        Check::Impossible(format!("{why}; use exec, httpGet or tcpSocket"))
+        let Some(grpc) = &probe.grpc else {
+            return Check::Impossible("the probe names no action; use exec, httpGet, tcpSocket or grpc".to_owned());
+        };
+        let asked = address(None, place).and_then(|ip| Ok((ip, port(&IntOrString::Int(grpc.port), container)?)));
+        match asked {
+            Ok(asked) => Check::Grpc(HealthCheck {
+                address: asked.into(),
+                service: grpc.service.clone().unwrap_or_default(),
+                tls: grpc.mode.as_deref() == Some("TLS"),
+                timeout,
+            }),
+            Err(why) => Check::Impossible(why),
+        }
     }
 
     /// A GET request to the pod.
@@ -168,6 +181,7 @@ impl Check {
             port,
             path,
             headers: headers.collect(),
+            from: None,
             timeout,
         })
     }
@@ -189,6 +203,10 @@ impl Check {
             Check::Http(get) => match machine.http_get(&get).await {
                 Ok(answer) if (200..400).contains(&answer.status) => ProbeResult::Success,
                 Ok(answer) => ProbeResult::Failure(format!("HTTP probe failed with statuscode: {}", answer.status)),
+                Err(error) => ProbeResult::Failure(error.to_string()),
+            },
+            Check::Grpc(check) => match machine.check_health(&check).await {
+                Ok(()) => ProbeResult::Success,
                 Err(error) => ProbeResult::Failure(error.to_string()),
             },
             Check::Tcp(address, timeout) => match machine.connect(address, timeout).await {
@@ -272,6 +290,7 @@ mod tests {
             Check::Exec(exec) => format!("{:?}", exec.args),
             Check::Http(get) => format!("{}://{}:{}{}", get.scheme, get.host, get.port, get.path),
             Check::Tcp(address, timeout) => format!("{address} {timeout:?}"),
+            Check::Grpc(check) => format!("grpc {} {:?} tls {}", check.address, check.service, check.tls),
             Check::Impossible(why) => why,
         }
     }
@@ -282,6 +301,9 @@ mod tests {
         assert_eq!(check(json!({"httpGet": {"port": 81, "scheme": "HTTPS"}}), false), "https://10.42.0.5:81/");
         assert_eq!(check(json!({"tcpSocket": {"port": 81}, "timeoutSeconds": 3}), false), "10.42.0.5:81 3s");
         assert_eq!(check(json!({"exec": {"command": ["true"]}}), false), "[\"true\"]");
+        assert_eq!(check(json!({"grpc": {"port": 5000}}), false), "grpc 10.42.0.5:5000 \"\" tls false");
+        let other = json!({"grpc": {"port": 5000, "service": "a.b", "mode": "TLS"}});
+        assert_eq!(check(other, false), "grpc 10.42.0.5:5000 \"a.b\" tls true");
         assert_eq!(check(json!({"tcpSocket": {"port": 81, "host": "127.0.0.1"}}), true), "127.0.0.1:81 1s");
     }
 
@@ -293,6 +315,6 @@ mod tests {
         }
         assert!(check(json!({"httpGet": {"port": "none"}}), false).contains("couldn't find port"));
         assert!(check(json!({"tcpSocket": {"port": 0}}), false).contains("invalid port"));
-        assert!(check(json!({"grpc": {"port": 1}}), false).contains("not supported"));
+        assert!(check(json!({}), false).contains("no action"));
     }
 }

@@ -11,6 +11,8 @@ use windlass_api::kinds;
 use windlass_api::types::core;
 use windlass_client::{Cache, Client, Scope, Subscription};
 
+use crate::steps::container::{containers_of, visitors_of};
+
 /// How long a pod waits for the first sight of what it names before it says so.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -134,7 +136,7 @@ fn view_of(caches: &[(Source, Arc<Cache>)], namespace: &str) -> Result<SourceVie
 fn named_by(pod: &core::Pod) -> BTreeSet<Source> {
     let mut out = BTreeSet::new();
     let Some(spec) = &pod.spec else { return out };
-    for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+    for container in containers_of(spec).chain(&visitors_of(spec)) {
         named_by_container(container, &mut out);
     }
     for volume in spec.volumes.iter().flatten() {

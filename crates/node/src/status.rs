@@ -26,6 +26,8 @@ use crate::steps::mount::is_recursive;
 pub struct StatusView<'a> {
     /// The pod.
     pub pod: &'a core::Pod,
+    /// Its ephemeral containers.
+    pub visitors: &'a [core::Container],
     /// The status it has now.
     pub current: &'a Value,
     /// Its containers.
@@ -87,6 +89,16 @@ pub fn status(view: &StatusView) -> Value {
     let main: Vec<Value> =
         spec.containers.iter().map(|container| container_status(view, spec, container, false)).collect();
     out.insert("containerStatuses".to_owned(), json!(main));
+    let visitors = view.visitors.iter().map(|container| {
+        let mut status = container_status(view, spec, container, false);
+        // Nobody's requests go to a visitor.
+        status["ready"] = json!(false);
+        status
+    });
+    let visitors: Vec<Value> = visitors.collect();
+    if !visitors.is_empty() {
+        out.insert("ephemeralContainerStatuses".to_owned(), json!(visitors));
+    }
     out.insert("conditions".to_owned(), json!(conditions(view, spec, phase)));
     Value::Object(out)
 }
@@ -445,6 +457,7 @@ mod tests {
         let tracks = case.tracks.into_iter().map(|(name, track)| (name.to_owned(), track)).collect();
         let ground = Ground::Up(vec!["10.42.0.5".parse().expect("an address")]);
         status(&StatusView {
+            visitors: &[],
             pod: &pod,
             current: &case.current,
             tracks: &tracks,

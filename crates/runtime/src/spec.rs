@@ -77,6 +77,8 @@ pub enum PidMode {
 pub struct ContainerSpec {
     /// Unique in its sandbox; same alphabet as [`SandboxSpec::id`].
     pub id: String,
+    /// A running container of the sandbox whose processes it sees and is seen by; `None` is as the sandbox says.
+    pub beside: Option<String>,
     /// The caller's own words, kept and given back after a restart of the agent; no meaning here.
     pub labels: BTreeMap<String, String>,
     /// Directories that make the root file system, top first, ready as overlayfs lower directories. 1 to 500.

@@ -15,6 +15,10 @@ fn exec(address: &str) -> Value {
     json!({"exec": {"command": ["sh", "-c", format!("/bin/peer fetch http://{address}:8080/echo?msg=$(hostname)")]}})
 }
 
+fn http(address: &str) -> Value {
+    json!({"httpGet": {"path": "/echo?msg=hooked", "host": address, "port": 8080}})
+}
+
 async fn hooked(test: &Test, lifecycle: Value) {
     let mut pod = waiting("hooked");
     pod["spec"]["containers"][0]["lifecycle"] = lifecycle;
@@ -45,8 +49,16 @@ pub async fn a_command_runs_after_start(test: &Test) {
     after_start(test, exec).await;
 }
 
+pub async fn a_request_is_sent_after_start(test: &Test) {
+    after_start(test, http).await;
+}
+
 pub async fn a_command_runs_before_stop(test: &Test) {
     before_stop(test, exec).await;
+}
+
+pub async fn a_request_is_sent_before_stop(test: &Test) {
+    before_stop(test, http).await;
 }
 
 pub async fn a_deleted_pod_runs_its_hook(test: &Test) {

@@ -1,11 +1,11 @@
 //! Pods on a node: their life, what they know of Services, and their streams.
 
 use futures::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::Test;
-use crate::running::{has_lines, phase, script, server, waiting};
+use crate::running::{has_lines, is_ready, phase, script, server, waiting};
 
 pub async fn a_pod_that_takes_too_long_fails(test: &Test) {
     test.start_ready(&waiting("slow")).await;
@@ -69,6 +69,24 @@ pub async fn a_command_runs_over_a_websocket(test: &Test) {
     assert!(text.contains("nameserver"), "{text}");
 }
 
+pub async fn a_log_comes_over_a_websocket(test: &Test) {
+    test.start_ready(&waiting("writer")).await;
+    let said = script("speaker", "echo container is alive; sleep 600");
+    test.start_ready(&said).await;
+    test.until_log("speaker", "written", |text| !text.is_empty()).await;
+    let path = format!("{}/log?container=main", test.pod("speaker"));
+    let mut socket = test.api.socket(&path, "binary.k8s.io").await;
+    let mut text = Vec::new();
+    while let Some(Ok(message)) = socket.next().await {
+        match message {
+            Message::Binary(content) => text.extend_from_slice(&content),
+            Message::Text(content) => text.extend_from_slice(content.as_bytes()),
+            _ => {}
+        }
+    }
+    assert_eq!(String::from_utf8_lossy(&text), "container is alive\n");
+}
+
 /// What comes on one channel until the socket closes.
 async fn first_channel(test: &Test, path: &str, protocol: &str, channel: u8) -> String {
     let mut socket = test.api.socket(path, protocol).await;
@@ -81,4 +99,37 @@ async fn first_channel(test: &Test, path: &str, protocol: &str, channel: u8) -> 
         }
     }
     String::from_utf8_lossy(&text).into_owned()
+}
+
+fn visitor(name: &str, more: Value) -> Value {
+    let mut container = more;
+    container["name"] = json!(name);
+    container["image"] = json!(crate::running::IMAGE);
+    json!({"spec": {"ephemeralContainers": [container]}})
+}
+
+async fn visit(test: &Test, name: &str) {
+    let command = json!(["sh", "-c", format!("echo {name} polo; sleep 600")]);
+    let patch = visitor(name, json!({"command": command, "stdin": true, "tty": true}));
+    let path = format!("{}/ephemeralcontainers", test.pod("visited"));
+    test.api.patch(&path, crate::api::STRATEGIC, &patch).await.ok();
+    test.until_pod("visited", "visited", |pod| {
+        crate::running::status(pod, name)["state"]["running"].is_object() && is_ready(pod)
+    })
+    .await;
+    let log = test.log("visited", &format!("container={name}")).await;
+    assert!(log.contains("polo"), "{log}");
+}
+
+pub async fn a_visitor_runs(test: &Test) {
+    test.start_ready(&waiting("visited")).await;
+    visit(test, "debugger").await;
+}
+
+pub async fn a_second_visitor_runs(test: &Test) {
+    test.start_ready(&waiting("visited")).await;
+    visit(test, "debugger").await;
+    visit(test, "debugger2").await;
+    let pod = test.api.get(&test.pod("visited")).await.ok();
+    assert_eq!(pod["spec"]["ephemeralContainers"].as_array().map(Vec::len), Some(2));
 }

@@ -83,6 +83,11 @@ pub async fn a_served_health_check_does_not_restart(test: &Test) {
     is_not_restarted(test, probed(server("grpc", &["grpc=5000", "health=peer"]), "livenessProbe", probe)).await;
 }
 
+pub async fn a_health_check_of_nobody_restarts(test: &Test) {
+    let probe = quick(json!({"grpc": {"port": 2333}}), 1);
+    is_restarted(test, probed(server("grpc", &["grpc=5000"]), "livenessProbe", probe), 1).await;
+}
+
 pub async fn a_pod_is_ready_after_its_delay(test: &Test) {
     let mut probe = quick(http("/"), 3);
     probe["initialDelaySeconds"] = json!(4);

@@ -1,6 +1,7 @@
 //! Looking at a pod from outside: a command in a container, a request, a connection. Answers are hostile and bounded.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use windlass_runtime::{ExecSpec, Sandbox, Stream};
 
-use super::{failed, of_runtime};
+use super::{failed, namespace, of_runtime};
 use crate::machine::{Exec, ExecResult, HttpAnswer, HttpGet, MachineError, OUTPUT_BYTES_MAX};
 
 const SIGKILL: i32 = 9;
@@ -87,18 +88,20 @@ pub async fn connect(address: SocketAddr, timeout: Duration) -> Result<(), Machi
     }
 }
 
-/// One request, one answer; redirects are not followed.
-pub async fn http_get(get: &HttpGet) -> Result<HttpAnswer, MachineError> {
+/// One request, one answer; redirects are not followed. `namespace` is the network it is sent from.
+pub async fn http_get(get: &HttpGet, namespace: Option<&Path>) -> Result<HttpAnswer, MachineError> {
     let doing = format!("Get \"{}://{}:{}{}\"", get.scheme, get.host, get.port, get.path);
-    match tokio::time::timeout(get.timeout, ask(get)).await {
+    match tokio::time::timeout(get.timeout, ask(get, namespace)).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(failed(&doing, &*error)),
         Err(_) => Err(MachineError::TimedOut { operation: doing, after: get.timeout }),
     }
 }
 
-async fn ask(get: &HttpGet) -> Result<HttpAnswer, windlass_stdx::BoxError> {
-    let stream = TcpStream::connect((get.host.as_str(), get.port)).await?;
+async fn ask(get: &HttpGet, namespace: Option<&Path>) -> Result<HttpAnswer, windlass_stdx::BoxError> {
+    let address = tokio::net::lookup_host((get.host.as_str(), get.port)).await?.next();
+    let address = address.ok_or_else(|| format!("{} has no address", get.host))?;
+    let stream = namespace::socket(namespace, address).await?.connect(address).await?;
     if get.scheme != "https" {
         return speak(get, stream).await;
     }
@@ -156,7 +159,7 @@ async fn speak(
 }
 
 /// A probe asks whether somebody answers, not who (API reference, HTTPGetAction: no verification).
-fn trusting_all() -> Result<ClientConfig, rustls::Error> {
+pub(super) fn trusting_all() -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(TrustAll(Arc::clone(&provider)));
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
@@ -226,9 +229,10 @@ mod tests {
             port,
             path: "/healthz?x=1".to_owned(),
             headers: vec![("X-Own".to_owned(), "yes".to_owned()), ("Host".to_owned(), "web.example".to_owned())],
+            from: None,
             timeout: Duration::from_secs(10),
         };
-        tokio::join!(http_get(&get), server)
+        tokio::join!(http_get(&get, None), server)
     }
 
     #[tokio::test]

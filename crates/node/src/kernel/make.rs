@@ -104,6 +104,7 @@ impl Kernel {
         let unmasked = wanted.proc_unmasked.then(Vec::new);
         Ok(ContainerSpec {
             id: wanted.id.clone(),
+            beside: wanted.beside.clone(),
             labels: Default::default(),
             layers: image.layers,
             args: wanted.args.clone(),

@@ -7,8 +7,10 @@ mod container;
 mod content;
 mod facts;
 mod fetch;
+mod health;
 pub(crate) mod layout;
 mod make;
+pub(crate) mod namespace;
 mod seccomp;
 mod signal;
 mod volume;
@@ -32,8 +34,8 @@ use windlass_runtime::{Runtime, RuntimeConfig, RuntimeError};
 use windlass_stdx::World;
 
 use crate::machine::{
-    Answer, Container, Credential, Exec, ExecResult, Facts, HttpAnswer, HttpGet, Image, Machine, MachineError,
-    MessageSource, Observed, ProcessUser, Sandbox, Stop, Volume,
+    Answer, Container, Credential, Exec, ExecResult, Facts, HealthCheck, HttpAnswer, HttpGet, Image, Machine,
+    MachineError, MessageSource, Observed, ProcessUser, Sandbox, Stop, Volume,
 };
 use layout::Layout;
 
@@ -441,7 +443,15 @@ impl Machine for Kernel {
     }
 
     fn http_get<'a>(&'a self, get: &'a HttpGet) -> Answer<'a, HttpAnswer> {
-        fetch::http_get(get).boxed()
+        async move {
+            let namespace = get.from.as_deref().and_then(|pod| self.network_namespace(pod));
+            fetch::http_get(get, namespace.as_deref()).await
+        }
+        .boxed()
+    }
+
+    fn check_health<'a>(&'a self, check: &'a HealthCheck) -> Answer<'a, ()> {
+        health::check(check).boxed()
     }
 
     fn connect(&self, address: SocketAddr, timeout: Duration) -> Answer<'_, ()> {

@@ -30,7 +30,7 @@ use crate::plan::{self, Action, Busy, Ending, Ground, Stage, Track, View};
 use crate::probe::{Check, Place};
 use crate::record::{Known, Record, track_of_status};
 use crate::source::PodSources;
-use crate::steps::container::{StartError, StartPlan, StopPlan, containers_of};
+use crate::steps::container::{StartError, StartPlan, StopPlan, containers_of, visitors_of};
 use crate::steps::{self, PodContext, StepError, container, volume};
 use work::{Outcome, Slot, Work};
 
@@ -125,7 +125,9 @@ impl PodTask {
         let (shown, shown_receiver) = watch::channel(Arc::default());
         let key = (object.header.namespace().to_owned(), object.header.name().to_owned());
         let sources = shared.sources.of_pod(&pod);
-        let context = PodContext { shared: Arc::clone(shared), pod: Arc::new(pod), uid, tokens: Default::default() };
+        let visitors = pod.spec.as_ref().map(visitors_of).unwrap_or_default().into();
+        let shared = Arc::clone(shared);
+        let context = PodContext { shared, pod: Arc::new(pod), visitors, uid, tokens: Default::default() };
         let current = object.value()["status"].take();
         let (tracks, ground) = begin(&context, &current, known.as_ref());
         let mut task = PodTask {
@@ -223,7 +225,9 @@ impl PodTask {
                 if names_more {
                     self.condemn_changed(&pod);
                     self.sources = self.context.shared.sources.of_pod(&pod);
-                    for container in pod.spec.iter().flat_map(containers_of) {
+                    self.context.visitors = pod.spec.as_ref().map(visitors_of).unwrap_or_default().into();
+                    let visitors: Vec<core::Container> = self.context.visitors.to_vec();
+                    for container in pod.spec.iter().flat_map(containers_of).chain(&visitors) {
                         self.tracks.entry(container.name.clone()).or_insert_with(Track::new);
                     }
                 }
@@ -358,6 +362,7 @@ impl PodTask {
         }
         let view = View {
             spec: self.context.spec(),
+            visitors: &self.context.visitors,
             now,
             ground: &self.ground,
             ground_retry: &self.ground_retry,
@@ -457,13 +462,23 @@ impl PodTask {
         };
         track.busy = Some(Busy::Start);
         let id = format!("{name}.{attempt}");
+        let beside = self.beside(&name);
         self.work.begin(Slot::Container(name.clone()), async move {
             let started = match look.await {
-                Ok(sources) => container::start(&context, &name, StartPlan { id, addresses, sources }).await,
+                Ok(sources) => container::start(&context, &name, StartPlan { id, beside, addresses, sources }).await,
                 Err(why) => Err(StartError::Config(why)),
             };
             Outcome::Started(started)
         });
+    }
+
+    /// The running container that a visitor came to look at.
+    fn beside(&self, name: &str) -> Option<String> {
+        let visitors = self.context.spec().ephemeral_containers.iter().flatten();
+        let target =
+            visitors.filter(|visitor| visitor.name == name).find_map(|it| it.target_container_name.as_ref())?;
+        let track = self.tracks.get(target).filter(|track| track.is_running())?;
+        Some(format!("{target}.{}", track.attempt))
     }
 
     fn stop(&mut self, name: String, grace: Duration, hook: bool) {
@@ -484,8 +499,7 @@ impl PodTask {
     fn probe(&mut self, name: String, kind: crate::probe::ProbeKind) {
         let context = self.context.clone();
         let addresses = self.addresses();
-        let spec = self.context.spec();
-        let Some(container) = containers_of(spec).find(|container| container.name == name) else { return };
+        let Some(container) = self.context.container(&name) else { return };
         let Some(probe) = kind.of(container) else { return };
         let place = Place { ips: &addresses, host_network: context.host_network() };
         let check = Check::of_probe(probe, container, place);
@@ -534,11 +548,12 @@ fn decode(object: &Object) -> Result<core::Pod, PodError> {
 fn begin(context: &PodContext, current: &Value, known: Option<&Known>) -> (BTreeMap<String, Track>, Ground) {
     let now = context.shared.world.now();
     let of_status = |name: &str| {
-        let lists = [&current["containerStatuses"], &current["initContainerStatuses"]];
-        let mut all = lists.into_iter().filter_map(Value::as_array).flatten();
+        let lists = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
+        let mut all = lists.into_iter().filter_map(|list| current[list].as_array()).flatten();
         all.find(|status| status["name"] == name).map(|status| track_of_status(status, now))
     };
-    let tracks = containers_of(context.spec())
+    let tracks = context
+        .containers()
         .map(|container| {
             let name = container.name.clone();
             let track = match known {

@@ -13,7 +13,6 @@ use super::work::Slot;
 use crate::machine::{ContainerState, ContainerStatus, Exit, MessageSource, lost_exit};
 use crate::plan::{Busy, Ended, Ground, ImageFacts, Stage, runs_again};
 use crate::probe::{ProbeKind, ProbeState};
-use crate::steps::container::containers_of;
 
 impl PodTask {
     /// Looks at the machine. The first look takes over what an earlier agent left.
@@ -46,7 +45,7 @@ impl PodTask {
     /// What runs from which image is learnt when its start is over; an agent that ended just before that has not kept it.
     async fn recall_image(&mut self, name: &str) {
         let track = &self.tracks[name];
-        let container = containers_of(self.context.spec()).find(|container| container.name == name);
+        let container = self.context.container(name);
         let Some(image) = container.and_then(|container| container.image.clone()) else { return };
         if !track.image.id.is_empty() || track.stage == Stage::Absent {
             return;
@@ -85,7 +84,7 @@ impl PodTask {
         self.abandon_probes(name);
         let ready_before = adopted.then(|| self.was(name, "ready"));
         let started_before = adopted.then(|| self.was(name, "started"));
-        let container = containers_of(self.context.spec()).find(|container| container.name == name).cloned();
+        let container = self.context.container(name).cloned();
         let track = self.track(name);
         if let Stage::Ended(ended) = &track.stage {
             track.last = Some(ended.clone());
@@ -118,7 +117,7 @@ impl PodTask {
     }
 
     async fn ended(&mut self, name: &str, attempt: u32, exit: Exit) {
-        let container = containers_of(self.context.spec()).find(|container| container.name == name).cloned();
+        let container = self.context.container(name).cloned();
         let from = match container.as_ref().and_then(|container| container.termination_message_policy.as_deref()) {
             Some("FallbackToLogsOnError") if exit.code != 0 => MessageSource::FileOrLog,
             _ => MessageSource::File,
@@ -154,7 +153,7 @@ impl PodTask {
     fn tell_of_end(&self, name: &str, code: i32, wait: Duration) {
         let spec = self.context.spec();
         let is_init = spec.init_containers.iter().flatten().any(|container| container.name == name);
-        let container = containers_of(spec).find(|container| container.name == name);
+        let container = self.context.container(name);
         let again = container.is_some_and(|container| runs_again(spec, container, is_init, code));
         tracing::info!(
             pod = self.header.key(),

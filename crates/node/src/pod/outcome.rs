@@ -10,7 +10,7 @@ use crate::machine::MachineError;
 use crate::plan::{Ground, ImageFacts, Trouble};
 use crate::probe::{ProbeKind, ProbeResult};
 use crate::steps::StepError;
-use crate::steps::container::{StartError, Started, containers_of};
+use crate::steps::container::{StartError, Started};
 
 impl PodTask {
     pub(super) async fn conclude(&mut self, slot: Slot, outcome: Outcome) {
@@ -139,7 +139,7 @@ impl PodTask {
         );
         self.track(name).trouble = Some(trouble);
         if let StartError::Image(_) = error {
-            let image = containers_of(self.context.spec()).find(|container| container.name == name);
+            let image = self.context.container(name);
             let image = image.and_then(|container| container.image.clone()).unwrap_or_default();
             let message = format!("Back-off pulling image {image:?}");
             self.context.note_container(name, EventKind::Normal, "BackOff", message);
@@ -167,7 +167,7 @@ impl PodTask {
     }
 
     fn probed(&mut self, name: &str, kind: ProbeKind, result: ProbeResult) {
-        let Some(container) = containers_of(self.context.spec()).find(|container| container.name == name) else {
+        let Some(container) = self.context.container(name) else {
             return;
         };
         let Some(probe) = kind.of(container).cloned() else { return };

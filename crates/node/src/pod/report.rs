@@ -53,6 +53,7 @@ impl PodTask {
         let node = self.context.shared.node_facts();
         status::status(&StatusView {
             pod: &self.context.pod,
+            visitors: &self.context.visitors,
             current: &self.current,
             tracks: &self.tracks,
             ground: &self.ground,

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream;
-use http::Response;
+use futures::{StreamExt, stream};
+use http::header::UPGRADE;
+use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Incoming;
 use jiff::{SignedDuration, Timestamp};
 use windlass_stdx::{Body, BoxError};
 
@@ -16,9 +18,9 @@ use crate::logs::{LogOptions, LogReader, Step};
 /// How often a follower looks whether there is more.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Answers with the log.
-pub(super) async fn answer(target: Target, query: Option<&str>) -> Result<Response<Body>, Refusal> {
-    let query = Query::parse(query);
+/// Answers with the log, over a WebSocket where the client asks for one.
+pub(super) async fn answer(request: Request<Incoming>, target: Target) -> Result<Response<Body>, Refusal> {
+    let query = Query::parse(request.uri().query());
     let options = options(&query, target.kernel.world().now())?;
     let previous = query.flag("previous");
     let attempt = attempt(&target, previous)?;
@@ -34,9 +36,13 @@ pub(super) async fn answer(target: Target, query: Option<&str>) -> Result<Respon
         Follower { target, attempt, follow: options.follow && !previous, reader: Some(reader), was_over: false };
     let chunks = stream::unfold(follower, |mut follower| async move {
         let chunk = follower.next().await?;
-        Some((chunk.map(Frame::data), follower))
+        Some((chunk, follower))
     });
-    Ok(with_type("text/plain; charset=utf-8", StreamBody::new(chunks).boxed_unsync()))
+    if request.headers().contains_key(UPGRADE) {
+        return crate::stream::log(request, chunks);
+    }
+    let frames = chunks.map(|chunk| chunk.map(Frame::data));
+    Ok(with_type("text/plain; charset=utf-8", StreamBody::new(frames).boxed_unsync()))
 }
 
 /// Which attempt's log is meant.

@@ -127,7 +127,7 @@ async fn route(site: &Arc<Site>, request: hyper::Request<Incoming>) -> Response<
         (&Method::GET, ["pods"]) => Ok(json_answer(&pods(site))),
         (&Method::GET, ["containerLogs", namespace, pod, container]) => {
             match Target::find(site, namespace, pod, container) {
-                Ok(target) => logs::answer(target, request.uri().query()).await,
+                Ok(target) => logs::answer(request, target).await,
                 Err(refusal) => Err(refusal),
             }
         }

@@ -73,6 +73,8 @@ impl StartError {
 pub struct StartPlan {
     /// `NAME.ATTEMPT`.
     pub id: String,
+    /// The container whose processes it sees, for one that came to look: `NAME.ATTEMPT`.
+    pub beside: Option<String>,
     /// The pod's addresses.
     pub addresses: Vec<IpAddr>,
     /// What the pod names.
@@ -81,8 +83,8 @@ pub struct StartPlan {
 
 /// Starts a container. Returns when it runs and its postStart hook is over.
 pub async fn start(pod: &PodContext, name: &str, plan: StartPlan) -> Result<Started, StartError> {
-    let found = containers_of(pod.spec()).find(|container| container.name == name);
-    let container = found.ok_or_else(|| StartError::Config(format!("container {name:?} is not in the spec")))?;
+    let container =
+        pod.container(name).ok_or_else(|| StartError::Config(format!("container {name:?} is not in the spec")))?;
     let image = image::ensure(pod, &image::Wanted::by(container), &plan.sources).await.map_err(StartError::Image)?;
     pod.shared.services_seen().await.map_err(StartError::Config)?;
     let services = pod.shared.service_variables(pod.namespace(), pod.spec().enable_service_links != Some(false));
@@ -99,6 +101,7 @@ pub async fn start(pod: &PodContext, name: &str, plan: StartPlan) -> Result<Star
         }
     };
     built.id = plan.id.clone();
+    built.beside = plan.beside.clone();
     run(pod, container, &built, image, &plan.addresses).await
 }
 
@@ -150,7 +153,7 @@ pub struct StopPlan {
 
 /// Stops a container: preStop, then its signal, then the end of its patience.
 pub async fn stop(pod: &PodContext, name: &str, plan: StopPlan) -> Result<(), String> {
-    let container = containers_of(pod.spec()).find(|container| container.name == name);
+    let container = pod.container(name);
     let mut left = plan.grace;
     if let Some(container) = container
         && let Some(hook) = lifecycle::pre_stop(container).filter(|_| plan.hook && !plan.grace.is_zero())
@@ -175,9 +178,35 @@ pub async fn stop(pod: &PodContext, name: &str, plan: StopPlan) -> Result<(), St
     pod.shared.machine.stop(&pod.uid, &plan.id, &stop).await.map_err(|error| error.to_string())
 }
 
-/// All containers of a pod, init containers first.
+/// All containers of a pod that its author named, init containers first.
 pub fn containers_of(spec: &core::PodSpec) -> impl Iterator<Item = &core::Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers)
+}
+
+/// The ephemeral containers of a pod, as containers that run once: they came to look at the others.
+pub fn visitors_of(spec: &core::PodSpec) -> Vec<core::Container> {
+    let visitor = |asked: &core::EphemeralContainer| core::Container {
+        args: asked.args.clone(),
+        command: asked.command.clone(),
+        env: asked.env.clone(),
+        env_from: asked.env_from.clone(),
+        image: asked.image.clone(),
+        image_pull_policy: asked.image_pull_policy.clone(),
+        name: asked.name.clone(),
+        resources: asked.resources.clone(),
+        restart_policy: Some("Never".to_owned()),
+        security_context: asked.security_context.clone(),
+        stdin: asked.stdin,
+        stdin_once: asked.stdin_once,
+        termination_message_path: asked.termination_message_path.clone(),
+        termination_message_policy: asked.termination_message_policy.clone(),
+        tty: asked.tty,
+        volume_devices: asked.volume_devices.clone(),
+        volume_mounts: asked.volume_mounts.clone(),
+        working_dir: asked.working_dir.clone(),
+        ..core::Container::default()
+    };
+    spec.ephemeral_containers.iter().flatten().map(visitor).collect()
 }
 
 /// The container as the machine takes it; without its id.

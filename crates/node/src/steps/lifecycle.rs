@@ -6,7 +6,7 @@ use std::time::Duration;
 use windlass_api::types::core;
 
 use super::PodContext;
-use crate::machine::Exec;
+use crate::machine::{Exec, HttpGet};
 use crate::probe::{Check, Place, ProbeResult};
 
 /// A hook with no bound of its own (postStart) is given this long.
@@ -28,13 +28,26 @@ pub async fn run(
     let check = if let Some(exec) = &hook.exec {
         Check::Exec(Exec { args: exec.command.clone().unwrap_or_default(), timeout: HOOK_TIMEOUT })
     } else if let Some(get) = &hook.http_get {
-        Check::http(get, container, place, HOOK_TIMEOUT)
+        request(pod, get, container, place)
     } else {
         return Err("the hook names neither exec, httpGet nor sleep".to_owned());
     };
     match check.run(&*pod.shared.machine, &pod.uid, id).await {
         ProbeResult::Success => Ok(()),
         ProbeResult::Failure(why) | ProbeResult::Unknown(why) => Err(why),
+    }
+}
+
+/// A hook may call somebody else. It does so from the pod's own network, so that it reaches what its containers reach and
+/// nothing more.
+fn request(pod: &PodContext, get: &core::HTTPGetAction, container: &core::Container, place: Place) -> Check {
+    let other = get.host.as_ref().filter(|host| !host.is_empty());
+    let own = core::HTTPGetAction { host: None, ..get.clone() };
+    match (Check::http(&own, container, place, HOOK_TIMEOUT), other) {
+        (Check::Http(asked), Some(host)) => {
+            Check::Http(HttpGet { host: host.clone(), from: Some(pod.uid.to_string()), ..asked })
+        }
+        (check, _) => check,
     }
 }
 

@@ -35,6 +35,8 @@ pub struct PodContext {
     pub shared: Arc<Shared>,
     /// The pod.
     pub pod: Arc<core::Pod>,
+    /// Its ephemeral containers, as containers.
+    pub visitors: Arc<[core::Container]>,
     /// Its uid, which names it to the machine.
     pub uid: Arc<str>,
     /// Its service account tokens.
@@ -93,6 +95,16 @@ impl PodContext {
         self.pod.spec.as_ref().expect("a pod without a spec is not taken in")
     }
 
+    /// All containers of the pod, its visitors last.
+    pub fn containers(&self) -> impl Iterator<Item = &core::Container> {
+        container::containers_of(self.spec()).chain(self.visitors.iter())
+    }
+
+    /// The container of this name.
+    pub fn container(&self, name: &str) -> Option<&core::Container> {
+        self.containers().find(|container| container.name == name)
+    }
+
     /// The pod's namespace.
     pub fn namespace(&self) -> &str {
         self.pod.metadata.namespace.as_deref().unwrap_or_default()
@@ -133,10 +145,11 @@ impl PodContext {
 
     /// Tells about one of the pod's containers.
     pub fn note_container(&self, name: &str, kind: EventKind, reason: &str, message: impl Into<String>) {
-        let is_init = self.spec().init_containers.iter().flatten().any(|container| container.name == name);
         let mut about = self.object_ref().container(name);
-        if is_init {
+        if self.spec().init_containers.iter().flatten().any(|container| container.name == name) {
             about.field_path = format!("spec.initContainers{{{name}}}");
+        } else if self.visitors.iter().any(|container| container.name == name) {
+            about.field_path = format!("spec.ephemeralContainers{{{name}}}");
         }
         self.shared.recorder.note(Note { about, kind, reason: reason.to_owned(), message: message.into() });
     }

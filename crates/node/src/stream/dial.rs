@@ -1,15 +1,13 @@
 //! Dialer: opens connections to a pod as its own processes would, so that what listens only inside is reached too.
 
-use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
+
+use crate::kernel::namespace;
 
 /// How long one address may take to answer.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -38,36 +36,13 @@ impl Dialer {
     }
 
     async fn connect_to(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let socket = match &self.namespace {
-            None => socket_for(address)?,
-            Some(path) => socket_inside(path, address).await?,
-        };
+        let socket = namespace::socket(self.namespace.as_deref(), address).await?;
         let connected = tokio::time::timeout(CONNECT_TIME_MAX, socket.connect(address)).await;
         let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).flatten();
         let stream = stream.map_err(|error| io::Error::new(error.kind(), format!("connect to {address}: {error}")))?;
         stream.set_nodelay(true)?;
         Ok(stream)
     }
-}
-
-fn socket_for(address: SocketAddr) -> io::Result<TcpSocket> {
-    match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }
-}
-
-/// A socket belongs for ever to the namespace it was made in. The thread that enters it ends there, so that no other
-/// work ever runs inside.
-async fn socket_inside(path: &Path, address: SocketAddr) -> io::Result<TcpSocket> {
-    let namespace = File::open(path)?;
-    let (sender, receiver) = oneshot::channel();
-    std::thread::Builder::new().name("port-forward".to_owned()).stack_size(64 << 10).spawn(move || {
-        let entered = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
-        // Who asked may have gone.
-        let _ = sender.send(entered.map_err(io::Error::from).and_then(|()| socket_for(address)));
-    })?;
-    receiver.await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Streams: exec, attach and port-forward, as kubectl and the client libraries speak them.
+//! Streams: exec, attach and port-forward, and logs over WebSocket, as kubectl and the client libraries speak them.
 //!
 //! Flow        the request is answered with an upgrade (`negotiate`) → the connection becomes channels (`websocket`, `spdy`,
 //!             found by `command`) → a session copies between them and a process (`session`, `program`) or connections to
@@ -11,6 +11,7 @@ mod channel;
 mod command;
 mod dial;
 mod exit;
+mod log;
 mod negotiate;
 mod port_forward;
 mod program;
@@ -22,18 +23,20 @@ mod websocket;
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::Stream;
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::sync::Semaphore;
 use windlass_api::{ApiError, Reason};
-use windlass_stdx::Body;
+use windlass_stdx::{Body, BoxError};
 
 use crate::server::{Query, Refusal, StreamOptions, Target, refused};
 use command::NoSession;
 use dial::Dialer;
-use negotiate::{COMMAND, Offer, PORT_FORWARD, Protocol};
+use negotiate::{COMMAND, LOG, Offer, PORT_FORWARD};
 use port_forward::{Goal, PORTS_MAX};
 use program::{Attached, Exec};
 
@@ -98,6 +101,17 @@ pub async fn port_forward(request: Request<Incoming>, target: Target) -> Respons
     begin().unwrap_or_else(|refusal| refused(&refusal))
 }
 
+/// Sends a log as the messages of a WebSocket.
+///
+/// Assumes     the connection is served as HTTP/1.1 with upgrades
+/// Errors      400 for what is no upgrade to a WebSocket
+pub fn log<S>(request: Request<Incoming>, chunks: S) -> Result<Response<Body>, Refusal>
+where
+    S: Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
+{
+    begin(request, &LOG, async move |io, form| log::serve(io, form, chunks).await)
+}
+
 fn check(options: &StreamOptions) -> Result<(), Refusal> {
     match options.stdin || options.stdout || options.stderr {
         true => Ok(()),
@@ -126,9 +140,10 @@ fn note(served: Result<(), NoSession>) {
 }
 
 /// Answers with the upgrade and lets the session run on what the connection becomes.
-fn begin<S, F>(request: Request<Incoming>, offer: &Offer, session: S) -> Result<Response<Body>, Refusal>
+fn begin<P, S, F>(request: Request<Incoming>, offer: &Offer<P>, session: S) -> Result<Response<Body>, Refusal>
 where
-    S: FnOnce(TokioIo<Upgraded>, Protocol) -> F + Send + 'static,
+    P: Copy + Send + 'static,
+    S: FnOnce(TokioIo<Upgraded>, P) -> F + Send + 'static,
     F: Future<Output = ()> + Send,
 {
     let (protocol, response) = negotiate::agree(request.headers(), offer)?;

@@ -33,40 +33,56 @@ pub(super) enum Protocol {
     SpdyInWebSocket,
 }
 
+/// How a log travels in WebSocket messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogForm {
+    /// Its bytes.
+    Binary,
+    /// Its bytes in base64, for clients that take only text.
+    Base64,
+}
+
 /// What can be asked for, by its name on the wire.
-pub(super) struct Offer {
+pub(super) struct Offer<P: 'static> {
     /// WebSocket subprotocols.
-    pub websocket: &'static [(&'static str, Protocol)],
+    pub websocket: &'static [(&'static str, P)],
     /// What a WebSocket client speaks that names none.
-    pub unnamed: Option<Protocol>,
+    pub unnamed: Option<P>,
     /// SPDY stream protocols.
-    pub spdy: &'static [&'static str],
+    pub spdy: &'static [(&'static str, P)],
 }
 
 /// For exec and attach.
-pub(super) const COMMAND: Offer = Offer {
+pub(super) const COMMAND: Offer<Protocol> = Offer {
     websocket: &[
         ("v5.channel.k8s.io", Protocol::ChannelsV5),
         ("v4.channel.k8s.io", Protocol::ChannelsV4),
         ("channel.k8s.io", Protocol::Channels),
     ],
     unnamed: Some(Protocol::Channels),
-    spdy: &["v5.channel.k8s.io", "v4.channel.k8s.io"],
+    spdy: &[("v5.channel.k8s.io", Protocol::Spdy), ("v4.channel.k8s.io", Protocol::Spdy)],
 };
 
 /// For port-forward.
-pub(super) const PORT_FORWARD: Offer = Offer {
+pub(super) const PORT_FORWARD: Offer<Protocol> = Offer {
     websocket: &[
         ("SPDY/3.1+portforward.k8s.io", Protocol::SpdyInWebSocket),
         ("v4.channel.k8s.io", Protocol::ChannelsV4),
         ("portforward.k8s.io", Protocol::ChannelsV4),
     ],
     unnamed: None,
-    spdy: &["portforward.k8s.io"],
+    spdy: &[("portforward.k8s.io", Protocol::Spdy)],
+};
+
+/// For logs.
+pub(super) const LOG: Offer<LogForm> = Offer {
+    websocket: &[("binary.k8s.io", LogForm::Binary), ("base64.binary.k8s.io", LogForm::Base64)],
+    unnamed: Some(LogForm::Binary),
+    spdy: &[],
 };
 
 /// The protocol, and the answer that begins it.
-pub(super) fn agree(headers: &HeaderMap, offer: &Offer) -> Result<(Protocol, Response<Body>), Refusal> {
+pub(super) fn agree<P: Copy>(headers: &HeaderMap, offer: &Offer<P>) -> Result<(P, Response<Body>), Refusal> {
     let is_upgrade = values(headers, &CONNECTION).any(|value| value.eq_ignore_ascii_case("upgrade"));
     let upgrades: Vec<&str> = values(headers, &UPGRADE).collect();
     let is_to = |name: &str| is_upgrade && upgrades.iter().any(|upgrade| upgrade.eq_ignore_ascii_case(name));
@@ -81,7 +97,7 @@ pub(super) fn agree(headers: &HeaderMap, offer: &Offer) -> Result<(Protocol, Res
     }
 }
 
-fn websocket(headers: &HeaderMap, offer: &Offer) -> Result<(Protocol, Response<Body>), Refusal> {
+fn websocket<P: Copy>(headers: &HeaderMap, offer: &Offer<P>) -> Result<(P, Response<Body>), Refusal> {
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err(Refusal::bad_request("expected Sec-WebSocket-Version: 13"));
     }
@@ -108,15 +124,16 @@ fn websocket(headers: &HeaderMap, offer: &Offer) -> Result<(Protocol, Response<B
     Ok((protocol, response))
 }
 
-fn spdy(headers: &HeaderMap, offer: &Offer) -> Result<(Protocol, Response<Body>), Refusal> {
+fn spdy<P: Copy>(headers: &HeaderMap, offer: &Offer<P>) -> Result<(P, Response<Body>), Refusal> {
     let wanted: Vec<&str> = values(headers, &STREAM_PROTOCOL).collect();
-    let found = wanted.iter().find_map(|wanted| offer.spdy.iter().find(|offered| *offered == wanted));
-    let Some(name) = found else {
-        return Err(nothing_common("X-Stream-Protocol-Version", &wanted, offer.spdy.iter().copied()));
+    let found = wanted.iter().find_map(|wanted| offer.spdy.iter().find(|(offered, _)| offered == wanted));
+    let Some((name, protocol)) = found else {
+        let names = offer.spdy.iter().map(|(name, _)| *name);
+        return Err(nothing_common("X-Stream-Protocol-Version", &wanted, names));
     };
     let mut response = switching("SPDY/3.1");
     response.headers_mut().insert(STREAM_PROTOCOL, HeaderValue::from_static(name));
-    Ok((Protocol::Spdy, response))
+    Ok((*protocol, response))
 }
 
 fn nothing_common(header: &str, wanted: &[&str], offered: impl Iterator<Item = &'static str>) -> Refusal {
@@ -146,10 +163,10 @@ fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{COMMAND, Offer, PORT_FORWARD, agree};
+    use super::{COMMAND, Offer, PORT_FORWARD, Protocol, agree};
 
     /// The protocol and what the client is told of it, or the refusal.
-    fn agreed(headers: &[(&'static str, &'static str)], offer: &Offer) -> String {
+    fn agreed(headers: &[(&'static str, &'static str)], offer: &Offer<Protocol>) -> String {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -176,7 +193,7 @@ mod tests {
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
 
-    fn socket(protocols: &'static str, offer: &Offer) -> String {
+    fn socket(protocols: &'static str, offer: &Offer<Protocol>) -> String {
         let mut headers = SOCKET.to_vec();
         headers.push(("sec-websocket-protocol", protocols));
         agreed(&headers, offer)

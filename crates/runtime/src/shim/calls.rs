@@ -103,6 +103,7 @@ impl Shim {
         let spec = layout::load::<ContainerSpec>(&dir.spec()).map_err(|error| refused(in_full(&error)))?;
         let spec = spec.filter(|spec| spec.id == id).ok_or_else(|| refused("its spec.json is missing or another's"))?;
         spec.check().map_err(|error| refused(error.to_string()))?;
+        let pid_namespace = self.pid_namespace(spec.beside.as_deref())?;
         let cgroup = self.cgroup.container(&id);
         let log = spec.log.clone().map(Log::open).transpose().map_err(io_refused("open its log"))?;
         let (reports, report) = Reports::channel().map_err(io_refused("make a socket"))?;
@@ -113,7 +114,7 @@ impl Shim {
             data: self.boot.data.join(&id),
             shm: self.dir.shm(),
             cgroup: cgroup.clone(),
-            pid_namespace: self.pid_namespace(),
+            pid_namespace,
             user: self
                 .user
                 .as_ref()
@@ -129,7 +130,7 @@ impl Shim {
         let maker = fork(&report, &keep, |report| create::make(job, report)).map_err(io_refused("fork"))?;
         let mut container = Container::new(id, maker, dir, cgroup);
         container.resources = spec.resources;
-        container.shares_pids = self.boot.spec.pid != PidMode::Container;
+        container.shares_pids = self.boot.spec.pid != PidMode::Container || spec.beside.is_some();
         (container.stdin, container.stdin_once) = (streams.stdin, spec.stdin_once);
         (container.outputs, container.console) = (streams.outputs, streams.console);
         (container.log, container.reports, container.caller) = (log, Some(reports), Some(caller));
@@ -138,17 +139,25 @@ impl Shim {
         LATER
     }
 
-    fn pid_namespace(&self) -> PidNamespace {
+    fn pid_namespace(&mut self, beside: Option<&str>) -> Result<PidNamespace, Failure> {
+        let of = |pid: i32| PidNamespace::Join(format!("/proc/{pid}/ns/pid").into());
+        if let (PidMode::Container, Some(other)) = (self.boot.spec.pid, beside) {
+            let container = self.find(other)?.1;
+            let (Stage::Running { .. }, Some(init)) = (&container.stage, container.pid) else {
+                return Err(refused(format!("container {other}, whose processes it shall see, does not run")));
+            };
+            return Ok(of(init));
+        }
         let of_user = self.user.as_ref().and_then(|user| user.shared_pids.as_ref());
-        match (self.boot.spec.pid, self.pause) {
+        Ok(match (self.boot.spec.pid, self.pause) {
             (PidMode::Container, _) => PidNamespace::New,
             // Root inside may not look into /proc of a process that was forked outside.
             (PidMode::Sandbox, Some(_)) if let Some((namespace, _)) = of_user => {
                 PidNamespace::Join(format!("/proc/self/fd/{}", namespace.as_raw_fd()).into())
             }
-            (PidMode::Sandbox, Some(pause)) => PidNamespace::Join(format!("/proc/{pause}/ns/pid").into()),
+            (PidMode::Sandbox, Some(pause)) => of(pause),
             (PidMode::Sandbox, None) | (PidMode::Host, _) => PidNamespace::Machine,
-        }
+        })
     }
 
     fn start(&mut self, caller: Caller, id: &str) -> Outcome {
