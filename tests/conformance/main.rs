@@ -47,15 +47,24 @@ const NUMBER: u16 = 10;
 /// One test: the entry it stands for, and what it does.
 struct Case {
     entry: &'static str,
-    /// Whether it needs a node, on which containers run.
-    node: bool,
+    needs: Needs,
     body: for<'a> fn(&'a Test) -> BoxFuture<'a, ()>,
+}
+
+/// What a test needs besides the API.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    /// A node, on which containers run.
+    Node,
+    /// The nodes for itself: it does what other tests' pods would not outlive.
+    AllNodes,
 }
 
 /// Names a test by its entry.
 macro_rules! case {
     ($entry:literal, $body:path) => {
-        $crate::Case { entry: $entry, node: false, body: |test| Box::pin($body(test)) }
+        $crate::Case { entry: $entry, needs: $crate::Needs::Nothing, body: |test| Box::pin($body(test)) }
     };
 }
 pub(crate) use case;
@@ -63,15 +72,27 @@ pub(crate) use case;
 /// Names a test that needs a node by its entry.
 macro_rules! on_node {
     ($entry:literal, $body:path) => {
-        $crate::Case { entry: $entry, node: true, body: |test| Box::pin($body(test)) }
+        $crate::Case { entry: $entry, needs: $crate::Needs::Node, body: |test| Box::pin($body(test)) }
     };
 }
 pub(crate) use on_node;
 
+/// Names a test that needs the nodes for itself by its entry.
+macro_rules! on_all_nodes {
+    ($entry:literal, $body:path) => {
+        $crate::Case { entry: $entry, needs: $crate::Needs::AllNodes, body: |test| Box::pin($body(test)) }
+    };
+}
+pub(crate) use on_all_nodes;
+
 /// Names a walk by its entry: the row is a function of the test, and every rule of the walk is what the entry demands.
 macro_rules! row {
     ($entry:literal, $row:path) => {
-        $crate::Case { entry: $entry, node: false, body: |test| Box::pin(async move { $row(test).whole(test).await }) }
+        $crate::Case {
+            entry: $entry,
+            needs: $crate::Needs::Nothing,
+            body: |test| Box::pin(async move { $row(test).whole(test).await }),
+        }
     };
 }
 pub(crate) use row;
@@ -135,7 +156,7 @@ fn main() -> Result<()> {
     if let Some(path) = kubeconfig {
         let api = Api::of_kubeconfig(path.as_ref())?;
         results.extend(runtime.block_on(run(&api, plain, LANES)));
-        results.extend(runtime.block_on(run(&api, on_node, NODE_LANES)));
+        results.extend(runtime.block_on(run_on_nodes(&api, on_node)));
     } else {
         if !plain.is_empty() {
             results.extend(runtime.block_on(in_process(plain))?);
@@ -170,7 +191,7 @@ fn chosen(filter: &str, only_node: bool) -> Result<[Vec<Case>; 2]> {
     println!("{} of {} entries have a test here", cases.len(), entries.len());
     let filter = filter.to_lowercase();
     let chosen = cases.into_iter().filter(|case| case.entry.to_lowercase().contains(&filter));
-    let (on_node, plain): (Vec<Case>, Vec<Case>) = chosen.partition(|case| case.node);
+    let (on_node, plain): (Vec<Case>, Vec<Case>) = chosen.partition(|case| case.needs != Needs::Nothing);
     let plain = if only_node { Vec::new() } else { plain };
     if plain.is_empty() && on_node.is_empty() {
         bail!("no test's entry contains {filter:?}");
@@ -189,7 +210,7 @@ async fn in_process(cases: Vec<Case>) -> Result<Vec<bool>> {
 fn on_a_node(runtime: &tokio::runtime::Runtime, cases: Vec<Case>) -> Result<Vec<bool>> {
     let mut cluster = windlass_tests::Cluster::start(NUMBER);
     cluster.import_image();
-    let mut results = runtime.block_on(run(&Api::of_kubeconfig(&cluster.kubeconfig())?, cases, NODE_LANES));
+    let mut results = runtime.block_on(run_on_nodes(&Api::of_kubeconfig(&cluster.kubeconfig())?, cases));
     let down = cluster.down();
     let left = trace::left_behind(&cluster);
     let clean = down.ok && left.is_empty();
@@ -198,6 +219,13 @@ fn on_a_node(runtime: &tokio::runtime::Runtime, cases: Vec<Case>) -> Result<Vec<
     }
     results.push(clean);
     Ok(results)
+}
+
+async fn run_on_nodes(api: &Api, cases: Vec<Case>) -> Vec<bool> {
+    let (alone, together): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(|case| case.needs == Needs::AllNodes);
+    let mut results = run(api, together, NODE_LANES).await;
+    results.extend(run(api, alone, 1).await);
+    results
 }
 
 async fn run(api: &Api, cases: Vec<Case>, lanes: usize) -> Vec<bool> {

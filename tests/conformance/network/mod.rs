@@ -1,5 +1,7 @@
 //! sig-network: the objects of the network, what of Services is decided before a packet moves, and the packets.
 
+pub mod balance;
+mod dns;
 mod endpoint_slice;
 mod endpoints;
 mod ingress;
@@ -24,10 +26,6 @@ pub(crate) fn cases() -> Vec<Case> {
         row!("IPAddress API", ip_address::row),
         case!("Find Kubernetes Service in default Namespace", service::kubernetes_is_among_all_services),
         case!("Kubernetes Service", service::kubernetes_is_a_service),
-        case!(
-            "Scheduling, HostPort matching and HostIP and Protocol not-matching",
-            crate::scheduling::placement::one_port_serves_other_addresses_and_protocols
-        ),
         case!("Service, change type, ClusterIP to ExternalName", service::from_cluster_ip_to_external_name),
         case!("Service, change type, ExternalName to ClusterIP", service::from_external_name_to_cluster_ip),
         case!("Service, change type, ExternalName to NodePort", service::from_external_name_to_node_port),
@@ -42,6 +40,40 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
         row!("ServiceCIDR API", service_cidr::row),
         case!("kubernetes.default Endpoints and EndpointSlices", endpoints::the_server_itself_has_endpoints),
+        on_node!("DNS, PQDN for services", dns::parts_of_names_are_enough),
+        on_node!(
+            "DNS, cluster (DNS should provide /etc/hosts entries for the cluster)",
+            dns::a_pod_finds_itself_in_its_hosts_file
+        ),
+        on_node!("DNS, cluster (DNS should provide DNS for the cluster)", dns::the_cluster_has_its_names),
+        on_node!("DNS, custom dnsConfig", dns::a_pod_has_the_resolver_it_asks_for),
+        on_node!("DNS, for ExternalName Services", dns::an_external_name_is_an_alias),
+        on_node!("DNS, resolve the hostname", dns::a_pod_is_found_by_its_host_name),
+        on_node!("DNS, resolve the subdomain", dns::a_pod_is_found_by_its_subdomain),
+        on_node!("DNS, services", dns::services_have_addresses_servers_and_pointers),
+        on_node!("Service, ClusterIP type, session affinity to ClientIP", balance::a_client_stays_with_its_server),
+        on_node!("Service, ClusterIP type, session affinity to None", balance::clients_are_spread_once_asked),
+        on_node!("Service, NodePort Service", balance::a_node_port_is_reached_every_way),
+        on_node!(
+            "Service, NodePort type, session affinity to ClientIP",
+            balance::a_client_of_the_node_stays_with_its_server
+        ),
+        on_node!(
+            "Service, NodePort type, session affinity to None",
+            balance::clients_of_the_node_are_spread_once_asked
+        ),
+        on_node!(
+            "Networking, intra pod http, from node (Networking Granular Checks: Pods should function for node-pod communication: http)",
+            balance::the_node_reaches_pods_over_http
+        ),
+        on_node!(
+            "Networking, intra pod http, from node (Networking Granular Checks: Pods should function for node-pod communication: udp)",
+            balance::the_node_reaches_pods_over_udp
+        ),
+        on_node!(
+            "Scheduling, HostPort matching and HostIP and Protocol not-matching",
+            balance::one_host_port_serves_addresses_and_protocols
+        ),
         on_node!("Networking, intra pod http", traffic::pods_answer_over_http),
         on_node!("Networking, intra pod udp", traffic::pods_answer_over_udp),
     ]

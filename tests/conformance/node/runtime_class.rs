@@ -41,3 +41,13 @@ pub async fn a_deleted_class_is_refused(test: &Test) {
     let message = test.api.create(&test.path("v1", "pods"), &pod_of(&name)).await.refused(403);
     assert!(message.contains("RuntimeClass"), "{message}");
 }
+
+pub async fn a_pod_of_a_class_is_scheduled(test: &Test) {
+    let name = test.unique("class");
+    let class = json!({"metadata": {"name": name}, "handler": "conformance"});
+    test.api.create(&test.everywhere("node.k8s.io/v1", "runtimeclasses"), &class).await.ok();
+    let mut pod = crate::running::waiting("classy");
+    pod["spec"]["runtimeClassName"] = json!(name);
+    test.start(&pod).await;
+    test.until_pod("classy", "scheduled", |pod| crate::running::condition(pod, "PodScheduled") == "True").await;
+}
