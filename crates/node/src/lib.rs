@@ -15,6 +15,7 @@ pub mod config;
 pub mod join;
 pub mod kernel;
 pub mod machine;
+mod manifest;
 pub mod server;
 pub mod services;
 

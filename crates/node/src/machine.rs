@@ -155,6 +155,9 @@ pub trait Machine: Send + Sync + 'static {
 
     /// Everything kept, by key.
     fn load(&self) -> Answer<'_, BTreeMap<String, Bytes>>;
+
+    /// What files of the machine say shall run here, by file name.
+    fn manifests(&self) -> Answer<'_, BTreeMap<String, Bytes>>;
 }
 
 /// What a machine is and has.

@@ -457,7 +457,8 @@ impl Planner<'_> {
         }
         if let Some(why) = &track.condemned {
             let name = container.name.clone();
-            self.act(Action::Stop { name, grace: self.grace_of_condemned(container), hook: true, why: why.clone() });
+            let grace = self.grace_of_condemned(container, track);
+            self.act(Action::Stop { name, grace, hook: true, why: why.clone() });
             return;
         }
         let startup = track.probes.get(&ProbeKind::Startup);
@@ -476,9 +477,10 @@ impl Planner<'_> {
     }
 
     /// The failed probe's own grace, or the pod's.
-    fn grace_of_condemned(&self, container: &core::Container) -> Duration {
-        let probes = [&container.liveness_probe, &container.startup_probe];
-        let own = probes.into_iter().flatten().find_map(|probe| probe.termination_grace_period_seconds);
+    fn grace_of_condemned(&self, container: &core::Container, track: &Track) -> Duration {
+        let has_failed = |kind: &ProbeKind| track.probes.get(kind).is_some_and(|state| state.verdict == Some(false));
+        let failed = [ProbeKind::Startup, ProbeKind::Liveness].into_iter().find(has_failed);
+        let own = failed.and_then(|kind| kind.of(container)?.termination_grace_period_seconds);
         let own = own.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
         own.unwrap_or_else(|| grace_of(self.view.spec))
     }
@@ -664,9 +666,20 @@ pub(crate) mod tests {
 
     #[test]
     fn r7_a_condemned_container_is_stopped_with_the_grace_of_its_probe() {
-        let spec = json!({"containers": [{"name": "a", "livenessProbe": {"terminationGracePeriodSeconds": 3}}]});
-        let a = Track { condemned: Some("failed".to_owned()), ..running() };
-        assert_eq!(check(Case { spec, ground: up(), tracks: vec![("a", a)], ending: false }), "stop a 3s");
+        let spec = json!({"containers": [{"name": "a", "livenessProbe": {"terminationGracePeriodSeconds": 3},
+            "startupProbe": {"terminationGracePeriodSeconds": 4}}]});
+        let failed = |kind: Option<ProbeKind>| {
+            let mut a = Track { condemned: Some("failed".to_owned()), ..running() };
+            if let Some(kind) = kind {
+                let mut state = ProbeState::begin(&core::Probe::default(), Instant::now());
+                state.verdict = Some(false);
+                a.probes.insert(kind, state);
+            }
+            check(Case { spec: spec.clone(), ground: up(), tracks: vec![("a", a)], ending: false })
+        };
+        assert_eq!(failed(Some(ProbeKind::Liveness)), "stop a 3s");
+        assert_eq!(failed(Some(ProbeKind::Startup)), "stop a 4s");
+        assert_eq!(failed(None), "stop a 30s", "a hook has failed");
     }
 
     #[test]

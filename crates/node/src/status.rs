@@ -164,6 +164,7 @@ fn container_status(view: &StatusView, spec: &core::PodSpec, container: &core::C
     });
     if let Some(shown_id) = shown_id {
         out["containerID"] = json!(shown_id);
+        out["stopSignal"] = json!(stop_signal(container, track));
     }
     if let Some(user) = track.image.user.as_ref().filter(|_| track.stage != Stage::Absent) {
         out["user"] = json!({"linux": {"uid": user.uid, "gid": user.gid, "supplementalGroups": user.groups}});
@@ -173,6 +174,13 @@ fn container_status(view: &StatusView, spec: &core::PodSpec, container: &core::C
         out["volumeMounts"] = json!(mounts);
     }
     out
+}
+
+/// The signal the container is stopped with: its own, its image's, or what all are.
+fn stop_signal<'a>(container: &'a core::Container, track: &'a Track) -> &'a str {
+    let own = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_deref());
+    let image = Some(track.image.stop_signal.as_str()).filter(|signal| signal.starts_with("SIG"));
+    own.or(image).unwrap_or("SIGTERM")
 }
 
 /// What has become of a mount: whether what lies beneath it is read-only is only known here.

@@ -146,6 +146,9 @@ pub struct NodeFlags {
     /// Where the node agent listens for logs, exec and port-forward
     #[arg(long, default_value_t = 10250)]
     pub node_port: u16,
+    /// A directory whose files are pods that run on this node, whatever the API says
+    #[arg(long, value_name = "DIRECTORY")]
+    pub manifests: Option<PathBuf>,
     /// Seconds without a sign of life after which the node counts as lost
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(4..=600))]
     pub node_lease_seconds: u64,

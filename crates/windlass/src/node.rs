@@ -141,6 +141,7 @@ impl Parts<'_> {
             service_cidr: networks.service_cidr.clone(),
             cluster_dns: cluster_dns(networks)?,
             cluster_domain: "cluster.local".to_owned(),
+            manifests: flags.manifests.clone(),
             plain_http_registries: Default::default(),
         };
         let kernel = Kernel::open(config, world.clone()).await.context("cannot ready this machine for containers")?;

@@ -40,7 +40,7 @@ impl PodDirectory {
         let all = self.0.lock().expect("nothing panics while holding it");
         let mut found =
             all.iter().filter(|(_, resident)| resident.link.key.0 == namespace && resident.link.key.1 == name);
-        let is_current = |resident: &Resident| matches!(&*resident.link.desired.borrow(), Desired::Object(_));
+        let is_current = |resident: &Resident| !matches!(&*resident.link.desired.borrow(), Desired::Gone);
         let pick = found.clone().find(|(_, resident)| is_current(resident)).or_else(|| found.next());
         pick.map(|(uid, resident)| entry(uid, resident))
     }
@@ -64,7 +64,14 @@ impl PodDirectory {
     pub(super) fn tell(&self, uid: &str, desired: Desired) -> bool {
         let all = self.0.lock().expect("nothing panics while holding it");
         all.get(uid).is_some_and(|resident| {
-            resident.link.desired.send_replace(desired);
+            resident.link.desired.send_if_modified(|now| {
+                // What is gone stays so, whatever its likeness does.
+                let counts = !matches!((&*now, &desired), (Desired::Gone, Desired::Mirror(_)));
+                if counts {
+                    *now = desired;
+                }
+                counts
+            });
             true
         })
     }

@@ -99,6 +99,11 @@ impl Shared {
         node::PRESSURES.iter().filter(holds).copied().collect()
     }
 
+    /// The uid of the Node, once it is registered.
+    pub fn node_uid(&self) -> Option<String> {
+        Some(self.node.get("", &self.config.name)?.header.uid().to_owned())
+    }
+
     /// Whether pods can be attached.
     pub fn is_network_ready(&self) -> bool {
         *self.network_ready.borrow()

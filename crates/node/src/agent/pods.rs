@@ -5,6 +5,8 @@
 //!   R2 bound        a pod the API binds here has a task until it is gone from the API and from the machine
 //!   R3 left         once the API has been heard, what it does not know is torn down; before, nothing is
 //!   R4 apart        a task that panics is begun again; the others do not notice
+//!   R5 static       a pod that a file of the machine says has a task as long as the file says so; its likeness in the API
+//!                   is passed to it, and one without an original is deleted
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -15,10 +17,12 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use windlass_api::{Object, kinds};
-use windlass_client::{Cache, Cached, Notice, Scope};
+use windlass_client::{Cache, Cached, DeleteOptions, Notice, Scope};
 
 use super::{NODE_KEY, PodDirectory, Shared};
+use crate::manifest;
 use crate::pod::{self, Desired, PodTask};
 use crate::record::Known;
 
@@ -27,10 +31,15 @@ const ENDED_MAX: usize = 256;
 /// A task that panicked is begun again after this long, so that a pod that always makes it panic costs little.
 const PANIC_PAUSE: Duration = Duration::from_secs(5);
 
-/// Keeps the tasks in line with the API, for ever.
+/// How often the files of static pods are looked at.
+const MANIFESTS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Keeps the tasks in line with the API and the machine's own files, for ever.
 pub(super) async fn run(shared: &Arc<Shared>, directory: &PodDirectory, records: BTreeMap<String, Bytes>) {
     let (ended, mut ended_queue) = mpsc::channel(ENDED_MAX);
-    let pods = Pods { shared: Arc::clone(shared), directory: directory.clone(), ended };
+    let (shared, directory) = (Arc::clone(shared), directory.clone());
+    let mut pods = Pods { shared, directory, ended, files: BTreeMap::new(), statics: BTreeMap::new() };
+    let shared = Arc::clone(&pods.shared);
     for (uid, record) in &records {
         if uid != NODE_KEY {
             pods.take_over(uid, record);
@@ -38,6 +47,9 @@ pub(super) async fn run(shared: &Arc<Shared>, directory: &PodDirectory, records:
     }
     let cache = Cache::start(shared.client.clone(), &kinds::POD, Scope::on_node(&shared.config.name));
     let mut changes = cache.subscribe();
+    pods.look_at_files().await;
+    let mut files = tokio::time::interval(MANIFESTS_INTERVAL);
+    files.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let first_list = cache.synced();
     tokio::pin!(first_list);
     let mut is_synced = false;
@@ -53,6 +65,7 @@ pub(super) async fn run(shared: &Arc<Shared>, directory: &PodDirectory, records:
                 is_synced = true;
                 pods.compare(&cache).await;
             }
+            _ = files.tick() => pods.look_at_files().await,
         }
     }
 }
@@ -79,6 +92,10 @@ struct Pods {
     shared: Arc<Shared>,
     directory: PodDirectory,
     ended: mpsc::Sender<Ended>,
+    /// What the files of static pods said when they were looked at.
+    files: BTreeMap<String, Bytes>,
+    /// The static pods, by uid.
+    statics: BTreeMap<String, Arc<Object>>,
 }
 
 impl Pods {
@@ -116,8 +133,71 @@ impl Pods {
         self.directory.insert(uid, link, handle.abort_handle());
     }
 
+    /// R5.
+    async fn look_at_files(&mut self) {
+        let files = match self.shared.machine.manifests().await {
+            Ok(files) => files,
+            Err(error) => {
+                tracing::error!(%error, "the files of static pods cannot be read; those that run go on");
+                return;
+            }
+        };
+        if files == self.files {
+            return;
+        }
+        let mut statics = BTreeMap::new();
+        for (name, text) in &files {
+            match manifest::pod(text, &self.shared.config.name) {
+                Ok(object) => drop(statics.insert(object.header.uid().to_owned(), Arc::new(object))),
+                Err(why) => tracing::error!(file = name, why, "a file says no static pod"),
+            }
+        }
+        for uid in self.statics.keys().filter(|uid| !statics.contains_key(*uid)) {
+            self.directory.tell(uid, Desired::Gone);
+        }
+        (self.files, self.statics) = (files, statics);
+        for object in self.statics.values() {
+            self.begin_static(object);
+        }
+    }
+
+    /// One that has another's name waits until the other is gone.
+    fn begin_static(&self, object: &Arc<Object>) {
+        let (namespace, name) = (object.header.namespace(), object.header.name());
+        if self.directory.find(namespace, name).is_none() {
+            self.begin(Arc::clone(object), None);
+        }
+    }
+
+    /// R5: the API's likeness of a static pod has changed.
+    fn mirror_changed(&self, hash: &str, mirror: &Cached) {
+        if !self.directory.tell(hash, Desired::Mirror(Some(Arc::new(Object::clone(mirror))))) {
+            self.delete_mirror(mirror);
+        }
+    }
+
+    fn delete_mirror(&self, mirror: &Cached) {
+        let (client, header) = (self.shared.client.clone(), mirror.header.apart());
+        tokio::spawn(async move {
+            let options = DeleteOptions::of_uid(header.uid()).at_once();
+            match client.delete(&kinds::POD, header.namespace(), header.name(), &options).await {
+                Ok(_) => tracing::info!(pod = header.key(), "the mirror of a static pod that is gone is deleted"),
+                Err(error) if error.is_not_found() || error.is_conflict() => {}
+                Err(error) => {
+                    tracing::warn!(pod = header.key(), %error, "a mirror without an original was not deleted")
+                }
+            }
+        });
+    }
+
     /// R2.
     fn changed(&self, old: Option<&Cached>, new: Option<&Cached>) {
+        if let Some((hash, mirror)) = new.and_then(|new| Some((manifest::mirrored(new)?, new))) {
+            return self.mirror_changed(&hash, mirror);
+        }
+        if let Some(hash) = old.and_then(manifest::mirrored) {
+            self.directory.tell(&hash, Desired::Mirror(None));
+        }
         if let Some(old) = old
             && new.is_none_or(|new| new.header.uid() != old.header.uid())
         {
@@ -138,7 +218,7 @@ impl Pods {
             self.changed(None, Some(&object));
         }
         let known = self.directory.uids();
-        for uid in known.iter().filter(|uid| !bound.contains(&***uid)) {
+        for uid in known.iter().filter(|uid| !bound.contains(&***uid) && !self.statics.contains_key(&***uid)) {
             self.directory.tell(uid, Desired::Gone);
         }
         let left = self.shared.machine.pods().await.unwrap_or_else(|error| {
@@ -162,6 +242,14 @@ impl Pods {
     fn strike_off(&self, ended: Ended, cache: &Cache) {
         self.directory.remove(&ended.uid);
         self.shared.set_host_ports(&ended.uid, Vec::new());
+        for object in self.statics.values() {
+            self.begin_static(object);
+        }
+        for object in cache.list() {
+            if manifest::mirrored(&object).is_some_and(|hash| *hash == *ended.uid) {
+                self.delete_mirror(&object);
+            }
+        }
         let still = cache.list().into_iter().find(|object| *object.header.uid() == *ended.uid);
         let Some(object) = still.filter(|_| ended.panicked) else { return };
         tracing::error!(pod = object.header.key(), "a pod's task panicked; it is begun again");

@@ -10,6 +10,7 @@ mod fetch;
 mod health;
 pub(crate) mod layout;
 mod make;
+mod manifests;
 pub(crate) mod namespace;
 mod seccomp;
 mod signal;
@@ -67,6 +68,8 @@ pub struct KernelConfig {
     pub cluster_dns: Ipv4Addr,
     /// The domain that services have their names in.
     pub cluster_domain: String,
+    /// The directory whose files are static pods.
+    pub manifests: Option<PathBuf>,
     /// Registries that are spoken to without TLS: `host:port`.
     pub plain_http_registries: BTreeSet<String>,
 }
@@ -492,6 +495,17 @@ impl Machine for Kernel {
     fn load(&self) -> Answer<'_, BTreeMap<String, Bytes>> {
         let records = self.layout.records();
         off_the_runtime(move || load_all(&records)).boxed()
+    }
+
+    fn manifests(&self) -> Answer<'_, BTreeMap<String, Bytes>> {
+        let directory = self.config.manifests.clone();
+        async move {
+            match directory {
+                Some(directory) => off_the_runtime(move || manifests::read(&directory)).await,
+                None => Ok(BTreeMap::new()),
+            }
+        }
+        .boxed()
     }
 }
 

@@ -5,6 +5,7 @@
 //! Relies on   `plan` decides, `steps` act, `status` tells; this file only carries between them
 
 mod admit;
+mod mirror;
 mod observe;
 mod outcome;
 mod report;
@@ -44,6 +45,8 @@ const STOP_RETRY: Duration = Duration::from_secs(1);
 pub enum Desired {
     /// The pod as the API has it.
     Object(Arc<Object>),
+    /// The API's likeness of it, a static pod, has changed or is gone.
+    Mirror(Option<Arc<Object>>),
     /// The API has it no more.
     Gone,
 }
@@ -90,6 +93,8 @@ pub struct PodTask {
     ground_retry: RetryBackoff,
     ending: Option<Ending>,
     failure: Option<(&'static str, String)>,
+    /// For a static pod: what is known of its likeness in the API.
+    likeness: Option<mirror::Likeness>,
     /// This agent has the pod from the API, not only from its record: before, what it would tell may be old.
     is_heard: bool,
     is_gone: bool,
@@ -129,6 +134,7 @@ impl PodTask {
         let shared = Arc::clone(shared);
         let context = PodContext { shared, pod: Arc::new(pod), visitors, uid, tokens: Default::default() };
         let current = object.value()["status"].take();
+        let likeness = crate::manifest::is_static(context.pod.metadata.annotations.as_ref()).then(Default::default);
         let (tracks, ground) = begin(&context, &current, known.as_ref());
         let mut task = PodTask {
             context,
@@ -144,7 +150,8 @@ impl PodTask {
             ground_retry: RetryBackoff::new(Duration::from_millis(500), Duration::from_secs(120)),
             ending: None,
             failure: None,
-            is_heard: known.is_none(),
+            is_heard: known.is_none() || likeness.is_some(),
+            likeness,
             is_gone: false,
             is_removed: false,
             is_deleted: false,
@@ -207,6 +214,10 @@ impl PodTask {
             Desired::Gone => {
                 self.is_gone = true;
                 self.end(GRACE_WHEN_GONE);
+                return;
+            }
+            Desired::Mirror(mirror) => {
+                self.look_at_mirror(mirror.as_deref());
                 return;
             }
             Desired::Object(object) => object,

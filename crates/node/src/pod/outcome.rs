@@ -44,6 +44,10 @@ impl PodTask {
             }
             (_, Outcome::Counted(Some(why))) => self.evict(why),
             (_, Outcome::Written(written)) => self.written(written),
+            (_, Outcome::MirrorDeleted(Err(error))) if !error.is_not_found() && !error.is_conflict() => {
+                self.written(Err(error));
+            }
+            (_, Outcome::MirrorDeleted(_)) => {}
             (_, Outcome::Saved(Err(error))) => {
                 tracing::warn!(pod = self.header.key(), %error, "the pod's record was not kept");
             }
@@ -208,7 +212,10 @@ impl PodTask {
         match written {
             Ok(object) => {
                 self.status_retry.reset();
-                self.take_in_object(&object);
+                match self.likeness.is_some() {
+                    true => self.look_at_mirror(Some(&object)),
+                    false => self.take_in_object(&object),
+                }
             }
             Err(error) => {
                 let wait = self.status_retry.failed(Instant::now());

@@ -19,7 +19,16 @@ use crate::steps::PodContext;
 /// Most pods run by then, so that their first status is `Running` and not a word about how they come up.
 const FIRST_STATUS_PATIENCE: Duration = Duration::from_millis(250);
 
+/// How soon it is looked again whether a static pod has its likeness.
+const MIRROR_PATIENCE: Duration = Duration::from_secs(1);
+
 impl PodTask {
+    /// The uid under which the API knows the pod.
+    fn api_uid(&self) -> &str {
+        let mirror = self.likeness.as_ref().and_then(|likeness| likeness.uid.as_deref());
+        mirror.unwrap_or(&self.context.uid)
+    }
+
     /// Begins to write what differs. Returns when to look again.
     pub(super) fn report(&mut self) -> Option<Instant> {
         self.show();
@@ -28,11 +37,14 @@ impl PodTask {
             return None;
         }
         let now = Instant::now();
-        let desired = self.status();
-        let patch = status::patch(&desired, &self.current, &self.context.uid)?;
         if !self.status_retry.is_due(now) {
             return self.status_retry.retry_at();
         }
+        if self.mend_mirror() {
+            return Some(now + MIRROR_PATIENCE);
+        }
+        let desired = self.status();
+        let patch = status::patch(&desired, &self.current, self.api_uid())?;
         let troubled = self.tracks.values().any(|track| track.trouble.is_some());
         let patience = self.seen_at + FIRST_STATUS_PATIENCE;
         if desired["phase"] == "Pending" && !troubled && self.ending.is_none() && now < patience {
@@ -67,7 +79,7 @@ impl PodTask {
 
     /// Whether the API knows all there is to know.
     pub(super) fn is_reported(&self) -> bool {
-        status::patch(&self.status(), &self.current, &self.context.uid).is_none()
+        status::patch(&self.status(), &self.current, self.api_uid()).is_none()
     }
 
     fn known(&self) -> Known {

@@ -59,6 +59,8 @@ pub enum Outcome {
     Filled(Result<(), StepError>),
     /// Why the pod must go for what it has put into its volumes, if it must.
     Counted(Option<String>),
+    /// The likeness of a static pod is deleted, or not.
+    MirrorDeleted(Result<(), ClientError>),
     /// The status is written, or not.
     Written(Result<Box<Object>, ClientError>),
     /// The record is kept, or not.

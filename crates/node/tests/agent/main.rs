@@ -2,10 +2,12 @@
 //! Needs root, overlayfs, cgroups, nftables, `ip`, and a static busybox (Debian: busybox-static).
 
 mod files;
+mod forms;
 mod life;
 mod log;
 mod refusal;
 mod restart;
 mod security;
 mod stage;
+mod static_pod;
 mod volume;

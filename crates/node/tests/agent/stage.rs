@@ -102,6 +102,7 @@ impl Cluster {
             service_cidr: "10.43.0.0/16".to_owned(),
             cluster_dns: [10, 43, 0, 10].into(),
             cluster_domain: "cluster.local".to_owned(),
+            manifests: Some(dir.join("manifests")),
             plain_http_registries: Default::default(),
         };
         fs::create_dir_all(&config.data).expect("a directory for the test");
