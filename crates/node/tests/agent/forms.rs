@@ -106,7 +106,7 @@ fn a_container_is_stopped_as_it_asks_and_a_gate_holds_readiness_back() {
 fn namespaces_are_shared_as_asked() {
     on_a_node(|cluster| async move {
         let cluster = cluster.lock().await;
-        let look = "ls -l /proc/self/ns/ipc /proc/self/ns/pid; cat /proc/1/comm /proc/sys/kernel/hostname";
+        let look = "ls -l /proc/self/ns/ipc /proc/self/ns/pid; cat /proc/1/comm /proc/sys/kernel/hostname; echo";
         let looking = |mut spec: Value, name: &str| {
             let mut pod = json!({"restartPolicy": "Never", "containers": [shell("main", look)]});
             for (key, value) in spec.as_object_mut().into_iter().flatten() {
