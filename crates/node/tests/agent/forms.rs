@@ -62,8 +62,7 @@ fn a_job_ends_although_its_sidecar_would_go_on_and_rules_restart_what_they_name(
         sidecar["restartPolicy"] = json!("Always");
         let mut main = shell("main", "if [ -e /once/failed ]; then exit 7; fi; touch /once/failed; exit 42");
         main["restartPolicy"] = json!("Never");
-        main["restartPolicyRules"] =
-            json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
+        main["restartPolicyRules"] = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
         main["volumeMounts"] = json!([{"name": "once", "mountPath": "/once"}]);
         let spec = json!({"restartPolicy": "Never", "initContainers": [sidecar], "containers": [main],
             "volumes": [{"name": "once", "emptyDir": {}}]});
