@@ -1,7 +1,7 @@
 //! Taints that pods do not bear, or not for long.
 
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt;
 use serde_json::{Value, json};
@@ -41,27 +41,6 @@ async fn tainted(test: &Test, pod: &Value, body: impl Future<Output = ()>) {
     if let Err(panic) = ended {
         std::panic::resume_unwind(panic);
     }
-}
-
-async fn is_evicted(test: &Test, name: &str) {
-    let ending = |reply: &crate::api::Reply| {
-        reply.code == http::StatusCode::NOT_FOUND || reply.json()["metadata"]["deletionTimestamp"].is_string()
-    };
-    test.api.until(&test.pod(name), "evicted", ending).await;
-}
-
-pub async fn pods_bear_a_taint_as_long_as_they_say(test: &Test) {
-    let pod = test.start_ready(&bearing("short", 1)).await;
-    test.start_ready(&bearing("long", 5)).await;
-    let evicted = async {
-        let since = Instant::now();
-        is_evicted(test, "short").await;
-        let now = test.api.get(&test.pod("long")).await.ok();
-        assert!(now["metadata"]["deletionTimestamp"].is_null(), "evicted too early");
-        is_evicted(test, "long").await;
-        assert!(since.elapsed() >= Duration::from_secs(4), "after {:?}", since.elapsed());
-    };
-    tainted(test, &pod, evicted).await;
 }
 
 pub async fn a_taint_that_goes_in_time_evicts_nobody(test: &Test) {

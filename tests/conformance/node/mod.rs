@@ -119,7 +119,6 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
         on_node!("init-container-starts-app-restartalways-pod", init_container::they_run_before_a_pod_that_runs_on),
         on_node!("init-container-starts-app-restartnever-pod", init_container::they_run_before_a_pod_that_ends),
-        on_all_nodes!("Pod Eviction, Toleration limits", eviction::pods_bear_a_taint_as_long_as_they_say),
         on_all_nodes!("Taint, Pod Eviction on taint removal", eviction::a_taint_that_goes_in_time_evicts_nobody),
         on_node!("Can schedule a pod requesting existing RuntimeClass.", runtime_class::a_pod_of_a_class_is_scheduled),
         on_node!("Pods, ActiveDeadlineSeconds", pod_life::a_pod_that_takes_too_long_fails),
