@@ -233,7 +233,17 @@ fn served(resource: &Resource, subresource: Subresource) -> Served<'_> {
         Subresource::Exec => core("PodExecOptions", STREAM),
         Subresource::Attach => core("PodAttachOptions", STREAM),
         Subresource::PortForward => core("PodPortForwardOptions", STREAM),
+        Subresource::Proxy => core(proxy_options(&kind.kind), &["create", "delete", "get", "patch", "update"]),
         Subresource::Finalize => own(&["update"]),
+    }
+}
+
+/// The kind of the options of a proxy.
+pub(crate) fn proxy_options(kind: &str) -> &'static str {
+    match kind {
+        "Pod" => "PodProxyOptions",
+        "Service" => "ServiceProxyOptions",
+        _ => "NodeProxyOptions",
     }
 }
 

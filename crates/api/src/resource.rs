@@ -32,6 +32,8 @@ pub enum Subresource {
     Attach,
     /// `/portforward` of a pod.
     PortForward,
+    /// `/proxy` of a pod, a service or a node: whatever it serves by HTTP.
+    Proxy,
     /// `/finalize` of a namespace.
     Finalize,
     /// `/ephemeralcontainers` of a pod: containers added to one that runs.
@@ -56,6 +58,7 @@ impl Subresource {
             Subresource::Exec => "exec",
             Subresource::Attach => "attach",
             Subresource::PortForward => "portforward",
+            Subresource::Proxy => "proxy",
             Subresource::Finalize => "finalize",
             Subresource::EphemeralContainers => "ephemeralcontainers",
             Subresource::Resize => "resize",

@@ -47,7 +47,7 @@ use crate::metrics::{self, Labels};
 use crate::request::{self, Endpoint, Query, Route, Verb};
 use crate::review;
 use crate::server::{Call, Server, Warned};
-use crate::sub::{self, binding, eviction, scale, stream};
+use crate::sub::{self, binding, eviction, proxy, scale, stream};
 use crate::token;
 use crate::update::{patch, update};
 use crate::watch::watch;
@@ -124,6 +124,12 @@ async fn route(
             }
             let headers = &parts.headers;
             let call = Call { server, who, target: &target, query: &query, headers, warned: &warned, record };
+            if target.sub == Some(Subresource::Proxy) {
+                let (_, tail) = request::split_proxied(parts.uri.path());
+                let carried = proxy::carry(call, (parts, tail), body, upgrade).boxed().await?;
+                let answer = Answer::ready(carried).warn(call.warned.take());
+                return Ok(answer.into_response(Form::Json, &target, &server.world, headers));
+            }
             let inside = parts.extensions.get::<AsObjects>().copied();
             serve_target(call, inside, body, upgrade).await
         }

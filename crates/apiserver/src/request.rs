@@ -6,6 +6,7 @@
 //!   R2 verbs        the method and the shape of the path give the verb; exec, attach and port-forward are `create`
 //!                   whatever the method, because they run things (KEP-2862)
 //!   R3 unknown      a path that no kind and no endpoint has is 404, a known one with a wrong method 405
+//!   R5 proxied      what follows `proxy` is not looked at: it is another server's path
 //!   R4 old watches  `/api/v1/watch/…` watches what the path without `watch` names, a collection or one object
 //!
 //! Source: API concepts reference (resource URIs), apimachinery's rule for path segment names.
@@ -181,7 +182,7 @@ pub(crate) fn short(text: &str) -> String {
 
 /// What a request line asks for.
 pub(crate) fn parse(registry: &Registry, method: &Method, uri: &Uri, query: &Query) -> Result<Route, ApiError> {
-    let segments = segments(uri.path())?;
+    let segments = segments(split_proxied(uri.path()).0)?;
     let texts: Vec<&str> = segments.iter().map(String::as_str).collect();
     let (group, version, rest) = match texts.as_slice() {
         ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
@@ -189,6 +190,20 @@ pub(crate) fn parse(registry: &Registry, method: &Method, uri: &Uri, query: &Que
         other => return endpoint(registry, method, other).map(Route::Endpoint),
     };
     target(registry, method, query, (group, version), rest).map(Route::Target)
+}
+
+/// R5: a path up to and with `proxy` of a pod, a service or a node, and the rest of it as it was sent.
+pub(crate) fn split_proxied(path: &str) -> (&str, &str) {
+    let Some(rest) = path.strip_prefix("/api/v1/") else { return (path, "") };
+    let words: Vec<&str> = rest.splitn(6, '/').collect();
+    let head = match words.as_slice() {
+        ["namespaces", namespace, kind @ ("pods" | "services"), name, "proxy", ..] => {
+            ["namespaces", namespace, kind, name, "proxy"].map(str::len).iter().sum::<usize>() + 4
+        }
+        ["nodes", name, "proxy", ..] => ["nodes", name, "proxy"].map(str::len).iter().sum::<usize>() + 2,
+        _ => return (path, ""),
+    };
+    path.split_at_checked(path.len() - rest.len() + head).unwrap_or((path, ""))
 }
 
 fn segments(path: &str) -> Result<Vec<String>, ApiError> {
@@ -346,13 +361,18 @@ fn verb(
 
 fn sub_verb(method: &Method, sub: Subresource) -> Result<Verb, ApiError> {
     use Subresource::{
-        Approval, Attach, Binding, EphemeralContainers, Eviction, Exec, Finalize, Log, PortForward, Resize, Scale,
+        Approval, Attach, Binding, EphemeralContainers, Eviction, Exec, Finalize, Log, PortForward, Proxy, Resize, Scale,
         Status, Token,
     };
     match (method.as_str(), sub) {
         ("GET", Status | Scale | Log | EphemeralContainers | Resize | Approval) => Ok(Verb::Get),
         ("PUT", Status | Scale | Finalize | EphemeralContainers | Resize | Approval) => Ok(Verb::Update),
         ("PATCH", Status | Scale | EphemeralContainers | Resize | Approval) => Ok(Verb::Patch),
+        ("GET" | "HEAD" | "OPTIONS", Proxy) => Ok(Verb::Get),
+        ("POST", Proxy) => Ok(Verb::Create),
+        ("PUT", Proxy) => Ok(Verb::Update),
+        ("PATCH", Proxy) => Ok(Verb::Patch),
+        ("DELETE", Proxy) => Ok(Verb::Delete),
         ("POST", Binding | Eviction | Token) | ("GET" | "POST", Exec | Attach | PortForward) => Ok(Verb::Create),
         _ => Err(method_not_allowed(method)),
     }

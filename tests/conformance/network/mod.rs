@@ -6,6 +6,7 @@ mod endpoint_slice;
 mod endpoints;
 mod ingress;
 mod ip_address;
+mod proxy;
 mod service;
 mod service_cidr;
 mod traffic;
@@ -24,6 +25,9 @@ pub(crate) fn cases() -> Vec<Case> {
         row!("Ingress API", ingress::row),
         row!("IngressClass API", ingress::class_row),
         row!("IPAddress API", ip_address::row),
+        on_node!("Proxy through apiserver to a Service", proxy::ports_are_named_in_every_way),
+        on_node!("Proxy, validate Proxy responses", proxy::every_method_reaches_what_is_proxied),
+        on_node!("Proxy, validate ProxyWithPath responses", proxy::every_method_reaches_a_path),
         case!("Find Kubernetes Service in default Namespace", service::kubernetes_is_among_all_services),
         case!("Kubernetes Service", service::kubernetes_is_a_service),
         case!("Service, change type, ClusterIP to ExternalName", service::from_cluster_ip_to_external_name),

@@ -5,9 +5,13 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::components;
+use crate::discovery;
 use crate::merge::PatchType;
 use crate::resource::{Resource, Subresource};
 use crate::schema::kubernetes;
+
+/// By which a proxy is asked.
+const PROXIED: [&str; 5] = ["connect get", "connect post", "connect put", "connect patch", "connect delete"];
 
 /// The paths of a document and the schemas they name.
 #[derive(Default)]
@@ -77,6 +81,7 @@ impl Paths {
             Subresource::Eviction => (Some("policy/v1"), "Eviction", &["post"]),
             Subresource::Exec => (Some("v1"), "PodExecOptions", &["connect get", "connect post"]),
             Subresource::Attach => (Some("v1"), "PodAttachOptions", &["connect get", "connect post"]),
+            Subresource::Proxy => (Some("v1"), discovery::proxy_options(&kind.kind), &PROXIED),
             Subresource::PortForward => (Some("v1"), "PodPortForwardOptions", &["connect get", "connect post"]),
         };
         let other = api_version.and_then(|api_version| kubernetes().find_kind(api_version, name));

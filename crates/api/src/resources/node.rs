@@ -36,7 +36,7 @@ pub(super) fn resource() -> Resource {
     ];
     row(&kinds::NODE, columns, Node)
         .short_names(&["no"])
-        .subresources(&[Subresource::Status])
+        .subresources(&[Subresource::Status, Subresource::Proxy])
         .selectable(&["spec.unschedulable"])
 }
 

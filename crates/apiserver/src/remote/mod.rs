@@ -13,6 +13,7 @@
 //!
 //! Source: API reference, WebhookClientConfig; kube-aggregator's ServiceReference.
 
+pub(crate) mod forward;
 pub(crate) mod route;
 mod trust;
 mod wire;
@@ -31,12 +32,13 @@ use serde::Serialize;
 use serde_json::Value;
 use windlass_stdx::{Body, BoxError, body_from, read_body};
 
+use crate::pki::Credential;
 use crate::server::Server;
 use crate::write::text;
 use route::RouteError;
 
 pub(crate) use trust::Trust;
-use wire::Sender;
+pub(crate) use wire::{Secured, Sender, connect};
 
 /// Idle connections kept for one remote.
 const IDLE_MAX: usize = 8;
@@ -100,6 +102,8 @@ pub(crate) struct Remote {
     /// Empty, or what the path of every call begins with.
     path: String,
     trust: Trust,
+    /// What we prove to it who we are by.
+    credential: Option<Arc<Credential>>,
     tls: OnceLock<Result<Arc<rustls::ClientConfig>, String>>,
     idle: Mutex<Vec<(SocketAddr, Sender)>>,
 }
@@ -138,7 +142,13 @@ impl Remote {
 
     fn new(place: Place, path: &str, trust: Trust) -> Remote {
         let path = if path.is_empty() || path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        Remote { place, path, trust, tls: OnceLock::new(), idle: Mutex::default() }
+        Remote { place, path, trust, credential: None, tls: OnceLock::new(), idle: Mutex::default() }
+    }
+
+    /// The same, where we prove who we are.
+    pub fn proving(mut self, credential: Option<Arc<Credential>>) -> Remote {
+        self.credential = credential;
+        self
     }
 
     /// Its name in its certificate, and in `Host`.
@@ -238,9 +248,15 @@ impl Remote {
         }
     }
 
+    /// A connection of its own, for who speaks for longer than one call.
+    pub async fn connect(&self, server: &Server) -> Result<Sender, RemoteError> {
+        let addresses = self.addresses(server).await?;
+        Ok(self.connect_to(&addresses).await?.1)
+    }
+
     /// R2.
     async fn connect_to(&self, addresses: &[SocketAddr]) -> Result<(SocketAddr, Sender), RemoteError> {
-        let tls = self.tls.get_or_init(|| self.trust.client_config().map(Arc::new));
+        let tls = self.tls.get_or_init(|| self.trust.client_config(self.credential.as_deref()).map(Arc::new));
         let tls = tls.clone().map_err(RemoteError::Trust)?;
         let name = ServerName::try_from(self.host()).map_err(|error| RemoteError::Trust(error.to_string()))?;
         wire::connect(addresses, Some((tls, name))).await

@@ -58,6 +58,23 @@ pub(crate) enum RouteError {
     },
 }
 
+/// Which port of a Service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Port<'a> {
+    Number(u16),
+    /// Empty for the only one.
+    Name(&'a str),
+}
+
+impl std::fmt::Display for Port<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Port::Number(number) => write!(out, "{number}"),
+            Port::Name(name) => out.write_str(name),
+        }
+    }
+}
+
 /// The addresses behind a port of a Service that this server itself was told to call.
 pub(crate) async fn service(
     server: &Server,
@@ -69,6 +86,17 @@ pub(crate) async fn service(
     if text(&found["spec"], "type") == "ExternalName" {
         return host(text(&found["spec"], "externalName"), port).await;
     }
+    endpoints(server, namespace, (name, &found), Port::Number(port))
+}
+
+/// R1: the ready addresses behind a port of a Service, whoever asked for it.
+pub(crate) fn ready(
+    server: &Server,
+    namespace: &str,
+    name: &str,
+    port: Port<'_>,
+) -> Result<Vec<SocketAddr>, RouteError> {
+    let found = find(server, namespace, name)?;
     endpoints(server, namespace, (name, &found), port)
 }
 
@@ -81,7 +109,7 @@ fn endpoints(
     server: &Server,
     namespace: &str,
     (name, found): (&str, &Value),
-    port: u16,
+    port: Port<'_>,
 ) -> Result<Vec<SocketAddr>, RouteError> {
     let port_name = port_name(found, port);
     let port_name = port_name.ok_or_else(|| RouteError::NoPort { name: name.to_owned(), port: port.to_string() })?;
@@ -100,9 +128,14 @@ fn endpoints(
 }
 
 /// The name that a port of a Service has in its slices.
-fn port_name(service: &Value, port: u16) -> Option<&str> {
-    let mut ports = service["spec"]["ports"].as_array()?.iter();
-    ports.find(|own| own["port"] == port).map(|own| text(own, "name"))
+fn port_name<'a>(service: &'a Value, port: Port<'_>) -> Option<&'a str> {
+    let ports = service["spec"]["ports"].as_array()?;
+    let is_asked = |own: &&Value| match port {
+        Port::Number(number) => own["port"] == number,
+        Port::Name("") => ports.len() == 1 || text(own, "name").is_empty(),
+        Port::Name(name) => text(own, "name") == name,
+    };
+    ports.iter().find(is_asked).map(|own| text(own, "name"))
 }
 
 /// The ready addresses of one slice at the port of this name.
@@ -140,13 +173,17 @@ pub(crate) async fn host(host: &str, port: u16) -> Result<Vec<SocketAddr>, Route
 
 #[cfg(test)]
 mod tests {
-    use super::{is_of_machine, of_slice, port_name};
+    use super::{Port, is_of_machine, of_slice, port_name};
     use serde_json::json;
 
     #[test]
     fn r1_a_port_has_the_name_that_its_slices_know_it_by() {
         let service = json!({"spec": {"ports": [{"name": "http", "port": 80}, {"name": "https", "port": 443}]}});
-        assert_eq!((port_name(&service, 443), port_name(&service, 81)), (Some("https"), None));
+        assert_eq!(port_name(&service, Port::Number(443)), Some("https"));
+        assert_eq!(port_name(&service, Port::Name("http")), Some("http"));
+        assert_eq!((port_name(&service, Port::Number(81)), port_name(&service, Port::Name(""))), (None, None));
+        let only = json!({"spec": {"ports": [{"name": "web", "port": 80}]}});
+        assert_eq!(port_name(&only, Port::Name("")), Some("web"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!   T2 pinned     a server that shows a certificate of the bundle itself is trusted even if that one is an authority's:
 //!                 many webhooks sign for themselves; its name and time are checked as ever
 //!   T3 system     without a bundle the machine's own roots are trusted
+//!   T4 anyone     who asked not to look at certificates gets that: the handshake's signatures are still checked
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,6 +17,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+
+use crate::pki::Credential;
 
 /// Certificates in one bundle.
 const BUNDLE_MAX: usize = 1_000;
@@ -35,22 +38,31 @@ pub(crate) enum Trust {
     Bundle(Vec<u8>),
     /// Whom the machine trusts.
     System,
+    /// Anyone.
+    Anyone,
 }
 
 impl Trust {
-    /// TLS by this trust.
-    pub fn client_config(&self) -> Result<ClientConfig, String> {
+    /// TLS by this trust; with a credential we prove who we are.
+    pub fn client_config(&self, credential: Option<&Credential>) -> Result<ClientConfig, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match self {
             Trust::Bundle(pem) => pinned(certificates(pem)?, &provider)?,
             Trust::System => by_system(&provider)?,
+            Trust::Anyone => Arc::new(Unverified(provider.clone())),
         };
-        let mut tls = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(verifier);
+        let mut tls = match credential {
+            None => builder.with_no_client_auth(),
+            Some(credential) => {
+                let (chain, key) = credential.to_tls().map_err(|error| error.to_string())?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
+            }
+        };
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(tls)
     }
@@ -76,8 +88,7 @@ fn by_system(provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifie
         Arc::new(roots)
     });
     let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone()).build();
-    let verifier =
-        verifier.map_err(|error| format!("this machine trusts no certificates; give a caBundle: {error}"))?;
+    let verifier = verifier.map_err(|error| format!("this machine trusts no certificates; give a caBundle: {error}"))?;
     Ok(verifier)
 }
 
@@ -158,6 +169,47 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
+/// T4.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _shown: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Trust, certificates, pinned};
@@ -179,7 +231,7 @@ mod tests {
 
     #[test]
     fn t1_a_bundle_without_certificates_is_none() {
-        let refused = Trust::Bundle(b"hello".to_vec()).client_config().expect_err("no PEM");
+        let refused = Trust::Bundle(b"hello".to_vec()).client_config(None).expect_err("no PEM");
         assert_eq!(refused, "unable to load root certificates: unable to parse bytes as PEM block");
     }
 

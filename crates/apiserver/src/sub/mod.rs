@@ -2,6 +2,7 @@
 
 pub(crate) mod binding;
 pub(crate) mod eviction;
+pub(crate) mod proxy;
 pub(crate) mod scale;
 pub(crate) mod stream;
 pub(crate) mod token;

@@ -275,7 +275,7 @@ fn pass(from: &HeaderMap, into: &mut HeaderMap) {
 }
 
 /// R1.
-async fn connect(
+pub(crate) async fn connect(
     call: Call<'_>,
     node: &str,
 ) -> Result<hyper::client::conn::http1::SendRequest<windlass_stdx::Body>, ApiError> {
@@ -305,7 +305,7 @@ async fn connect(
     Ok(sender)
 }
 
-fn agent_address(call: Call<'_>, node: &str) -> Result<SocketAddr, ApiError> {
+pub(super) fn agent_address(call: Call<'_>, node: &str) -> Result<SocketAddr, ApiError> {
     let entry = call.server.store.get(&key::object(&kinds::NODE, "", node));
     let entry = entry.ok_or_else(|| unreachable(node, &"there is no such node"))?;
     let object = write::tree(&entry);
@@ -355,7 +355,7 @@ async fn refusal(code: StatusCode, body: hyper::body::Incoming) -> ApiError {
 }
 
 /// R3 and R4.
-async fn tunnel(client: OnUpgrade, agent: OnUpgrade, server: Arc<crate::server::Server>) {
+pub(crate) async fn tunnel(client: OnUpgrade, agent: OnUpgrade, server: Arc<crate::server::Server>) {
     let (client, agent) = match tokio::try_join!(client, agent) {
         Ok(both) => both,
         Err(error) => {

@@ -25,6 +25,7 @@ mod node;
 mod openapi;
 mod pod_part;
 mod policy;
+mod proxy;
 mod quota;
 mod rbac;
 mod review;

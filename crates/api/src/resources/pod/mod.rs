@@ -80,6 +80,7 @@ pub(super) fn resource() -> Resource {
             Subresource::Exec,
             Subresource::Attach,
             Subresource::PortForward,
+            Subresource::Proxy,
             Subresource::EphemeralContainers,
             Subresource::Resize,
         ])

@@ -27,7 +27,7 @@ pub(super) fn resource() -> Resource {
     row(&kinds::SERVICE, columns, Service)
         .short_names(&["svc"])
         .in_all()
-        .subresources(&[Subresource::Status])
+        .subresources(&[Subresource::Status, Subresource::Proxy])
         .selectable(&["spec.clusterIP", "spec.type"])
 }
 
