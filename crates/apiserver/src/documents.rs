@@ -14,6 +14,7 @@ use windlass_api::openapi::{self, v2};
 use windlass_api::{ApiError, Registry, discovery};
 use windlass_stdx::{Response, body_empty, body_from};
 
+use crate::aggregate;
 use crate::compress::{accepts_gzip, gzip};
 use crate::definitions::Served;
 use crate::form;
@@ -36,15 +37,21 @@ struct Document {
     gzip: OnceLock<Bytes>,
 }
 
+impl Document {
+    fn new(bytes: Vec<u8>) -> Document {
+        let bytes = Bytes::from(bytes);
+        let hash = hex(&Sha256::digest(&bytes)).to_uppercase();
+        Document { bytes, hash, gzip: OnceLock::new() }
+    }
+}
+
 impl Documents {
     fn get(&self, name: &str, make: impl FnOnce() -> Result<Vec<u8>, ApiError>) -> Result<Arc<Document>, ApiError> {
         // Made outside the lock: two first readers may make the same document twice, and get equal ones.
         if let Some(document) = self.documents().get(name) {
             return Ok(document.clone());
         }
-        let bytes = Bytes::from(make()?);
-        let hash = hex(&Sha256::digest(&bytes)).to_uppercase();
-        let document = Arc::new(Document { bytes, hash, gzip: OnceLock::new() });
+        let document = Arc::new(Document::new(make()?));
         self.documents().insert(name.to_owned(), document.clone());
         Ok(document)
     }
@@ -79,6 +86,17 @@ pub(crate) fn discover(server: &Server, endpoint: &Endpoint, headers: &HeaderMap
         };
         Ok(value.ok_or_else(not_found)?.to_string().into_bytes())
     })?;
+    let document = match endpoint {
+        _ if aggregate::all(server).is_empty() => document,
+        Endpoint::Apis if aggregated => with(document, |list| aggregate::documents::add_aggregated(server, list))?,
+        Endpoint::Apis => with(document, |list| aggregate::documents::add_groups(server, list))?,
+        Endpoint::Group(name) => with(document, |group| {
+            let more = aggregate::documents::api_group(server, name, Some(group.take()));
+            *group = more.unwrap_or_default();
+            true
+        })?,
+        _ => document,
+    };
     let mut response = with_etag(&document, headers);
     if aggregated && response.status() == StatusCode::OK {
         let media = HeaderValue::from_static(discovery::AGGREGATED_MEDIA_TYPE);
@@ -86,6 +104,12 @@ pub(crate) fn discover(server: &Server, endpoint: &Endpoint, headers: &HeaderMap
     }
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
     Ok(response)
+}
+
+/// A document with what other servers serve.
+fn with(document: Arc<Document>, add: impl FnOnce(&mut Value) -> bool) -> Result<Arc<Document>, ApiError> {
+    let mut value = serde_json::from_slice(&document.bytes).map_err(ApiError::internal)?;
+    if add(&mut value) { Ok(Arc::new(Document::new(value.to_string().into_bytes()))) } else { Ok(document) }
 }
 
 /// `/`: the paths that are served.
@@ -119,6 +143,13 @@ pub(crate) fn open_api(
     let served = server.served();
     let Endpoint::OpenApiGroup(group, version) = endpoint else {
         let index = served.documents.get("openapi index", || open_api_index(&served))?;
+        let index = match aggregate::all(server).is_empty() {
+            true => index,
+            false => with(index, |index| {
+                let paths = index["paths"].as_object_mut();
+                paths.is_some_and(|paths| aggregate::documents::add_open_api(server, paths))
+            })?,
+        };
         return Ok(with_etag(&index, headers));
     };
     let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };

@@ -15,6 +15,7 @@
 //! - No input ends the process: bodies, paths, selectors and tokens are bounded and typed before they are looked at.
 
 mod admit;
+mod aggregate;
 mod answer;
 mod apply;
 mod audit;
@@ -130,6 +131,7 @@ impl Apiserver {
             definitions_changed: tokio::sync::watch::Sender::new(()),
             policy: Followed::default(),
             policies: Followed::default(),
+            aggregated: Followed::default(),
             graph: Followed::default(),
             is_kept_up: AtomicBool::new(false),
             closing: tokio::sync::watch::Sender::new(false),
@@ -148,6 +150,7 @@ impl Apiserver {
         if !self.server.is_kept_up.swap(true, Ordering::Relaxed) {
             tokio::spawn(upkeep::run(Arc::downgrade(&self.server)));
             tokio::spawn(cleanup::run(Arc::downgrade(&self.server)));
+            tokio::spawn(aggregate::availability::run(Arc::downgrade(&self.server)));
         }
         Ok(())
     }

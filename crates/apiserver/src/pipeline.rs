@@ -25,6 +25,7 @@ use windlass_api::handover::AsObjects;
 use windlass_api::{ApiError, Reason, Subresource, Verbs};
 use windlass_stdx::{Body, Request, Response, body_empty, body_from};
 
+use crate::aggregate;
 use crate::answer::{Answer, json_response};
 use crate::audit::Record;
 use crate::authenticate;
@@ -101,6 +102,14 @@ async fn route(
     });
     let (query, route) = match found {
         Ok(found) => found,
+        Err(error) if error.reason == Reason::NotFound && may_see_unknown_paths(who) => {
+            let path = parts.uri.path();
+            if aggregate::of_path(server, path).is_some() {
+                let route = Route::Endpoint(Endpoint::Apis);
+                record.about((&proven, impersonated.as_ref()), &route, &parts.method, path);
+            }
+            return elsewhere(server, who, parts, body, error).await;
+        }
         Err(_) if !may_see_unknown_paths(who) => {
             return Err(refuse_path(who, parts.method.as_str(), parts.uri.path()));
         }
@@ -138,6 +147,25 @@ async fn route(
             within_time(served.boxed()).await
         }
     }
+}
+
+/// A path that this server does not serve itself.
+async fn elsewhere(
+    server: &Arc<Server>,
+    who: &Identity,
+    parts: &mut Parts,
+    body: Body,
+    unknown: ApiError,
+) -> Result<Response, ApiError> {
+    let path = parts.uri.path();
+    if let Some(api) = aggregate::of_path(server, path) {
+        let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.headers.contains_key("upgrade"));
+        return aggregate::serve(server, who, (&api, parts), (body, upgrade)).boxed().await;
+    }
+    let group = path.strip_prefix("/apis/").map(|group| group.trim_end_matches('/'));
+    let group = group.and_then(|group| aggregate::documents::api_group(server, group, None)).ok_or(unknown)?;
+    aggregate::by_path(server, who, &parts.method, path)?;
+    Ok(json_response(http::StatusCode::OK, body_from(group.to_string())))
 }
 
 async fn within_time<T>(served: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {

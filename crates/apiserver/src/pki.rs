@@ -1,8 +1,8 @@
 //! The cluster's own certificate authority: made at first start, it vouches for the server, its users and its nodes.
 //!
 //! Goal        every hop is mutual TLS, and nothing but this directory can issue an identity
-//! Writes      `<dir>/ca.key`, `<dir>/join.secret`, `<dir>/sa.key` (mode 0600), `<dir>/ca.crt`; each by a temporary file
-//!             and rename
+//! Writes      `<dir>/ca.key`, `<dir>/front-proxy-ca.key`, `<dir>/join.secret`, `<dir>/sa.key` (mode 0600), `<dir>/ca.crt`,
+//!             `<dir>/front-proxy-ca.crt`; each by a temporary file and rename
 //! Relies on   rcgen and ring for keys (from the operating system's randomness), World for time and serials
 //!
 //! Client certificates are good for clients only and the server's for servers only, so that neither can stand in for
@@ -46,6 +46,8 @@ const JOIN_SECRET_BYTES: usize = 24;
 const TOKEN_KEYS_MAX: usize = 4;
 /// How far in the past a certificate begins, so that a clock that is a little behind does not refuse it.
 const BACKDATED: Duration = Duration::from_secs(300);
+/// As whom this server proves itself to aggregated APIs.
+pub const FRONT_PROXY_NAME: &str = "front-proxy-client";
 /// Names and addresses in one certificate.
 pub const SUBJECT_NAMES_MAX: usize = 64;
 
@@ -116,6 +118,9 @@ pub struct Pki {
     issuer: Issuer<'static, KeyPair>,
     ca_pem: String,
     ca_der: CertificateDer<'static>,
+    /// Who signs for this server where it speaks for its users, and for nobody else.
+    front_proxy: Issuer<'static, KeyPair>,
+    front_proxy_pem: String,
     join_secret: String,
     token_keys: Vec<Vec<u8>>,
     token_keys_path: PathBuf,
@@ -144,22 +149,26 @@ impl Pki {
     /// Loads the CA of this directory, or makes a new one there.
     pub fn open(dir: &Path, world: &World) -> Result<Pki, PkiError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("create", dir))?;
-        let (key_path, cert_path) = (dir.join("ca.key"), dir.join("ca.crt"));
-        let key = load_key(&key_path, &cert_path)?;
-        let ca_pem = match load(&cert_path)? {
-            Some(pem) => pem,
-            None => make_ca(&key, &cert_path, world)?,
-        };
-        let ca_der = CertificateDer::from_pem_slice(ca_pem.as_bytes())
-            .map_err(|_| PkiError::Malformed { path: cert_path, expected: "a PEM certificate" })?;
-        let issuer = Issuer::from_ca_cert_der(&ca_der, key).map_err(certificate_error("use the CA certificate"))?;
+        let (ca_pem, ca_der, issuer) = open_ca(dir, "ca", world)?;
+        let (front_proxy_pem, _, front_proxy) = open_ca(dir, "front-proxy-ca", world)?;
         let join_secret = load_or_make_secret(&dir.join("join.secret"), world)?;
         let token_keys_path = dir.join("sa.key");
         if !token_keys_path.exists() {
             add_token_key(&token_keys_path)?;
         }
         let token_keys = load_token_keys(&token_keys_path)?;
-        Ok(Pki { issuer, ca_pem, ca_der, join_secret, token_keys, token_keys_path, world: world.clone() })
+        let world = world.clone();
+        Ok(Pki {
+            issuer,
+            ca_pem,
+            ca_der,
+            front_proxy,
+            front_proxy_pem,
+            join_secret,
+            token_keys,
+            token_keys_path,
+            world,
+        })
     }
 
     /// Makes a new key for tokens in this directory. From now on it signs; tokens of the keys before it count until
@@ -171,6 +180,19 @@ impl Pki {
     /// The CA's certificate.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
+    }
+
+    /// The certificate of the authority that vouches for this server where it speaks for its users.
+    pub fn front_proxy_ca_pem(&self) -> &str {
+        &self.front_proxy_pem
+    }
+
+    /// What this server proves to aggregated APIs with that it may say who asks.
+    pub(crate) fn front_proxy(&self) -> Result<Credential, PkiError> {
+        let key = KeyPair::generate().map_err(certificate_error("make a key"))?;
+        let params = self.params(FRONT_PROXY_NAME, None, &[], Usage::Client)?;
+        let certificate = params.signed_by(&key, &self.front_proxy).map_err(certificate_error("sign a certificate"))?;
+        Ok(Credential { cert_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
 
     /// SHA-256 of the CA's certificate (DER) in lower-case hex: what a join token pins.
@@ -392,6 +414,24 @@ fn node_names(node: &str, addresses: &[IpAddr]) -> Result<(String, Vec<String>),
     let mut names = vec![node.to_owned()];
     names.extend(addresses.iter().map(IpAddr::to_string));
     Ok((format!("{NODE_NAME_PREFIX}{node}"), names))
+}
+
+/// Loads an authority, or makes a new one.
+fn open_ca(
+    dir: &Path,
+    name: &str,
+    world: &World,
+) -> Result<(String, CertificateDer<'static>, Issuer<'static, KeyPair>), PkiError> {
+    let (key_path, cert_path) = (dir.join(format!("{name}.key")), dir.join(format!("{name}.crt")));
+    let key = load_key(&key_path, &cert_path)?;
+    let pem = match load(&cert_path)? {
+        Some(pem) => pem,
+        None => make_ca(&key, &cert_path, world)?,
+    };
+    let der = CertificateDer::from_pem_slice(pem.as_bytes())
+        .map_err(|_| PkiError::Malformed { path: cert_path, expected: "a PEM certificate" })?;
+    let issuer = Issuer::from_ca_cert_der(&der, key).map_err(certificate_error("use the CA certificate"))?;
+    Ok((pem, der, issuer))
 }
 
 fn make_ca(key: &KeyPair, path: &Path, world: &World) -> Result<String, PkiError> {

@@ -206,7 +206,8 @@ pub(crate) fn split_proxied(path: &str) -> (&str, &str) {
     path.split_at_checked(path.len() - rest.len() + head).unwrap_or((path, ""))
 }
 
-fn segments(path: &str) -> Result<Vec<String>, ApiError> {
+/// R1: the words of a path.
+pub(crate) fn segments(path: &str) -> Result<Vec<String>, ApiError> {
     let path = path.strip_prefix('/').ok_or_else(not_found)?;
     let path = path.strip_suffix('/').unwrap_or(path);
     if path.is_empty() {
@@ -361,8 +362,8 @@ fn verb(
 
 fn sub_verb(method: &Method, sub: Subresource) -> Result<Verb, ApiError> {
     use Subresource::{
-        Approval, Attach, Binding, EphemeralContainers, Eviction, Exec, Finalize, Log, PortForward, Proxy, Resize, Scale,
-        Status, Token,
+        Approval, Attach, Binding, EphemeralContainers, Eviction, Exec, Finalize, Log, PortForward, Proxy, Resize,
+        Scale, Status, Token,
     };
     match (method.as_str(), sub) {
         ("GET", Status | Scale | Log | EphemeralContainers | Resize | Approval) => Ok(Verb::Get),

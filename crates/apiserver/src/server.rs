@@ -10,6 +10,7 @@ use windlass_stdx::World;
 use windlass_store::{Entry, Store};
 
 use crate::admit::Policies;
+use crate::aggregate::All;
 use crate::audit::Record;
 use crate::authorize::Graph;
 use crate::config::{Config, WARNINGS_MAX};
@@ -50,6 +51,8 @@ pub(crate) struct Server {
     pub policy: Followed<Policy>,
     /// Admission policies.
     pub policies: Followed<Policies>,
+    /// APIs that other servers serve.
+    pub aggregated: Followed<All>,
     /// What the pods of each node name.
     pub graph: Followed<Graph>,
     /// Whether the upkeep has begun.

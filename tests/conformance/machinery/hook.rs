@@ -1,4 +1,4 @@
-//! A webhook server in this process: HTTPS on loopback, with an authority of its own.
+//! A webhook server, or another one, in this process: HTTPS on loopback, with an authority of its own.
 //!
 //! The server under test must reach it at 127.0.0.1, which is so in process and for a cluster on this machine.
 
@@ -13,6 +13,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::server::WebPkiClientVerifier;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -40,17 +43,36 @@ impl Hook {
         F: Fn(String, Value) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Value> + Send,
     {
+        Hook::serve("hook.default.svc", None, move |request| respond(request, answer.clone())).await
+    }
+
+    /// A server that is called `name`. With an authority (PEM) it serves only clients that this one vouches for.
+    pub async fn serve<F, R>(name: &str, clients: Option<&str>, answer: F) -> Hook
+    where
+        F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Response<Full<Bytes>>> + Send,
+    {
         let world = World::real();
         let directory = std::env::temp_dir().join(format!("windlass-hook-{}", world.uuid()));
         let pki = Pki::open(&directory, &world).expect("a new authority");
-        let names = ["127.0.0.1", "hook.default.svc"].map(str::to_owned);
-        let credential = pki.issue_serving("hook", &names).expect("a certificate");
+        let credential = pki.issue_serving("hook", &["127.0.0.1", name].map(str::to_owned)).expect("a certificate");
         std::fs::remove_dir_all(&directory).expect("the test's own directory");
         let (chain, key) = credential.to_tls().expect("PEM");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let tls = tls.expect("ring has the default versions").with_no_client_auth().with_single_cert(chain, key);
-        let acceptor = TlsAcceptor::from(Arc::new(tls.expect("the key belongs to the certificate")));
+        let tls = rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let tls = tls.expect("ring has the default versions");
+        let tls = match clients {
+            None => tls.with_no_client_auth(),
+            Some(pem) => {
+                let mut roots = rustls::RootCertStore::empty();
+                let authority = CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM");
+                roots.add(authority).expect("a certificate");
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                tls.with_client_cert_verifier(verifier.expect("an authority"))
+            }
+        };
+        let tls = tls.with_single_cert(chain, key).expect("the key belongs to the certificate");
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let serving = tokio::spawn(async move {
@@ -58,7 +80,10 @@ impl Hook {
                 let (acceptor, answer) = (acceptor.clone(), answer.clone());
                 tokio::spawn(async move {
                     let Ok(tls) = acceptor.accept(tcp).await else { return };
-                    let service = service_fn(move |request| respond(request, answer.clone()));
+                    let service = service_fn(move |request| {
+                        let answer = answer.clone();
+                        async move { Ok::<_, Infallible>(answer(request).await) }
+                    });
                     let connection = hyper::server::conn::http1::Builder::new();
                     // A client that goes away in between is no concern of this server.
                     let _ended = connection.serve_connection(TokioIo::new(tls), service).await;
@@ -74,7 +99,7 @@ impl Hook {
     }
 }
 
-async fn respond<F, R>(request: Request<Incoming>, answer: F) -> Result<Response<Full<Bytes>>, Infallible>
+async fn respond<F, R>(request: Request<Incoming>, answer: F) -> Response<Full<Bytes>>
 where
     F: Fn(String, Value) -> R,
     R: Future<Output = Value>,
@@ -86,5 +111,5 @@ where
     let mut response = answer(path, review["request"].take()).await;
     response["uid"] = uid;
     review["response"] = response;
-    Ok(Response::new(Full::from(review.to_string())))
+    Response::new(Full::from(review.to_string()))
 }

@@ -1,6 +1,7 @@
 //! sig-api-machinery: how the API itself behaves, whatever the kind.
 
 mod admission_policy;
+mod aggregator;
 mod conversion;
 mod definition;
 mod discovery;
@@ -240,6 +241,7 @@ fn asked() -> Vec<Case> {
             "Mutating Admission webhook, mutating webhook excluding object with specific name",
             webhook::a_condition_leaves_out_one_name
         ),
+        case!("aggregator-supports-the-sample-apiserver", aggregator::the_sample_server_is_served),
         case!(
             "Custom Resource Definition Conversion Webhook, conversion custom resource",
             conversion::an_object_is_read_in_another_version

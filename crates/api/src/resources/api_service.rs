@@ -6,7 +6,7 @@
 //!   A3 trust      a service that serves is trusted by one way; what this server serves itself needs none
 //!   A4 local      what this server serves itself is always available
 //! Source: API reference, apiregistration.k8s.io/v1 APIService.
-//! Not here    handing requests over to the services
+//! Not here    handing requests over to the services, and whether they answer (apiserver/aggregate)
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -26,6 +26,7 @@ use crate::failure::{commit_failed, read_failed};
 use crate::identity::Identity;
 use crate::key;
 use crate::pipeline;
+use crate::pki::FRONT_PROXY_NAME;
 use crate::rbac;
 use crate::server::{Server, header};
 use crate::write;
@@ -60,12 +61,34 @@ pub(crate) async fn restore(server: &Arc<Server>) -> Result<(), ApiError> {
         ensure(server, &kinds::ENDPOINT_SLICE, "default", &slice).await?;
         ensure(server, &kinds::ENDPOINTS, "default", &endpoints).await?;
     }
+    if let Some(map) = front_proxy(server) {
+        ensure(server, &kinds::CONFIG_MAP, "kube-system", &map).await?;
+    }
     ensure(server, &kinds::SERVICE_CIDR, "", &service_cidr(server)).await?;
     ensure_all(server, &kinds::PRIORITY_CLASS, &priority_classes()).await?;
     ensure_all(server, &kinds::PRIORITY_LEVEL_CONFIGURATION, &flow_control::levels()).await?;
     ensure_all(server, &kinds::FLOW_SCHEMA, &flow_control::schemas()).await?;
     ensure_all(server, &kinds::API_SERVICE, &api_service::served(&server.served().registry)).await?;
     remove_gone_versions(server).await
+}
+
+/// What aggregated APIs need to know this server by: who proves to them that a request comes from here, and in which headers
+/// it says who asks.
+fn front_proxy(server: &Server) -> Option<Value> {
+    let pki = server.config.pki.as_ref()?;
+    let list = |text: &str| json!([text]).to_string();
+    Some(json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": {
+            "client-ca-file": pki.ca_pem(), "requestheader-client-ca-file": pki.front_proxy_ca_pem(),
+            "requestheader-allowed-names": list(FRONT_PROXY_NAME),
+            "requestheader-username-headers": list("X-Remote-User"),
+            "requestheader-uid-headers": list("X-Remote-Uid"),
+            "requestheader-group-headers": list("X-Remote-Group"),
+            "requestheader-extra-headers-prefix": list("X-Remote-Extra-"),
+        },
+    }))
 }
 
 fn service_cidr(server: &Server) -> Value {

@@ -159,7 +159,9 @@ impl Labels {
     fn set_target(&mut self, target: &Target) {
         let kind = &target.resource.kind;
         self.verb = match (target.sub, target.verb) {
-            (Some(Subresource::Exec | Subresource::Attach | Subresource::PortForward | Subresource::Proxy), _) => "CONNECT",
+            (Some(Subresource::Exec | Subresource::Attach | Subresource::PortForward | Subresource::Proxy), _) => {
+                "CONNECT"
+            }
             (_, Verb::Get) => "GET",
             (_, Verb::List) => "LIST",
             (_, Verb::Watch) => "WATCH",

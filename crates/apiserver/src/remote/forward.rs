@@ -20,6 +20,7 @@ use windlass_stdx::{Body, Response, body_empty};
 
 use super::Sender;
 use crate::failure::later;
+use crate::lanes::Permit;
 use crate::server::Server;
 use crate::sub::stream::tunnel;
 
@@ -46,7 +47,7 @@ pub(crate) struct Sent<'a> {
     pub path: &'a str,
     /// What the server is called there.
     pub host: &'a str,
-    /// The path that clients know it by.
+    /// The path that clients know it by; empty where it is the same.
     pub prefix: &'a str,
 }
 
@@ -55,11 +56,11 @@ pub(crate) fn unreachable(why: &dyn std::fmt::Display) -> ApiError {
     later(Reason::ServiceUnavailable, format!("error trying to reach service: {why}"))
 }
 
-/// Carries a request over a connection.
+/// Carries a request over a connection; both count until the answer is sent or the stream has ended.
 pub(crate) async fn forward(
     server: &Arc<Server>,
     sent: Sent<'_>,
-    sender: &mut Sender,
+    (mut sender, permit): (Sender, Permit),
     (body, upgrade): (Body, Option<OnUpgrade>),
 ) -> Result<Response, ApiError> {
     let request = outgoing(&sent, upgrade.is_some(), body)?;
@@ -78,10 +79,20 @@ pub(crate) async fn forward(
                     answer.headers_mut().insert(name, value.clone());
                 }
             }
-            tokio::spawn(tunnel(upgrade, hyper::upgrade::on(response), server.clone()));
+            let closing = server.clone();
+            tokio::spawn(async move {
+                tunnel(upgrade, hyper::upgrade::on(response), closing).await;
+                drop((sender, permit));
+            });
         }
         (StatusCode::SWITCHING_PROTOCOLS, None) => return Err(unreachable(&"it upgraded what was no upgrade")),
-        _ => *answer.body_mut() = response.into_body().map_err(Into::into).boxed_unsync(),
+        _ => {
+            let body = response.into_body().map_err(Into::into).map_frame(move |frame| {
+                let _held_while_sent = (&sender, &permit);
+                frame
+            });
+            *answer.body_mut() = BodyExt::boxed_unsync(body);
+        }
     }
     Ok(answer)
 }
@@ -100,7 +111,8 @@ fn outgoing(sent: &Sent<'_>, upgrades: bool, body: Body) -> Result<Request<Body>
     if let Some(asked) = asked {
         headers.insert(HeaderName::from_static("x-forwarded-host"), asked);
     }
-    let forwarded = HeaderValue::from_str(sent.prefix).map_err(ApiError::internal)?;
+    let prefix = if sent.prefix.is_empty() { parts.uri.path() } else { sent.prefix };
+    let forwarded = HeaderValue::from_str(prefix).map_err(ApiError::internal)?;
     headers.insert(HeaderName::from_static("x-forwarded-uri"), forwarded);
     headers.insert(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"));
     headers.insert(HOST, HeaderValue::from_str(sent.host).map_err(ApiError::internal)?);

@@ -30,8 +30,9 @@ use http_body_util::BodyExt;
 use rustls::pki_types::ServerName;
 use serde::Serialize;
 use serde_json::Value;
-use windlass_stdx::{Body, BoxError, body_from, read_body};
+use windlass_stdx::{Body, BoxError, body_empty, body_from, read_body};
 
+use crate::identity::GROUP_MASTERS;
 use crate::pki::Credential;
 use crate::server::Server;
 use crate::write::text;
@@ -189,6 +190,21 @@ impl Remote {
         };
         let bytes = tokio::time::timeout(time, asked).await.unwrap_or(Err(RemoteError::TimedOut))?;
         serde_json::from_slice(&bytes).map_err(RemoteError::Json)
+    }
+
+    /// Reads a document, as this server itself; all within `time`.
+    pub async fn get(&self, server: &Server, path: &str, time: Duration) -> Result<bytes::Bytes, RemoteError> {
+        let request = Request::builder()
+            .uri(path)
+            .header(HOST, self.authority())
+            .header(USER_AGENT, AGENT)
+            .header(ACCEPT, "application/json")
+            .header("x-remote-user", "system:kube-aggregator")
+            .header("x-remote-group", GROUP_MASTERS)
+            .body(body_empty());
+        let request = request.map_err(|error| RemoteError::Broken(error.into()))?;
+        let read = self.exchange(server, request);
+        tokio::time::timeout(time, read).await.unwrap_or(Err(RemoteError::TimedOut))
     }
 
     /// Sends a request and reads the whole answer of 200 (R4).

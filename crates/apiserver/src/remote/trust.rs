@@ -88,7 +88,8 @@ fn by_system(provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifie
         Arc::new(roots)
     });
     let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone()).build();
-    let verifier = verifier.map_err(|error| format!("this machine trusts no certificates; give a caBundle: {error}"))?;
+    let verifier =
+        verifier.map_err(|error| format!("this machine trusts no certificates; give a caBundle: {error}"))?;
     Ok(verifier)
 }
 

@@ -48,9 +48,7 @@ async fn connect_one(address: SocketAddr, tls: Option<Secured>) -> Result<Sender
     tcp.set_nodelay(true)?;
     match tls {
         None => shake_hands(tcp).await,
-        Some((config, name)) => {
-            shake_hands(tokio_rustls::TlsConnector::from(config).connect(name, tcp).await?).await
-        }
+        Some((config, name)) => shake_hands(tokio_rustls::TlsConnector::from(config).connect(name, tcp).await?).await,
     }
 }
 

@@ -21,7 +21,6 @@ use std::sync::{Arc, OnceLock};
 use http::header::LOCATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
@@ -91,23 +90,16 @@ pub(crate) async fn carry(
     if tail.is_empty() && upgrade.is_none() && matches!(parts.method, Method::GET | Method::HEAD) {
         return redirect(&parts.uri);
     }
-    let Way { mut sender, host } = match kind {
+    let Way { sender, host } = match kind {
         kind if *kind == kinds::POD => to_pod(call, &named).await?,
         kind if *kind == kinds::SERVICE => to_service(call, &named).await?,
         _ => to_node(call, &named).await?,
     };
     let prefix = prefix(&parts.uri, tail);
     let sent = Sent { parts, path: if tail.is_empty() { "/" } else { tail }, host: &host, prefix };
-    let mut answer = forward(call.server, sent, &mut sender, (body, upgrade)).await?;
+    let mut answer = forward(call.server, sent, (sender, permit), (body, upgrade)).await?;
     relocate(answer.headers_mut(), &host, prefix);
-    // Counted for as long as the answer is sent.
-    Ok(answer.map(|body| {
-        let held = body.map_frame(move |frame| {
-            let _held_while_sent = (&permit, &sender);
-            frame
-        });
-        BodyExt::boxed_unsync(held)
-    }))
+    Ok(answer)
 }
 
 /// X6: what has no path is at `/`.
@@ -135,7 +127,8 @@ async fn to_pod(call: Call<'_>, named: &Named<'_>) -> Result<Way, ApiError> {
         "" => Some(ports().find_map(number).unwrap_or(if named.is_https { 443 } else { 80 })),
         name => named.number().or_else(|| ports().find(|port| text(port, "name") == name).and_then(number)),
     };
-    let port = port.ok_or_else(|| ApiError::bad_request(format!("no port {:?} in pod {:?}", named.port, named.name)))?;
+    let port =
+        port.ok_or_else(|| ApiError::bad_request(format!("no port {:?} in pod {:?}", named.port, named.name)))?;
     let address: Option<IpAddr> = text(&pod["status"], "podIP").parse().ok();
     to_addresses(&[proxyable(address, port)?], named).await
 }
@@ -153,14 +146,13 @@ async fn to_service(call: Call<'_>, named: &Named<'_>) -> Result<Way, ApiError> 
 
 /// X4.
 async fn to_node(call: Call<'_>, named: &Named<'_>) -> Result<Way, ApiError> {
-    let node = find(call, &kinds::NODE, named.name)?;
+    find(call, &kinds::NODE, named.name)?;
     let agent = stream::agent_address(call, named.name)?;
     if named.port.is_empty() || named.number() == Some(agent.port()) {
         let sender = stream::connect(call, named.name).await?;
         return Ok(Way { sender, host: named.name.to_owned() });
     }
     let port = named.number().ok_or_else(|| ApiError::bad_request(format!("{:?} is not a port", named.port)))?;
-    drop(node);
     to_addresses(&[proxyable(Some(agent.ip()), port)?], named).await
 }
 

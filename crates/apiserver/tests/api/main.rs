@@ -2,6 +2,7 @@
 
 mod access;
 mod admit;
+mod aggregate;
 mod apply;
 mod audit;
 mod certificate;

@@ -12,7 +12,7 @@
 //!   W6 told        warnings go to the client
 //!
 //! Relies on      a `sideEffects` of None or NoneOnDryRun, which the kind's own rules demand: dry runs ask too
-//! Not here       audit annotations (there is no audit log) · policies again after webhooks · review kinds such as TokenReview
+//! Not here       audit annotations · policies again after webhooks · review kinds such as TokenReview
 //! Source: API reference, admissionregistration.k8s.io/v1; Kubernetes "Dynamic Admission Control".
 
 mod review;
