@@ -38,6 +38,14 @@ pub(crate) fn prefix(kind: &Kind, namespace: &str) -> String {
     key
 }
 
+/// The namespace (empty for cluster-scoped kinds) and name of the object under this key.
+pub(crate) fn place(key: &str) -> (&str, &str) {
+    let (room, name) = key.rsplit_once('/').unwrap_or(("", key));
+    // What is left is `o/<plural>` or `o/<plural>/<namespace>`.
+    let namespace = room.splitn(3, '/').nth(2).unwrap_or_default();
+    (namespace, name)
+}
+
 /// The key that a Service holds while it has this address.
 pub(crate) fn cluster_ip(address: Ipv4Addr) -> String {
     format!("a/ip/{address}")
@@ -46,4 +54,17 @@ pub(crate) fn cluster_ip(address: Ipv4Addr) -> String {
 /// The key that a Service holds while it has this NodePort.
 pub(crate) fn node_port(port: u16) -> String {
     format!("a/port/{port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{object, place};
+    use windlass_api::kinds;
+
+    #[test]
+    fn a_key_says_where_its_object_is() {
+        assert_eq!(place(&object(&kinds::POD, "ns", "p")), ("ns", "p"));
+        assert_eq!(place(&object(&kinds::DEPLOYMENT, "ns", "d")), ("ns", "d"));
+        assert_eq!(place(&object(&kinds::NODE, "", "n")), ("", "n"));
+    }
 }

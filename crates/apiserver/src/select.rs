@@ -72,12 +72,14 @@ impl Selection {
         if self.labels.is_everything() && self.fields.is_everything() {
             return true;
         }
-        let header = header(entry);
-        self.labels.matches(&header.labels())
-            && self.fields.matches(|path| match from_header(header, path) {
-                Some(text) => Cow::Borrowed(text),
-                None => self.deep_field(entry, path),
-            })
+        // Names are in the key: who waits for one object has no header made of all others.
+        let (namespace, name) = key::place(&entry.key);
+        let are_fields_right = self.fields.matches(|path| match path {
+            "metadata.name" => Cow::Borrowed(name),
+            "metadata.namespace" => Cow::Borrowed(namespace),
+            path => from_header(header(entry), path).map_or_else(|| self.deep_field(entry, path), Cow::Borrowed),
+        });
+        are_fields_right && (self.labels.is_everything() || self.labels.matches(&header(entry).labels()))
     }
 
     fn deep_field<'a>(&self, entry: &'a Entry, path: &str) -> Cow<'a, str> {
