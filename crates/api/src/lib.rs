@@ -30,6 +30,7 @@ pub mod schema;
 pub mod selector;
 pub mod table;
 pub mod types;
+mod zone;
 
 pub use error::{ApiError, Reason};
 pub use header::{Header, OwnerRef};

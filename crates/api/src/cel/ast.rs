@@ -6,6 +6,9 @@ use std::sync::Arc;
 /// do not count.
 pub(super) const DEPTH_MAX: u16 = 250;
 
+/// How deep in their bodies, at most, macros first use what they bind to names of their own.
+const MACRO_USE_DEPTH: u16 = 4;
+
 /// Brackets and calls inside each other, at most: the parser's own recursion, which takes more stack a level.
 pub(super) const NESTING_MAX: u16 = 100;
 
@@ -85,7 +88,13 @@ impl Expr {
     pub fn new(at: u32, kind: Kind) -> Expr {
         let mut depth = 0;
         kind.children(&mut |child| depth = depth.max(child.depth));
-        Expr { at, depth: depth + 1, kind }
+        if let Kind::Bind { name, value, body } = &kind {
+            // what is bound is evaluated where it is first used: how deep in the body only a macro knows of its own name
+            let is_own = !name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
+            let used = if is_own { MACRO_USE_DEPTH } else { body.depth };
+            depth = depth.max(value.depth.saturating_add(used));
+        }
+        Expr { at, depth: depth.saturating_add(1), kind }
     }
 
     pub fn ident(at: u32, name: &str) -> Expr {

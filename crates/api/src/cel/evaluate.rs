@@ -6,6 +6,7 @@
 //!   R2 absent    a field or key that is not there is a failure, unless it is asked for with `has` or `?`
 //!   R3 charged   every step is charged before it is done; a cost that runs out ends everything, `&&` or not
 //!   R4 in place  lists and maps that a comprehension collects grow in place
+//!   R5 lazy      what a name is bound to is evaluated when the name is first used, once
 //!
 //! Relies on   the checker: trees are bounded in depth, locals are where it says
 //! Source: CEL language definition, "Evaluation"; the reference implementation's run-time costs.
@@ -31,19 +32,26 @@ pub(super) fn evaluate<'a>(node: &Node, activation: &dyn Activation<'a>, budget:
     Evaluation { activation, locals: Vec::new(), context }.node(node)
 }
 
-struct Evaluation<'e, 'a> {
+struct Evaluation<'e, 'n, 'a> {
     activation: &'e dyn Activation<'a>,
-    /// Values, and failures that may yet not matter: those of a comprehension's accumulator.
-    locals: Vec<Answer<'a>>,
+    locals: Vec<Local<'n, 'a>>,
     context: Context<'e>,
 }
 
-impl<'a> Evaluation<'_, 'a> {
+/// A variable of a comprehension or binding.
+enum Local<'n, 'a> {
+    /// Its value, or a failure that may yet not matter.
+    Known(Answer<'a>),
+    /// What it is bound to, until somebody asks (R5).
+    Bound(&'n Node),
+}
+
+impl<'n, 'a> Evaluation<'_, 'n, 'a> {
     fn charge(&mut self, units: u64) -> Result<(), EvalError> {
         self.context.budget.charge(units)
     }
 
-    fn node(&mut self, node: &Node) -> Answer<'a> {
+    fn node(&mut self, node: &'n Node) -> Answer<'a> {
         match &node.kind {
             NodeKind::Literal(value) => Ok(value.clone()),
             NodeKind::Global { name, .. } => {
@@ -53,7 +61,7 @@ impl<'a> Evaluation<'_, 'a> {
             }
             NodeKind::Local(slot) => {
                 self.charge(NAME_COST)?;
-                self.locals.get(*slot).cloned().unwrap_or_else(|| Err(no_overload()))
+                self.local(*slot)
             }
             NodeKind::Select(select) => self.select(select),
             NodeKind::Index { parts, optional } => self.index(parts, *optional),
@@ -78,8 +86,7 @@ impl<'a> Evaluation<'_, 'a> {
             NodeKind::Struct { object, fields } => self.construct(object, fields),
             NodeKind::Fold(fold) => self.fold(fold),
             NodeKind::Bind(parts) => {
-                let value = self.node(&parts[0])?;
-                self.locals.push(Ok(value));
+                self.locals.push(Local::Bound(&parts[0]));
                 let body = self.node(&parts[1]);
                 self.locals.pop();
                 body
@@ -87,8 +94,32 @@ impl<'a> Evaluation<'_, 'a> {
         }
     }
 
+    /// R5.
+    fn local(&mut self, slot: usize) -> Answer<'a> {
+        let bound = match self.locals.get(slot) {
+            Some(Local::Known(answer)) => return answer.clone(),
+            Some(Local::Bound(bound)) => *bound,
+            None => return Err(no_overload()),
+        };
+        // what it is bound to sees the locals that were there before it
+        let above = self.locals.split_off(slot);
+        let answer = self.node(bound);
+        self.locals.truncate(slot);
+        self.locals.push(Local::Known(answer.clone()));
+        self.locals.extend(above.into_iter().skip(1));
+        answer
+    }
+
+    /// R4: takes the value out of a local; who takes it puts another there.
+    fn take(&mut self, slot: usize) -> Option<Answer<'a>> {
+        match self.locals.get_mut(slot) {
+            Some(Local::Known(held)) => Some(std::mem::replace(held, Ok(Value::Null))),
+            _ => None,
+        }
+    }
+
     /// R1: `decisive` is the value that decides.
-    fn logic(&mut self, parts: &[Node; 2], decisive: bool) -> Answer<'a> {
+    fn logic(&mut self, parts: &'n [Node; 2], decisive: bool) -> Answer<'a> {
         let left = self.node(&parts[0]);
         match &left {
             Ok(Value::Bool(bool)) if *bool == decisive => return left,
@@ -105,7 +136,7 @@ impl<'a> Evaluation<'_, 'a> {
         }
     }
 
-    fn select(&mut self, select: &Select) -> Answer<'a> {
+    fn select(&mut self, select: &'n Select) -> Answer<'a> {
         let found = match &select.operand.kind {
             NodeKind::Global { name, .. } => {
                 // what the caller evaluates when it is used, such as a policy's `variables.x`
@@ -147,7 +178,7 @@ impl<'a> Evaluation<'_, 'a> {
     }
 
     /// R2.
-    fn index(&mut self, parts: &[Node; 2], optional: bool) -> Answer<'a> {
+    fn index(&mut self, parts: &'n [Node; 2], optional: bool) -> Answer<'a> {
         let operand = self.node(&parts[0])?;
         let index = self.node(&parts[1])?;
         self.charge(1)?;
@@ -175,7 +206,7 @@ impl<'a> Evaluation<'_, 'a> {
         }
     }
 
-    fn call(&mut self, overloads: &[&'static Overload], args: &[Node]) -> Answer<'a> {
+    fn call(&mut self, overloads: &[&'static Overload], args: &'n [Node]) -> Answer<'a> {
         if let [list, item] = args
             && let Some(grown) = self.append(overloads, list, item)
         {
@@ -200,22 +231,22 @@ impl<'a> Evaluation<'_, 'a> {
     }
 
     /// R4: `@result + [item]`, where nothing else holds the list.
-    fn append(&mut self, overloads: &[&'static Overload], list: &Node, item: &Node) -> Option<Answer<'a>> {
+    fn append(&mut self, overloads: &[&'static Overload], list: &'n Node, item: &'n Node) -> Option<Answer<'a>> {
         let (NodeKind::Local(slot), NodeKind::List(items)) = (&list.kind, &item.kind) else { return None };
         let joins = overloads.iter().all(|overload| matches!(overload.charge, Charge::ConcatList));
         let [(item, false)] = items.as_slice() else { return None };
-        let growable = matches!(self.locals.get(*slot), Some(Ok(Value::List(List::Built(..)))));
+        let growable = matches!(self.locals.get(*slot), Some(Local::Known(Ok(Value::List(List::Built(..))))));
         if !joins || !growable {
             return None;
         }
         Some(self.append_item(*slot, item))
     }
 
-    fn append_item(&mut self, slot: usize, item: &Node) -> Answer<'a> {
+    fn append_item(&mut self, slot: usize, item: &'n Node) -> Answer<'a> {
         self.charge(NAME_COST + LIST_COST + 1)?;
         let value = self.node(item)?;
         // a fold takes its step's result as the accumulator, so what is taken here comes back
-        let taken = self.locals.get_mut(slot).map(|held| std::mem::replace(held, Ok(Value::Null)));
+        let taken = self.take(slot);
         let Some(Ok(Value::List(List::Built(mut items, order)))) = taken else { return Err(no_overload()) };
         if Arc::get_mut(&mut items).is_none() {
             self.context.budget.work(items.len() as u64)?;
@@ -225,13 +256,13 @@ impl<'a> Evaluation<'_, 'a> {
     }
 
     /// R4: `cel.@mapInsert(@result, key, value)`, or with a map of entries.
-    fn insert(&mut self, slot: usize, entries: &[Node]) -> Answer<'a> {
+    fn insert(&mut self, slot: usize, entries: &'n [Node]) -> Answer<'a> {
         self.charge(NAME_COST + 1)?;
         let mut values = Vec::with_capacity(entries.len());
         for entry in entries {
             values.push(self.node(entry)?);
         }
-        let taken = self.locals.get_mut(slot).map(|held| std::mem::replace(held, Ok(Value::Null)));
+        let taken = self.take(slot);
         let Some(Ok(Value::Map(Map::Built(mut built)))) = taken else { return Err(no_overload()) };
         let entries = match values.as_slice() {
             [key, value] => vec![(key.clone(), value.clone())],
@@ -244,7 +275,7 @@ impl<'a> Evaluation<'_, 'a> {
         Ok(Value::Map(Map::Built(built)))
     }
 
-    fn list(&mut self, items: &[(Node, bool)]) -> Answer<'a> {
+    fn list(&mut self, items: &'n [(Node, bool)]) -> Answer<'a> {
         let mut built = Vec::with_capacity(items.len());
         for (item, optional) in items {
             let value = self.node(item)?;
@@ -258,7 +289,7 @@ impl<'a> Evaluation<'_, 'a> {
         Ok(Value::List(List::Built(Arc::new(built), Order::Atomic)))
     }
 
-    fn map(&mut self, entries: &[(Node, Node, bool)]) -> Answer<'a> {
+    fn map(&mut self, entries: &'n [(Node, Node, bool)]) -> Answer<'a> {
         let mut built = BTreeMap::new();
         for (key, value, optional) in entries {
             let (key, value) = (self.node(key)?, self.node(value)?);
@@ -272,7 +303,7 @@ impl<'a> Evaluation<'_, 'a> {
         Ok(Value::Map(Map::Built(Arc::new(built))))
     }
 
-    fn construct(&mut self, object: &Arc<ObjectType>, fields: &[(Arc<str>, Node, bool)]) -> Answer<'a> {
+    fn construct(&mut self, object: &Arc<ObjectType>, fields: &'n [(Arc<str>, Node, bool)]) -> Answer<'a> {
         let mut built = Vec::with_capacity(fields.len());
         for (name, value, optional) in fields {
             let value = self.node(value)?;
@@ -288,11 +319,11 @@ impl<'a> Evaluation<'_, 'a> {
         Ok(Value::Object(Object::Built(Arc::clone(object), Arc::new(built))))
     }
 
-    fn fold(&mut self, fold: &FoldNode) -> Answer<'a> {
+    fn fold(&mut self, fold: &'n FoldNode) -> Answer<'a> {
         let range = self.node(&fold.range)?;
         let init = self.node(&fold.init)?;
         let slot = self.locals.len();
-        self.locals.push(Ok(init));
+        self.locals.push(Local::Known(Ok(init)));
         let done = self.run_fold(fold, &range, slot);
         self.locals.truncate(slot + 1);
         let result = done.and_then(|()| self.node(&fold.result));
@@ -300,7 +331,7 @@ impl<'a> Evaluation<'_, 'a> {
         result
     }
 
-    fn run_fold(&mut self, fold: &FoldNode, range: &Value<'a>, slot: usize) -> Result<(), EvalError> {
+    fn run_fold(&mut self, fold: &'n FoldNode, range: &Value<'a>, slot: usize) -> Result<(), EvalError> {
         let list = match range {
             Value::List(list) => list.clone(),
             Value::Map(map) => {
@@ -326,11 +357,11 @@ impl<'a> Evaluation<'_, 'a> {
     }
 
     /// One turn of a comprehension; whether there is to be another.
-    fn turn(&mut self, fold: &FoldNode, slot: usize, variables: (Value<'a>, Value<'a>)) -> Result<bool, EvalError> {
+    fn turn(&mut self, fold: &'n FoldNode, slot: usize, variables: (Value<'a>, Value<'a>)) -> Result<bool, EvalError> {
         self.locals.truncate(slot + 1);
-        self.locals.push(Ok(variables.0));
+        self.locals.push(Local::Known(Ok(variables.0)));
         if fold.pair {
-            self.locals.push(Ok(variables.1));
+            self.locals.push(Local::Known(Ok(variables.1)));
         }
         match self.node(&fold.until)? {
             Value::Bool(true) => {}
@@ -344,7 +375,7 @@ impl<'a> Evaluation<'_, 'a> {
             }
             _ => {}
         }
-        self.locals[slot] = step;
+        self.locals[slot] = Local::Known(step);
         Ok(true)
     }
 }

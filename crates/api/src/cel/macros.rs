@@ -1,7 +1,7 @@
 //! Macros: calls that are read as other expressions.
 //!
 //! `has(a.b)`; `all exists exists_one map filter` with one variable; `all exists existsOne transformList transformMap
-//! transformMapEntry` with two; `cel.bind`; `optMap optFlatMap`.
+//! transformMapEntry` with two; `cel.bind`; `optMap optFlatMap`; `sortBy`.
 //!
 //! Source: CEL language definition, "Macros"; the extensions for bindings, two-variable comprehensions and optionals.
 
@@ -14,6 +14,8 @@ use super::source::Finding;
 pub(super) const RESULT: &str = "@result";
 /// The variable of an optional's value, likewise.
 const UNUSED: &str = "#unused";
+/// The variable of a list to be sorted, likewise.
+const UNSORTED: &str = "@unsorted";
 
 pub(super) enum Expanded {
     Yes(Expr),
@@ -46,6 +48,7 @@ pub(super) fn expand_member(at: u32, target: Expr, function: &str, args: Vec<Exp
         }
         ("transformList" | "transformMap" | "transformMapEntry", 4) => two(at, target, function, args),
         ("optMap" | "optFlatMap", 2) => optional(at, target, function, args),
+        ("sortBy", 2) => sort_by(at, target, args),
         _ => return Ok(Expanded::No(target, args)),
     }
     .map(Expanded::Yes)
@@ -210,4 +213,12 @@ fn optional(at: u32, target: Expr, function: &str, args: Vec<Expr>) -> Result<Ex
     let choice = make.call("_?_:_", vec![test, some, none]);
     // the target is evaluated once, whatever it costs
     Ok(Expr::new(at, Kind::Bind { name: UNUSED.into(), value: Box::new(target), body: Box::new(choice) }))
+}
+
+/// `target.sortBy(v, key)`: the target's items in the order of the keys that they are mapped to.
+fn sort_by(at: u32, target: Expr, args: Vec<Expr>) -> Result<Expr, Finding> {
+    let keys = one(at, Expr::ident(at, UNSORTED), "map", args)?;
+    let body = Box::new(Expr::member(at, Expr::ident(at, UNSORTED), "@sortByAssociatedKeys", vec![keys]));
+    // the target is evaluated once, whatever it costs
+    Ok(Expr::new(at, Kind::Bind { name: UNSORTED.into(), value: Box::new(target), body }))
 }

@@ -6,7 +6,7 @@
 //!             copied of the data but what the expression touches
 //! Assumes     the caller declares the variables and their shapes, and gives values for them
 //! Not here    clocks, IO, and who may do what (the caller answers through `Authorizer`) · protobuf messages, enums and
-//!             containers, which Kubernetes does not use · time zones by name
+//!             containers, which Kubernetes does not use
 //!
 //! ```
 //! use windlass_api::cel::{Bindings, Budget, Env, Shape, Type, Value};

@@ -9,7 +9,6 @@
 //! Source: API reference, batch/v1 CronJob; KEP-3140.
 
 use jiff::Timestamp;
-use jiff::tz::TimeZoneDatabase;
 use serde_json::{Value, json};
 
 use super::check::{not_negative, required_word};
@@ -20,6 +19,7 @@ use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::resource::{Resource, Rules, Subresource};
 use crate::schedule;
+use crate::zone::find_zone;
 
 /// A job's name has 63 characters, of which 11 say when it was due.
 const NAME_BYTES_MAX: usize = 52;
@@ -145,15 +145,9 @@ fn validate_zone(zone: &str, path: &Path, errors: &mut Errors) {
     } else if zone.eq_ignore_ascii_case("local") {
         let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.invalid(path, zone, detail);
-    } else if !is_zone(zone) {
+    } else if find_zone(zone).is_none() {
         errors.invalid(path, zone, &format!("unknown time zone {zone}"));
     }
-}
-
-/// Whether the database that is part of the program has a zone of exactly this name.
-fn is_zone(zone: &str) -> bool {
-    let found = TimeZoneDatabase::bundled().get(zone);
-    found.is_ok_and(|found| found.iana_name() == Some(zone))
 }
 
 /// C5.

@@ -1,7 +1,6 @@
 //! Lists: the Kubernetes list library, and of the lists extension `distinct`, `flatten`, `reverse`, `slice`, `sort`,
-//! `lists.range`, `first` and `last`.
+//! what `sortBy` is read as, `lists.range`, `first` and `last`.
 //!
-//! Not here    `sortBy`
 //! Source: Kubernetes "CEL in Kubernetes", list library; the lists extension.
 
 use std::cmp::Ordering;
@@ -87,6 +86,22 @@ pub(super) const ROWS: &[Row] = &[
         items.sort_by(|a, b| order(a, b).unwrap_or(Ordering::Equal));
         if alike { Ok(items.into()) } else { Err(no_overload()) }
     }),
+    Row(
+        "<list(A)>.@sortByAssociatedKeys(list(int)|list(uint)|list(double)|list(bool)|list(string)|list(bytes)|\
+         list(timestamp)|list(duration)) -> list(A)",
+        SAME,
+        |_, args| {
+            let keys: Vec<Value> = args.list(1)?.iter().collect();
+            let alike = keys.windows(2).all(|pair| order(&pair[0], &pair[1]).is_some());
+            let items = args.list(0)?;
+            if !alike || keys.len() != items.len() {
+                return Err(no_overload());
+            }
+            let mut pairs: Vec<(Value, Value)> = keys.into_iter().zip(items.iter()).collect();
+            pairs.sort_by(|(a, _), (b, _)| order(a, b).unwrap_or(Ordering::Equal));
+            Ok(pairs.into_iter().map(|(_, item)| item).collect::<Vec<_>>().into())
+        },
+    ),
     Row("<list(A)>.slice(int, int) -> list(A)", SAME, |_, args| {
         let items: Vec<Value> = args.list(0)?.iter().collect();
         let (start, end) = (args.int(1)?, args.int(2)?);
@@ -109,6 +124,15 @@ pub(super) const ROWS: &[Row] = &[
         }
         Ok(flat.into())
     }),
+    Row("<list(dyn)>.flatten(int) -> list(dyn)", SAME, |context, args| {
+        let depth = args.int(1)?;
+        if depth < 0 {
+            return failed("level must be non-negative");
+        }
+        let mut flat = Vec::new();
+        flatten(args.list(0)?, depth, &mut flat, context)?;
+        Ok(flat.into())
+    }),
     Row("<list(A)>.first() -> optional(A)", One, |_, args| Ok(ends(args.list(0)?, |_| 0))),
     Row("<list(A)>.last() -> optional(A)", One, |_, args| Ok(ends(args.list(0)?, |length| length.wrapping_sub(1)))),
     Row("lists.range(int) -> list(int)", One, |context, args| {
@@ -120,6 +144,18 @@ pub(super) const ROWS: &[Row] = &[
         Ok((0..end).map(Value::Int).collect::<Vec<_>>().into())
     }),
 ];
+
+/// Lists inside lists, so many deep. Data is not deeper than readers allow.
+fn flatten<'a>(list: &List<'a>, depth: i64, flat: &mut Vec<Value<'a>>, context: &mut Context) -> Result<(), EvalError> {
+    context.budget.work(list.len() as u64)?;
+    for item in list.iter() {
+        match item {
+            Value::List(inner) if depth > 0 => flatten(&inner, depth - 1, flat, context)?,
+            other => flat.push(other),
+        }
+    }
+    Ok(())
+}
 
 fn ends<'a>(list: &List<'a>, at: fn(usize) -> usize) -> Value<'a> {
     list.get(at(list.len())).map_or(Value::NONE, Value::some)

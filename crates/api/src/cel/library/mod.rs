@@ -3,8 +3,7 @@
 //! A row is written as it is read: `Row("<string>.charAt(int) -> string", charge, code)`; `<…>` is the target of a
 //! member function, capitals are types to be found, `a|b` stands for one row each.
 //!
-//! Not here    `has`, `all`, `map` … (macros) · the fields of objects (types) · time zones by name: they would have to
-//!             be read from the machine; UTC and offsets such as `+02:00` are known
+//! Not here    `has`, `all`, `map` … (macros) · the fields of objects (types)
 
 pub(super) mod args;
 pub(super) mod authorizer;

@@ -11,12 +11,15 @@ use super::super::value::Value;
 use super::args::Args;
 use super::{Answer, Row, failed, no_overload};
 use crate::codec::form;
+use crate::zone::find_zone;
 
 /// The first second of the year 1, and the last that `jiff` holds: two hours short of the last day of the year 9999.
 const SECONDS_MIN: i64 = -62_135_596_800;
 const SECONDS_MAX: i64 = 253_402_207_200;
 /// Longest text looked at.
 const TEXT_BYTES_MAX: usize = 128;
+/// Of a zone that there is not, so much is shown.
+const ZONE_CHARS_MAX: usize = 64;
 const NANOS: i64 = 1_000_000_000;
 
 pub(super) const ROWS: &[Row] = &[
@@ -61,10 +64,14 @@ fn part<'a>(args: &[Value<'a>], of: fn(&jiff::Zoned) -> i64) -> Answer<'a> {
     Ok(Value::Int(of(&time.to_zoned(zone))))
 }
 
-/// `UTC`, or an offset such as `+02:00`, `-07:30`, `02:00`.
+/// `UTC`, an offset such as `+02:00`, `-07:30`, `02:00`, or the name of a zone such as `Europe/Vienna`.
 fn read_zone(text: &str) -> Result<TimeZone, EvalError> {
     if matches!(text, "UTC" | "Z" | "") {
         return Ok(TimeZone::UTC);
+    }
+    if !text.contains(':') {
+        let short: String = text.chars().take(ZONE_CHARS_MAX).collect();
+        return find_zone(text).map_or_else(|| failed(format!("unknown time zone {short}")), Ok);
     }
     let (sign, digits) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),

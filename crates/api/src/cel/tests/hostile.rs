@@ -52,6 +52,9 @@ fn the_deepest_expressions_that_compile_can_be_evaluated() {
         format!("{}true{}", "[1].all(x, ".repeat(60), ")".repeat(60)),
         format!("{}x{}", "cel.bind(x, 1, ".repeat(98), ")".repeat(98)),
         format!("'a'{}", ".trim()".repeat(248)),
+        chain_of_bindings(40),
+        format!("self{} == optional.none()", ".?a.optMap(x, x)".repeat(20)),
+        format!("[1]{}", ".sortBy(x, x)".repeat(45)),
     ] {
         let data = json!({});
         let program = env().compile(&text).unwrap_or_else(|errors| panic!("{}: {errors}", &text[..20]));
@@ -60,6 +63,18 @@ fn the_deepest_expressions_that_compile_can_be_evaluated() {
             program.evaluate(&bindings, &mut Budget::new(100_000)).unwrap_or_else(|why| panic!("{text}: {why}"));
         assert!(value.to_json().is_ok() || text.starts_with('{'), "{text}");
     }
+}
+
+/// Each is bound to what uses the one before: all are evaluated inside each other, when the last is used.
+fn chain_of_bindings(length: u32) -> String {
+    let binds: String = (1..=length).map(|at| format!("cel.bind(a{at}, [0, 0 + a{}][1], ", at - 1)).collect();
+    format!("cel.bind(a0, 1, {binds}a{length}{}", ")".repeat(length as usize + 1))
+}
+
+#[test]
+fn bindings_inside_each_other_are_as_deep_as_all_of_them() {
+    let message = refused(&chain_of_bindings(90));
+    assert!(message.contains("expression recursion limit exceeded"), "{message}");
 }
 
 #[test]

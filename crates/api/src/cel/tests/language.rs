@@ -341,6 +341,10 @@ fn moments_and_spans() {
         ("timestamp('2026-01-04T03:04:05Z').getDayOfWeek()", "0"),
         ("timestamp('2026-01-02T03:04:05Z').getHours('+02:00')", "5"),
         ("timestamp('2026-01-02T03:04:05Z').getHours('-07:30')", "19"),
+        ("timestamp('2026-01-02T03:04:05Z').getHours('America/New_York')", "22"),
+        ("timestamp('2026-07-02T03:04:05Z').getHours('America/New_York')", "23"),
+        ("timestamp('2026-01-02T03:04:05Z').getDayOfMonth('America/New_York')", "0"),
+        ("timestamp('2026-01-02T03:04:05Z').getHours('Local')", "error: unknown time zone Local"),
         ("timestamp('2026-01-02T03:04:05Z').getHours('Nowhere/Else')", "error: unknown time zone Nowhere/Else"),
         ("timestamp('2026-01-02T03:04:05Z') + duration('1h') == timestamp('2026-01-02T04:04:05Z')", "true"),
         ("duration('1h') + timestamp(0) == timestamp(3600)", "true"),
@@ -360,5 +364,20 @@ fn moments_and_spans() {
         ("timestamp('x')", "refused: invalid timestamp argument: expected an RFC 3339 time, found \"x\""),
         ("duration('x')", "refused: invalid duration argument: expected a duration such as \"1h30m\", found \"x\""),
         ("timestamp(0) < timestamp(1) && duration('1s') > duration('1ms')", "true"),
+    ]);
+}
+
+#[test]
+fn r5_what_is_bound_is_evaluated_when_it_is_first_used() {
+    check(&[
+        ("cel.bind(x, self.absent, true)", "true"),
+        ("cel.bind(x, self.absent, true || x)", "true"),
+        ("cel.bind(x, self.absent, x || true)", "true"),
+        ("cel.bind(x, self.absent, x)", "error: no such key: absent"),
+        ("cel.bind(x, [3].map(i, i + 1), [1, 2].map(j, cel.bind(y, j * 10, x[0] + y)))", "[14, 24]"),
+        ("cel.bind(a, 1, cel.bind(b, [a].map(i, i + a), cel.bind(c, 5, [c] + b + b)))", "[5, 2, 2]"),
+        ("cel.bind(a, self.a, [1, 2].map(i, a + i).map(i, a + i))", "[3, 4]"),
+        ("cel.bind(x, 'y', x) == 'y' && cel.bind(x, 1, cel.bind(x, x + 1, x)) == 2", "true"),
+        ("[1, 2].map(i, cel.bind(x, i, cel.bind(y, x, y)))", "[1, 2]"),
     ]);
 }
