@@ -69,6 +69,8 @@ impl Kind {
 pub mod kinds {
     use super::Kind;
 
+    /// core/v1 ComponentStatus.
+    pub static COMPONENT_STATUS: Kind = Kind::built_in("", "v1", "ComponentStatus", "componentstatuses", false);
     /// core/v1 Namespace.
     pub static NAMESPACE: Kind = Kind::built_in("", "v1", "Namespace", "namespaces", false);
     /// core/v1 Node.

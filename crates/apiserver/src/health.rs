@@ -121,15 +121,19 @@ async fn checks(server: &Server, health: Health) -> Vec<Check> {
     if health == Health::Livez {
         return checks;
     }
-    let reachable = match tokio::time::timeout(CHECK_TIME_MAX, server.store.read_barrier()).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some(format!("no quorum within {CHECK_TIME_MAX:?}")),
-    };
-    checks.push(Check { name: "etcd", problem: reachable });
+    checks.push(Check { name: "etcd", problem: store_problem(server).await });
     let closing = server.closing.borrow().then(|| "the server is closing".to_owned());
     checks.push(Check { name: "shutdown", problem: closing });
     checks
+}
+
+/// Why the store reaches no quorum, if it does not.
+pub(crate) async fn store_problem(server: &Server) -> Option<String> {
+    match tokio::time::timeout(CHECK_TIME_MAX, server.store.read_barrier()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("no quorum within {CHECK_TIME_MAX:?}")),
+    }
 }
 
 /// `/version`.

@@ -24,6 +24,7 @@ mod authorize;
 mod bootstrap;
 mod change;
 mod cleanup;
+mod component;
 mod compress;
 mod config;
 mod convert;
@@ -77,6 +78,7 @@ use windlass_api::ApiError;
 use windlass_stdx::{Request, Response, Transport, TransportError, World};
 use windlass_store::Store;
 
+use crate::component::Parts;
 use crate::definitions::Served;
 use crate::follow::Followed;
 use crate::frames::Frames;
@@ -89,6 +91,7 @@ use crate::token::{SigningKey, Tokens};
 use crate::turns::Turns;
 
 pub use audit::{Audit, AuditConfig, AuditError, Policy as AuditPolicy, PolicyError as AuditPolicyError, Rotation};
+pub use component::Part;
 pub use config::{AddressRange, AddressRangeError, Config, NodeLink};
 pub use identity::{GROUP_MASTERS, GROUP_NODES, Identity};
 pub use pki::{Credential, Pki, PkiError};
@@ -133,10 +136,16 @@ impl Apiserver {
             policies: Followed::default(),
             aggregated: Followed::default(),
             graph: Followed::default(),
+            parts: Parts::default(),
             is_kept_up: AtomicBool::new(false),
             closing: tokio::sync::watch::Sender::new(false),
         };
         Apiserver { server: Arc::new(server) }
+    }
+
+    /// Says that a part of the control plane runs beside this server, as long as the answer is held.
+    pub fn part(&self, name: &str) -> Part {
+        self.server.parts.begin(name)
     }
 
     /// Creates what every cluster has: the namespaces `default`, `kube-system`, `kube-public` and `kube-node-lease`, the

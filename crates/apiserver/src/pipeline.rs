@@ -30,6 +30,7 @@ use crate::answer::{Answer, json_response};
 use crate::audit::Record;
 use crate::authenticate;
 use crate::authorize::{authorize, may_see_unknown_paths, refuse_path};
+use crate::component;
 use crate::config::REQUEST_TIME_MAX;
 use crate::create::create;
 use crate::decode;
@@ -215,6 +216,8 @@ async fn verb(call: Call<'_>, form: Form, body: Body, upgrade: Option<OnUpgrade>
     match (call.target.verb, call.target.sub) {
         (_, Some(sub @ (Log | Exec | Attach | PortForward))) => stream::stream(call, sub, upgrade).boxed().await,
         (Verb::Get, Some(Scale)) => scale::get(call).await,
+        (Verb::Get, _) if call.target.resource.verbs == Verbs::ReadOnly => component::get(call).await,
+        (Verb::List, _) if call.target.resource.verbs == Verbs::ReadOnly => component::list(call).await,
         (Verb::Get, _) => get(call).await,
         (Verb::List, _) => list(call, form).await,
         (Verb::Watch, _) => watch(call, form).await,

@@ -13,6 +13,7 @@ use crate::admit::Policies;
 use crate::aggregate::All;
 use crate::audit::Record;
 use crate::authorize::Graph;
+use crate::component::Parts;
 use crate::config::{Config, WARNINGS_MAX};
 use crate::definitions::{Definitions, Served};
 use crate::follow::Followed;
@@ -55,6 +56,8 @@ pub(crate) struct Server {
     pub aggregated: Followed<All>,
     /// What the pods of each node name.
     pub graph: Followed<Graph>,
+    /// What runs beside this server.
+    pub parts: Parts,
     /// Whether the upkeep has begun.
     pub is_kept_up: AtomicBool,
     /// Becomes true once, when the server closes: watches and streams end then.

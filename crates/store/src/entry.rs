@@ -68,6 +68,11 @@ impl Entry {
         Entry { key, value, revision, created, splice, memo: Memo::default() }
     }
 
+    /// An entry that is in no store: what somebody makes up to show it as if it were.
+    pub fn made_up(key: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Entry {
+        Entry::from_template(key.into(), &Template::plain(value), 0, 0)
+    }
+
     /// The entry as a snapshot holds it.
     pub(crate) fn restored(
         key: Arc<str>,

@@ -72,12 +72,19 @@ impl Server {
             ..ControllersConfig::default()
         };
         let controlling = windlass_controllers::run(caches.clone(), controllers, stop.clone());
+        let part = api.part("controller-manager");
         tasks.spawn(async move {
+            let _runs = part;
             if let Err(error) = controlling.await {
                 tracing::error!(%error, "the controllers stopped");
             }
         });
-        tasks.spawn(windlass_scheduler::run(caches, SchedulerConfig::default(), stop.clone()));
+        let scheduling = windlass_scheduler::run(caches, SchedulerConfig::default(), stop.clone());
+        let part = api.part("scheduler");
+        tasks.spawn(async move {
+            let _runs = part;
+            scheduling.await;
+        });
         tasks.spawn(compact(store.clone(), stop));
         Ok(Server { api, store, pki, listen, audit, tasks })
     }

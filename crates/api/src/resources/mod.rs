@@ -10,6 +10,7 @@ mod amount;
 mod api_service;
 mod certificate_signing_request;
 mod check;
+mod component_status;
 mod config_map;
 mod controller_revision;
 mod cron_job;
@@ -72,6 +73,7 @@ pub use priority_class::{PREEMPTION_DEFAULT, SYSTEM_CLASSES as SYSTEM_PRIORITY_C
 /// Every built-in kind.
 pub fn all() -> Vec<Resource> {
     vec![
+        component_status::resource(),
         namespace::resource(),
         node::resource(),
         pod::resource(),
@@ -200,6 +202,12 @@ impl Resource {
     /// Every answer tells clients that they should not use it any more.
     fn deprecated(mut self, warning: &str) -> Resource {
         self.deprecation = Some(warning.to_owned());
+        self
+    }
+
+    /// Objects are made up by the server when somebody asks for them.
+    fn read_only(mut self) -> Resource {
+        self.verbs = Verbs::ReadOnly;
         self
     }
 

@@ -53,3 +53,36 @@ async fn the_version_is_two_whole_numbers() {
     assert_eq!((&version["major"], &version["minor"]), (&json!("1"), &json!("37")));
     assert!(version["gitVersion"].as_str().is_some_and(|text| text.starts_with("v1.37.")));
 }
+
+#[tokio::test]
+async fn components_are_well_as_long_as_they_run() {
+    let api = Api::start().await;
+    let scheduler = api.apiserver.part("scheduler");
+    let path = "/api/v1/componentstatuses";
+    let shown = |list: serde_json::Value| -> Vec<String> {
+        let text = |item: &serde_json::Value| {
+            let condition = &item["conditions"][0];
+            format!("{} {} {}", item["metadata"]["name"], condition["status"], condition["message"]).replace('"', "")
+        };
+        list["items"].as_array().expect("items").iter().map(text).collect()
+    };
+    let list = api.get(path).await;
+    let warning = list.headers.get("warning").and_then(|warning| warning.to_str().ok()).unwrap_or_default().to_owned();
+    assert!(warning.contains("v1 ComponentStatus is deprecated in v1.19+"), "{warning}");
+    let list = list.json();
+    assert_eq!(list["kind"], "ComponentStatusList");
+    assert_eq!(shown(list), ["etcd-0 True ok", "scheduler True ok"]);
+    drop(scheduler);
+    assert_eq!(shown(api.get(path).await.json()), ["etcd-0 True ok", "scheduler False it has stopped"]);
+    let one = format!("{path}?fieldSelector=metadata.name%3Detcd-0");
+    assert_eq!(shown(api.get(&one).await.json()), ["etcd-0 True ok"]);
+    assert_eq!(api.get(&format!("{path}/scheduler")).await.json()["conditions"][0]["status"], "False");
+    assert_eq!(api.get(&format!("{path}/other")).await.code, 404);
+    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let table = api.call_as(admin(), Method::GET, path, &table, "").await.json();
+    assert_eq!(table["rows"][1]["cells"], json!(["scheduler", "Unhealthy", "it has stopped", ""]));
+    for (method, path) in [(Method::POST, path.to_owned()), (Method::DELETE, format!("{path}/etcd-0"))] {
+        assert_eq!(api.call_as(admin(), method, &path, &[], "{}").await.code, 405);
+    }
+    assert_eq!(api.get(&format!("{path}?watch=true")).await.code, 405);
+}
