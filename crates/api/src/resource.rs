@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::cel::Shape;
 use crate::convert::Stored;
 use crate::field::Errors;
 use crate::kind::Kind;
 use crate::name::NameRule;
-use crate::schema::MessageRef;
+use crate::schema::{MessageRef, Shape as SchemaShape, Type as SchemaType};
 
 /// A part of an object with its own URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +108,16 @@ pub struct Column {
 
 /// The rules of a kind: small pure functions, and its printed row.
 pub trait Rules: Send + Sync + 'static {
+    /// What field selectors find under a name that is not that of a field.
+    fn selected(&self, _object: &Value, _path: &str) -> Option<String> {
+        None
+    }
+
+    /// What objects are, as expressions see them, where it is not the message that says so.
+    fn shape(&self) -> Option<Shape> {
+        None
+    }
+
     /// Fills in what the client left out. Runs on every write, after decoding and before all other rules; idempotent.
     fn default(&self, _object: &mut Value) {}
 
@@ -232,6 +243,44 @@ pub struct Resource {
 }
 
 impl Resource {
+    /// What its objects are, as expressions see them; `None` if its schema does not say.
+    pub fn shape(&self) -> Option<Shape> {
+        self.rules.shape().or_else(|| self.message.get_built_in().map(Shape::of_message))
+    }
+
+    /// What field selectors find in a field of an object: texts as they are, flags and numbers printed, of lists and
+    /// objects nothing. A built-in kind's flags are `false` and its numbers 0 where they are not set.
+    pub fn selected(&self, object: &Value, path: &str) -> String {
+        if let Some(text) = self.rules.selected(object, path) {
+            return text;
+        }
+        match path.split('.').fold(object, |at, name| &at[name]) {
+            Value::String(text) => text.clone(),
+            Value::Bool(flag) => flag.to_string(),
+            Value::Number(number) => number.to_string(),
+            Value::Null => self.when_unset(path).to_owned(),
+            Value::Array(_) | Value::Object(_) => String::new(),
+        }
+    }
+
+    fn when_unset(&self, path: &str) -> &'static str {
+        let Some(mut message) = self.message.get_built_in() else { return "" };
+        let mut last = "";
+        for name in path.split('.') {
+            let Some(field) = message.fields().find(|field| field.name == name) else { return "" };
+            last = match (field.shape, field.of) {
+                (SchemaShape::One, SchemaType::Bool) => "false",
+                (SchemaShape::One, SchemaType::Int32 | SchemaType::Int64) => "0",
+                (SchemaShape::One, SchemaType::Message(inner)) => {
+                    message = message.schema().message(inner);
+                    ""
+                }
+                _ => "",
+            };
+        }
+        last
+    }
+
     /// Whether the kind has this subresource.
     pub fn has(&self, subresource: Subresource) -> bool {
         self.subresources.contains(&subresource)

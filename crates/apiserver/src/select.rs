@@ -1,10 +1,11 @@
 //! Which objects of a collection a request means: its label and field selectors.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::Value;
 use windlass_api::selector::{FieldSelector, LabelSelector};
-use windlass_api::{ApiError, Header};
+use windlass_api::{ApiError, Header, Resource};
 use windlass_store::Entry;
 
 use crate::convert;
@@ -21,6 +22,7 @@ pub(crate) struct Selection {
     deep: Vec<String>,
     /// Whether objects that are not linked are left out.
     linked_only: bool,
+    resource: Arc<Resource>,
 }
 
 /// Fields of an object that selectors use and the header does not hold; read once and kept with it.
@@ -36,7 +38,7 @@ impl Selection {
         }
         let uses_deep = fields.terms().iter().any(|term| from_header(&Header::default(), &term.path).is_none());
         let deep = if uses_deep { target.resource.selectable_fields.clone() } else { Vec::new() };
-        Ok(Selection { labels, fields, deep, linked_only: false })
+        Ok(Selection { labels, fields, deep, linked_only: false, resource: target.resource.clone() })
     }
 
     /// The same, without what answers of this form leave out.
@@ -85,21 +87,11 @@ impl Selection {
     fn deep_field<'a>(&self, entry: &'a Entry, path: &str) -> Cow<'a, str> {
         let fields = entry.memo(|entry| {
             let tree: Value = serde_json::from_slice(&entry.value).expect("the pipeline stores only JSON");
-            let read = |path: &String| (path.clone(), field_text(&tree, path));
+            let read = |path: &String| (path.clone(), self.resource.selected(&tree, path));
             DeepFields(self.deep.iter().map(read).collect())
         });
         let found = fields.0.iter().find(|(name, _)| name == path);
         found.map_or(Cow::Borrowed(""), |(_, text)| Cow::Borrowed(text.as_str()))
-    }
-}
-
-/// A field as selectors compare it: text as it is, numbers and flags printed, all else empty.
-fn field_text(object: &Value, path: &str) -> String {
-    match path.split('.').fold(object, |at, name| &at[name]) {
-        Value::String(text) => text.clone(),
-        Value::Bool(flag) => flag.to_string(),
-        Value::Number(number) => number.to_string(),
-        Value::Null | Value::Array(_) | Value::Object(_) => String::new(),
     }
 }
 

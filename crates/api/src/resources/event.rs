@@ -57,6 +57,14 @@ const MESSAGE_BYTES_MAX: usize = 1024;
 struct Event;
 
 impl Rules for Event {
+    fn selected(&self, object: &Value, path: &str) -> Option<String> {
+        let source = match object["source"].text("component") {
+            "" => object.text("reportingComponent"),
+            component => component,
+        };
+        (path == "source").then(|| source.to_owned())
+    }
+
     fn validate(&self, object: &Value, errors: &mut Errors) {
         validate_place(object, errors);
         if !object.is_set("eventTime") {

@@ -281,3 +281,25 @@ fn m6_and_m7_what_an_update_may_not_touch() {
     keep_system_metadata(&mut not_ending, &json!({"metadata": {}}));
     assert_eq!(not_ending, json!({"metadata": {}}));
 }
+
+/// What is not set is selected by its zero, and some names are not those of fields.
+#[test]
+fn field_selectors_find_what_kubernetes_finds() {
+    let registry = registry();
+    let selected = |api_version: &str, kind: &str, object: Value, path: &str| {
+        let resource = registry.find_kind(api_version, kind).expect("a built-in kind");
+        assert!(resource.selectable_fields.iter().any(|field| field == path), "{kind} {path}");
+        resource.selected(&object, path)
+    };
+    let pod = |spec: Value, path: &str| selected("v1", "Pod", json!({"spec": spec, "status": {"podIPs": []}}), path);
+    assert_eq!(pod(json!({}), "spec.hostNetwork"), "false");
+    assert_eq!(pod(json!({"hostNetwork": true}), "spec.hostNetwork"), "true");
+    assert_eq!((pod(json!({}), "spec.nodeName"), pod(json!({}), "status.podIPs")), (String::new(), String::new()));
+    assert_eq!(selected("v1", "Node", json!({}), "spec.unschedulable"), "false");
+    assert_eq!(selected("v1", "ReplicationController", json!({}), "status.replicas"), "0");
+    assert_eq!(selected("batch/v1", "Job", json!({"status": {"succeeded": 2}}), "status.successful"), "2");
+    assert_eq!(selected("batch/v1", "Job", json!({}), "status.successful"), "0");
+    let source = |event: Value| selected("v1", "Event", event, "source");
+    assert_eq!(source(json!({"source": {"component": "a"}, "reportingComponent": "b"})), "a");
+    assert_eq!(source(json!({"source": {}, "reportingComponent": "b"})), "b");
+}

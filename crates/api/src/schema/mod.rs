@@ -281,6 +281,11 @@ impl MessageRef {
         }
     }
 
+    /// The message, if it lies in the built-in table: that lasts for ever.
+    pub fn get_built_in(&self) -> Option<Message<'static>> {
+        self.is_built_in().then(|| kubernetes().message(self.id))
+    }
+
     /// Whether it lies in the built-in table.
     pub fn is_built_in(&self) -> bool {
         matches!(self.table, Table::BuiltIn)

@@ -50,12 +50,20 @@ pub(super) fn resource() -> Resource {
         column("Duration", "string", "how long it ran, or has run"),
         age_column(),
     ]);
-    row(&kinds::JOB, columns, Job).in_all().subresources(&[Subresource::Status]).counts_generations()
+    row(&kinds::JOB, columns, Job)
+        .in_all()
+        .subresources(&[Subresource::Status])
+        .selectable(&["status.successful"])
+        .counts_generations()
 }
 
 struct Job;
 
 impl Rules for Job {
+    fn selected(&self, object: &Value, path: &str) -> Option<String> {
+        (path == "status.successful").then(|| object["status"].int("succeeded").unwrap_or(0).to_string())
+    }
+
     fn default(&self, object: &mut Value) {
         fill_labels(object);
         let Some(spec) = part_mut(object, "spec") else { return };
