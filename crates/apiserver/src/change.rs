@@ -180,6 +180,7 @@ async fn plan(
     let managed = owners.after(call, old, &object)?;
     let admission = admit::update(call, part, old, &mut object).await?;
     count_generation(call, part, old, &mut object);
+    admit::complete_changed(call, part, &mut object);
     // The stored form holds its revision; the wished one gets the same, so that equal objects are equal.
     write::metadata_mut(&mut object).insert("resourceVersion".to_owned(), old["metadata"]["resourceVersion"].clone());
     let ends = is_finished(&object);

@@ -147,7 +147,10 @@ impl Checker<'_> {
 
     fn select(&mut self, expr: &Expr, operand: &Expr, field: &Arc<str>, how: (bool, bool)) -> Node {
         let (test, optional) = how;
-        // a dotted name may be that of a type
+        // a dotted name may be that of a variable or a type
+        if let Some(node) = expr.dotted().and_then(|name| self.dotted_variable(&name)) {
+            return node;
+        }
         if let Some(node) = expr.dotted().filter(|name| !self.is_value(name)).and_then(|name| self.named(&name)) {
             return node;
         }
@@ -165,6 +168,14 @@ impl Checker<'_> {
         };
         let select = Select { operand, field: Arc::clone(field), test, optional };
         Node { of, kind: NodeKind::Select(Box::new(select)) }
+    }
+
+    /// R1: a variable whose own name is dotted, such as `authorizer.requestResource`.
+    fn dotted_variable(&self, name: &str) -> Option<Node> {
+        let first = name.split('.').next().unwrap_or_default();
+        let (name, shape) = self.env.find_variable(name).filter(|_| self.local(first).is_none())?;
+        let kind = NodeKind::Global { name: Arc::clone(name), shape: Arc::clone(shape) };
+        Some(Node { of: shape.of().clone(), kind })
     }
 
     /// Whether the first part of a dotted name is a variable.

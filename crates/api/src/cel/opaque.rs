@@ -47,6 +47,13 @@ pub struct Check<'a> {
     pub(super) question: Arc<Question>,
 }
 
+impl<'a> Check<'a> {
+    /// A question that is asked of `authorizer`, as far as it is known.
+    pub fn new(authorizer: &'a dyn Authorizer, question: Question) -> Check<'a> {
+        Check { authorizer, question: Arc::new(question) }
+    }
+}
+
 impl fmt::Debug for Check<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.question.fmt(out)

@@ -293,6 +293,12 @@ impl ObjectType {
         self
     }
 
+    /// The same, but for one field.
+    pub fn with(&self, json: &str, shape: Shape) -> ObjectType {
+        let fields = self.fields().cloned().unwrap_or_default();
+        ObjectType { name: self.name.clone(), source: Source::Listed(fields) }.field(json, shape)
+    }
+
     /// An object that takes any field.
     pub fn open(name: impl Into<String>) -> ObjectType {
         ObjectType { name: name.into(), source: Source::Open }

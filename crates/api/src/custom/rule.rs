@@ -12,6 +12,7 @@
 //! Source: custom resources, "Validation rules"; API reference, ValidationRule.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -21,6 +22,7 @@ use super::shape::{self, Sized};
 use crate::cel::{Env, Program, Shape, Type};
 use crate::field::{FieldReason, Path};
 use crate::resources::tree::Tree;
+use crate::schema::kubernetes;
 
 /// The keyword.
 pub(crate) const RULES: &str = "x-kubernetes-validations";
@@ -62,6 +64,8 @@ impl Rule {
     }
 }
 
+const OBJECT_META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
 /// A place that has rules, or has them below.
 #[derive(Debug)]
 pub(crate) struct Ruled {
@@ -82,6 +86,15 @@ impl Ruled {
     pub(crate) fn compile(schema: &Value, node: &Node) -> Option<Ruled> {
         if has_rules(schema) { place(schema, node, "self", true).1 } else { None }
     }
+}
+
+/// What an object of this schema is to others: with all of its metadata, which its own rules do not see.
+pub(crate) fn shape_of(node: &Node) -> Option<Shape> {
+    let (sized, _) = place(&Value::Null, node, "object", true);
+    let shape = sized?.shape;
+    let Type::Object(object) = shape.of() else { return Some(shape) };
+    let metadata = kubernetes().find(OBJECT_META)?;
+    Some(Shape::object(Arc::new(object.with("metadata", Shape::of_message(metadata)))))
 }
 
 fn has_rules(schema: &Value) -> bool {

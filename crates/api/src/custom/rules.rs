@@ -17,9 +17,10 @@ use serde_json::{Number, Value, json};
 use super::fill;
 use super::node::Node;
 use super::path::JsonPath;
-use super::rule::Ruled;
+use super::rule::{self, Ruled};
 use super::value::{Place, check};
 use super::verdict::judge;
+use crate::cel::Shape;
 use crate::codec::{Validation, check_fields};
 use crate::convert::Convert;
 use crate::field::{Errors, FieldReason, Path};
@@ -68,6 +69,10 @@ const BLOCKING: [FieldReason; 5] = [
 ];
 
 impl Rules for VersionRules {
+    fn shape(&self) -> Option<Shape> {
+        rule::shape_of(&self.0.node)
+    }
+
     fn default(&self, object: &mut Value) {
         fill::fill(object, &self.0.node);
     }

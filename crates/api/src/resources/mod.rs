@@ -65,6 +65,7 @@ use crate::resource::{Column, Registry, Resource, Rules, ScalePaths, Subresource
 use crate::schema::MessageRef;
 
 pub use admission_registration::expression::{policy_environment, policy_variables, webhook_environment};
+pub use admission_registration::type_check::check_types;
 pub use flow_control::flow_schema::{catch_all as catch_all_schema, everything_by, exempt as exempt_schema};
 pub use flow_control::priority_level_configuration::catch_all as catch_all_level;
 pub use metadata::{keep_system_metadata, metadata_warnings, validate_metadata, validate_metadata_update};

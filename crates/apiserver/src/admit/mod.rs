@@ -83,8 +83,18 @@ pub(crate) async fn create(call: Call<'_>, object: &mut Value) -> Result<Admissi
 
 /// Decides what follows from a new object at once, once its rules have prepared it.
 pub(crate) fn complete(call: Call<'_>, object: &mut Value) {
-    if call.target.resource.kind == kinds::CERTIFICATE_SIGNING_REQUEST {
+    let kind = &call.target.resource.kind;
+    if *kind == kinds::CERTIFICATE_SIGNING_REQUEST {
         certificate::complete(call, object);
+    } else if *kind == kinds::VALIDATING_ADMISSION_POLICY {
+        policy::check_types(call, object);
+    }
+}
+
+/// Decides what follows from a changed object at once, once its generation is known.
+pub(crate) fn complete_changed(call: Call<'_>, part: Part, object: &mut Value) {
+    if call.target.resource.kind == kinds::VALIDATING_ADMISSION_POLICY && part == Part::Main {
+        policy::check_types(call, object);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use windlass_api::cel::{
-    self, Activation, Budget, Decision, Env, EvalError, Opaque, Program, Question, Subject, Type, Value,
+    self, Activation, Budget, Check, Decision, Env, EvalError, Opaque, Program, Question, Subject, Type, Value,
 };
 
 use super::event::{Event, request};
@@ -21,7 +21,21 @@ pub(super) struct Surroundings<'a> {
     param: &'a Json,
     request: Json,
     namespace: Json,
+    /// Whether somebody may do something with what the request is about.
+    question: Question,
     authorizer: Authorizer,
+}
+
+fn question(call: Call<'_>, event: Event) -> Question {
+    let (target, kind) = (call.target, &call.target.resource.kind);
+    Question {
+        group: kind.group.to_string(),
+        resource: kind.plural.to_string(),
+        subresource: target.sub.map(|sub| sub.as_str().to_owned()).unwrap_or_default(),
+        namespace: target.namespace.clone(),
+        name: event.name(call).to_owned(),
+        ..Question::default()
+    }
 }
 
 impl<'a> Surroundings<'a> {
@@ -38,6 +52,7 @@ impl<'a> Surroundings<'a> {
             param: &Json::Null,
             request,
             namespace: matching::namespace(call).unwrap_or(Json::Null),
+            question: question(call, event),
             authorizer: Authorizer { server: Arc::clone(call.server), who: call.who.clone() },
         }
     }
@@ -52,6 +67,10 @@ impl<'a> Surroundings<'a> {
             "params" => self.param,
             "request" => &self.request,
             "namespaceObject" => &self.namespace,
+            "authorizer.requestResource" => {
+                let check = Check::new(&self.authorizer, self.question.clone());
+                return Some(Value::Opaque(Opaque::ResourceCheck(check)));
+            }
             "authorizer" => return Some(Value::Opaque(Opaque::Authorizer(&self.authorizer))),
             _ => return None,
         };

@@ -234,3 +234,34 @@ async fn r7_a_policy_cannot_lock_itself_in() {
     assert_eq!(reply.code, 200);
     assert_eq!(api.post(CONFIG_MAPS, &config_map("c")).await.code, 201);
 }
+
+#[tokio::test]
+async fn policies_ask_about_what_the_request_is_for() {
+    for (expression, expected) in [
+        ("authorizer.requestResource.check('delete').allowed()", "201"),
+        ("authorizer.requestResource.subresource('scale').check('get').allowed()", "201"),
+        ("!authorizer.requestResource.check('delete').allowed()", "422"),
+    ] {
+        let api = Api::start().await;
+        act(&api, "validating", json!({"validations": [{"expression": expression}]}), json!({})).await;
+        let said = scaled(&api, "two", 2).await;
+        assert!(said.starts_with(expected), "{expression}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn r7_what_a_policy_gets_wrong_about_its_kinds_is_said_in_its_status() {
+    let api = Api::start().await;
+    act(&api, "validating", json!({"validations": [{"expression": "object.replicas > 1"}]}), json!({})).await;
+    let path = format!("{GROUP}/validatingadmissionpolicies/p");
+    let policy = api.get(&path).await.json();
+    let warning = "apps/v1, Kind=Deployment: ERROR: <input>:1:7: undefined field 'replicas'\n | object.replicas > 1\n | ......^\n";
+    let expected = json!([{"fieldRef": "spec.validations[0].expression", "warning": warning}]);
+    assert_eq!(
+        (&policy["status"]["observedGeneration"], &policy["status"]["typeChecking"]["expressionWarnings"]),
+        (&json!(1), &expected)
+    );
+    let mended = json!({"spec": {"validations": [{"expression": "object.spec.replicas > 1"}]}});
+    let policy = api.merge(&path, &mended).await.json();
+    assert_eq!(policy["status"], json!({"observedGeneration": 2, "typeChecking": {}}));
+}

@@ -1,12 +1,13 @@
 //! The expressions of admission policies: what they may name, and that they compile.
 //!
 //! Rules
-//!   E1 names      `object`, `oldObject`, `request`, `namespaceObject`, `authorizer`; `params` if the policy takes some;
+//!   E1 names      `object`, `oldObject`, `request`, `namespaceObject`, `authorizer` and, with the request's resource
+//!                 already said, `authorizer.requestResource`; `params` if the policy takes some;
 //!                 `variables` with those before it, except in match conditions; those of webhooks see no namespace
 //!   E2 compiles   what does not compile is refused when it is written, with its place
 //!   E3 types      conditions and validations are bools, messages and annotations texts, mutations what they apply
 //!
-//! Not here    types of what the policy matches: `object` is dynamic
+//! Not here    types of what the policy matches: `object` is dynamic (`type_check` says in the status what is wrong then)
 //! Source: API reference, admissionregistration.k8s.io/v1; Kubernetes "CEL in Kubernetes".
 
 use std::sync::Arc;
@@ -28,9 +29,10 @@ pub fn policy_environment(has_params: bool) -> Env {
     let env = Env::new()
         .variable("object", Type::Dyn)
         .variable("oldObject", Type::Dyn)
-        .variable("request", Type::Dyn)
+        .variable("request", request())
         .variable("namespaceObject", Type::Dyn)
         .variable("authorizer", Type::Opaque("kubernetes.authorization.Authorizer"))
+        .variable("authorizer.requestResource", Type::Opaque("kubernetes.authorization.ResourceCheck"))
         .object(patch)
         .open_objects("Object");
     if has_params { env.variable("params", Type::Dyn) } else { env }
@@ -41,8 +43,35 @@ pub fn webhook_environment() -> Env {
     Env::new()
         .variable("object", Type::Dyn)
         .variable("oldObject", Type::Dyn)
-        .variable("request", Type::Dyn)
+        .variable("request", request())
         .variable("authorizer", Type::Opaque("kubernetes.authorization.Authorizer"))
+        .variable("authorizer.requestResource", Type::Opaque("kubernetes.authorization.ResourceCheck"))
+}
+
+/// What a request says of itself.
+fn request() -> Shape {
+    let texts = |name: &str, fields: &[&str]| {
+        let fields = fields.iter().fold(ObjectType::new(name), |object, field| object.field(field, Type::String));
+        Shape::object(Arc::new(fields))
+    };
+    let kind = texts("kubernetes.GroupVersionKind", &["group", "version", "kind"]);
+    let resource = texts("kubernetes.GroupVersionResource", &["group", "version", "resource"]);
+    let user = ObjectType::new("kubernetes.UserInfo")
+        .field("username", Type::String)
+        .field("uid", Type::String)
+        .field("groups", Type::list(Type::String))
+        .field("extra", Type::map(Type::String, Type::list(Type::String)));
+    let request = ObjectType::new("kubernetes.AdmissionRequest")
+        .field("kind", kind.clone())
+        .field("requestKind", kind)
+        .field("resource", resource.clone())
+        .field("requestResource", resource)
+        .field("userInfo", Shape::object(Arc::new(user)))
+        .field("dryRun", Type::Bool)
+        .field("options", Type::Dyn);
+    let words = ["subResource", "requestSubResource", "name", "namespace", "operation"];
+    let request = words.into_iter().fold(request, |request, word| request.field(word, Type::String));
+    Shape::object(Arc::new(request))
 }
 
 /// E2 and E3, of a webhook's match conditions.

@@ -5,6 +5,7 @@
 //!   policy    Validating- and MutatingAdmissionPolicy
 //!   binding   the bindings of both
 //!   expression  what the expressions of policies may name, and that they compile
+//!   type_check  what they would get wrong about the kinds that a policy is for
 //!   matching  which requests one of them looks at: rules, selectors, conditions
 //!
 //! Every CEL expression of these kinds passes [`validate_expression`].
@@ -13,6 +14,7 @@ pub(super) mod binding;
 pub(super) mod expression;
 mod matching;
 pub(super) mod policy;
+pub(super) mod type_check;
 pub(super) mod webhook;
 
 use serde_json::Value;

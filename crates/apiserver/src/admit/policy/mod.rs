@@ -10,11 +10,12 @@
 //!   R5 validate    every validation that is false is answered as the binding says: `Deny` refuses, `Warn` tells the client
 //!   R6 failure     an expression that does not compile, fails or costs too much refuses the request, unless the policy's
 //!                  `failurePolicy` is Ignore
+//!   R7 types       what a validating policy's expressions get wrong about the kinds that it names is said in its status, for
+//!                  the generation that was looked at
 //!
 //! Not here       what is never looked at (`event`) · mutating policies for what is not of the resource's own kind, as an
-//!                Eviction; a scale is seen as the whole object · `Audit` and audit annotations (there is no audit log) · `status.typeChecking` · reinvocation of mutating
-//!                policies · `authorizer.requestResource` · parameters are read in
-//!                the version that is stored
+//!                Eviction; a scale is seen as the whole object · `Audit` and audit annotations (there is no audit log) · reinvocation of mutating
+//!                policies · parameters are read in the version that is stored
 //! Source: API reference, admissionregistration.k8s.io/v1; Kubernetes "Validating Admission Policy".
 
 mod compiled;
@@ -54,6 +55,20 @@ pub(super) fn mutate_all(
         mutate(call, policy, operation, (old, &mut *object))?;
     }
     Ok(())
+}
+
+/// R7.
+pub(super) fn check_types(call: Call<'_>, policy: &mut Value) {
+    let generation = policy["metadata"]["generation"].clone();
+    if policy["status"]["observedGeneration"] == generation {
+        return;
+    }
+    let checked = windlass_api::resources::check_types(policy, &call.server.served().registry);
+    if !policy["status"].is_object() {
+        policy["status"] = Value::Object(serde_json::Map::new());
+    }
+    policy["status"]["observedGeneration"] = generation;
+    policy["status"]["typeChecking"] = checked;
 }
 
 /// Why a policy could not be asked.
