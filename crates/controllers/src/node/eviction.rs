@@ -2,8 +2,8 @@
 //!
 //! Goal        no pod stays on a node whose NoExecute taints it does not tolerate, or for longer than it tolerates them
 //! Watches     Node; Pod (bound)
-//! Writes      Pod: delete
-//! Relies on   node health for the taints and the time since when they are there
+//! Writes      Pod: delete · Node: the time of a NoExecute taint that says none
+//! Relies on   nobody else dates the taints of others; node health dates its own
 //!
 //! Rules, in order
 //!   R1 at once     a pod that does not tolerate a NoExecute taint is deleted
@@ -12,12 +12,14 @@
 //!   R4 mass        when more than MASS_SHARE of at least MASS_NODES_MIN nodes are unreachable it is more likely we who
 //!                  are cut off: pods of unreachable nodes stay until fewer are
 //!   R5 paced       at most BURST_MAX pods of a node per pass
+//!   R6 dated       a NoExecute taint that does not say since when it is there is there since it was seen, and says so
 //! Not here       pods of nodes that are gone (pod garbage)
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 use windlass_api::{Header, kinds};
 use windlass_client::{Cache, Cached, Caches, Key, ObjectRef};
 
@@ -46,6 +48,8 @@ pub(crate) struct Evictions {
 /// What a decision about one node depends on.
 pub(crate) struct View {
     header: Header,
+    /// All its taints; only those of NoExecute count.
+    all: Vec<Taint>,
     /// Its NoExecute taints.
     taints: Vec<Taint>,
     pods: Vec<Arc<Cached>>,
@@ -86,7 +90,8 @@ impl Controller for Evictions {
 
     fn view(&self, key: &Key, look: &Look) -> Option<View> {
         let node = self.nodes.get_key(key.as_str())?;
-        let taints: Vec<Taint> = NodeFacts::of(&node).taints().filter(|taint| executes(taint)).cloned().collect();
+        let all: Vec<Taint> = NodeFacts::of(&node).taints().cloned().collect();
+        let taints: Vec<Taint> = all.iter().filter(|taint| executes(taint)).cloned().collect();
         if taints.is_empty() {
             return None;
         }
@@ -94,11 +99,20 @@ impl Controller for Evictions {
         let unreachable_nodes = nodes.iter().filter(|node| NodeFacts::of(node).ready() == "Unknown").count();
         let mut pods = self.pods.on_node(key.name());
         pods.retain(|pod| !pod.header.is_ending());
-        Some(View { header: node.header.clone(), taints, pods, nodes: nodes.len(), unreachable_nodes, now: look.now })
+        Some(View {
+            header: node.header.clone(),
+            all,
+            taints,
+            pods,
+            nodes: nodes.len(),
+            unreachable_nodes,
+            now: look.now,
+        })
     }
 
     fn plan(view: &View) -> Plan {
         let mut plan = Plan::default();
+        date(view, &mut plan);
         let is_unreachable = view.taints.iter().any(|taint| taint.key == "node.kubernetes.io/unreachable");
         if is_unreachable && is_mass(view) && !view.pods.is_empty() {
             let why = format!(
@@ -124,6 +138,21 @@ impl Controller for Evictions {
         }
         plan
     }
+}
+
+/// R6.
+fn date(view: &View, plan: &mut Plan) {
+    if view.taints.iter().all(|taint| taint.time_added.is_some()) {
+        return;
+    }
+    let dated = view.all.iter().cloned().map(|taint| match executes(&taint) {
+        true => Taint { time_added: taint.time_added.or(Some(view.now)), ..taint },
+        false => taint,
+    });
+    let taints: Vec<Value> = dated.map(|taint| taint.to_json()).collect();
+    let patch = json!({"metadata": {"resourceVersion": view.header.revision.to_string()}, "spec": {"taints": taints}});
+    let why = format!("a taint of node {} does not say since when it is there", view.header.name());
+    plan.patch(Target::of(&kinds::NODE, &view.header), patch, why);
 }
 
 fn executes(taint: &Taint) -> bool {
@@ -177,7 +206,9 @@ fn evict(view: &View, pod: &Cached, plan: &mut Plan) {
 mod tests {
     use super::{Controller, Evictions, NodeFacts, View, executes};
     use crate::fixture::{check, now, object};
+    use crate::plan::Action;
     use serde_json::{Value, json};
+    use windlass_client::Patch;
 
     fn view(tolerations: Value) -> View {
         let node = object(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "uid": "n"},
@@ -188,6 +219,7 @@ mod tests {
             "spec": {"nodeName": "n1", "tolerations": tolerations}}));
         View {
             header: node.header.clone(),
+            all: NodeFacts::of(&node).taints().cloned().collect(),
             taints: NodeFacts::of(&node).taints().filter(|taint| executes(taint)).cloned().collect(),
             pods: vec![pod],
             nodes: 1,
@@ -222,6 +254,28 @@ mod tests {
             assert_eq!(plan.items.len(), usize::from(evicts), "{unreachable} of {nodes}");
             assert_eq!(plan.again.is_some(), !evicts, "a mass outage is looked at again");
         }
+    }
+
+    #[test]
+    fn r6_a_taint_without_a_time_is_there_since_it_was_seen() {
+        let tolerations = json!([{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}]);
+        let mut undated = view(tolerations);
+        undated.taints[0].time_added = None;
+        undated.all[0].time_added = None;
+        let plan = Evictions::plan(&undated);
+        check(
+            &plan,
+            "patch nodes n1: a taint of node n1 does not say since when it is there
+             again after 30s: pod p tolerates the taints until then",
+        );
+        let Action::Patch { patch: Patch::Merge(patch), .. } = &plan.items[0].action else { panic!("merge") };
+        let times: Vec<bool> = patch["spec"]["taints"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|taint| taint["timeAdded"].is_string())
+            .collect();
+        assert_eq!(times, [true, false], "{patch}");
     }
 
     #[test]

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use windlass_api::Object;
 use windlass_client::Cached;
+
+use crate::condition;
 
 /// The facts about one node that decisions depend on.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -37,6 +39,20 @@ pub(super) struct Taint {
     pub(super) value: Option<String>,
     pub(super) effect: String,
     pub(super) time_added: Option<Timestamp>,
+}
+
+impl Taint {
+    /// The taint as the API has it.
+    pub(super) fn to_json(&self) -> Value {
+        let mut out = json!({"key": self.key, "effect": self.effect});
+        if let Some(value) = &self.value {
+            out["value"] = json!(value);
+        }
+        if let Some(added) = self.time_added {
+            out["timeAdded"] = json!(condition::text(added));
+        }
+        out
+    }
 }
 
 impl NodeFacts {

@@ -219,27 +219,16 @@ fn taint(view: &View, ready: &str, plan: &mut Plan) {
         return;
     }
     let now = condition::text(view.now);
-    let mut taints: Vec<Value> = view.node.taints().filter(|taint| !is_ours(taint)).map(taint_json).collect();
+    let mut taints: Vec<Value> = view.node.taints().filter(|taint| !is_ours(taint)).map(Taint::to_json).collect();
     for (key, effect) in wanted {
         let kept = view.node.taints().find(|taint| taint.key == key && taint.effect == effect);
-        taints.push(kept.map_or_else(|| json!({"key": key, "effect": effect, "timeAdded": now}), taint_json));
+        taints.push(kept.map_or_else(|| json!({"key": key, "effect": effect, "timeAdded": now}), Taint::to_json));
     }
     let patch = json!({"metadata": {"resourceVersion": view.header.revision.to_string()}, "spec": {"taints": taints}});
     let ready = if ready.is_empty() { "unsaid" } else { ready };
     // The status patch before it, if there is one, has moved the node to a revision that we do not know.
     let patch = if plan.items.is_empty() { patch } else { json!({"spec": patch["spec"]}) };
     plan.patch(Target::of(&kinds::NODE, &view.header), patch, format!("node {} is ready: {ready}", view.header.name()));
-}
-
-fn taint_json(taint: &Taint) -> Value {
-    let mut out = json!({"key": taint.key, "effect": taint.effect});
-    if let Some(value) = &taint.value {
-        out["value"] = json!(value);
-    }
-    if let Some(added) = taint.time_added {
-        out["timeAdded"] = json!(condition::text(added));
-    }
-    out
 }
 
 #[cfg(test)]
