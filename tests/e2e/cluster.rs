@@ -80,3 +80,39 @@ pub fn bad_flags_and_taken_ports_say_what_to_do() {
     let nothing = run(&mut second.windlass(&["status"]));
     assert!(!nothing.ok && nothing.stderr.contains("windlass up"), "{}", nothing.stderr);
 }
+
+pub fn a_cordoned_node_takes_no_pods_and_is_drained() {
+    let mut cluster = Cluster::start(10);
+    cluster.import_image();
+    let kubectl = |arguments: &[&str]| must(&mut cluster.kubectl_command(arguments));
+    let run = |name: &str| kubectl(&["run", name, "--image=windlass.local/demo:1", "--command", "--", "sleep", "3600"]);
+    let phase = |name: &str| cluster.kubectl(&["get", "pod", name, "-o", "jsonpath={.status.phase}"]).stdout;
+    let until_runs = |name: &str| {
+        until("the pod runs", Duration::from_secs(60), || {
+            let phase = phase(name);
+            if phase == "Running" { Ok(()) } else { Err(phase) }
+        });
+    };
+    run("before");
+    until_runs("before");
+    let said = kubectl(&["cordon", "node1"]);
+    assert!(said.contains("node/node1 cordoned"), "{said}");
+    assert!(kubectl(&["get", "node", "node1"]).contains("SchedulingDisabled"));
+    run("after");
+    let reason = "jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].message}";
+    until("the pod says why it waits", Duration::from_secs(60), || {
+        let message = cluster.kubectl(&["get", "pod", "after", "-o", reason]).stdout;
+        if message.contains("1 node(s) were unschedulable") { Ok(()) } else { Err(message) }
+    });
+    assert_eq!(phase("before"), "Running", "what runs goes on");
+    let drain = ["drain", "node1", "--dry-run=server", "--force", "--ignore-daemonsets", "--timeout=60s"];
+    let said = kubectl(&drain);
+    assert!(said.contains("before") && said.contains("node/node1 drained"), "{said}");
+    assert_eq!(phase("before"), "Running", "nothing was done");
+    let said = kubectl(&["uncordon", "node1"]);
+    assert!(said.contains("node/node1 uncordoned"), "{said}");
+    until_runs("after");
+    kubectl(&["delete", "pod", "before", "after", "--now"]);
+    let down = cluster.down();
+    assert!(down.ok, "{}", down.stderr);
+}

@@ -4,6 +4,7 @@
 //!   C1 idle       a connection on which no answer is under way may end at any time
 //!   C2 stalled    an answer of which a piece has been given to the connection, and which is not asked for the next within
 //!                 the limit, has a client that does not read (A16): its connection is cut, and what it holds is given back
+//!   C3 unhurried  who reads logs may stop and think: such an answer is held for him, and there are only so many of them
 //! Not here        an answer that waits for something to tell, such as a watch, is no stalled one
 
 use std::collections::BTreeMap;
@@ -33,6 +34,10 @@ struct Pieces {
     next: u64,
     given: BTreeMap<u64, Instant>,
 }
+
+/// Marks a response whose reader may take all the time he wants (C3).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unhurried;
 
 /// An answer is under way until this is dropped.
 pub(crate) struct Busy {
@@ -89,7 +94,8 @@ impl Drop for Busy {
 impl Busy {
     /// The answer, which is under way until its body has been sent.
     pub fn with(self, response: Response) -> Response {
-        response.map(|body| BodyExt::boxed_unsync(Flowing { body, busy: self }))
+        let is_unhurried = response.extensions().get::<Unhurried>().is_some();
+        response.map(|body| BodyExt::boxed_unsync(Flowing { body, busy: self, is_unhurried }))
     }
 }
 
@@ -97,6 +103,7 @@ impl Busy {
 struct Flowing {
     body: Body,
     busy: Busy,
+    is_unhurried: bool,
 }
 
 impl http_body::Body for Flowing {
@@ -105,6 +112,9 @@ impl http_body::Body for Flowing {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
+        if self.is_unhurried {
+            return polled;
+        }
         let mut pieces = self.busy.shared.pieces();
         match &polled {
             Poll::Ready(Some(Ok(_))) => pieces.given.insert(self.busy.id, Instant::now()),
@@ -132,7 +142,7 @@ mod tests {
     use http_body_util::BodyExt;
     use windlass_stdx::{Response, body_from};
 
-    use super::Flow;
+    use super::{Flow, Unhurried};
 
     #[tokio::test(start_paused = true)]
     async fn c1_a_connection_is_idle_when_its_answers_have_been_sent() {
@@ -159,5 +169,16 @@ mod tests {
         assert!(is_stalled(121).await);
         drop(body);
         assert!(!is_stalled(300).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn c3_who_reads_logs_may_stop_and_think() {
+        let flow = Flow::new();
+        let mut logs = Response::new(body_from("text"));
+        logs.extensions_mut().insert(Unhurried);
+        let mut body = flow.begin().with(logs).into_body();
+        body.frame().await.expect("a piece").expect("whole");
+        let stalled = flow.stalled(Duration::from_secs(60));
+        assert!(tokio::time::timeout(Duration::from_secs(3600), stalled).await.is_err());
     }
 }

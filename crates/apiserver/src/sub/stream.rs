@@ -30,6 +30,7 @@ use windlass_stdx::{Response, body_empty};
 use crate::admit;
 use crate::answer::Answer;
 use crate::failure::{commit_failed, later};
+use crate::flow::Unhurried;
 use crate::key;
 use crate::request::Query;
 use crate::server::Call;
@@ -111,7 +112,9 @@ pub(crate) async fn stream(call: Call<'_>, sub: Subresource, upgrade: Option<OnU
                 let _held_while_sent = &permit;
                 frame
             });
-            Ok(Answer::ready(text_response(BodyExt::boxed_unsync(body))))
+            let mut answer = text_response(BodyExt::boxed_unsync(body));
+            answer.extensions_mut().insert(Unhurried);
+            Ok(Answer::ready(answer))
         }
         (code, _) => Err(refusal(code, response.into_body()).await),
     }

@@ -20,7 +20,6 @@ use windlass_api::schema::{Message, kubernetes};
 use windlass_client::{Call, ClientError, segment, with_query};
 
 use super::create::post;
-use super::get::all_said;
 use super::manifest::{FileFlags, Manifest};
 use super::output::form::Form;
 use super::output::{escape, json, object};
@@ -59,22 +58,9 @@ pub struct ApplyFlags {
 
 /// Does it.
 pub async fn run(session: &Session, flags: &ApplyFlags) -> Result<()> {
-    if flags.files.is_empty() {
-        bail!("must specify -f: a file, a directory or - for standard input");
-    }
     let selector = LabelSelector::parse(&flags.selector)?;
-    let mut manifests = flags.files.read()?;
-    manifests.retain(|manifest| selector.matches_json(&manifest.object["metadata"]["labels"]));
-    if manifests.is_empty() {
-        bail!("no objects passed to apply");
-    }
-    let mut failed = Vec::new();
-    for manifest in &manifests {
-        if let Err(error) = apply(session, flags, manifest).await {
-            failed.push(error);
-        }
-    }
-    all_said(failed)
+    let is_wanted = |manifest: &Manifest| selector.matches_json(&manifest.object["metadata"]["labels"]);
+    flags.files.each("apply", is_wanted, async |manifest| apply(session, flags, manifest).await).await
 }
 
 async fn apply(session: &Session, flags: &ApplyFlags, manifest: &Manifest) -> Result<()> {

@@ -2,14 +2,13 @@
 //!
 //! Not here  generators (`create deployment web --image=…`): write the object, or `apply` it
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use http::Method;
 use serde_json::Value;
 use windlass_client::{Call, segment, with_query};
 
 use super::apply::say_done;
-use super::get::all_said;
 use super::manifest::{FileFlags, Manifest};
 use super::session::{Session, SessionFlags};
 use super::write::WriteFlags;
@@ -27,20 +26,7 @@ pub struct CreateFlags {
 
 /// Does it.
 pub async fn run(session: &Session, flags: &CreateFlags) -> Result<()> {
-    if flags.files.is_empty() {
-        bail!("must specify -f: a file, a directory or - for standard input");
-    }
-    let manifests = flags.files.read()?;
-    if manifests.is_empty() {
-        bail!("no objects passed to create");
-    }
-    let mut failed = Vec::new();
-    for manifest in &manifests {
-        if let Err(error) = create(session, flags, manifest).await {
-            failed.push(error);
-        }
-    }
-    all_said(failed)
+    flags.files.each("create", |_| true, async |manifest| create(session, flags, manifest).await).await
 }
 
 async fn create(session: &Session, flags: &CreateFlags, manifest: &Manifest) -> Result<()> {

@@ -16,6 +16,8 @@ use clap::Args;
 use serde_json::Value;
 use windlass_api::codec::{Limits, yaml};
 
+use super::get::all_said;
+
 /// Bytes that one file may have.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Files that a directory may bring.
@@ -66,6 +68,31 @@ impl FileFlags {
             }
         }
         Ok(manifests)
+    }
+
+    /// Does something with each object that is wanted. One failure does not keep the others from it; `verb` is what is
+    /// done.
+    pub async fn each(
+        &self,
+        verb: &str,
+        is_wanted: impl Fn(&Manifest) -> bool,
+        work: impl AsyncFn(&Manifest) -> Result<()>,
+    ) -> Result<()> {
+        if self.is_empty() {
+            bail!("must specify -f: a file, a directory or - for standard input");
+        }
+        let mut manifests = self.read()?;
+        manifests.retain(is_wanted);
+        if manifests.is_empty() {
+            bail!("no objects passed to {verb}");
+        }
+        let mut failed = Vec::new();
+        for manifest in &manifests {
+            if let Err(error) = work(manifest).await {
+                failed.push(error);
+            }
+        }
+        all_said(failed)
     }
 
     /// R1.

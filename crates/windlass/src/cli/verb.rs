@@ -7,7 +7,8 @@ use clap::Subcommand;
 
 use super::session::{Session, SessionFlags};
 use super::{
-    apply, completion, create, delete, describe, events, exec, explain, failure, get, logs, rollout, scale, top, wait,
+    apply, completion, create, delete, describe, events, exec, explain, failure, get, label, logs, patch, rollout,
+    scale, top, wait,
 };
 use crate::place::Place;
 
@@ -24,6 +25,12 @@ pub enum Verb {
     Create(create::CreateFlags),
     /// Delete objects
     Delete(delete::DeleteFlags),
+    /// Set and take away labels
+    Label(label::LabelFlags),
+    /// Set and take away annotations
+    Annotate(label::LabelFlags),
+    /// Change objects as a patch says
+    Patch(patch::PatchFlags),
     /// Say how many replicas
     Scale(scale::ScaleFlags),
     /// Follow, restart or take back a rollout
@@ -62,6 +69,9 @@ fn try_run(place: &Place, verb: Verb) -> Result<()> {
             Verb::Apply(flags) => apply::run(&open(&flags.session)?, &flags).await,
             Verb::Create(flags) => create::run(&open(&flags.session)?, &flags).await,
             Verb::Delete(flags) => delete::run(&open(&flags.session)?, &flags).await,
+            Verb::Label(flags) => label::run(&open(&flags.session)?, &flags, label::Marks::Labels).await,
+            Verb::Annotate(flags) => label::run(&open(&flags.session)?, &flags, label::Marks::Annotations).await,
+            Verb::Patch(flags) => patch::run(&open(&flags.session)?, &flags).await,
             Verb::Scale(flags) => scale::run(&open(&flags.session)?, &flags).await,
             Verb::Rollout(flags) => rollout::run(&open(&flags.session)?, &flags).await,
             Verb::Wait(flags) => wait::run(&open(&flags.session)?, &flags).await,

@@ -97,7 +97,7 @@ async fn rules_that_do_not_compile_are_refused_with_the_definition() {
 }
 
 #[tokio::test]
-async fn a_cost_bomb_is_refused_with_the_definition() {
+async fn a11_a_cost_bomb_is_refused_with_the_definition() {
     let api = Api::start().await;
     let list = json!({"a": {"type": "array", "items": {"type": "string"}}});
     let bomb = json!([{"rule": "self.a.all(x, self.a.all(y, self.a.all(z, x + y != z)))"}]);
@@ -111,7 +111,7 @@ async fn a_cost_bomb_is_refused_with_the_definition() {
 }
 
 #[tokio::test]
-async fn a_rule_that_runs_too_long_is_cut() {
+async fn a11_a_rule_that_runs_too_long_is_cut() {
     // The worst case that the definition declares is within the estimate's limit, but not within one evaluation's.
     let list = json!({"a": {"type": "array", "maxItems": 1000, "items": {"type": "integer"}}});
     let rule = json!([{"rule": "self.a.all(x, self.a.all(y, x + y >= 0))", "message": "slow"}]);
