@@ -272,6 +272,21 @@ mod tests {
     }
 
     #[test]
+    fn u5_a_claim_is_in_the_attributes_class_it_asks_for_has_and_gets() {
+        let claim = json!({"spec": {"volumeAttributesClassName": "asked"}, "status": {
+            "currentVolumeAttributesClassName": "had", "modifyVolumeStatus": {"targetVolumeAttributesClassName": "gets"}}});
+        let counted = |operator: &str, values: Value, claim: &Value| {
+            let term = json!({"scopeName": "VolumeAttributesClass", "operator": operator, "values": values});
+            let quota = json!({"spec": {"scopeSelector": {"matchExpressions": [term]}}});
+            counts(&quota, &kinds::PERSISTENT_VOLUME_CLAIM, claim)
+        };
+        for (class, expected) in [("asked", true), ("had", true), ("gets", true), ("other", false)] {
+            assert_eq!(counted("In", json!([class]), &claim), expected, "{class}");
+        }
+        assert!(!counted("Exists", json!([]), &json!({"spec": {}})) && counted("Exists", json!([]), &claim));
+    }
+
+    #[test]
     fn u6_what_is_bounded_is_said() {
         let silent =
             json!({"spec": {"containers": [{"name": "b"}, {"name": "a", "resources": {"limits": {"cpu": 1}}}]}});

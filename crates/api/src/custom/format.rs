@@ -1,5 +1,7 @@
 //! Formats of texts and numbers that Kubernetes checks. A format that it does not know says nothing.
 //!
+//! Not here    bounds of numbers: `int32`, `int64`, `float` and `double` are published for clients and not checked, as in
+//!             Kubernetes; `minimum` and `maximum` are
 //! Source: custom resources, "Validation"; the RFCs named below.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

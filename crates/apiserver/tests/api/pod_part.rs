@@ -61,3 +61,20 @@ async fn resources_change_through_resize_only() {
     assert_eq!(resized.json()["spec"]["containers"][0]["resources"]["requests"]["cpu"], "2");
     assert_eq!(resized.json()["metadata"]["generation"], 2);
 }
+
+#[tokio::test]
+async fn a_resize_stays_within_the_ranges_of_the_namespace() {
+    let api = Api::start().await;
+    pod(&api).await;
+    let range = json!({"metadata": {"name": "r"}, "spec": {"limits": [{"type": "Container", "min": {"cpu": "1"}}]}});
+    api.make("/api/v1/namespaces/default/limitranges", &range).await;
+    let resize = async |cpu: &str| {
+        let container = json!({"name": "c", "image": "a", "resources": {"requests": {"cpu": cpu}}});
+        let patch = json!({"spec": {"containers": [container]}}).to_string();
+        api.call(Method::PATCH, &format!("{PODS}/p/resize"), STRATEGIC, patch).await
+    };
+    let small = resize("500m").await;
+    assert_eq!(small.code, 403);
+    assert!(small.said().ends_with("minimum cpu usage per Container is 1, but request is 500m"), "{}", small.said());
+    assert_eq!(resize("2").await.said(), "200");
+}
