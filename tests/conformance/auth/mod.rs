@@ -3,8 +3,9 @@
 mod certificate_signing_request;
 mod issuer;
 mod service_account;
+mod token_file;
 
-use crate::{Case, case};
+use crate::{Case, case, on_node};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -14,6 +15,11 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(
             "Service account tokens auto mount optionally",
             service_account::tokens_are_mounted_unless_somebody_declines
+        ),
+        on_node!("Service Account Tokens Must AutoMount", token_file::every_pod_finds_its_account),
+        on_node!(
+            "TokenRequestProjection should mount a projected volume with token using TokenRequest API.",
+            token_file::a_token_is_projected
         ),
         case!("ServiceAccount lifecycle test", service_account::an_account_lives),
         case!("ServiceAccount, create and review token", service_account::a_token_is_reviewed),

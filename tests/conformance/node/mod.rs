@@ -19,6 +19,7 @@ mod probe;
 mod runtime_class;
 mod secret;
 mod security_context;
+mod sub_path;
 
 use crate::{Case, case, on_all_nodes, on_node, row};
 
@@ -136,6 +137,17 @@ pub(crate) fn cases() -> Vec<Case> {
         on_node!("Environment variables, expansion", command::variables_name_earlier_ones),
         on_node!("Environment variables, command expansion", command::a_command_names_variables),
         on_node!("Environment variables, command argument expansion", command::arguments_name_variables),
+        on_node!("VolumeSubpathEnvExpansion, subpath expansion", sub_path::a_variable_names_the_part),
+        on_node!("VolumeSubpathEnvExpansion, subpath with backticks", sub_path::a_path_with_backsteps_is_refused),
+        on_node!("VolumeSubpathEnvExpansion, subpath with absolute path", sub_path::an_absolute_path_is_refused),
+        on_node!(
+            "VolumeSubpathEnvExpansion, subpath ready from failed state",
+            sub_path::a_refused_path_may_become_a_good_one
+        ),
+        on_node!(
+            "VolumeSubpathEnvExpansion, subpath test writes",
+            sub_path::what_is_written_through_a_part_is_in_the_volume
+        ),
         case!("ConfigMap Update", config_map::a_config_map_is_updated),
         case!("ConfigMap lifecycle", config_map::a_config_map_lives),
         case!("ConfigMap, with empty-key", config_map::no_key_is_empty),

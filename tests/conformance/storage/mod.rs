@@ -1,15 +1,20 @@
-//! sig-storage: the objects of storage.
+//! sig-storage: the objects of storage, and volumes in running pods.
 
 mod csi;
+mod downward;
+mod empty_dir;
 mod immutable;
+mod keys;
 mod persistent_volume;
 mod storage_class;
+mod sub_path;
+mod volume;
 mod volume_attachment;
 
 use crate::{Case, case, row};
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![
+    let objects = vec![
         row!("CSIDriver, lifecycle", csi::driver_row),
         row!("CSINode, lifecycle", csi::node_row),
         row!("CSIStorageCapacity API", csi::storage_capacity_row),
@@ -28,5 +33,6 @@ pub(crate) fn cases() -> Vec<Case> {
             volume_attachment::the_status_is_read_patched_and_replaced
         ),
         row!("VolumeAttributesClass, lifecycle", storage_class::attributes_row),
-    ]
+    ];
+    objects.into_iter().chain(volume::cases()).collect()
 }
