@@ -6,6 +6,7 @@
 //!
 //! This is the only crate that names `k8s-openapi`.
 
+pub mod binding;
 pub mod cel;
 pub mod codec;
 pub mod convert;

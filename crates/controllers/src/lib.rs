@@ -15,11 +15,14 @@ mod driver;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
+mod ephemeral_volume;
 #[cfg(test)]
 mod fixture;
 mod garbage;
 mod namespace;
 mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
 mod plan;
 mod pod;
 mod pod_disruption_budget;
@@ -96,6 +99,9 @@ pub async fn run(
     list.add(node::health::NodeHealth::new(&caches, config.node_grace));
     list.add(node::eviction::Evictions::new(&caches));
     list.add(pod_garbage::PodGarbage::new(&caches));
+    list.add(persistent_volume_claim::PersistentVolumeClaims::new(&caches));
+    list.add(ephemeral_volume::EphemeralVolumes::new(&caches));
+    list.add(persistent_volume::PersistentVolumes::new(&caches));
     list.add(resource_quota::ResourceQuotas::new(&caches));
     list.run().await;
     Ok(())

@@ -86,6 +86,8 @@ pub enum Action {
         /// The namespace.
         namespace: String,
     },
+    /// Nothing: there is only something to say.
+    Tell,
     /// Takes the finalizers off an ending namespace.
     Finalize {
         /// The namespace as it is, to be sent back without finalizers.
@@ -153,6 +155,11 @@ impl Plan {
         self.add(Action::Delete { target, options }, why)
     }
 
+    /// Says why nothing can be done.
+    pub fn say(&mut self, about: ObjectRef, reason: &'static str, why: impl Into<String>) -> &mut Item {
+        self.add(Action::Tell, why).tell(about, reason)
+    }
+
     /// Any change.
     pub fn add(&mut self, action: Action, why: impl Into<String>) -> &mut Item {
         self.items.push(Item { action, why: why.into(), event: None, guard: None });
@@ -199,7 +206,13 @@ impl Item {
 impl fmt::Display for Plan {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for item in &self.items {
-            writeln!(out, "{}: {}", item.action, item.why)?;
+            match (&item.action, &item.event) {
+                (Action::Tell, Some(event)) => {
+                    let key = Key::new(&event.about.namespace, &event.about.name);
+                    writeln!(out, "tell {key} {}: {}", event.reason.unwrap_or_default(), item.why)?;
+                }
+                (action, _) => writeln!(out, "{action}: {}", item.why)?,
+            }
         }
         if let Some(again) = &self.again {
             writeln!(out, "again after {:?}: {}", again.after, again.why)?;
@@ -219,6 +232,7 @@ impl fmt::Display for Action {
             Action::Patch { target, subresource: None, .. } => write!(out, "patch {target}"),
             Action::Patch { target, subresource: Some(part), .. } => write!(out, "patch {target} {}", part.as_str()),
             Action::Delete { target, .. } => write!(out, "delete {target}"),
+            Action::Tell => write!(out, "tell"),
             Action::DeleteAll { kind, namespace } => write!(out, "delete {} {namespace}/*", kind.plural),
             Action::Finalize { namespace, .. } => {
                 write!(out, "finalize namespaces {}", namespace["metadata"]["name"].as_str().unwrap_or_default())

@@ -184,7 +184,7 @@ fn tell_failure(shared: &Shared, item: &Item, error: &ClientError) {
     {
         let verb = match item.action {
             Action::Create { .. } => "creating",
-            Action::Patch { .. } | Action::Finalize { .. } => "updating",
+            Action::Patch { .. } | Action::Finalize { .. } | Action::Tell => "updating",
             Action::Delete { .. } | Action::DeleteAll { .. } => "deleting",
         };
         let message = format!("Error {verb}: {error}");
@@ -198,7 +198,7 @@ fn barrier(shared: &Shared, action: &Action, done: &Done) -> Option<Barrier> {
         Action::Create { kind, .. } => kind,
         Action::Patch { target, .. } | Action::Delete { target, .. } => &target.kind,
         // What goes by these is waited for by the next plan, which looks at what is left.
-        Action::DeleteAll { .. } | Action::Finalize { .. } => return None,
+        Action::DeleteAll { .. } | Action::Finalize { .. } | Action::Tell => return None,
     };
     let cache = Cached(shared.caches.find(kind)?);
     match (done, action) {
@@ -238,6 +238,7 @@ async fn run(shared: &Shared, item: &Item) -> Result<Done, ClientError> {
             Ok(Done::Nothing)
         }
         Action::Finalize { namespace } => finalize(client, namespace).await,
+        Action::Tell => Ok(Done::Nothing),
     }
 }
 

@@ -5,6 +5,7 @@ mod garbage;
 mod namespace;
 mod node;
 mod service;
+mod volume;
 
 use std::path::PathBuf;
 use std::sync::Arc;
