@@ -6,10 +6,12 @@
 //!                   only for the devices of its node
 //!   R2 pods         only those bound to the node are changed or deleted
 //!   R3 privileges   an agent changes neither its taints, nor its owners, nor labels reserved for the cluster's admin
+//!   R4 volumes      of a PersistentVolume only the finalizer of the node's own driver is put on and taken off
 //!
 //! Source: admission controllers reference, NodeRestriction; CVE-2025-5187.
 
 use serde_json::Value;
+use windlass_api::binding::{self, LOCAL_DRIVER, LOCAL_FINALIZER};
 use windlass_api::{ApiError, kinds};
 
 use crate::change::Part;
@@ -50,6 +52,9 @@ pub(super) fn update(call: Call<'_>, part: Part, old: &Value, object: &Value) ->
     if *kind == kinds::RESOURCE_SLICE {
         check_slice(call, node, &call.target.name, old)?;
     }
+    if *kind == kinds::PERSISTENT_VOLUME {
+        check_volume(call, node, old, object)?;
+    }
     Ok(())
 }
 
@@ -59,6 +64,28 @@ pub(super) fn delete(call: Call<'_>, name: &str, object: &Value) -> Result<(), A
         Some(node) if call.target.resource.kind == kinds::RESOURCE_SLICE => check_slice(call, node, name, object),
         _ => Ok(()),
     }
+}
+
+/// R4.
+fn check_volume(call: Call<'_>, node: &str, old: &Value, object: &Value) -> Result<(), ApiError> {
+    let finalizers = |object: &Value| -> Vec<Value> {
+        let list = object["metadata"]["finalizers"].as_array().into_iter().flatten();
+        list.filter(|found| **found != LOCAL_FINALIZER).cloned().collect()
+    };
+    let rest = |object: &Value| {
+        let mut rest = object.clone();
+        for field in ["finalizers", "resourceVersion", "managedFields", "generation"] {
+            if let Some(metadata) = rest["metadata"].as_object_mut() {
+                metadata.remove(field);
+            }
+        }
+        rest
+    };
+    if binding::is_local_on(old, node) && finalizers(old) == finalizers(object) && rest(old) == rest(object) {
+        return Ok(());
+    }
+    let why = format!("node {node:?} can only change its own finalizer on volumes of {LOCAL_DRIVER} that lie on it");
+    Err(refuse(call, &call.target.name, &why))
 }
 
 fn check_bound(call: Call<'_>, node: &str, name: &str, pod: &Value) -> Result<(), ApiError> {

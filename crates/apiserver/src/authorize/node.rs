@@ -8,12 +8,18 @@
 //!   N5 traffic      reads services, endpoints and namespaces
 //!   N6 volumes      reads, one by one, the PersistentVolumes behind the claims of N3, and the Secrets that these name
 //!   N7 certificates asks for its own, and reads what became of the request
+//!   N8 directories  reads, one by one, the PersistentVolumes that are directories of its own; what it changes of them is
+//!                   checked in `admit`
 //!
 //! Source: node authorization reference; ATTACKS of a node's credential.
 //! Not here        mirror pods: an agent creates no pods at all
 
+use windlass_api::{binding, kinds};
+
 use crate::authorize::AskedObject;
+use crate::key;
 use crate::server::Server;
+use crate::write::tree;
 
 /// Whether the agent of `node` may do this.
 pub(super) fn may(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool {
@@ -37,13 +43,25 @@ pub(super) fn may(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool 
         ("" | "events.k8s.io", "events", "") => write || asked.verb == "create",
         ("", "secrets" | "configmaps", "") => read && is_named(server, node, asked),
         ("", "persistentvolumeclaims" | "serviceaccounts", "") => asked.verb == "get" && is_named(server, node, asked),
-        ("", "persistentvolumes", "") => asked.verb == "get" && is_named(server, node, asked),
+        ("", "persistentvolumes", "") => {
+            (asked.verb == "get" && is_named(server, node, asked))
+                || ((read || asked.verb == "patch") && is_here(server, node, asked))
+        }
         ("certificates.k8s.io", "certificatesigningrequests", "") => read || asked.verb == "create",
         ("certificates.k8s.io", "certificatesigningrequests", "selfnodeclient") => asked.verb == "create",
         ("", "serviceaccounts", "token") => asked.verb == "create" && is_named(server, node, asked),
         ("", "services" | "namespaces", "") | ("discovery.k8s.io", "endpointslices", "") => read,
         _ => false,
     }
+}
+
+/// N8.
+fn is_here(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool {
+    if asked.name.is_empty() || asked.name.contains('/') {
+        return false;
+    }
+    let entry = server.store.get(&key::object(&kinds::PERSISTENT_VOLUME, "", asked.name));
+    entry.is_some_and(|entry| binding::is_local_on(&tree(&entry), node))
 }
 
 /// N3.

@@ -7,6 +7,7 @@
 //!   R2 endpoint     EndpointSlice and Endpoints of `default/kubernetes` name where this server listens; loopback is never named,
 //!                   since in a pod it would mean the pod itself
 //!   R3 served       a kind that is not served is not asked for; an APIService of ours goes with the version it is for
+//!   R4 class        a new cluster has a StorageClass for local volumes, the default; whoever deletes it has none
 
 mod api_service;
 mod flow_control;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use http::{Method, Request};
 use serde_json::{Value, json};
+use windlass_api::binding::LOCAL_DRIVER;
 use windlass_api::resources::SYSTEM_PRIORITY_CLASSES;
 use windlass_api::{ApiError, Kind, Reason, kinds};
 use windlass_stdx::{body_from, read_body};
@@ -37,8 +39,12 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 pub(crate) async fn bootstrap(server: &Arc<Server>) -> Result<(), ApiError> {
     server.store.read_barrier().await.map_err(commit_failed)?;
     let had = [&kinds::ENDPOINT_SLICE, &kinds::ENDPOINTS].map(|kind| is_there(server, kind, "default", "kubernetes"));
+    let is_new = !is_there(server, &kinds::NAMESPACE, "", "default");
     restore(server).await?;
     rbac::restore(server).await?;
+    if is_new {
+        ensure(server, &kinds::STORAGE_CLASS, "", &storage_class()).await?;
+    }
     let Some([slice, endpoints]) = kubernetes_endpoints(server) else { return Ok(()) };
     let slice = json!({"endpoints": slice["endpoints"], "ports": slice["ports"]});
     let endpoints = json!({"subsets": endpoints["subsets"]});
@@ -95,6 +101,16 @@ fn service_cidr(server: &Server) -> Value {
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
         "spec": {"cidrs": [server.config.service_range.to_string()]},
+    })
+}
+
+/// Volumes that are directories on the node of their first pod, for claims that ask for no other class.
+fn storage_class() -> Value {
+    json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": LOCAL_DRIVER, "volumeBindingMode": "WaitForFirstConsumer", "reclaimPolicy": "Delete",
+        "allowVolumeExpansion": true,
     })
 }
 

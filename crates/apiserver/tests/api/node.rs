@@ -108,3 +108,39 @@ async fn n6_a_node_reads_the_volumes_behind_its_claims() {
     let gone = said(&api, &Identity::node("n1"), Method::GET, &format!("{SECRETS}/used"), &Value::Null).await;
     assert!(gone.starts_with("403"), "{gone}");
 }
+
+#[tokio::test]
+async fn n8_a_node_keeps_its_own_volumes_and_changes_nothing_else_of_them() {
+    const VOLUMES: &str = "/api/v1/persistentvolumes";
+    let api = Api::start().await;
+    let on = |node: &str| {
+        json!({"required": {"nodeSelectorTerms": [{"matchFields":
+        [{"key": "metadata.name", "operator": "In", "values": [node]}]}]}})
+    };
+    for (name, driver) in [("local", "local.windlass.dev"), ("foreign", "example.com")] {
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+            "csi": {"driver": driver, "volumeHandle": name}, "nodeAffinity": on("n1")});
+        api.make(VOLUMES, &json!({"metadata": {"name": name}, "spec": spec})).await;
+    }
+    let keep = json!({"metadata": {"finalizers": ["windlass.dev/local-volume"]}});
+    let patched = async |node: &str, name: &str, patch: &Value| {
+        let media = [("content-type", "application/merge-patch+json")];
+        let path = format!("{VOLUMES}/{name}");
+        api.call_as(Identity::node(node), Method::PATCH, &path, &media, patch.to_string()).await.said()
+    };
+    assert_eq!(patched("n1", "local", &keep).await, "200");
+    assert!(patched("n2", "local", &keep).await.starts_with("403"), "it lies on another node");
+    assert!(patched("n1", "foreign", &keep).await.starts_with("403"), "it is of another driver");
+    for more in [
+        json!({"metadata": {"finalizers": ["windlass.dev/local-volume", "another.example.com/one"]}}),
+        json!({"metadata": {"labels": {"a": "b"}}}),
+        json!({"spec": {"capacity": {"storage": "9Gi"}}}),
+    ] {
+        assert!(patched("n1", "local", &more).await.starts_with("403"), "{more}");
+    }
+    for (node, name, expected) in [("n1", "local", "200"), ("n1", "foreign", "403"), ("n2", "local", "403")] {
+        let path = format!("{VOLUMES}?fieldSelector=metadata.name%3D{name}");
+        let answer = said(&api, &Identity::node(node), Method::GET, &path, &Value::Null).await;
+        assert!(answer.starts_with(expected), "{node} {name}: {answer}");
+    }
+}
