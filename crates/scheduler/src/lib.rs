@@ -1,9 +1,9 @@
 //! The scheduler: finds a node for each pod that has none, and says why that one, or why none.
 //!
 //! Goal        every pod that fits a node is bound to a good one; every other pod says what keeps it from each node
-//! Watches     Pod; Node; Namespace (its labels); PodDisruptionBudget
+//! Watches     Pod; Node; Namespace (its labels); PodDisruptionBudget; PersistentVolumeClaim, PersistentVolume, StorageClass
 //! Writes      Pod: binding, condition PodScheduled (False only), nominatedNodeName · of pods that make way: condition
-//!             DisruptionTarget, delete · Events on pods
+//!             DisruptionTarget, delete · of claims: the annotation that names their node · Events on pods
 //! Relies on   the API binds a pod once, so a decision made on an old view is refused and made again
 //!
 //! Rules, in order
@@ -17,7 +17,8 @@
 //!   R7 neighbours  what pods say of each other is looked up in counts that are kept as pods come and go
 //!   R8 preemption  a pod that fits nowhere is nominated to the node where the least important pods make way for it, as
 //!                  few disruption budgets as can be are broken, and pods as important or less find that room taken
-//! Not here       volumes and devices (they are not looked at)
+//!   R9 volumes     a pod goes where its volumes are; a claim that waits for its first pod is told the node (`storage`)
+//! Not here       devices (they are not looked at)
 
 mod budget;
 mod cluster;
@@ -32,6 +33,7 @@ mod queue;
 mod resource;
 mod run;
 mod score;
+mod storage;
 mod term;
 
 pub use run::{SchedulerConfig, run};

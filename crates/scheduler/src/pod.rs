@@ -11,6 +11,7 @@ use windlass_api::selector::{Requirement, Test, read_expression};
 use windlass_client::Key;
 
 use crate::resource::Resources;
+use crate::storage::Need;
 use crate::term::{Claim, Labels, Speaker, Terms};
 
 /// What a pod that asks for no processor time counts as when nodes are compared, in thousandths.
@@ -38,6 +39,10 @@ pub(crate) struct Pod {
     /// The node on which others are said to make room for it; empty for none.
     pub(crate) nominated: String,
     pub(crate) footprint: Arc<Footprint>,
+    /// The claims that it has its volumes by.
+    pub(crate) volume_claims: Vec<String>,
+    /// What those ask of its node; only known when it is placed.
+    pub(crate) needs: Vec<Need>,
 }
 
 /// What a pod takes of its node, and what it is to pods that come there.
@@ -116,6 +121,29 @@ struct WireSpec {
     overhead: Option<Map<String, Value>>,
     resources: Option<WireResources>,
     host_network: Option<bool>,
+    volumes: Option<Vec<WireVolume>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireVolume {
+    name: String,
+    persistent_volume_claim: Option<WireClaim>,
+    ephemeral: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireClaim {
+    claim_name: String,
+}
+
+impl WireVolume {
+    /// The claim behind it, if there is one: an ephemeral volume has one of the pod's own.
+    fn claim(&self, pod: &str) -> Option<String> {
+        let ephemeral = self.ephemeral.as_ref().map(|_| format!("{pod}-{}", self.name));
+        self.persistent_volume_claim.as_ref().map(|source| source.claim_name.clone()).or(ephemeral)
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -156,7 +184,8 @@ impl Pod {
             tracing::error!(pod = object.header.key(), %error, "a pod that cannot be read");
             Wire::default()
         });
-        let spec = wire.spec;
+        let mut spec = wire.spec;
+        let volumes = spec.volumes.take().unwrap_or_default();
         let owner = object.header.controller().map(|owner| owner.uid.clone()).unwrap_or_default();
         let labels = object.header.labels().to_map();
         let speaker = Speaker { namespace: object.header.namespace(), labels: &labels };
@@ -187,6 +216,8 @@ impl Pod {
             preferred: preferred(&affinity["preferredDuringSchedulingIgnoredDuringExecution"]),
             tolerations: spec.tolerations.unwrap_or_default(),
             footprint: Arc::new(footprint),
+            volume_claims: volumes.iter().filter_map(|volume| volume.claim(object.header.name())).collect(),
+            needs: Vec::new(),
         }
     }
 

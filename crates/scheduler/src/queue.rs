@@ -108,6 +108,15 @@ impl Queue {
         self.set(key, Place::Refused { cured_by, from, until });
     }
 
+    /// A taken pod waits for something that was begun for it: it is tried again as soon as that has changed.
+    pub(crate) fn hold(&mut self, key: &Key, now: Instant) {
+        let until = now + BACKOFF_MOST;
+        self.lift(key);
+        self.later.insert((until, key.clone()));
+        self.refused.entry(Cure::NodeChanged).or_default().insert(key.clone());
+        self.set(key, Place::Refused { cured_by: Cure::NodeChanged, from: now, until });
+    }
+
     /// A taken pod's binding failed.
     pub(crate) fn retry(&mut self, key: &Key, now: Instant) {
         let Some(at) = self.count_attempt(key, now) else { return };

@@ -3,6 +3,7 @@
 //! Flow        changes of nodes and pods → queue and cluster → place (no waiting) → bind, many at a time → settle
 //! Guarantees  a placement is made on everything seen so far and everything assumed
 
+mod choose;
 mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use crate::node::NodeFacts;
 use crate::place::{Placement, Refusal, place};
 use crate::pod::Pod;
 use crate::queue::Queue;
+use crate::storage::Storage;
 
 /// Bindings and conditions that are written at a time.
 const WRITES_MAX: usize = 256;
@@ -61,6 +63,12 @@ pub async fn run(caches: Caches, config: SchedulerConfig, mut shutdown: watch::R
             }
         } => {}
     }
+    let storage = Storage::new(&caches);
+    tokio::select! {
+        biased;
+        _ = shutdown.wait_for(|stop| *stop) => return,
+        () = storage.synced() => {}
+    }
     let client = caches.client().named("scheduler");
     let recorder = Recorder::new(client.clone(), &config.name, "");
     let scheduler = Scheduler {
@@ -75,6 +83,7 @@ pub async fn run(caches: Caches, config: SchedulerConfig, mut shutdown: watch::R
         namespaces,
         budgets,
         leaving: BTreeMap::new(),
+        storage,
         cluster: Cluster::default(),
         queue: Queue::default(),
         binding: BTreeMap::new(),
@@ -100,6 +109,7 @@ struct Scheduler {
     binding: BTreeMap<Key, Placed>,
     /// By the pod that they make way for: the pods that are to end and are still there.
     leaving: BTreeMap<Key, BTreeSet<Key>>,
+    storage: Storage,
     writes: FuturesUnordered<BoxFuture<'static, Written>>,
 }
 
@@ -107,6 +117,7 @@ struct Scheduler {
 enum Written {
     Bound(Key, ObjectRef, Placement, Result<(), ClientError>),
     Said(Key, Result<(), ClientError>),
+    Chosen(Key, Result<(), ClientError>),
     Ended { for_pod: Key, victim: Key, ended: Result<(), ClientError> },
 }
 
@@ -128,6 +139,7 @@ impl Scheduler {
                 notice = self.namespace_changes.next() => self.take_in_namespace(notice),
                 notice = self.node_changes.next() => self.take_in_node(notice),
                 notice = self.pod_changes.next() => self.take_in_pod(notice),
+                _ = self.storage.changed() => self.queue.cure(Cure::NodeChanged, Instant::now()),
                 () = sleep_until(timer) => {}
             }
         }
@@ -144,6 +156,9 @@ impl Scheduler {
         }
         while let Some(notice) = self.pod_changes.take() {
             self.take_in_pod(notice);
+        }
+        if self.storage.has_changed() {
+            self.queue.cure(Cure::NodeChanged, Instant::now());
         }
     }
 
@@ -263,7 +278,21 @@ impl Scheduler {
     fn schedule(&mut self, key: &Key) {
         let Some(entry) = self.queue.get_mut(key) else { return };
         let (pod, about) = (Arc::clone(&entry.pod), entry.about.clone());
+        let wants = match self.storage.wants(&pod) {
+            Ok(wants) => wants,
+            Err(why) => {
+                let message = format!("0/{} nodes are available: {why}.", self.cluster.len());
+                self.queue.refuse(key, Cure::NodeChanged, Instant::now());
+                self.tell(about, EventKind::Warning, "FailedScheduling", message.clone());
+                return self.say(key, "Unschedulable", message, None);
+            }
+        };
+        let pod = match wants.needs.is_empty() {
+            true => pod,
+            false => Arc::new(Pod { needs: wants.needs, ..Pod::clone(&pod) }),
+        };
         match place(&pod, &mut self.cluster) {
+            Ok(placement) if !wants.undecided.is_empty() => self.choose(key, &placement.node, wants.undecided),
             Ok(placement) => {
                 let footprint = Arc::clone(&pod.footprint);
                 self.cluster.put(key, &placement.node, Arc::clone(&footprint));
@@ -317,6 +346,7 @@ impl Scheduler {
                 self.queue.remove(&key);
             }
             Written::Bound(key, about, placement, Err(error)) => self.bind_failed(&key, about, &placement, &error),
+            Written::Chosen(key, told) => self.settle_choice(&key, told),
             Written::Ended { for_pod, victim, ended } => self.settle_end(&for_pod, &victim, ended),
             Written::Said(_, Ok(())) => {}
             Written::Said(key, Err(error)) => {

@@ -10,6 +10,7 @@ mod resource;
 mod spread;
 mod taint;
 mod unschedulable;
+mod volume;
 
 use std::borrow::Cow;
 
@@ -42,10 +43,11 @@ pub(crate) enum Cure {
 }
 
 /// All filters.
-pub(crate) const LIST: [Filter; 8] = [
+pub(crate) const LIST: [Filter; 9] = [
     Filter { cured_by: Cure::NodeChanged, yields: false, fits: unschedulable::fits },
     Filter { cured_by: Cure::NodeChanged, yields: false, fits: taint::fits },
     Filter { cured_by: Cure::NodeChanged, yields: false, fits: affinity::fits },
+    Filter { cured_by: Cure::NodeChanged, yields: false, fits: volume::fits },
     Filter { cured_by: Cure::PodLeft, yields: true, fits: port::fits },
     Filter { cured_by: Cure::PodLeft, yields: true, fits: resource::fits },
     Filter { cured_by: Cure::PodsChanged, yields: true, fits: spread::fits },
