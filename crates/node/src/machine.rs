@@ -97,6 +97,12 @@ pub trait Machine: Send + Sync + 'static {
     /// Makes a volume of the pod hold exactly this. Files change all at once for those who look.
     fn volume_up<'a>(&'a self, pod: &'a str, volume: &'a Volume) -> Answer<'a, ()>;
 
+    /// The names of all [`Lasting::Own`] directories.
+    fn lasting(&self) -> Answer<'_, Vec<String>>;
+
+    /// Removes a [`Lasting::Own`] directory with everything in it; it may be gone already.
+    fn remove_lasting<'a>(&'a self, name: &'a str) -> Answer<'a, ()>;
+
     /// A file that a container has left in a volume of the pod; `None` when there is none. One that is longer than
     /// [`ENV_FILE_BYTES_MAX`] is refused.
     fn read_volume<'a>(&'a self, pod: &'a str, volume: &'a str, path: &'a str) -> Answer<'a, Option<Bytes>>;
@@ -273,6 +279,8 @@ pub struct Volume {
     pub name: String,
     /// The group that may use it beside its owner.
     pub group: Option<u32>,
+    /// A lasting directory whose top is the group's already is not walked through again.
+    pub trust_top: bool,
     /// What it holds.
     pub content: VolumeContent,
 }
@@ -301,11 +309,22 @@ pub enum VolumeContent {
         /// What must be there, in the API's word (`DirectoryOrCreate`, …); empty means anything.
         expect: String,
     },
+    /// A directory that outlives the pod.
+    Lasting(Lasting),
     /// The files of an image; nobody writes to them.
     Image {
         /// [`Image::id`].
         image: String,
     },
+}
+
+/// A directory that outlives the pods that use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lasting {
+    /// A path of this machine; it must be there.
+    There(PathBuf),
+    /// A directory of the node's own, by name; made when it is missing.
+    Own(String),
 }
 
 /// A file in a volume.

@@ -5,6 +5,7 @@
 //! Relies on   [`Machine`] for everything outside the process; no thread, no clock of its own
 
 mod directory;
+mod lasting;
 mod pods;
 mod serving;
 
@@ -201,6 +202,7 @@ impl Agent {
                 pods::run(&self.shared, &self.directory, records),
                 pods::pass_on_hints(&self.shared, &self.directory),
                 serving::run(&self.shared),
+                lasting::run(&self.shared),
                 self.keep_alive(),
                 self.keep_network(),
             );

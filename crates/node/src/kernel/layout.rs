@@ -4,6 +4,7 @@
 //! DATA/images                             images (runtime)
 //! DATA/runtime                            writable layers (runtime)
 //! DATA/records/KEY.json                   what the agent keeps of a pod
+//! DATA/volumes/NAME/                      what outlives pods: volumes of the node's own driver
 //! DATA/pods/UID/files/                    hosts, resolv.conf, hostname
 //! DATA/pods/UID/volumes/NAME              a volume: a directory, a tmpfs, or a link to a path of the machine
 //! DATA/pods/UID/messages/NAME.ATTEMPT     a container's last words
@@ -73,6 +74,11 @@ impl Layout {
     /// A pod's volumes.
     pub fn volumes(&self, uid: &str) -> Result<PathBuf, MachineError> {
         Ok(self.pod(uid)?.join("volumes"))
+    }
+
+    /// A directory that outlives pods.
+    pub fn lasting(&self, name: &str) -> Result<PathBuf, MachineError> {
+        Ok(self.data.join("volumes").join(file_name(name)?))
     }
 
     /// One of a pod's volumes.

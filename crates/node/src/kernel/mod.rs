@@ -7,6 +7,7 @@ mod container;
 mod content;
 mod facts;
 mod fetch;
+mod group;
 mod health;
 pub(crate) mod layout;
 mod make;
@@ -358,6 +359,16 @@ impl Machine for Kernel {
     fn volume_up<'a>(&'a self, pod: &'a str, volume: &'a Volume) -> Answer<'a, ()> {
         let (layout, pod, volume) = (self.layout.clone(), pod.to_owned(), volume.clone());
         off_the_runtime(move || volume::up(&layout, &pod, &volume)).boxed()
+    }
+
+    fn lasting(&self) -> Answer<'_, Vec<String>> {
+        let directory = self.config.data.join("volumes");
+        off_the_runtime(move || names(&directory)).boxed()
+    }
+
+    fn remove_lasting<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
+        let (layout, name) = (self.layout.clone(), name.to_owned());
+        off_the_runtime(move || volume::remove_lasting(&layout, &name)).boxed()
     }
 
     fn read_volume<'a>(&'a self, pod: &'a str, volume: &'a str, path: &'a str) -> Answer<'a, Option<Bytes>> {

@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use super::group::give_tree;
 use super::layout::{Layout, file_name};
 use super::{failed, file_error, make_private_dir, names, remove_file};
-use crate::machine::{FileContent, MachineError, Volume, VolumeContent};
+use crate::machine::{FileContent, Lasting, MachineError, Volume, VolumeContent};
 
 /// The link that is swapped.
 const DATA: &str = "..data";
@@ -49,12 +50,39 @@ pub fn up(layout: &Layout, pod: &str, volume: &Volume) -> Result<(), MachineErro
             }
             write_files(&path, files, volume.group)
         }
+        VolumeContent::Lasting(lasting) => {
+            let directory = lasting_directory(layout, lasting)?;
+            if let Some(group) = volume.group {
+                give_tree(&directory, group, volume.trust_top)?;
+            }
+            link_to(&path, &directory)
+        }
         VolumeContent::Image { image } => {
             let (_, hash) = image.split_once(':').unwrap_or(("", image));
             file_name(hash)?;
             link_to(&path, Path::new(image))
         }
     }
+}
+
+fn lasting_directory(layout: &Layout, lasting: &Lasting) -> Result<PathBuf, MachineError> {
+    match lasting {
+        Lasting::There(path) => {
+            check_host_path(path, "Directory")?;
+            Ok(path.clone())
+        }
+        Lasting::Own(name) => {
+            let path = layout.lasting(name)?;
+            make_private_dir(path.parent().expect("it lies in the node's data"))?;
+            make_dir(&path, 0o777)?;
+            Ok(path)
+        }
+    }
+}
+
+/// Removes a directory that outlived its pods.
+pub fn remove_lasting(layout: &Layout, name: &str) -> Result<(), MachineError> {
+    super::remove_tree(&layout.lasting(name)?)
 }
 
 /// What of a volume is mounted into containers.
@@ -297,7 +325,7 @@ pub fn disk_of(path: &Path) -> Result<(u64, u64), MachineError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Source, remove_all, source, up};
+    use super::{Lasting, Source, remove_all, source, up};
     use crate::kernel::layout::Layout;
     use crate::machine::{FileContent, Volume, VolumeContent};
     use bytes::Bytes;
@@ -331,7 +359,12 @@ mod tests {
                 ((*path).to_owned(), FileContent { bytes, mode: 0o640, owner: None })
             })
             .collect();
-        Volume { name: "v".to_owned(), group: None, content: VolumeContent::Files { files, secret: false } }
+        Volume {
+            name: "v".to_owned(),
+            group: None,
+            trust_top: false,
+            content: VolumeContent::Files { files, secret: false },
+        }
     }
 
     #[test]
@@ -357,13 +390,45 @@ mod tests {
         let (_scratch, layout) = Scratch::new("image");
         let volume = |image: &str| {
             let content = VolumeContent::Image { image: image.to_owned() };
-            Volume { name: "i".to_owned(), group: None, content }
+            Volume { name: "i".to_owned(), group: None, trust_top: false, content }
         };
         let id = format!("sha256:{}", "0".repeat(64));
         up(&layout, "u", &volume(&id)).expect("made");
         up(&layout, "u", &volume(&id)).expect("nothing to do");
         assert_eq!(source(&layout, "u", "i").expect("there"), Source::Image(id));
         assert!(up(&layout, "u", &volume("sha256:/etc")).is_err(), "an id is no path");
+    }
+
+    #[test]
+    fn a_lasting_directory_outlives_its_pods_and_belongs_to_their_group() {
+        use std::os::unix::fs::MetadataExt;
+        let (scratch, layout) = Scratch::new("lasting");
+        let made = |trust_top: bool, lasting: Lasting| {
+            let content = VolumeContent::Lasting(lasting);
+            up(&layout, "u", &Volume { name: "v".to_owned(), group: Some(77), trust_top, content })
+        };
+        let own = || Lasting::Own("pv".to_owned());
+        made(false, own()).expect("made");
+        let path = layout.lasting("pv").expect("a name");
+        assert_eq!(source(&layout, "u", "v").expect("there"), Source::Path(path.clone()));
+        fs::create_dir(path.join("d")).expect("made");
+        fs::write(path.join("d/file"), "kept").expect("written");
+        std::os::unix::fs::symlink("/etc/passwd", path.join("d/link")).expect("a link");
+        std::os::unix::fs::chown(path.join("d"), None, Some(0)).expect("ours");
+        made(true, own()).expect("trusted");
+        assert_eq!(fs::metadata(path.join("d")).expect("there").gid(), 0, "its top was the group's");
+        made(false, own()).expect("walked");
+        let file = fs::metadata(path.join("d/file")).expect("there");
+        assert_eq!((file.gid(), file.mode() & 0o777), (77, 0o664));
+        assert_eq!(fs::metadata(path.join("d")).expect("there").mode() & 0o7777, 0o2775);
+        assert_eq!(fs::metadata("/etc/passwd").expect("there").gid(), 0, "no link is followed");
+        remove_all(&layout, "u").expect("nothing is mounted");
+        windlass_runtime::remove_tree(&layout.pod("u").expect("a name")).expect("removed");
+        assert_eq!(fs::read_to_string(path.join("d/file")).expect("there"), "kept");
+        super::remove_lasting(&layout, "pv").expect("removed");
+        super::remove_lasting(&layout, "pv").expect("gone already");
+        assert!(!path.exists() && made(false, Lasting::There(scratch.0.join("none"))).is_err());
+        assert!(made(false, Lasting::Own("../x".to_owned())).is_err());
     }
 
     #[test]
@@ -378,7 +443,7 @@ mod tests {
     fn what_containers_mounted_in_a_volume_is_unmounted_before_it_is_removed() {
         let (scratch, layout) = Scratch::new("mounts");
         let content = VolumeContent::Empty { memory: true, bytes_max: Some(1 << 20) };
-        up(&layout, "u", &Volume { name: "v".to_owned(), group: Some(7), content }).expect("made");
+        up(&layout, "u", &Volume { name: "v".to_owned(), group: Some(7), trust_top: false, content }).expect("made");
         let (path, kept) = (layout.volume("u", "v").expect("a name"), scratch.0.join("kept"));
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o7777, 0o2777);
         fs::create_dir_all(&kept).expect("made");
@@ -403,7 +468,7 @@ mod tests {
         let (scratch, layout) = Scratch::new("host");
         let host = |path: PathBuf, expect: &str| {
             let content = VolumeContent::Host { path, expect: expect.to_owned() };
-            up(&layout, "u", &Volume { name: "h".to_owned(), group: None, content })
+            up(&layout, "u", &Volume { name: "h".to_owned(), group: None, trust_top: false, content })
         };
         let made = scratch.0.join("made");
         assert!(host(made.clone(), "Directory").is_err());

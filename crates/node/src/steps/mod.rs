@@ -4,6 +4,7 @@
 //!
 //! What all containers of a pod share comes by [`STEPS`]; what each container needs comes by [`container::start`].
 
+pub mod claim;
 pub mod container;
 pub mod image;
 pub mod lifecycle;

@@ -24,7 +24,7 @@ pub fn of_container(
     for mount in container.volume_mounts.iter().flatten() {
         let mut made = mount_of(mount, env)?;
         let volume = spec.volumes.iter().flatten().find(|found| found.name == mount.name);
-        made.read_only |= volume.is_some_and(is_ours);
+        made.read_only |= volume.is_some_and(|volume| is_ours(volume) || is_read_only(volume));
         out.push(made);
     }
     for (file, target) in FILES {
@@ -43,6 +43,11 @@ pub fn of_container(
     // A mount below another must come after it.
     out.sort_by_key(|mount| mount.target.split('/').filter(|part| !part.is_empty()).count());
     Ok(out)
+}
+
+/// Whether the pod has its claim for reading only.
+fn is_read_only(volume: &core::Volume) -> bool {
+    volume.persistent_volume_claim.as_ref().is_some_and(|source| source.read_only == Some(true))
 }
 
 fn mount_of(mount: &core::VolumeMount, env: &[(String, String)]) -> Result<Mount, ConfigError> {

@@ -1,7 +1,7 @@
 //! Step: the pod's volumes hold what they should.
 //!
-//! Source: API reference, Volume: configMap, secret, downwardAPI, projected, emptyDir, hostPath, image. Other kinds are
-//! refused.
+//! Source: API reference, Volume: configMap, secret, downwardAPI, projected, emptyDir, hostPath, image, and
+//! persistentVolumeClaim and ephemeral (`claim`). Other kinds are refused.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use windlass_api::quantity::Quantity;
 use windlass_api::types::core;
 
 use super::projection::{Files, VolumeView};
-use super::{Ground, PodContext, Step, StepError, image};
+use super::{Ground, PodContext, Step, StepError, claim, image};
 use crate::machine::{MachineError, Volume, VolumeContent};
 use crate::source::SourceView;
 use crate::token::TokenRequest;
@@ -72,13 +72,19 @@ async fn make(pod: &PodContext, sources: &SourceView, volume: &core::Volume) -> 
     };
     let content = match &volume.image {
         Some(source) => VolumeContent::Image { image: image_of(pod, sources, source).await? },
+        None if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() => {
+            let name = claim::name_of(pod, volume).unwrap_or_default();
+            claim::content(pod, &name, volume.ephemeral.is_some()).await.map_err(failed)?
+        }
         None => {
             let tokens = pod.tokens.fetch(pod, token_requests(volume)).await.map_err(failed)?;
             let view = VolumeView { pod: pod.view(&[], &node), sources, tokens: &tokens, has_group: group.is_some() };
             content(&view, volume).map_err(failed)?
         }
     };
-    let volume = Volume { name: volume.name.clone(), group, content };
+    let context = pod.spec().security_context.as_ref();
+    let trust_top = context.is_some_and(|context| context.fs_group_change_policy.as_deref() == Some("OnRootMismatch"));
+    let volume = Volume { name: volume.name.clone(), group, trust_top, content };
     let made = pod.shared.machine.volume_up(&pod.uid, &volume).await;
     made.map_err(|error| failed(error.to_string()))
 }
@@ -135,8 +141,9 @@ fn content(view: &VolumeView, volume: &core::Volume) -> Result<VolumeContent, St
         return Ok(VolumeContent::Files { files: files.finish(), secret: false });
     }
     let Some(projected) = &volume.projected else {
-        return Err("this node knows configMap, secret, downwardAPI, projected, emptyDir, hostPath and image volumes"
-            .to_owned());
+        let known =
+            "configMap, secret, downwardAPI, projected, emptyDir, hostPath, image, persistentVolumeClaim and ephemeral";
+        return Err(format!("this node knows {known} volumes"));
     };
     let mut files = Files::new(view, projected.default_mode.unwrap_or(MODE_DEFAULT));
     let mut secret = false;
@@ -197,6 +204,7 @@ mod tests {
             VolumeContent::Empty { memory, bytes_max } => format!("empty {memory} {bytes_max:?}"),
             VolumeContent::Host { path, expect } => format!("host {} {expect}", path.display()),
             VolumeContent::Image { image } => format!("image {image}"),
+            VolumeContent::Lasting(lasting) => format!("{lasting:?}"),
         })
     }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use windlass_api::kinds;
 use windlass_client::Patch;
 
-use crate::stage::{IMAGE, PATIENCE, condition, on_a_node, shell, status};
+use crate::stage::{IMAGE, NODE, PATIENCE, condition, on_a_node, shell, status};
 
 fn phase(pod: &Value, wanted: &str) -> bool {
     pod["status"]["phase"] == wanted
@@ -55,8 +55,7 @@ fn volumes_hold_images_and_files_left_by_others_and_pass_through_a_path_from_the
 fn what_a_pod_says_of_itself_is_seen_when_it_changes() {
     on_a_node(|cluster| async move {
         let cluster = cluster.lock().await;
-        let mut web =
-            shell("web", "cat /about/labels; until grep new /about/labels; do sleep 0.1; done; echo seen; ls /sub");
+        let mut web = shell("web", "until grep new /about/labels; do sleep 0.1; done; echo seen; ls /sub");
         web["env"] =
             json!([{"name": "PLACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['place']"}}}]);
         web["volumeMounts"] = json!([
@@ -94,5 +93,56 @@ fn who_puts_more_into_a_volume_than_its_limit_is_evicted() {
         assert_eq!(pod["status"]["reason"], "Evicted");
         assert_eq!(pod["status"]["message"], "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\".");
         cluster.delete("hog").await;
+    });
+}
+
+#[test]
+fn a_claims_directory_outlives_pods_and_goes_with_its_volume() {
+    on_a_node(|cluster| async move {
+        let cluster = cluster.lock().await;
+        let (claim_kind, volume_kind) = (&kinds::PERSISTENT_VOLUME_CLAIM, &kinds::PERSISTENT_VOLUME);
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "local", "volumeName": "pv",
+            "resources": {"requests": {"storage": "1Gi"}}});
+        cluster
+            .create(
+                claim_kind,
+                json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "c", "namespace": "default"}, "spec": spec}),
+            )
+            .await;
+        let claim = cluster.client.get(claim_kind, "default", "c").await.expect("an answer").expect("a claim");
+        let reach = json!({"required": {"nodeSelectorTerms": [{"matchFields":
+            [{"key": "metadata.name", "operator": "In", "values": [NODE]}]}]}});
+        let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "storageClassName": "local",
+                "claimRef": {"namespace": "default", "name": "c", "uid": claim.header.uid()}, "nodeAffinity": reach,
+                "csi": {"driver": "local.windlass.dev", "volumeHandle": "pv"}}});
+        cluster.client.create(volume_kind, "", &volume).await.expect("a volume");
+        let bound = Patch::Merge(json!({"status": {"phase": "Bound"}}));
+        let status = Some(windlass_api::Subresource::Status);
+        cluster.client.patch(claim_kind, "default", "c", &bound, status).await.expect("bound");
+        let run = async |name: &str, line: &str| {
+            let mut container = shell("main", line);
+            container["volumeMounts"] = json!([{"name": "v", "mountPath": "/data"}]);
+            let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+            let spec = json!({"restartPolicy": "Never", "containers": [container], "volumes": volumes});
+            cluster.pod(name, spec).await;
+            let pod = cluster.until(name, |pod| phase(pod, "Succeeded") || phase(pod, "Failed")).await;
+            let said = cluster.log(&pod, "main", 0);
+            cluster.delete(name).await;
+            said
+        };
+        run("first", "echo kept > /data/file").await;
+        assert_eq!(run("second", "cat /data/file").await, "kept");
+        let directory = cluster.dir.join("data/volumes/pv");
+        assert!(directory.join("file").exists());
+        cluster.client.delete(volume_kind, "", "pv", &Default::default()).await.expect("it ends");
+        let gone = async {
+            while cluster.client.get(volume_kind, "", "pv").await.expect("an answer").is_some() {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.expect("the node lets its volume go");
+        assert!(!directory.exists(), "the directory goes first");
     });
 }

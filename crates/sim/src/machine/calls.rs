@@ -321,6 +321,14 @@ impl windlass_node::Machine for Handle {
         })
     }
 
+    fn lasting(&self) -> Answer<'_, Vec<String>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn remove_lasting<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
+        async { Ok(()) }.boxed()
+    }
+
     fn read_volume<'a>(&'a self, _: &'a str, _: &'a str, _: &'a str) -> Answer<'a, Option<Bytes>> {
         async { Ok(None) }.boxed()
     }
