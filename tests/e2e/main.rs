@@ -21,6 +21,7 @@ mod pod;
 mod python;
 mod service;
 mod stream;
+mod volume;
 
 use windlass_tests::suite::{Case, run_cases};
 use windlass_tests::{Cluster, trace};
@@ -80,6 +81,9 @@ const SHARED: &[Case] = cases![
     service::endpoints_follow_readiness,
     service::the_service_of_the_api_comes_back_after_it_was_deleted,
     service::node_port_answers,
+    volume::a_claim_gets_a_volume_that_outlives_pods_and_grows,
+    volume::a_volume_made_by_hand_is_bound_by_its_claim_and_kept,
+    volume::an_ephemeral_volume_goes_with_its_pod,
     image::a_bad_archive_is_refused_with_the_reason,
     image::a_missing_image_fails_its_pod_with_the_reason,
     image::a_registry_image_is_pulled,

@@ -10,7 +10,7 @@ use crate::{Case, on_node};
 /// Names a row by its entry.
 macro_rules! volume {
     ($entry:literal, $row:expr) => {
-        Case { entry: $entry, node: true, body: |test| Box::pin(async move { $row.run(test).await }) }
+        Case { entry: $entry, needs: $crate::Needs::Node, body: |test| Box::pin(async move { $row.run(test).await }) }
     };
 }
 
