@@ -122,6 +122,9 @@ pub trait Machine: Send + Sync + 'static {
     /// Sends the signal, waits for the grace, kills what is left; done when the container is over.
     fn stop<'a>(&'a self, pod: &'a str, container: &'a str, stop: &'a Stop) -> Answer<'a, ()>;
 
+    /// Changes the limits of a pod and of containers that run, without touching them otherwise.
+    fn resize<'a>(&'a self, pod: &'a str, resize: &'a Resize) -> Answer<'a, ()>;
+
     /// Removes a container that does not run; its log stays.
     fn remove<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()>;
 
@@ -436,6 +439,17 @@ pub enum MountSource {
     Volume(String),
     /// A file of the sandbox, by name.
     File(String),
+}
+
+/// New limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resize {
+    /// Of all containers together, before.
+    pub before: Resources,
+    /// Of all containers together, after.
+    pub after: Resources,
+    /// Of single containers, by `NAME.ATTEMPT`.
+    pub containers: Vec<(String, Resources)>,
 }
 
 /// What there is of a pod.

@@ -43,6 +43,8 @@ pub struct Track {
     pub busy: Option<Busy>,
     /// What its image is, once it has been started.
     pub image: ImageFacts,
+    /// The resources it was last given, while it runs or ran.
+    pub applied: Option<core::ResourceRequirements>,
     /// Why it could not be started.
     pub trouble: Option<Trouble>,
     /// When a failed start may be tried again.
@@ -206,6 +208,7 @@ impl Track {
             last: None,
             busy: None,
             image: ImageFacts::default(),
+            applied: None,
             trouble: None,
             retry: RetryBackoff::pull(),
             crash: CrashBackoff::default(),

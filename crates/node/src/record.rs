@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use windlass_api::types::core;
+
 use crate::backoff::CrashBackoff;
 use crate::machine::{Exit, ExitReason, lost_exit};
 use crate::plan::{Ended, ImageFacts, Stage, Track};
@@ -46,6 +48,9 @@ pub struct KnownContainer {
     pub last: Option<Ended>,
     /// What its image is.
     pub image: ImageFacts,
+    /// The resources it was last given.
+    #[serde(default)]
+    pub applied: Option<core::ResourceRequirements>,
 }
 
 impl Record {
@@ -72,6 +77,7 @@ impl KnownContainer {
             ended: track.ended().cloned(),
             last: track.last.clone(),
             image: track.image.clone(),
+            applied: track.applied.clone(),
         }
     }
 
@@ -83,7 +89,8 @@ impl KnownContainer {
             (None, false) => Stage::Absent,
         };
         let crash = CrashBackoff::resumed(self.attempt);
-        Track { attempt: self.attempt, stage, last: self.last, image: self.image, crash, ..Track::new() }
+        let (last, image, applied) = (self.last, self.image, self.applied);
+        Track { attempt: self.attempt, stage, last, image, applied, crash, ..Track::new() }
     }
 }
 

@@ -36,6 +36,8 @@ pub struct StatusView<'a> {
     pub ground: &'a Ground,
     /// The pod is on its way out.
     pub ending: bool,
+    /// How far a change of its resources is.
+    pub resizing: &'a Resizing,
     /// Why the pod has failed as a whole: reason and message.
     pub failure: Option<(&'static str, String)>,
     /// The node's addresses.
@@ -45,6 +47,29 @@ pub struct StatusView<'a> {
     /// The clock that back-offs are measured by.
     pub instant: Instant,
 }
+
+/// How far a change of a pod's resources is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Resizing {
+    /// All is as it is wished.
+    #[default]
+    Done,
+    /// The node cannot promise it: never (`Infeasible`), or not now (`Deferred`).
+    Pending {
+        /// The one or the other.
+        reason: &'static str,
+        /// What there is too little of.
+        message: String,
+    },
+    /// It is promised and being carried out.
+    InProgress {
+        /// Why that has not worked so far.
+        trouble: Option<String>,
+    },
+}
+
+/// Conditions that are gone when what they tell of is.
+const PASSING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 
 /// The status as this node has it: the fields this node writes, and no others.
 pub fn status(view: &StatusView) -> Value {
@@ -168,6 +193,13 @@ fn container_status(view: &StatusView, spec: &core::PodSpec, container: &core::C
     }
     if let Some(user) = track.image.user.as_ref().filter(|_| track.stage != Stage::Absent) {
         out["user"] = json!({"linux": {"uid": user.uid, "gid": user.gid, "supplementalGroups": user.groups}});
+    }
+    if let Some(applied) = track.applied.as_ref().filter(|_| track.is_running()) {
+        out["resources"] = json!(applied);
+        let promised = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+        if let Some(promised) = promised.filter(|promised| !promised.is_empty()) {
+            out["allocatedResources"] = json!(promised);
+        }
     }
     let mounts: Vec<Value> = container.volume_mounts.iter().flatten().map(mount_status).collect();
     if !mounts.is_empty() {
@@ -294,6 +326,17 @@ fn conditions(view: &StatusView, spec: &core::PodSpec, phase: &str) -> Vec<Value
     wanted.push(gates);
     wanted.push(containers);
     wanted.push(Condition { kind: "PodScheduled", holds: true, reason: "", message: String::new() });
+    match view.resizing {
+        Resizing::Done => {}
+        Resizing::Pending { reason, message } => {
+            wanted.push(Condition { kind: PASSING[0], holds: true, reason, message: message.clone() });
+        }
+        Resizing::InProgress { trouble } => {
+            let reason = if trouble.is_some() { "Error" } else { "" };
+            let message = trouble.clone().unwrap_or_default();
+            wanted.push(Condition { kind: PASSING[1], holds: true, reason, message });
+        }
+    }
     wanted.into_iter().map(|condition| timed(view, condition)).collect()
 }
 
@@ -396,8 +439,13 @@ pub fn patch(desired: &Value, current: &Value, uid: &str) -> Option<Value> {
                     let kind = condition["type"].as_str().unwrap_or_default();
                     condition_of(current, kind) != Some(*condition)
                 };
-                let differing: Vec<Value> =
+                let mut differing: Vec<Value> =
                     value.as_array().into_iter().flatten().filter(differs).map(without_leftovers).collect();
+                let is_over = |kind: &&&str| {
+                    let mut wanted = value.as_array().into_iter().flatten();
+                    condition_of(current, kind).is_some() && !wanted.any(|one| one["type"] == **kind)
+                };
+                differing.extend(PASSING.iter().filter(is_over).map(|kind| json!({"$patch": "delete", "type": kind})));
                 if !differing.is_empty() {
                     changed.insert(field.clone(), json!(differing));
                 }
@@ -436,7 +484,7 @@ fn without_leftovers(condition: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{StatusView, patch, status};
+    use super::{Resizing, StatusView, patch, status};
     use crate::backoff::RetryBackoff;
     use crate::plan::tests::{ended, running};
     use crate::plan::{Ground, Stage, Track, Trouble};
@@ -472,6 +520,7 @@ mod tests {
             ground: &ground,
             ending: case.ending,
             failure: None,
+            resizing: &Resizing::Done,
             host_ips: &["192.0.2.1".parse().expect("an address")],
             now: Timestamp::UNIX_EPOCH,
             instant: Instant::now(),
@@ -597,6 +646,16 @@ mod tests {
     fn r4_what_is_over_stays_over() {
         let current = json!({"phase": "Succeeded"});
         assert_eq!(check(Case { current, ..Case::new(one(), vec![("a", running())]) })["phase"], "Succeeded");
+    }
+
+    #[test]
+    fn a_resize_that_is_over_takes_its_condition_along() {
+        let status = check(Case::new(one(), vec![("a", running())]));
+        let mut current = status.clone();
+        let pending = json!({"type": "PodResizePending", "status": "True", "reason": "Deferred"});
+        current["conditions"].as_array_mut().expect("a list").push(pending);
+        let patch = patch(&status, &current, "u").expect("it differs");
+        assert_eq!(patch["status"]["conditions"], json!([{"$patch": "delete", "type": "PodResizePending"}]));
     }
 
     #[test]

@@ -206,10 +206,26 @@ impl ContainerCgroup {
 
     /// Sets all limits on a running container.
     pub fn update(&self, resources: &Resources) -> Result<(), RuntimeError> {
+        self.refuse_to_starve(resources)?;
         for (hierarchy, dir) in self.hierarchies() {
             limit(hierarchy, &dir, resources, self.sandbox.all.is_v2)?;
         }
         self.limit_cpu_time(resources)
+    }
+
+    /// v2 kills at once what has more than a new limit; v1 refuses such a limit by itself.
+    fn refuse_to_starve(&self, resources: &Resources) -> Result<(), RuntimeError> {
+        let Some(limit) = resources.memory_bytes.filter(|_| self.sandbox.all.is_v2) else { return Ok(()) };
+        for dir in self.dirs() {
+            let used = fs::read_to_string(dir.join("memory.current")).unwrap_or_default();
+            let used: u64 = used.trim().parse().unwrap_or(0);
+            if used > limit {
+                let why = format!("the container uses {used} bytes, more than the new limit of {limit}");
+                let source = io::Error::new(io::ErrorKind::ResourceBusy, why);
+                return Err(RuntimeError::file("lower the memory limit of", dir)(source));
+            }
+        }
+        Ok(())
     }
 
     /// Sets the limit on CPU time.

@@ -335,6 +335,12 @@ impl Sandbox {
         self.link()?.done("update container", Request::Update { id: id.to_owned(), resources }).await
     }
 
+    /// Changes the limits on all containers together. What is `None` stays as it is.
+    pub async fn limit(&self, resources: Resources) -> Result<(), RuntimeError> {
+        let cgroup = self.0.cgroup.clone();
+        blocking("limit a sandbox", move || cgroup.limit(&resources)).await
+    }
+
     /// Kills whatever still runs, ends the shim and removes everything the sandbox had. Works without a living shim, and
     /// may be repeated when it failed. Goes on when the future is dropped.
     pub async fn stop(&self) -> Result<(), RuntimeError> {

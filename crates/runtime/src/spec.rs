@@ -225,6 +225,21 @@ pub struct Resources {
     pub pids: Option<u64>,
 }
 
+impl Resources {
+    /// Of each limit the wider one; one that either is without is no limit.
+    #[must_use]
+    pub fn most(&self, other: &Resources) -> Resources {
+        let wider = |pick: fn(&Resources) -> Option<u64>| Some(pick(self)?.max(pick(other)?));
+        Resources {
+            cpu_shares: wider(|one| one.cpu_shares),
+            cpu_quota_us: wider(|one| one.cpu_quota_us),
+            cpu_period_us: wider(|one| one.cpu_period_us),
+            memory_bytes: wider(|one| one.memory_bytes),
+            pids: wider(|one| one.pids),
+        }
+    }
+}
+
 /// One resource limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rlimit {

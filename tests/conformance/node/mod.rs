@@ -16,6 +16,7 @@ mod pod;
 mod pod_life;
 mod pod_template;
 mod probe;
+mod resize;
 mod runtime_class;
 mod secret;
 mod security_context;
@@ -82,6 +83,27 @@ pub(crate) fn cases() -> Vec<Case> {
         on_node!("Kubelet, log output, default", kubelet::output_is_in_the_log),
         on_node!("Kubelet, managed etc hosts", kubelet::the_hosts_file_is_the_agents_where_it_should_be),
         on_node!("Kubelet, pod with read only root file system", kubelet::a_read_only_root_is_not_written),
+        on_node!(
+            "In-place Pod Resize, burstable pod resized with equivalents",
+            resize::amounts_written_otherwise_are_the_same
+        ),
+        on_node!(
+            "In-place Pod Resize, burtable pod with multiple containers and various operations",
+            resize::a_burstable_pod_changes_in_place_and_by_restart
+        ),
+        on_node!(
+            "In-place Pod Resize, guaranteed pods with multiple containers, net decrease",
+            resize::a_guaranteed_pod_shrinks
+        ),
+        on_node!(
+            "In-place Pod Resize, guaranteed pods with multiple containers, net increase",
+            resize::a_guaranteed_pod_grows
+        ),
+        on_node!(
+            "In-place Pod Resize, guaranteed pods with multiple containers, various operations",
+            resize::a_guaranteed_pod_moves_what_it_has
+        ),
+        on_node!("In-place Pod Resize, read and replace endpoints", resize::the_part_is_read_replaced_and_patched),
         on_node!("Security Context, allowPrivilegeEscalation=false.", security_context::no_privileges_are_gained),
         on_node!("Security Context, privileged=false.", security_context::the_network_is_not_configured),
         on_node!("Security Context, readOnlyRootFilesystem=false.", security_context::the_root_is_written),

@@ -37,7 +37,7 @@ use windlass_stdx::World;
 
 use crate::machine::{
     Answer, Container, Credential, Exec, ExecResult, Facts, HealthCheck, HttpAnswer, HttpGet, Image, Machine,
-    MachineError, MessageSource, Observed, ProcessUser, Sandbox, Stop, Volume,
+    MachineError, MessageSource, Observed, ProcessUser, Resize, Sandbox, Stop, Volume,
 };
 use layout::Layout;
 
@@ -412,6 +412,20 @@ impl Machine for Kernel {
                 Err(RuntimeError::NotFound { .. }) => Ok(()),
                 other => other.map_err(|error| of_runtime(&format!("stop container {container}"), &error)),
             }
+        }
+        .boxed()
+    }
+
+    fn resize<'a>(&'a self, pod: &'a str, resize: &'a Resize) -> Answer<'a, ()> {
+        async move {
+            let sandbox = self.living_sandbox(pod)?;
+            let of = |error| of_runtime("resize pod", &error);
+            // No container may have more than the pod has at any moment, so the pod grows first and shrinks last.
+            sandbox.limit(resize.before.most(&resize.after)).await.map_err(of)?;
+            for (container, resources) in &resize.containers {
+                sandbox.update(container, *resources).await.map_err(of)?;
+            }
+            sandbox.limit(resize.after).await.map_err(of)
         }
         .boxed()
     }

@@ -9,6 +9,7 @@ mod mirror;
 mod observe;
 mod outcome;
 mod report;
+mod resize;
 mod usage;
 mod work;
 
@@ -31,6 +32,7 @@ use crate::plan::{self, Action, Busy, Ending, Ground, Stage, Track, View};
 use crate::probe::{Check, Place};
 use crate::record::{Known, Record, track_of_status};
 use crate::source::PodSources;
+use crate::status::Resizing;
 use crate::steps::container::{StartError, StartPlan, StopPlan, containers_of, visitors_of};
 use crate::steps::{self, PodContext, StepError, container, volume};
 use work::{Outcome, Slot, Work};
@@ -104,6 +106,10 @@ pub struct PodTask {
     saved: Option<Known>,
     seen_at: Instant,
     usage_at: Instant,
+    /// The resources that the API wishes for each container; those promised are the context's pod's.
+    wished: BTreeMap<String, core::ResourceRequirements>,
+    resizing: Resizing,
+    resize_retry: RetryBackoff,
     status_retry: RetryBackoff,
     remove_retry: RetryBackoff,
 }
@@ -159,9 +165,13 @@ impl PodTask {
             saved: known,
             seen_at: Instant::now(),
             usage_at: Instant::now() + usage::INTERVAL,
+            wished: BTreeMap::new(),
+            resizing: Resizing::Done,
+            resize_retry: RetryBackoff::new(Duration::from_secs(1), Duration::from_secs(10)),
             status_retry: RetryBackoff::new(Duration::from_millis(200), Duration::from_secs(10)),
             remove_retry: RetryBackoff::new(Duration::from_millis(500), Duration::from_secs(30)),
         };
+        task.recall_resources();
         task.look_at_deletion();
         Ok((task, PodLink { key, desired, hint, shown: shown_receiver }))
     }
@@ -230,7 +240,8 @@ impl PodTask {
             return;
         }
         match decode(object) {
-            Ok(pod) => {
+            Ok(mut pod) => {
+                self.hold_back(&mut pod);
                 let tells_more = tells_otherwise(&self.context.pod, &pod);
                 let names_more = self.context.pod.spec != pod.spec;
                 if names_more {
@@ -367,6 +378,7 @@ impl PodTask {
     /// Plans and begins what the plan says. Returns when to look again.
     fn act(&mut self) -> Option<Instant> {
         let deadline = self.look_at_deadline();
+        let resize = self.look_at_resize();
         let now = Instant::now();
         if self.renew_at().is_some_and(|at| at <= now) {
             self.fill_volumes();
@@ -390,6 +402,7 @@ impl PodTask {
         let usage = self.look_at_usage();
         plan.wake
             .into_iter()
+            .chain(resize)
             .chain(deadline)
             .chain(usage)
             .chain(self.remove_retry.retry_at().filter(|at| *at > now))

@@ -39,6 +39,7 @@ impl PodTask {
             (Slot::Sweep(name), Outcome::Swept(Err(error))) => {
                 tracing::warn!(pod = self.header.key(), container = name, %error, "an earlier attempt was not removed");
             }
+            (_, Outcome::Resized(resized)) => self.resized(resized),
             (_, Outcome::Filled(Err(StepError { reason, message }))) => {
                 self.context.note(EventKind::Warning, reason, message);
             }
@@ -100,6 +101,7 @@ impl PodTask {
         self.track(name).busy = None;
         match started {
             Ok(Started { image, digest, stop_signal, user, hook_failure }) => {
+                self.track(name).applied = Some(self.resources_of(name));
                 self.track(name).image = ImageFacts { id: image, digest, stop_signal, user: Some(user) };
                 self.observe(false).await;
                 let track = self.track(name);

@@ -70,6 +70,7 @@ impl PodTask {
             tracks: &self.tracks,
             ground: &self.ground,
             ending: self.ending.is_some(),
+            resizing: &self.resizing,
             failure: self.failure.clone(),
             host_ips: &node.addresses,
             now: self.context.shared.world.now(),

@@ -26,6 +26,8 @@ pub enum Slot {
     Sweep(String),
     /// Filling the volumes anew.
     Volumes,
+    /// Changing limits.
+    Resize,
     /// Counting what the volumes hold.
     Usage,
     /// Writing the status.
@@ -57,6 +59,8 @@ pub enum Outcome {
     Swept(Result<(), MachineError>),
     /// The volumes are as they should be, or not.
     Filled(Result<(), StepError>),
+    /// The limits are as they should be, or not.
+    Resized(Result<(), MachineError>),
     /// Why the pod must go for what it has put into its volumes, if it must.
     Counted(Option<String>),
     /// The likeness of a static pod is deleted, or not.

@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 use windlass_network::{DnsTable, ServiceTable};
 use windlass_node::machine::{
     Answer, Container, ContainerState, ContainerStatus, Credential, Exec, ExecResult, Facts, HttpAnswer, HttpGet,
-    Image, MachineError, MessageSource, Observed, ProcessUser, Sandbox, Stop, Volume,
+    Image, MachineError, MessageSource, Observed, ProcessUser, Resize, Sandbox, Stop, Volume,
 };
 
 use super::sandbox::{Pod, exit};
@@ -368,6 +368,11 @@ impl windlass_node::Machine for Handle {
 
     fn stop<'a>(&'a self, pod: &'a str, container: &'a str, stop: &'a Stop) -> Answer<'a, ()> {
         self.call(self.machine.stop_container(pod, container, stop))
+    }
+
+    fn resize<'a>(&'a self, _pod: &'a str, _resize: &'a Resize) -> Answer<'a, ()> {
+        // Nothing in the simulated machine uses more or less for it.
+        self.call(async { Ok(()) })
     }
 
     fn remove<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()> {
