@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+pub use crate::budget::Amounts;
+
 /// The agent's settings. `NodeConfig::named("n1")` has the defaults of every field.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -28,6 +30,12 @@ pub struct NodeConfig {
     pub pods_max: u32,
     /// Kernel parameters beyond the safe ones that pods may set; one that ends in `*` stands for all that begin so.
     pub unsafe_sysctls: Vec<String>,
+    /// Kept from pods for the system and the agent itself.
+    pub reserved: Amounts,
+    /// Less free memory than this is pressure; `None` is 100 MiB, or a tenth of a small machine.
+    pub memory_free_bytes_min: Option<u64>,
+    /// Less free disk space than this is pressure; `None` is 1 GiB, or a tenth of a small disk.
+    pub disk_free_bytes_min: Option<u64>,
     /// What Node.status.nodeInfo names as the agent's version.
     pub version: String,
 }
@@ -46,6 +54,9 @@ impl NodeConfig {
             lease_duration: Duration::from_secs(40),
             pods_max: 110,
             unsafe_sysctls: Vec::new(),
+            reserved: Amounts::default(),
+            memory_free_bytes_min: None,
+            disk_free_bytes_min: None,
             version: format!("v1.37.0+windlass.{}", env!("CARGO_PKG_VERSION")),
         }
     }

@@ -25,6 +25,7 @@ mod budget;
 mod downward;
 mod env;
 mod env_file;
+mod eviction;
 mod expansion;
 mod logs;
 mod node;

@@ -131,6 +131,13 @@ pub trait Machine: Send + Sync + 'static {
     /// Removes the logs of a container that is removed.
     fn remove_logs<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()>;
 
+    /// Removes images that no container is made of, the largest first, until so many bytes are free; says how many were
+    /// freed.
+    fn reclaim(&self, bytes: u64) -> Answer<'_, u64>;
+
+    /// What the pod's containers use now; counting what they have on disk takes time and is only done when asked for.
+    fn usage<'a>(&'a self, pod: &'a str, with_disk: bool) -> Answer<'a, PodUsage>;
+
     /// What there is of the pod's sandbox and containers.
     fn observe<'a>(&'a self, pod: &'a str) -> Answer<'a, Observed>;
 
@@ -439,6 +446,17 @@ pub enum MountSource {
     Volume(String),
     /// A file of the sandbox, by name.
     File(String),
+}
+
+/// What the containers of a pod use together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodUsage {
+    /// Memory in bytes, without what the kernel could take back at once.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub pids: u64,
+    /// Files it has written: layers, volumes, logs. Zero when not asked for.
+    pub disk_bytes: u64,
 }
 
 /// New limits.

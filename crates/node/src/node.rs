@@ -43,9 +43,11 @@ pub fn node_facts(config: &NodeConfig, facts: Facts) -> NodeFacts {
     };
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let allocatable = Allocatable {
-        cpu_millis: i64::from(facts.cpus) * 1000,
-        memory_bytes: signed(facts.memory_bytes.saturating_sub(MEMORY_FREE_BYTES_MIN)),
-        disk_bytes: signed(facts.disk_bytes - facts.disk_bytes / 10),
+        cpu_millis: (i64::from(facts.cpus) * 1000).saturating_sub(signed(config.reserved.cpu_millis)).max(0),
+        memory_bytes: signed(
+            facts.memory_bytes.saturating_sub(MEMORY_FREE_BYTES_MIN).saturating_sub(config.reserved.memory_bytes),
+        ),
+        disk_bytes: signed((facts.disk_bytes - facts.disk_bytes / 10).saturating_sub(config.reserved.disk_bytes)),
     };
     NodeFacts { addresses, allocatable, facts }
 }
@@ -119,8 +121,13 @@ pub fn status(config: &NodeConfig, node: &NodeFacts, current: &Value, network_re
         "images": images,
         "features": {"supplementalGroupsPolicy": true},
         "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": true}}],
-        "conditions": conditions(facts, current, network_ready, now),
+        "conditions": conditions(config, facts, current, network_ready, now),
     })
+}
+
+/// Less free disk space than this is pressure.
+pub fn disk_free_bytes_min(config: &NodeConfig, facts: &Facts) -> u64 {
+    config.disk_free_bytes_min.unwrap_or(DISK_FREE_BYTES_MIN.min(facts.disk_bytes / 10))
 }
 
 struct Condition {
@@ -131,12 +138,13 @@ struct Condition {
 }
 
 /// R2.
-fn conditions(facts: &Facts, current: &Value, network_ready: bool, now: Timestamp) -> Vec<Value> {
+fn conditions(config: &NodeConfig, facts: &Facts, current: &Value, network_ready: bool, now: Timestamp) -> Vec<Value> {
     let held = |kind: &str| condition_of(current, kind).is_some_and(|condition| condition["status"] == "True");
     // What holds goes on until a fifth more than the bound is free, so that it does not flap.
     let short = |kind: &str, free: u64, bound: u64| free < if held(kind) { bound + bound / 5 } else { bound };
-    let memory = short("MemoryPressure", facts.memory_free_bytes, MEMORY_FREE_BYTES_MIN.min(facts.memory_bytes / 10));
-    let disk = short("DiskPressure", facts.disk_free_bytes, DISK_FREE_BYTES_MIN.min(facts.disk_bytes / 10));
+    let usual = MEMORY_FREE_BYTES_MIN.min(facts.memory_bytes / 10);
+    let memory = short("MemoryPressure", facts.memory_free_bytes, config.memory_free_bytes_min.unwrap_or(usual));
+    let disk = short("DiskPressure", facts.disk_free_bytes, disk_free_bytes_min(config, facts));
     let (pids_all, pids_used) = facts.pids;
     let pids = short("PIDPressure", pids_all.saturating_sub(pids_used), pids_all / PIDS_FREE_SHARE);
     let rows = [
@@ -326,6 +334,15 @@ mod tests {
         assert_eq!(holds(&with((1 << 30) + 1, &tight)), "DiskPressure Ready");
         assert_eq!(holds(&with((1 << 30) + 1, &calm)), "Ready");
         assert_eq!(holds(&with(2 << 30, &tight)), "Ready");
+    }
+
+    #[test]
+    fn what_is_reserved_is_not_given_to_pods() {
+        let reserved = crate::config::Amounts { cpu_millis: 500, memory_bytes: 1 << 30, disk_bytes: 10 << 30 };
+        let config = NodeConfig { reserved, ..NodeConfig::named("n1") };
+        let has = node_facts(&config, facts()).allocatable;
+        assert_eq!((has.cpu_millis, has.memory_bytes), (1500, (3 << 30) - (100 << 20)));
+        assert_eq!(has.disk_bytes, 80 << 30);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::error::RuntimeError;
 use crate::kernel;
 use crate::spec::Resources;
+use crate::state::Usage;
 
 /// Where the kernel's hierarchies are mounted, by convention of every distribution.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -164,6 +165,29 @@ impl SandboxCgroup {
         Ok(())
     }
 
+    /// What everything in it uses now; what the kernel does not count is zero.
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        for (hierarchy, dir) in self.all.limiting.iter().zip(self.dirs()) {
+            let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default();
+            let number = |file: &str| read(file).trim().parse::<u64>().unwrap_or(0);
+            let field = |name: &str| {
+                let text = read("memory.stat");
+                let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+                value.and_then(|value| value.trim().parse::<u64>().ok()).unwrap_or(0)
+            };
+            if self.all.is_v2 {
+                usage.memory_bytes = number("memory.current").saturating_sub(field("inactive_file"));
+                usage.pids = number("pids.current");
+            } else if hierarchy.has("memory") {
+                usage.memory_bytes = number("memory.usage_in_bytes").saturating_sub(field("total_inactive_file"));
+            } else if hierarchy.has("pids") {
+                usage.pids = number("pids.current");
+            }
+        }
+        usage
+    }
+
     /// Kills everything in it and removes it.
     pub fn destroy(&self) -> Result<(), RuntimeError> {
         destroy(&self.dirs())
@@ -196,6 +220,10 @@ impl ContainerCgroup {
         for (hierarchy, dir) in self.hierarchies() {
             make(hierarchy, &dir, &self.sandbox.all)?;
             limit(hierarchy, &dir, resources, self.sandbox.all.is_v2)?;
+            if self.sandbox.all.is_v2 {
+                // Half of a container is worse than none: when one of its processes is killed for want of memory, all are.
+                put_if_there(&dir, "memory.oom.group", "1")?;
+            }
             if hierarchy.has("devices") && !all_devices {
                 put(&dir, "devices.deny", "a")?;
                 DEVICES.iter().try_for_each(|device| put(&dir, "devices.allow", device))?;

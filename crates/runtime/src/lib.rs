@@ -44,4 +44,4 @@ pub use spec::{
     Bind, ContainerSpec, ExecSpec, ImageGroups, IpcMode, LogSpec, Mount, NetworkMode, PidMode, Propagation, Resources,
     Rlimit, SandboxSpec, Seccomp, TerminalSize,
 };
-pub use state::{ContainerEvent, ContainerState, ContainerStatus, Exit, ExitReason};
+pub use state::{ContainerEvent, ContainerState, ContainerStatus, Exit, ExitReason, Usage};

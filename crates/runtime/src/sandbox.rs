@@ -335,6 +335,12 @@ impl Sandbox {
         self.link()?.done("update container", Request::Update { id: id.to_owned(), resources }).await
     }
 
+    /// What all containers use together now.
+    pub async fn usage(&self) -> Result<crate::state::Usage, RuntimeError> {
+        let cgroup = self.0.cgroup.clone();
+        blocking("look at what a sandbox uses", move || Ok(cgroup.usage())).await
+    }
+
     /// Changes the limits on all containers together. What is `None` stays as it is.
     pub async fn limit(&self, resources: Resources) -> Result<(), RuntimeError> {
         let cgroup = self.0.cgroup.clone();

@@ -51,6 +51,15 @@ pub enum ExitReason {
     Unknown,
 }
 
+/// What the containers of a sandbox use together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory in bytes, without pages of files that the kernel could take back at once.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub pids: u64,
+}
+
 /// A container and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerStatus {

@@ -38,6 +38,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use windlass_api::quantity::Quantity;
 
 use self::verb::Verb;
 use crate::place::PlaceFlags;
@@ -157,6 +158,21 @@ pub struct NodeFlags {
     /// Kernel parameters that pods may set beyond the safe ones, as kernel.msg*,net.core.somaxconn
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// CPU that pods are not promised, as 500m
+    #[arg(long, value_name = "QUANTITY")]
+    pub reserved_cpu: Option<Quantity>,
+    /// Memory that pods are not promised, as 1Gi
+    #[arg(long, value_name = "QUANTITY")]
+    pub reserved_memory: Option<Quantity>,
+    /// Disk space that pods are not promised, as 10Gi
+    #[arg(long, value_name = "QUANTITY")]
+    pub reserved_storage: Option<Quantity>,
+    /// Less free memory than this makes the node evict pods, as 100Mi
+    #[arg(long, value_name = "QUANTITY")]
+    pub eviction_memory: Option<Quantity>,
+    /// Less free disk space than this makes the node remove unused images, then evict pods, as 5Gi
+    #[arg(long, value_name = "QUANTITY")]
+    pub eviction_storage: Option<Quantity>,
 }
 
 /// `windlass up`.

@@ -10,9 +10,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use windlass_api::kinds;
+use windlass_api::quantity::Quantity;
 use windlass_api::types::core::Node as NodeObject;
 use windlass_apiserver::{AddressRange, Identity};
 use windlass_client::{Client, HttpsConfig, HttpsTransport};
+use windlass_node::config::Amounts;
 use windlass_node::join::{JoinConfig, join};
 use windlass_node::server::Site;
 use windlass_node::{Agent, Kernel, KernelConfig, Machine, NodeConfig, ServerIdentity, serve};
@@ -171,6 +173,9 @@ impl Parts<'_> {
             address: Some(address),
             port: self.flags.node_port,
             cluster_dns: cluster_dns(self.networks)?,
+            reserved: self.flags.reserved(),
+            memory_free_bytes_min: self.flags.eviction_memory.map(units),
+            disk_free_bytes_min: self.flags.eviction_storage.map(units),
             unsafe_sysctls: self.flags.allowed_unsafe_sysctls.clone(),
             lease_duration: Duration::from_secs(self.flags.node_lease_seconds),
             ..NodeConfig::named(&self.name)
@@ -192,6 +197,21 @@ impl Parts<'_> {
             "the agent ended".to_owned()
         });
         Ok(Node { name: self.name, client, tasks: Mutex::new(tasks) })
+    }
+}
+
+/// A whole number of bytes; less than nothing is nothing.
+fn units(quantity: Quantity) -> u64 {
+    u64::try_from(quantity.units()).unwrap_or(0)
+}
+
+impl NodeFlags {
+    fn reserved(&self) -> Amounts {
+        Amounts {
+            cpu_millis: self.reserved_cpu.map_or(0, |cpu| u64::try_from(cpu.millis()).unwrap_or(0)),
+            memory_bytes: self.reserved_memory.map_or(0, units),
+            disk_bytes: self.reserved_storage.map_or(0, units),
+        }
     }
 }
 

@@ -83,6 +83,14 @@ impl PodDirectory {
         }
     }
 
+    /// Lets a pod go, for this reason.
+    pub(super) fn evict(&self, uid: &str, why: String) {
+        let all = self.0.lock().expect("nothing panics while holding it");
+        if let Some(resident) = all.get(uid) {
+            resident.link.evict.send_replace(Some(why));
+        }
+    }
+
     pub(super) fn uids(&self) -> Vec<Arc<str>> {
         self.0.lock().expect("nothing panics while holding it").keys().cloned().collect()
     }

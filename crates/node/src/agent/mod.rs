@@ -7,6 +7,7 @@
 mod directory;
 mod lasting;
 mod pods;
+mod pressure;
 mod serving;
 
 use std::collections::BTreeMap;
@@ -247,6 +248,7 @@ impl Agent {
                 _ = timer.tick() => {
                     self.renew().await;
                     self.look_at_machine().await;
+                    pressure::relieve(shared, &self.directory).await;
                 }
             }
             let Some(node) = shared.node.get("", &shared.config.name) else {

@@ -37,7 +37,7 @@ use windlass_stdx::World;
 
 use crate::machine::{
     Answer, Container, Credential, Exec, ExecResult, Facts, HealthCheck, HttpAnswer, HttpGet, Image, Machine,
-    MachineError, MessageSource, Observed, ProcessUser, Resize, Sandbox, Stop, Volume,
+    MachineError, MessageSource, Observed, PodUsage, ProcessUser, Resize, Sandbox, Stop, Volume,
 };
 use layout::Layout;
 
@@ -104,6 +104,15 @@ impl Drop for Up {
     }
 }
 
+fn runtime_config(config: &KernelConfig) -> RuntimeConfig {
+    RuntimeConfig {
+        root: config.data.join("runtime"),
+        run: config.run.join("runtime"),
+        shim_exe: config.shim_exe.clone(),
+        cgroup_parent: format!("/{}", config.instance),
+    }
+}
+
 impl Kernel {
     /// Opens this computer's instance and takes over what an earlier agent left running.
     pub async fn open(config: KernelConfig, world: World) -> Result<Arc<Kernel>, MachineError> {
@@ -113,12 +122,7 @@ impl Kernel {
         }
         let images = Images::open(config.data.join("images"), world.clone());
         let images = images.map_err(|error| failed("open the image store", &error))?;
-        let runtime = Runtime::open(RuntimeConfig {
-            root: config.data.join("runtime"),
-            run: config.run.join("runtime"),
-            shim_exe: config.shim_exe.clone(),
-            cgroup_parent: format!("/{}", config.instance),
-        });
+        let runtime = Runtime::open(runtime_config(&config));
         let runtime = runtime.await.map_err(|error| failed("open the container runtime", &error))?;
         let kernel = Arc::new(Kernel {
             layout,
@@ -447,6 +451,47 @@ impl Machine for Kernel {
         async move {
             let log = self.layout.log(pod, container)?;
             off_the_runtime(move || crate::logs::remove(&log).map_err(|error| failed("remove logs", &error))).await
+        }
+        .boxed()
+    }
+
+    fn reclaim(&self, bytes: u64) -> Answer<'_, u64> {
+        async move {
+            let config = runtime_config(&self.config);
+            let layers = off_the_runtime(move || {
+                Runtime::layers_in_use(&config).map_err(|error| of_runtime("look at the containers", &error))
+            });
+            let layers = layers.await?;
+            let mut unused = Vec::new();
+            for record in self.images.list().map_err(|error| of_image(&error))? {
+                let image = self.images.find(&record.id).map_err(|error| of_image(&error))?;
+                if image.is_some_and(|image| !image.layers.iter().any(|layer| layers.contains(layer))) {
+                    unused.push((record.size, record.id));
+                }
+            }
+            unused.sort();
+            let mut freed = 0;
+            while freed < bytes
+                && let Some((_, id)) = unused.pop()
+            {
+                freed += self.images.remove(&id, &BTreeSet::new()).await.map_err(|error| of_image(&error))?.bytes;
+            }
+            Ok(freed)
+        }
+        .boxed()
+    }
+
+    fn usage<'a>(&'a self, pod: &'a str, with_disk: bool) -> Answer<'a, PodUsage> {
+        async move {
+            let Some(sandbox) = self.runtime.sandbox(pod) else { return Ok(PodUsage::default()) };
+            let used = sandbox.usage().await.map_err(|error| of_runtime("look at what a pod uses", &error))?;
+            let mut usage = PodUsage { memory_bytes: used.memory_bytes, pids: used.pids, disk_bytes: 0 };
+            if with_disk {
+                let places = [self.layout.pod(pod)?, self.config.data.join("runtime/containers").join(pod)];
+                let count = move || Ok(places.iter().map(|place| facts::bytes_below(place)).sum());
+                usage.disk_bytes = off_the_runtime(count).await?;
+            }
+            Ok(usage)
         }
         .boxed()
     }

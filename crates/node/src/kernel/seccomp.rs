@@ -52,7 +52,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn profiles_are_read_beneath_their_directory_only() {
+    fn a76_profiles_are_read_beneath_their_directory_only() {
         let directory = std::env::temp_dir().join(format!("windlass-seccomp-{}", std::process::id()));
         let inside = directory.join("seccomp");
         fs::create_dir_all(inside.join("sub")).expect("a directory");

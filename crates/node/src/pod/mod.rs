@@ -74,6 +74,8 @@ pub struct PodLink {
     pub desired: watch::Sender<Desired>,
     /// A container of the pod has changed.
     pub hint: Arc<Notify>,
+    /// Why the pod must go, if it must.
+    pub evict: watch::Sender<Option<String>>,
     /// What others may know.
     pub shown: watch::Receiver<Arc<Shown>>,
 }
@@ -88,6 +90,7 @@ pub struct PodTask {
     current: Value,
     desired: watch::Receiver<Desired>,
     hint: Arc<Notify>,
+    evicted: watch::Receiver<Option<String>>,
     shown: watch::Sender<Arc<Shown>>,
     sources: PodSources,
     tracks: BTreeMap<String, Track>,
@@ -134,6 +137,7 @@ impl PodTask {
         let (desired, receiver) = watch::channel(Desired::Object(Arc::clone(&object)));
         let hint = Arc::new(Notify::new());
         let (shown, shown_receiver) = watch::channel(Arc::default());
+        let (evict, evicted) = watch::channel(None);
         let key = (object.header.namespace().to_owned(), object.header.name().to_owned());
         let sources = shared.sources.of_pod(&pod);
         let visitors = pod.spec.as_ref().map(visitors_of).unwrap_or_default().into();
@@ -149,6 +153,7 @@ impl PodTask {
             current,
             desired: receiver,
             hint: Arc::clone(&hint),
+            evicted,
             shown,
             sources,
             tracks,
@@ -173,7 +178,7 @@ impl PodTask {
         };
         task.recall_resources();
         task.look_at_deletion();
-        Ok((task, PodLink { key, desired, hint, shown: shown_receiver }))
+        Ok((task, PodLink { key, desired, hint, evict, shown: shown_receiver }))
     }
 
     /// Runs until the pod is gone from the API and from this machine.
@@ -210,6 +215,13 @@ impl PodTask {
                 Err(_) => std::future::pending().await,
             },
             () = self.hint.notified() => self.observe(false).await,
+            // The end of the sender is the end of the agent, which the first branch sees too.
+            Ok(()) = self.evicted.changed() => {
+                let why = self.evicted.borrow_and_update().clone();
+                if let Some(why) = why {
+                    self.evict(why);
+                }
+            }
             (slot, outcome) = self.work.next() => self.conclude(slot, outcome).await,
             () = self.sources.changed() => self.sources_changed(),
             () = timer => {}

@@ -100,7 +100,8 @@ impl PodTask {
     /// Z1. `false` when there is no room.
     fn promise(&mut self) -> bool {
         let wished = |container: &core::Container| self.wished.get(&container.name);
-        let differs = |container: &&core::Container| wished(container).is_some_and(|wished| !same(wished, &own(container)));
+        let differs =
+            |container: &&core::Container| wished(container).is_some_and(|wished| !same(wished, &own(container)));
         if !containers_of(self.context.spec()).any(|container| differs(&container)) {
             self.write_as_wished();
             if matches!(self.resizing, Resizing::Pending { .. }) {
@@ -150,7 +151,8 @@ impl PodTask {
     /// The same amounts, written otherwise, are taken over as they are written.
     fn write_as_wished(&mut self) {
         let wished = self.wished.clone();
-        let differs = |container: &core::Container| wished.get(&container.name).is_some_and(|one| *one != own(container));
+        let differs =
+            |container: &core::Container| wished.get(&container.name).is_some_and(|one| *one != own(container));
         if !containers_of(self.context.spec()).any(differs) {
             return;
         }
@@ -185,8 +187,9 @@ impl PodTask {
             }
             match restarts(container, &applied, &promised) {
                 true => again.push(container.name.clone()),
-                false => changes
-                    .push((format!("{}.{}", container.name, track.attempt), resources::of_container(container))),
+                false => {
+                    changes.push((format!("{}.{}", container.name, track.attempt), resources::of_container(container)))
+                }
             }
             container.resources = Some(applied);
         }
@@ -275,9 +278,8 @@ mod tests {
 
     #[test]
     fn z3_only_what_the_policy_names_starts_a_container_again() {
-        let read = |resources: Value| -> core::ResourceRequirements {
-            serde_json::from_value(resources).expect("resources")
-        };
+        let read =
+            |resources: Value| -> core::ResourceRequirements { serde_json::from_value(resources).expect("resources") };
         let container = json!({"name": "a", "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"},
             {"resourceName": "memory", "restartPolicy": "RestartContainer"}]});
         let container: core::Container = serde_json::from_value(container).expect("a container");

@@ -5,6 +5,7 @@ mod files;
 mod forms;
 mod life;
 mod log;
+mod pressure;
 mod refusal;
 mod restart;
 mod security;

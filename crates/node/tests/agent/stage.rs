@@ -43,6 +43,10 @@ pub struct Cluster {
     apiserver: Apiserver,
     pki: Arc<Pki>,
     agent: Option<Running>,
+    /// For the next agent: less free memory than this is pressure, and it is looked at often.
+    pub memory_free_bytes_min: Option<u64>,
+    /// The same of disk space.
+    pub disk_free_bytes_min: Option<u64>,
 }
 
 /// An agent at work.
@@ -110,7 +114,10 @@ impl Cluster {
         make_image(&archive);
         let images = Images::open(config.data.join("images"), world).expect("a store of images");
         images.import(&archive, Some(IMAGE)).await.expect("an image of our own");
-        let mut cluster = Cluster { client, pods, dir, config, apiserver, pki, agent: None };
+        let (memory_free_bytes_min, disk_free_bytes_min) = (None, None);
+        let agent = None;
+        let mut cluster =
+            Cluster { client, pods, dir, config, apiserver, pki, agent, memory_free_bytes_min, disk_free_bytes_min };
         cluster.start_agent().await;
         cluster
     }
@@ -121,7 +128,12 @@ impl Cluster {
         let client = Client::new(self.apiserver.transport(Identity::part("node")), world.clone());
         let machine: Arc<dyn Machine> = kernel.clone();
         let address = IpAddr::from([127, 0, 0, 1]);
-        let settings = NodeConfig { address: Some(address), ..NodeConfig::named(NODE) };
+        let usual = NodeConfig::named(NODE);
+        let Cluster { memory_free_bytes_min, disk_free_bytes_min, .. } = *self;
+        let is_short = memory_free_bytes_min.or(disk_free_bytes_min).is_some();
+        let lease_duration = if is_short { Duration::from_secs(4) } else { usual.lease_duration };
+        let wanted = NodeConfig { memory_free_bytes_min, disk_free_bytes_min, lease_duration, ..usual };
+        let settings = NodeConfig { address: Some(address), ..wanted };
         let listener = TcpListener::bind((address, settings.port)).await.expect("the namespace is ours");
         let agent = Agent::new(client, world, machine, settings).await.expect("an agent");
         let (stop, stopped) = watch::channel(false);

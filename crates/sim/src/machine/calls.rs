@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 use windlass_network::{DnsTable, ServiceTable};
 use windlass_node::machine::{
     Answer, Container, ContainerState, ContainerStatus, Credential, Exec, ExecResult, Facts, HttpAnswer, HttpGet,
-    Image, MachineError, MessageSource, Observed, ProcessUser, Resize, Sandbox, Stop, Volume,
+    Image, MachineError, MessageSource, Observed, PodUsage, ProcessUser, Resize, Sandbox, Stop, Volume,
 };
 
 use super::sandbox::{Pod, exit};
@@ -381,6 +381,15 @@ impl windlass_node::Machine for Handle {
 
     fn remove_logs<'a>(&'a self, _pod: &'a str, _container: &'a str) -> Answer<'a, ()> {
         self.call(self.machine.take_time(WRITE).map(Ok))
+    }
+
+    fn reclaim(&self, _bytes: u64) -> Answer<'_, u64> {
+        self.call(async { Ok(0) })
+    }
+
+    fn usage<'a>(&'a self, _pod: &'a str, _with_disk: bool) -> Answer<'a, PodUsage> {
+        // A simulated machine is never short of anything.
+        self.call(async { Ok(PodUsage::default()) })
     }
 
     fn observe<'a>(&'a self, pod: &'a str) -> Answer<'a, Observed> {

@@ -1,0 +1,65 @@
+//! A node that is short of something lets one pod go at each look, until it is not short any more; of disk space, images
+//! first.
+
+use std::sync::Arc;
+
+use windlass_api::types::core;
+
+use super::{PodDirectory, Shared};
+use crate::eviction::{self, Candidate, Shortage};
+use crate::machine::PodUsage;
+use crate::node;
+use crate::steps::resources;
+
+/// Ends one pod for the first thing the node says it is short of.
+pub(super) async fn relieve(shared: &Arc<Shared>, directory: &PodDirectory) {
+    let Some(shortage) = shared.pressure().into_iter().find_map(Shortage::of_condition) else { return };
+    if shortage == Shortage::Disk && has_reclaimed(shared).await {
+        return;
+    }
+    let mut candidates = Vec::new();
+    for entry in directory.list() {
+        let Ok(pod) = serde_json::from_slice::<core::Pod>(&entry.shown.json) else { continue };
+        let Some(spec) = pod.spec.filter(|spec| spec.priority < Some(resources::CRITICAL_PRIORITY)) else { continue };
+        let runs = entry.shown.containers.values().flatten().any(|(_, runs)| *runs);
+        if !runs || pod.metadata.deletion_timestamp.is_some() {
+            continue;
+        }
+        match shared.machine.usage(&entry.uid, shortage == Shortage::Disk).await {
+            Ok(usage) => candidates.push(candidate(entry.uid, &spec, usage, shortage)),
+            Err(error) => tracing::warn!(pod = &*entry.uid, %error, "what a pod uses is not known"),
+        }
+    }
+    if let Some((uid, why)) = eviction::choose(shortage, &candidates) {
+        tracing::warn!(pod = &*uid, why, "the pod is evicted");
+        directory.evict(&uid, why);
+    }
+}
+
+/// Images that nobody uses go before any pod does.
+async fn has_reclaimed(shared: &Arc<Shared>) -> bool {
+    let free = shared.node_facts().facts.disk_free_bytes;
+    let wanted = node::disk_free_bytes_min(&shared.config, &shared.node_facts().facts);
+    match shared.machine.reclaim((wanted + wanted / 5).saturating_sub(free)).await {
+        Ok(freed) => {
+            if freed > 0 {
+                tracing::info!(freed, "images that nobody used were removed: the disk is nearly full");
+            }
+            freed > 0
+        }
+        Err(error) => {
+            tracing::warn!(%error, "images could not be removed");
+            false
+        }
+    }
+}
+
+fn candidate(uid: Arc<str>, spec: &core::PodSpec, usage: PodUsage, shortage: Shortage) -> Candidate {
+    let promised = resources::promised(spec);
+    let (promised, used) = match shortage {
+        Shortage::Memory => (promised.memory_bytes, usage.memory_bytes),
+        Shortage::Disk => (promised.disk_bytes, usage.disk_bytes),
+        Shortage::Pids => (0, usage.pids),
+    };
+    Candidate { uid, priority: spec.priority.unwrap_or(0), promised, used }
+}
