@@ -1,10 +1,12 @@
 //! The program itself: server and node apart, and how it fails when it is asked for what cannot be.
 
-use std::process::{Command, Stdio};
+use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use serde_json::Value;
 use windlass_tests::cluster::{must, run, until};
-use windlass_tests::{Cluster, trace};
+use windlass_tests::{Cluster, suite, trace};
 
 pub fn server_and_node_run_apart() {
     let directory = std::env::temp_dir().join(format!("windlass-apart-{}", std::process::id()));
@@ -47,6 +49,12 @@ pub fn server_and_node_run_apart() {
     });
     let log = must(&mut server.kubectl_command(&["exec", "apart", "--", "echo", "through the server"]));
     assert_eq!(log, "through the server\n");
+    let start = || {
+        let mut command =
+            server.windlass(&["server", "--pod-cidr", "10.116.0.0/16", "--service-cidr", "10.117.0.0/16"]);
+        spawn(command.arg("--listen").arg(format!("127.0.0.1:{}", server.port())))
+    };
+    f43_pods_go_on_while_the_control_plane_is_gone(&server, &node, &mut server_process, start);
     for (part, process) in [(&node, &mut node_process), (&server, &mut server_process)] {
         must(&mut part.windlass(&["down"]));
         until("the process ends", Duration::from_secs(20), || match process.try_wait() {
@@ -57,6 +65,77 @@ pub fn server_and_node_run_apart() {
         assert!(left.is_empty(), "{}", left.join("\n"));
     }
     std::fs::remove_dir_all(&directory).expect("nothing is mounted there any more");
+}
+
+const WITHOUT_SERVER: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: steady}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: main
+    image: windlass.local/demo:1
+    command: [sh, -c, 'while true; do nslookup kubernetes.default.svc.cluster.local >/dev/null 2>&1 && echo found || echo lost; sleep 0.2; done']
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: sick}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: main
+    image: windlass.local/demo:1
+    command: [sh, -c, 'touch /tmp/well; sleep 5; rm /tmp/well; sleep 1000']
+    livenessProbe: {exec: {command: [test, -e, /tmp/well]}, periodSeconds: 1, failureThreshold: 1}
+";
+
+/// F43: nothing restarts that is well, what is not is restarted by its node alone, names are found, logs are kept.
+fn f43_pods_go_on_while_the_control_plane_is_gone(
+    server: &Cluster,
+    node: &Cluster,
+    process: &mut Child,
+    start: impl FnOnce() -> Child,
+) {
+    let pods = || {
+        let out = server.kubectl(&["get", "pods", "-n", "default", "-o", "json"]);
+        let list: Value = serde_json::from_str(&out.stdout).map_err(|_| out.stderr)?;
+        let of = |pod: &Value| (pod["metadata"]["name"].as_str().unwrap_or_default().to_owned(), pod.clone());
+        Ok::<BTreeMap<String, Value>, String>(list["items"].as_array().into_iter().flatten().map(of).collect())
+    };
+    let manifest = node.data_dir().join("without-server.yaml");
+    std::fs::write(&manifest, WITHOUT_SERVER).expect("writable");
+    must(server.kubectl_command(&["apply", "-f"]).arg(&manifest));
+    let begun = until("both run", Duration::from_secs(60), || {
+        let pods = pods()?;
+        match ["steady", "sick"].iter().all(|name| pods.get(*name).is_some_and(suite::is_ready)) {
+            true => Ok(pods),
+            false => Err(format!("{pods:?}")),
+        }
+    });
+    let log = |pod: &str, attempt: u32| {
+        let uid = begun[pod]["metadata"]["uid"].as_str().expect("a uid");
+        node.data_dir().join(format!("pods/{uid}/logs/main/{attempt}.log"))
+    };
+    process.kill().expect("our own child can be killed");
+    process.wait().expect("our own child can be waited for");
+    let before = std::fs::read_to_string(log("steady", 0)).expect("a log").lines().count();
+    until("the node restarts by itself what is not well", Duration::from_secs(60), || match log("sick", 1).exists() {
+        true => Ok(()),
+        false => Err("it has not".to_owned()),
+    });
+    let said = std::fs::read_to_string(log("steady", 0)).expect("a log");
+    assert!(said.lines().count() > before, "it went on");
+    *process = start();
+    let after = until("the server hears of it", Duration::from_secs(60), || {
+        let pods = pods()?;
+        let restarts = pods.get("sick").and_then(|pod| pod["status"]["containerStatuses"][0]["restartCount"].as_u64());
+        if restarts >= Some(1) { Ok(pods) } else { Err(format!("{restarts:?}")) }
+    });
+    assert_eq!(after["steady"]["status"]["containerStatuses"][0]["restartCount"], 0);
+    let said = std::fs::read_to_string(log("steady", 0)).expect("a log");
+    let first = said.lines().position(|line| line.ends_with("found")).expect("the name was found");
+    let lost = said.lines().skip(first).filter(|line| line.ends_with("lost")).count();
+    assert_eq!(lost, 0, "the name was found at every moment");
 }
 
 pub fn bad_flags_and_taken_ports_say_what_to_do() {

@@ -15,6 +15,7 @@ mod helm;
 mod image;
 mod input;
 mod kubectl;
+mod node_fault;
 mod old_kubectl;
 mod operator;
 mod pod;
@@ -71,6 +72,8 @@ const SHARED: &[Case] = cases![
     pod::stop_is_graceful_and_then_not,
     pod::seccomp_and_capabilities_are_the_default,
     pod::a_pending_pod_says_why,
+    node_fault::f52_a_fork_bomb_and_a_hog_stay_in_their_pods,
+    node_fault::f64_a_flood_of_output_stays_within_its_bound,
     stream::logs_follow_previous_and_tail,
     stream::exec_passes_streams_and_exit_codes,
     stream::exec_with_a_terminal,
@@ -121,7 +124,11 @@ type Lone = (&'static str, fn());
 const LONE: &[Lone] = &[
     ("the_server_is_killed_50_times_and_no_write_is_lost", fault::the_server_is_killed_50_times_and_no_write_is_lost),
     ("the_agent_is_killed_with_20_pods_and_none_restarts", fault::the_agent_is_killed_with_20_pods_and_none_restarts),
-    ("a_killed_shim_is_noticed_and_its_pod_restarted", fault::a_killed_shim_is_noticed_and_its_pod_restarted),
+    (
+        "f46_the_agent_is_killed_at_any_step_of_start_and_stop",
+        node_fault::f46_the_agent_is_killed_at_any_step_of_start_and_stop,
+    ),
+    ("f47_a_killed_shim_is_noticed_and_its_pod_restarted", fault::a_killed_shim_is_noticed_and_its_pod_restarted),
     ("a_full_disk_refuses_writes_and_heals", fault::a_full_disk_refuses_writes_and_heals),
     ("limits_hold_on_cgroup_v2_in_a_guest", guest::limits_hold_on_cgroup_v2_in_a_guest),
     ("server_and_node_run_apart", cluster::server_and_node_run_apart),

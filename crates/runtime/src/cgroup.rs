@@ -220,10 +220,6 @@ impl ContainerCgroup {
         for (hierarchy, dir) in self.hierarchies() {
             make(hierarchy, &dir, &self.sandbox.all)?;
             limit(hierarchy, &dir, resources, self.sandbox.all.is_v2)?;
-            if self.sandbox.all.is_v2 {
-                // Half of a container is worse than none: when one of its processes is killed for want of memory, all are.
-                put_if_there(&dir, "memory.oom.group", "1")?;
-            }
             if hierarchy.has("devices") && !all_devices {
                 put(&dir, "devices.deny", "a")?;
                 DEVICES.iter().try_for_each(|device| put(&dir, "devices.allow", device))?;

@@ -15,7 +15,7 @@ async fn said(bench: &Bench, change: impl FnOnce(ContainerSpec) -> ContainerSpec
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kernel_files_cannot_be_written_and_secrets_not_read() {
+async fn a77_kernel_files_cannot_be_written_and_secrets_not_read() {
     let bench = Bench::new().await;
     let line = "for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/sys/vm/swappiness /proc/irq/default_smp_affinity \
                 /sys/kernel/uevent_helper /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory/release_agent \
@@ -25,7 +25,7 @@ async fn kernel_files_cannot_be_written_and_secrets_not_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn devices_other_than_the_usual_are_out_of_reach() {
+async fn a79_devices_other_than_the_usual_are_out_of_reach() {
     let bench = Bench::new().await;
     let mut capabilities = Capabilities::default();
     capabilities.add("MKNOD").expect("a name");
@@ -81,7 +81,7 @@ async fn a_read_only_root_is_read_only_and_its_volumes_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sub_path_that_leads_outside_is_refused() {
+async fn a73_a_sub_path_that_leads_outside_is_refused() {
     let bench = Bench::new().await;
     let sandbox = bench.sandbox("s").await;
     let volume = bench.dir.join("volume");
@@ -97,7 +97,7 @@ async fn a_sub_path_that_leads_outside_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn links_in_the_image_do_not_lead_mounts_outside() {
+async fn a65_links_in_the_image_do_not_lead_mounts_outside() {
     let bench = Bench::new().await;
     let (top, outside, volume) = (bench.dir.join("top"), bench.dir.join("outside"), bench.dir.join("volume"));
     for directory in [&top, &outside, &volume] {

@@ -28,7 +28,7 @@ async fn a_container_runs_and_its_exit_code_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_container_that_ignores_the_signal_is_killed_when_its_grace_is_over() {
+async fn f50_a_container_that_ignores_the_signal_is_killed_when_its_grace_is_over() {
     let bench = Bench::new().await;
     let sandbox = bench.sandbox("s").await;
     let line = "trap '' TERM; echo ready; while true; do sleep 1; done";

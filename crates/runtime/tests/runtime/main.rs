@@ -1,5 +1,6 @@
 //! Containers on the real kernel: needs root, overlayfs, cgroups, and a static busybox (Debian: busybox-static).
 
+mod attack;
 mod bench;
 mod exec;
 mod isolation;

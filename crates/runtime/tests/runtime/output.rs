@@ -36,7 +36,7 @@ async fn logs_are_complete_to_the_byte_and_in_format() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_is_rotated_and_stays_within_its_bound() {
+async fn f64_a_flood_is_rotated_and_stays_within_its_bound() {
     let bench = Bench::new().await;
     let sandbox = bench.sandbox("s").await;
     let log = LogSpec { bytes_max: 256 << 10, files_max: 3, ..LogSpec::new(bench.log_path("c")) };

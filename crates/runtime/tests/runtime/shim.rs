@@ -73,7 +73,7 @@ async fn execs_of_an_agent_that_is_gone_are_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_shim_is_noticed_its_containers_reported_and_nothing_left() {
+async fn f47_a_killed_shim_is_noticed_its_containers_reported_and_nothing_left() {
     let bench = Bench::new().await;
     let sandbox = bench.sandbox("s").await;
     sandbox.create_container(bench.shell("over", "exit 2")).await.expect("create");
@@ -135,7 +135,7 @@ async fn a_shim_that_was_killed_while_nobody_looked_is_found_dead() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_shims_own_program_cannot_be_overwritten_from_a_container() {
+async fn a71_the_shims_own_program_cannot_be_overwritten_from_a_container() {
     let bench = Bench::new().await;
     let sandbox = bench.sandbox("s").await;
     let shim = shim_pid(&bench, "s");

@@ -35,9 +35,8 @@ fn uid(pid: u32) -> u32 {
     fs::metadata(format!("/proc/{pid}")).expect("it runs").uid()
 }
 
-/// A80.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn root_inside_is_nobody_outside_and_sandboxes_share_no_id() {
+async fn a80_root_inside_is_nobody_outside_and_sandboxes_share_no_id() {
     let bench = Bench::new().await;
     let mut firsts = Vec::new();
     for id in ["s", "t"] {

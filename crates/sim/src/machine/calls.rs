@@ -10,8 +10,8 @@ use jiff::SignedDuration;
 use tokio::sync::broadcast;
 use windlass_network::{DnsTable, ServiceTable};
 use windlass_node::machine::{
-    Answer, Container, ContainerState, ContainerStatus, Credential, Exec, ExecResult, Facts, HttpAnswer, HttpGet,
-    Image, MachineError, MessageSource, Observed, PodUsage, ProcessUser, Resize, Sandbox, Stop, Volume,
+    Answer, Container, ContainerState, ContainerStatus, Credential, Exec, ExecResult, Facts, HealthCheck, HttpAnswer,
+    HttpGet, Image, MachineError, MessageSource, Observed, PodUsage, ProcessUser, Resize, Sandbox, Stop, Volume,
 };
 
 use super::sandbox::{Pod, exit};
@@ -426,6 +426,15 @@ impl windlass_node::Machine for Handle {
                 false => Err(failed("connect", "connection refused")),
             }
         })
+    }
+
+    fn check_health<'a>(&'a self, check: &'a HealthCheck) -> Answer<'a, ()> {
+        self.connect(check.address, check.timeout)
+    }
+
+    fn manifests(&self) -> Answer<'_, BTreeMap<String, Bytes>> {
+        // Nobody puts files on a simulated machine.
+        self.call(async { Ok(BTreeMap::new()) })
     }
 
     fn last_words<'a>(&'a self, _pod: &'a str, _container: &'a str, _from: MessageSource) -> Answer<'a, String> {

@@ -1,0 +1,143 @@
+//! Faults of a node: agents killed at any moment, pods that take all they can get. Named by their rows.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use windlass_tests::cluster::{must, run, until};
+use windlass_tests::suite::{PATIENCE, Test, is_ready};
+use windlass_tests::{Cluster, trace};
+
+fn pods(cluster: &Cluster) -> Vec<Value> {
+    let out = cluster.kubectl(&["get", "pods", "-n", "default", "-o", "json"]);
+    let list: Value = serde_json::from_str(&out.stdout).unwrap_or_default();
+    list["items"].as_array().cloned().unwrap_or_default()
+}
+
+/// How many processes of containers bear this word.
+fn marked(word: &str) -> usize {
+    let is_one = |(_, line): &(u32, String)| line.starts_with("sh ") && line.split_whitespace().last() == Some(word);
+    trace::processes().iter().filter(|process| is_one(process)).count()
+}
+
+fn three_pods(round: u64) -> String {
+    let pod = |number: u64| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: r{round}p{number}}}\nspec:\n  terminationGracePeriodSeconds: 1\n  \
+             volumes: [{{name: v, emptyDir: {{medium: Memory}}}}]\n  initContainers:\n  - {{name: first, image: \"windlass.local/demo:1\", \
+             command: [sh, -c, \"true\"]}}\n  containers:\n  - name: main\n    image: windlass.local/demo:1\n    \
+             volumeMounts: [{{name: v, mountPath: /v}}]\n    command: [sh, -c, 'trap \"exit 0\" TERM; while true; do sleep 0.2; done', f46-r{round}p{number}]\n---\n"
+        )
+    };
+    (0..3).map(pod).collect()
+}
+
+/// F46, F49: never two copies, nothing left, and who is connected is not left hanging.
+pub fn f46_the_agent_is_killed_at_any_step_of_start_and_stop() {
+    let mut cluster = Cluster::start(5);
+    cluster.import_image();
+    for round in 0..3 {
+        let file = cluster.data_dir().join("pods.yaml");
+        std::fs::write(&file, three_pods(round)).expect("writable");
+        must(cluster.kubectl_command(&["apply", "-f"]).arg(&file));
+        // A little later in each round: while volumes are made, in the sandbox, between containers, once they run.
+        std::thread::park_timeout(Duration::from_millis(round * 150));
+        cluster.kill();
+        cluster.up();
+        until("all run", PATIENCE, || {
+            let ready = pods(&cluster).iter().filter(|pod| is_ready(pod)).count();
+            if ready == 3 { Ok(()) } else { Err(format!("{ready} of 3 are Ready")) }
+        });
+        for number in 0..3 {
+            // A shell that forks looks like two for a moment; two copies would stay two.
+            until("one copy runs", Duration::from_secs(10), || match marked(&format!("f46-r{round}p{number}")) {
+                1 => Ok(()),
+                copies => Err(format!("{copies} copies of r{round}p{number}")),
+            });
+        }
+        let mut exec = cluster.kubectl_command(&["exec", &format!("r{round}p0"), "--", "sleep", "1000"]);
+        let exec = exec.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut exec = exec.expect("kubectl is there");
+        must(&mut cluster.kubectl_command(&["delete", "pods", "--all", "--wait=false"]));
+        std::thread::park_timeout(Duration::from_millis(round * 400));
+        cluster.kill();
+        let killed = Instant::now();
+        cluster.up();
+        until("all are gone", PATIENCE, || {
+            let left = pods(&cluster).len();
+            if left == 0 { Ok(()) } else { Err(format!("{left} are left")) }
+        });
+        until("who was connected is told", Duration::from_secs(30), || match exec.try_wait() {
+            Ok(Some(_)) => Ok(()),
+            other => Err(format!("{other:?} after {:?}", killed.elapsed())),
+        });
+        for number in 0..3 {
+            until("nothing of it runs", Duration::from_secs(10), || match marked(&format!("f46-r{round}p{number}")) {
+                0 => Ok(()),
+                copies => Err(format!("{copies} copies of r{round}p{number}")),
+            });
+        }
+    }
+    until("nothing of a pod is left on the machine", PATIENCE, || {
+        let directory = cluster.data_dir().join("pods");
+        let left = std::fs::read_dir(&directory).map_err(|error| error.to_string())?.count();
+        if left == 0 { Ok(()) } else { Err(format!("{left} directories in {}", directory.display())) }
+    });
+    let down = cluster.down();
+    assert!(down.ok, "{}", down.stderr);
+    let left = trace::left_behind(&cluster);
+    assert!(left.is_empty(), "{}", left.join("\n"));
+}
+
+fn scripted(name: &str, script: &str, more: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n  \
+         containers:\n  - name: main\n    image: windlass.local/demo:1\n    command: [sh, -c, '{script}']\n{more}"
+    )
+}
+
+/// F52: neighbours answer, the node is well, and the pods go when they are told to.
+pub fn f52_a_fork_bomb_and_a_hog_stay_in_their_pods(test: &Test) {
+    test.sleeping_pod("neighbour", "");
+    test.apply(&scripted(
+        "bomb",
+        "b() { b | b & }; b; while true; do sleep 1; done 2>/dev/null",
+        "    resources: {limits: {cpu: 300m}}\n",
+    ));
+    let hog = "x=$(yes 0123456789abcdef | head -c 200000000); echo survived";
+    test.apply(&scripted("hog", hog, "    resources: {limits: {memory: 24Mi, cpu: 300m}}\n"));
+    test.wait("pod", "hog", "killed for want of memory", |pod| {
+        let status = &pod["status"]["containerStatuses"][0];
+        [&status["state"], &status["lastState"]].iter().any(|state| state["terminated"]["reason"] == "OOMKilled")
+    });
+    test.wait("pod", "bomb", "running", |pod| pod["status"]["phase"] == "Running");
+    for _ in 0..3 {
+        let asked = Instant::now();
+        assert_eq!(test.kubectl(&["exec", "neighbour", "--", "echo", "well"]), "well\n");
+        assert!(asked.elapsed() < Duration::from_secs(10), "a neighbour answers: {:?}", asked.elapsed());
+    }
+    let node = test.get("node", "node1");
+    assert!(is_ready(&node), "{:#}", node["status"]["conditions"]);
+    test.kubectl(&["delete", "pods", "bomb", "hog", "--timeout=60s"]);
+}
+
+/// F64: what a container says is bounded on disk, and the end of it can be read.
+pub fn f64_a_flood_of_output_stays_within_its_bound(test: &Test) {
+    let flood = "line=$(head -c 900 /dev/zero | tr \"\\0\" x); i=0; while [ $i -lt 90000 ]; do echo $i $line; i=$((i+1)); done; \
+                 head -c 3000000 /dev/urandom; echo; echo the end; sleep 1000";
+    test.apply(&scripted("flood", flood, ""));
+    let pod = test.wait("pod", "flood", "running", is_ready);
+    until("the end is read", PATIENCE, || {
+        let tail = run(&mut test.command(&["logs", "flood", "--tail=1"]));
+        if tail.stdout == "the end\n" { Ok(()) } else { Err(format!("{} bytes", tail.stdout.len())) }
+    });
+    let uid = pod["metadata"]["uid"].as_str().expect("a uid");
+    let directory = test.cluster.data_dir().join(format!("pods/{uid}/logs/main"));
+    let files = std::fs::read_dir(&directory).expect("a log").flatten();
+    let sizes: Vec<u64> = files.map(|file| file.metadata().map_or(0, |found| found.len())).collect();
+    assert!(sizes.len() > 1, "it was rotated: {sizes:?}");
+    assert!(sizes.len() <= 5 && sizes.iter().sum::<u64>() <= 5 * (10 << 20) + (1 << 20), "{sizes:?}");
+    let du = must(Command::new("/usr/bin/du").args(["-sk"]).arg(&directory));
+    assert!(!du.is_empty());
+    test.kubectl(&["delete", "pod", "flood", "--timeout=60s"]);
+}
