@@ -325,14 +325,6 @@ impl windlass_node::Machine for Handle {
         async { Ok(Vec::new()) }.boxed()
     }
 
-    fn check_health<'a>(&'a self, _: &'a windlass_node::machine::HealthCheck) -> Answer<'a, ()> {
-        async { Ok(()) }.boxed()
-    }
-
-    fn manifests(&self) -> Answer<'_, BTreeMap<String, Bytes>> {
-        async { Ok(BTreeMap::new()) }.boxed()
-    }
-
     fn remove_lasting<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
         async { Ok(()) }.boxed()
     }
