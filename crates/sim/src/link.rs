@@ -170,7 +170,9 @@ impl Link {
         self.network.shared.history.note(&self.actor, what);
     }
 
-    async fn carry(&self, request: Request, is_watch: bool) -> Result<Response, TransportError> {
+    async fn carry(&self, mut request: Request, is_watch: bool) -> Result<Response, TransportError> {
+        // What is no part of HTTP does not cross a link: the answer comes as bytes, which can be late or lost.
+        request.extensions_mut().clear();
         let weather = self.network.weather();
         self.network.delay().await;
         if *self.cut.borrow() {
