@@ -8,7 +8,7 @@
 //! Not here      the history of events, which is the store's
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use windlass_store::Event;
@@ -25,7 +25,8 @@ pub(crate) struct Frames(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    events: VecDeque<(Arc<Event>, usize)>,
+    /// Events are the history's to keep: what it forgets takes its frames along.
+    events: VecDeque<(Weak<Event>, usize)>,
     bytes: usize,
 }
 
@@ -58,14 +59,15 @@ impl Frames {
     /// R2.
     fn keep(&self, event: &Arc<Event>, bytes: usize) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.events.push_back((Arc::clone(event), bytes));
+        kept.events.push_back((Arc::downgrade(event), bytes));
         kept.bytes += bytes;
         while kept.bytes > FRAMES_BYTES_MAX {
             let Some((oldest, bytes)) = kept.events.pop_front() else { break };
             kept.bytes -= bytes;
             // All of them: they were made within moments, and whoever still needs one makes it again.
-            let frames = std::mem::take(&mut *oldest.memo(|_| OfEvent::default()).list());
-            drop(frames);
+            if let Some(oldest) = oldest.upgrade() {
+                oldest.memo(|_| OfEvent::default()).list().clear();
+            }
         }
     }
 }

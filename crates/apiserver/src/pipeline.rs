@@ -188,7 +188,9 @@ async fn serve_target(
 ) -> Result<Response, ApiError> {
     let target = call.target;
     let form = match (target.sub, inside) {
-        (None, Some(AsObjects { linked_only })) if matches!(target.verb, Verb::List | Verb::Watch) => {
+        (None, Some(AsObjects { linked_only }))
+            if matches!(target.verb, Verb::List | Verb::Watch) && target.resource.verbs != Verbs::ReadOnly =>
+        {
             Form::Objects { linked_only }
         }
         (Some(Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward), _) => Form::Json,

@@ -74,7 +74,8 @@ impl Signer {
         };
         check_usages(spec, purpose)?;
         if self == Signer::Client {
-            return Ok(());
+            let is_master = wish.organizations.iter().any(|group| group == GROUP_MASTERS);
+            return if is_master { Err(format!("expected no organization {GROUP_MASTERS}")) } else { Ok(()) };
         }
         let is_node = wish.organizations == [GROUP_NODES]
             && wish.name.strip_prefix(NODE_NAME_PREFIX).is_some_and(|node| !node.is_empty());
@@ -263,7 +264,9 @@ mod tests {
         let life = validity.not_after.timestamp() - World::real().now().as_second();
         assert!((3500..=3600).contains(&life), "S6: an hour from now, found {life} s");
         assert!(!asks_for_masters(&spec));
-        assert!(asks_for_masters(&self::spec("kube-apiserver-client", "eve", Some("system:masters"), &[])));
+        let evil = self::spec("kube-apiserver-client", "eve", Some("system:masters"), &[]);
+        assert!(asks_for_masters(&evil));
+        check(&evil, "expected no organization system:masters");
         check(&json!({"request": "x", "signerName": "kubernetes.io/kube-apiserver-client"}), "expected base64");
     }
 

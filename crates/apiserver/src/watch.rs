@@ -183,7 +183,8 @@ impl ObjectEvents for Flow {
             Poll::Pending => match self.poll_step(context) {
                 Poll::Ready(step) => step,
                 // It costs nothing here, and who waits for a revision need not wait for the next object.
-                Poll::Pending if std::mem::take(&mut self.has_skipped) => {
+                // But what is being converted has been given out by the store, and not to the client.
+                Poll::Pending if self.converting.is_none() && std::mem::take(&mut self.has_skipped) => {
                     Some(Step::Bookmark { revision: self.events.progress(), ends_initial: false })
                 }
                 Poll::Pending => return Poll::Pending,

@@ -88,19 +88,27 @@ impl Matching {
         event: Event,
         (namespace, is_equivalent): (Option<&Value>, bool),
     ) -> Option<Arc<Resource>> {
+        // Names first: nearly every request is of a kind that nearly no webhook names.
+        let found = self.named(call, event, is_equivalent)?;
+        self.selects(call, event, namespace).then_some(found)
+    }
+
+    /// The version of the request's kind that the rules name.
+    fn named(&self, call: Call<'_>, event: Event, is_equivalent: bool) -> Option<Arc<Resource>> {
         let own = &call.target.resource;
-        if !self.selects(call, event, namespace) {
-            return None;
-        }
         if self.names(call, event, &own.kind) {
             return Some(own.clone());
         }
         if !is_equivalent {
             return None;
         }
-        let lies = |row: &Resource| (stored_kind(row).group.clone(), stored_kind(row).plural.clone());
+        let stored = stored_kind(own);
+        let is_same = |row: &Resource| {
+            let kind = stored_kind(row);
+            kind.plural == stored.plural && kind.group == stored.group
+        };
         let served = call.server.served();
-        let mut others = served.registry.iter().filter(|row| row.kind != own.kind && lies(row) == lies(own));
+        let mut others = served.registry.iter().filter(|row| is_same(row) && row.kind != own.kind);
         others.find(|row| self.names(call, event, &row.kind)).cloned()
     }
 

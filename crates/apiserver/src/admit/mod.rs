@@ -70,12 +70,14 @@ pub(crate) async fn create(call: Call<'_>, object: &mut Value) -> Result<Admissi
         limit_range::admit_claim(call, object)?;
     } else if *kind == kinds::PRIORITY_CLASS {
         priority::check_one_default(call, object)?;
-    } else if *kind == kinds::CERTIFICATE_SIGNING_REQUEST {
-        certificate::create(call, object)?;
     } else if *kind == kinds::SECRET {
         secret::fill(call, object);
     }
     mutate(call, Event::new("CREATE", &Value::Null, &Value::Null), object).await?;
+    if *kind == kinds::CERTIFICATE_SIGNING_REQUEST {
+        // Whatever a policy or webhook made of it.
+        certificate::create(call, object)?;
+    }
     rights(call, &Value::Null, object)?;
     admission.ops.extend(quota::create(call, object)?);
     Ok(admission)

@@ -4,7 +4,7 @@
 //! Writes      APIService `status.conditions` of those with a service
 //!
 //! Rules
-//!   V1 asked      each is asked for its resources, again after a while; at once when APIServices change
+//!   V1 asked      each is asked for its resources, again after a while; at once when what an APIService asks for changes
 //!   V2 why        the reason is Kubernetes': ServiceNotFound, ServicePortError, MissingEndpoints, FailedDiscoveryCheck
 //!   V3 changed    only a change is written; the time of transition changes with the status
 //!
@@ -16,7 +16,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use windlass_api::{ApiError, Reason, kinds};
-use windlass_store::Watch;
+use windlass_store::{Event, Watch};
 
 use super::documents::Found;
 use super::{Aggregated, all};
@@ -24,7 +24,7 @@ use crate::bootstrap;
 use crate::remote::RemoteError;
 use crate::remote::route::RouteError;
 use crate::server::Server;
-use crate::write::text;
+use crate::write::{text, tree};
 
 /// How often all are asked again, and how often while one of them is away.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -49,16 +49,31 @@ pub(crate) async fn run(server: Weak<Server>) {
             tokio::time::sleep(pause).await;
             continue;
         };
-        let is_lost = tokio::select! {
-            biased;
-            // An error means that the server itself is gone.
-            _ = closing.wait_for(|closing| *closing) => return,
-            event = events.next() => event.is_err(),
-            () = tokio::time::sleep(pause) => false,
+        let due = tokio::time::sleep(pause);
+        tokio::pin!(due);
+        let is_lost = loop {
+            tokio::select! {
+                biased;
+                // An error means that the server itself is gone.
+                _ = closing.wait_for(|closing| *closing) => return,
+                () = &mut due => break false,
+                event = events.next() => match event {
+                    Ok(event) if is_own_write(&event) => {}
+                    event => break event.is_err(),
+                },
+            }
         };
         if is_lost {
             changes = None;
         }
+    }
+}
+
+/// V1: a condition that was written, by whichever server, is no reason to ask again.
+fn is_own_write(event: &Event) -> bool {
+    match (&event.entry, &event.previous) {
+        (Some(new), Some(old)) => tree(new)["spec"] == tree(old)["spec"],
+        _ => false,
     }
 }
 

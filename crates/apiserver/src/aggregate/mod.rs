@@ -18,9 +18,7 @@ pub(crate) mod documents;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use hyper::upgrade::OnUpgrade;
@@ -34,7 +32,7 @@ use crate::authorize::{Asked, AskedObject, may, refusal, refuse_path};
 use crate::failure::later;
 use crate::follow::Picture;
 use crate::identity::Identity;
-use crate::remote::forward::{Sent, forward, unreachable};
+use crate::remote::forward::{Sent, forward, passed, unreachable};
 use crate::remote::{Remote, Trust};
 use crate::request::{self, Query};
 use crate::server::Server;
@@ -90,10 +88,9 @@ impl Aggregated {
     fn remote(&self, server: &Server) -> &Remote {
         self.link.remote.get_or_init(|| {
             let spec = &self.link.spec;
-            let trust = match (text(spec, "caBundle"), spec["insecureSkipTLSVerify"] == true) {
-                (_, true) => Trust::Anyone,
-                ("", false) => Trust::System,
-                (bundle, false) => Trust::Bundle(BASE64.decode(bundle).unwrap_or_default()),
+            let trust = match spec["insecureSkipTLSVerify"] == true {
+                true => Trust::Anyone,
+                false => Trust::of_bundle(text(spec, "caBundle")),
             };
             let credential = server.config.pki.as_ref().map(|pki| pki.front_proxy());
             let credential = credential.and_then(|made| {
@@ -170,6 +167,11 @@ pub(crate) async fn serve(
     let permit = server.lanes.watch(who)?;
     let remote = api.remote(server);
     let mut told = parts.clone();
+    // What the client calls of one hop goes first: it must not take away who it is.
+    told.headers = passed(&parts.headers);
+    if let Some(protocol) = parts.headers.get(UPGRADE) {
+        told.headers.insert(UPGRADE, protocol.clone());
+    }
     tell(&mut told.headers, who)?;
     let sender = remote.connect(server).await.map_err(|error| unreachable(&error))?;
     let host = remote.host();

@@ -70,9 +70,16 @@ impl File {
             }
             rotated = self.rotated_name(now.saturating_add(Duration::from_millis(later)).unwrap_or(now));
         }
-        fs::rename(&self.path, rotated)?;
+        match fs::rename(&self.path, rotated) {
+            // It was rotated before and no new one could be opened then, or somebody took it away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
         (self.file, self.bytes) = open(&self.path)?;
-        self.prune(now)
+        if let Err(error) = self.prune(now) {
+            tracing::warn!(%error, directory = ?self.path.parent(), "old audit logs could not be removed");
+        }
+        Ok(())
     }
 
     fn rotated_name(&self, at: Timestamp) -> PathBuf {

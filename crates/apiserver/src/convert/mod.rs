@@ -15,6 +15,7 @@ mod review;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
+use tokio::sync::OnceCell;
 use windlass_api::convert::{Stored, name_kind};
 use windlass_api::{ApiError, Kind, Resource};
 use windlass_store::{Entry, Event, Template};
@@ -138,9 +139,27 @@ pub(crate) async fn between(
     }
 }
 
-/// The events of one change, by the resource they were converted for.
+/// The events of one change, by the resource they are converted for.
 #[derive(Default)]
-struct Versions(Mutex<Vec<(Arc<Resource>, Arc<Event>)>>);
+struct Versions(Mutex<Vec<(Arc<Resource>, Version)>>);
+
+/// An event in one version, once somebody has converted it.
+type Version = Arc<OnceCell<Arc<Event>>>;
+
+impl Versions {
+    fn of(&self, resource: &Arc<Resource>) -> Version {
+        // A panic elsewhere leaves a list that is whole: it only ever grows by one.
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, version)) = kept.iter().find(|(owner, _)| Arc::ptr_eq(owner, resource)) {
+            return version.clone();
+        }
+        let version = Version::default();
+        if kept.len() < EVENT_VERSIONS_MAX {
+            kept.push((resource.clone(), version.clone()));
+        }
+        version
+    }
+}
 
 /// An event as it is served (R3).
 pub(crate) async fn event(
@@ -152,30 +171,17 @@ pub(crate) async fn event(
     if resource.stored.is_none() || !(is_needed(&event.entry) || is_needed(&event.previous)) {
         return Ok(event);
     }
-    let versions = event.memo(|_| Versions::default());
-    // A panic elsewhere leaves a list that is whole: it only ever grows by one.
-    let kept = || versions.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = kept().iter().find(|(owner, _)| Arc::ptr_eq(owner, resource)).map(|(_, event)| event.clone());
-    if let Some(known) = known {
-        return Ok(known);
-    }
-    let (entry, previous) = (one(server, resource, &event.entry).await?, one(server, resource, &event.previous).await?);
-    let served = Arc::new(event.in_form(entry, previous));
-    let mut kept = kept();
-    if let Some((_, first)) = kept.iter().find(|(owner, _)| Arc::ptr_eq(owner, resource)) {
-        return Ok(first.clone());
-    }
-    if kept.len() < EVENT_VERSIONS_MAX {
-        kept.push((resource.clone(), served.clone()));
-    }
-    Ok(served)
+    let version = event.memo(|_| Versions::default()).of(resource);
+    let served = version.get_or_try_init(|| served_event(server, resource, &event)).await?;
+    Ok(served.clone())
 }
 
-async fn one(server: &Server, resource: &Resource, found: &Option<Arc<Entry>>) -> Result<Option<Arc<Entry>>, ApiError> {
-    match found {
-        Some(found) => Ok(Some(entry(server, resource, found.clone()).await?)),
-        None => Ok(None),
-    }
+async fn served_event(server: &Server, resource: &Resource, event: &Event) -> Result<Arc<Event>, ApiError> {
+    let both: Vec<Arc<Entry>> = [&event.entry, &event.previous].into_iter().flatten().cloned().collect();
+    let mut served = entries(server, resource, both).await?.into_iter();
+    let mut next = |found: &Option<Arc<Entry>>| found.as_ref().and_then(|_| served.next());
+    let (entry, previous) = (next(&event.entry), next(&event.previous));
+    Ok(Arc::new(event.in_form(entry, previous)))
 }
 
 /// The stored form of a served object.

@@ -127,7 +127,7 @@ fn outgoing(sent: &Sent<'_>, upgrades: bool, body: Body) -> Result<Request<Body>
 }
 
 /// F3: the headers that are not of one hop.
-fn passed(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn passed(headers: &HeaderMap) -> HeaderMap {
     let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let named: Vec<String> =
         named.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect();

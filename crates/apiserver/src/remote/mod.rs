@@ -22,8 +22,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -112,10 +110,7 @@ pub(crate) struct Remote {
 impl Remote {
     /// The remote of a `WebhookClientConfig` that passed its kind's validation.
     pub fn of_client_config(config: &Value) -> Remote {
-        let trust = match text(config, "caBundle") {
-            "" => Trust::System,
-            bundle => Trust::Bundle(BASE64.decode(bundle).unwrap_or_default()),
-        };
+        let trust = Trust::of_bundle(text(config, "caBundle"));
         let service = &config["service"];
         if service.is_object() {
             return Remote::of_service(service, trust);

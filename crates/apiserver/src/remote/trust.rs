@@ -9,6 +9,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -43,6 +45,14 @@ pub(crate) enum Trust {
 }
 
 impl Trust {
+    /// The trust that a `caBundle` means, in base64; one that cannot be read vouches for nobody.
+    pub fn of_bundle(bundle: &str) -> Trust {
+        match bundle {
+            "" => Trust::System,
+            bundle => Trust::Bundle(BASE64.decode(bundle).unwrap_or_default()),
+        }
+    }
+
     /// TLS by this trust; with a credential we prove who we are.
     pub fn client_config(&self, credential: Option<&Credential>) -> Result<ClientConfig, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -83,7 +83,8 @@ async fn a2_this_server_decides_and_says_who_asks() {
     let binding = json!({"metadata": {"name": "r"}, "subjects": [subject], "roleRef": role});
     api.make(&format!("{roles}/rolebindings"), &binding).await;
     let eve = || Identity::new("eve", []);
-    let headers = [("x-remote-user", "root"), ("x-remote-group", "system:masters")];
+    let named = "x-remote-user, x-remote-group, x-remote-uid";
+    let headers = [("x-remote-user", "root"), ("x-remote-group", "system:masters"), ("connection", named)];
     let listed = api.call_as(eve(), Method::GET, &format!("{FLUNDERS}?limit=5"), &headers, "").await;
     assert_eq!(listed.code, 200, "{}", listed.text());
     let said = listed.json();

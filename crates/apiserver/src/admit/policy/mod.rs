@@ -14,7 +14,7 @@
 //!                  the generation that was looked at
 //!
 //! Not here       what is never looked at (`event`) · mutating policies for what is not of the resource's own kind, as an
-//!                Eviction; a scale is seen as the whole object · `Audit` and audit annotations (there is no audit log) · reinvocation of mutating
+//!                Eviction; a scale is seen as the whole object · `Audit` and audit annotations · reinvocation of mutating
 //!                policies · parameters are read in the version that is stored
 //! Source: API reference, admissionregistration.k8s.io/v1; Kubernetes "Validating Admission Policy".
 

@@ -255,6 +255,9 @@ async fn patched(call: Call<'_>, hook: &Hook, seen: &Seen<'_>, body: &[u8]) -> R
 
 /// W4.
 pub(super) async fn validate(call: Call<'_>, hooks: &Hooks, event: Event<'_>) -> Result<(), ApiError> {
+    if !hooks.validate() {
+        return Ok(());
+    }
     let namespace = matching::namespace(call);
     let namespace = namespace.as_ref();
     let all = hooks.validating.values().flat_map(|hooks| hooks.iter());
