@@ -109,10 +109,13 @@ pub fn mirrored(object: &Object) -> Option<String> {
     named.then(|| annotation(&object.value(), MIRROR)).flatten()
 }
 
-/// Whether a pod is one that a file of this machine says.
-pub fn is_static(annotations: Option<&std::collections::BTreeMap<String, String>>) -> bool {
+/// Whether a pod is one that a file of this machine says. Anybody may write the annotations of a pod of the API, but not
+/// its uid, which for ours is the hash.
+pub fn is_static(uid: &str, annotations: Option<&std::collections::BTreeMap<String, String>>) -> bool {
     annotations.is_some_and(|annotations| {
-        annotations.get(SOURCE).is_some_and(|source| source == "file") && !annotations.contains_key(MIRROR)
+        annotations.get(SOURCE).is_some_and(|source| source == "file")
+            && annotations.get(HASH).is_some_and(|hash| hash == uid)
+            && !annotations.contains_key(MIRROR)
     })
 }
 
@@ -133,9 +136,9 @@ mod tests {
         assert_eq!((pod.header.namespace(), pod.header.name()), ("default", "web-n1"));
         assert_eq!((pod.header.node_name(), pod.header.uid().len()), ("n1", 32));
         assert_eq!(pod.value()["spec"]["restartPolicy"], "Always", "defaults are filled in");
-        assert!(is_static(
-            pod.decode::<windlass_api::types::core::Pod>().expect("a pod").metadata.annotations.as_ref()
-        ));
+        let read = pod.decode::<windlass_api::types::core::Pod>().expect("a pod");
+        assert!(is_static(pod.header.uid(), read.metadata.annotations.as_ref()));
+        assert!(!is_static("of-the-api", read.metadata.annotations.as_ref()), "another pod that says the same");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::error::RuntimeError;
 use crate::kernel;
 use crate::layout::{self, Boot, SandboxDir, make_private_dir, names, remove_tree};
 use crate::sandbox::{Sandbox, blocking, kill_shim, to_the_end};
-use crate::spec::{ContainerSpec, SandboxSpec, USER_IDS};
+use crate::spec::{ContainerSpec, Mount, SandboxSpec, USER_IDS};
 
 /// Where an instance lives.
 #[derive(Clone, Debug)]
@@ -210,6 +210,10 @@ impl Runtime {
             for container in dir.container_ids().map_err(RuntimeError::file("list", dir.containers()))? {
                 if let Some(spec) = layout::load::<ContainerSpec>(&dir.container(&container).spec())? {
                     layers.extend(spec.layers);
+                    layers.extend(spec.mounts.into_iter().flat_map(|mount| match mount {
+                        Mount::Layers { layers, .. } => layers,
+                        Mount::Bind(_) | Mount::Tmpfs { .. } => Vec::new(),
+                    }));
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
+use windlass_api::Object;
 
 use crate::pod::{Desired, PodLink, Shown};
 
@@ -74,6 +75,16 @@ impl PodDirectory {
             });
             true
         })
+    }
+
+    /// Tells a static pod's task how its likeness is; `false` when there is no such pod of this name: who says that it is
+    /// the likeness of another need not be.
+    pub(super) fn tell_mirror(&self, uid: &str, (namespace, name): (&str, &str), mirror: Option<Arc<Object>>) -> bool {
+        let is_named = {
+            let all = self.0.lock().expect("nothing panics while holding it");
+            all.get(uid).is_some_and(|resident| resident.link.key.0 == namespace && resident.link.key.1 == name)
+        };
+        is_named && self.tell(uid, Desired::Mirror(mirror))
     }
 
     pub(super) fn hint(&self, uid: &str) {

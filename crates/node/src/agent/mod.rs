@@ -205,6 +205,7 @@ impl Agent {
                 serving::run(&self.shared),
                 lasting::run(&self.shared),
                 self.keep_alive(),
+                self.relieve(),
                 self.keep_network(),
             );
         };
@@ -248,7 +249,6 @@ impl Agent {
                 _ = timer.tick() => {
                     self.renew().await;
                     self.look_at_machine().await;
-                    pressure::relieve(shared, &self.directory).await;
                 }
             }
             let Some(node) = shared.node.get("", &shared.config.name) else {
@@ -260,6 +260,16 @@ impl Agent {
             if let Err(error) = node::report(shared, &node.value()["status"]).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the node's status was not written");
             }
+        }
+    }
+
+    /// Gives back what the machine is short of. Beside the lease, which must not wait for a walk over full disks.
+    async fn relieve(&self) {
+        let mut timer = tokio::time::interval(self.shared.config.lease_interval());
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            timer.tick().await;
+            pressure::relieve(&self.shared, &self.directory).await;
         }
     }
 

@@ -171,7 +171,8 @@ impl Pods {
 
     /// R5: the API's likeness of a static pod has changed.
     fn mirror_changed(&self, hash: &str, mirror: &Cached) {
-        if !self.directory.tell(hash, Desired::Mirror(Some(Arc::new(Object::clone(mirror))))) {
+        let name = (mirror.header.namespace(), mirror.header.name());
+        if !self.directory.tell_mirror(hash, name, Some(Arc::new(Object::clone(mirror)))) {
             self.delete_mirror(mirror);
         }
     }
@@ -195,8 +196,8 @@ impl Pods {
         if let Some((hash, mirror)) = new.and_then(|new| Some((manifest::mirrored(new)?, new))) {
             return self.mirror_changed(&hash, mirror);
         }
-        if let Some(hash) = old.and_then(manifest::mirrored) {
-            self.directory.tell(&hash, Desired::Mirror(None));
+        if let Some((hash, mirror)) = old.and_then(|old| Some((manifest::mirrored(old)?, old))) {
+            self.directory.tell_mirror(&hash, (mirror.header.namespace(), mirror.header.name()), None);
         }
         if let Some(old) = old
             && new.is_none_or(|new| new.header.uid() != old.header.uid())

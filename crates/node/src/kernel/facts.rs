@@ -62,7 +62,10 @@ pub fn bytes_below(directory: &Path) -> u64 {
         for entry in fs::read_dir(&next).into_iter().flatten().flatten() {
             let Ok(found) = entry.metadata() else { continue };
             files += 1;
-            if found.dev() != top.dev() || files > FILES_MAX {
+            if files > FILES_MAX {
+                return total;
+            }
+            if found.dev() != top.dev() {
                 continue;
             }
             total += found.blocks() * 512;

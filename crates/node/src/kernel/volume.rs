@@ -229,7 +229,8 @@ fn write_files(
     let old = fs::read_link(&data).ok().and_then(|old| old.into_os_string().into_string().ok());
     let old = old.filter(|old| old.starts_with("..") && !old.contains('/'));
     if old.as_ref().is_some_and(|old| holds(&path.join(old), files)) {
-        return Ok(());
+        // An agent that ended between the swap and the names left some out.
+        return link_names(path, files);
     }
     let number = old.as_ref().and_then(|old| old.strip_prefix("..v")?.parse::<u64>().ok()).unwrap_or(0) + 1;
     let new = format!("..v{number}");

@@ -144,7 +144,8 @@ impl PodTask {
         let shared = Arc::clone(shared);
         let context = PodContext { shared, pod: Arc::new(pod), visitors, uid, tokens: Default::default() };
         let current = object.value()["status"].take();
-        let likeness = crate::manifest::is_static(context.pod.metadata.annotations.as_ref()).then(Default::default);
+        let annotations = context.pod.metadata.annotations.as_ref();
+        let likeness = crate::manifest::is_static(&context.uid, annotations).then(Default::default);
         let (tracks, ground) = begin(&context, &current, known.as_ref());
         let mut task = PodTask {
             context,

@@ -2,6 +2,8 @@
 
 use libc::*;
 
+use super::profile;
+
 /// Pairs each constant with its name.
 macro_rules! by_name {
     ($($call:ident),* $(,)?) => { &[$((stringify!($call), $call)),*] };
@@ -21,7 +23,7 @@ const EVERYWHERE: &[(&str, c_long)] = by_name![
     SYS_fsync, SYS_ftruncate, SYS_futex, SYS_futex_waitv, SYS_get_mempolicy, SYS_get_robust_list, SYS_getcpu,
     SYS_getcwd, SYS_getdents64, SYS_getegid, SYS_geteuid, SYS_getgid, SYS_getgroups, SYS_getitimer, SYS_getpeername,
     SYS_getpgid, SYS_getpid, SYS_getppid, SYS_getpriority, SYS_getrandom, SYS_getresgid, SYS_getresuid,
-    SYS_getrusage, SYS_getsid, SYS_getsockname, SYS_getsockopt, SYS_gettid, SYS_gettimeofday, SYS_getuid,
+    SYS_getrlimit, SYS_getrusage, SYS_getsid, SYS_getsockname, SYS_getsockopt, SYS_gettid, SYS_gettimeofday, SYS_getuid,
     SYS_getxattr, SYS_init_module, SYS_inotify_add_watch, SYS_inotify_init1, SYS_inotify_rm_watch, SYS_io_cancel,
     SYS_io_destroy, SYS_io_getevents, SYS_io_setup, SYS_io_submit, SYS_io_uring_enter, SYS_io_uring_register,
     SYS_io_uring_setup, SYS_ioctl, SYS_ioprio_get, SYS_ioprio_set, SYS_kcmp, SYS_kexec_file_load, SYS_kexec_load,
@@ -38,7 +40,7 @@ const EVERYWHERE: &[(&str, c_long)] = by_name![
     SYS_preadv2, SYS_prlimit64, SYS_process_madvise, SYS_process_mrelease, SYS_process_vm_readv,
     SYS_process_vm_writev, SYS_pselect6, SYS_ptrace, SYS_pwrite64, SYS_pwritev, SYS_pwritev2, SYS_quotactl,
     SYS_quotactl_fd, SYS_read, SYS_readahead, SYS_readlinkat, SYS_readv, SYS_reboot, SYS_recvfrom, SYS_recvmmsg,
-    SYS_recvmsg, SYS_remap_file_pages, SYS_removexattr, SYS_renameat2, SYS_request_key, SYS_restart_syscall,
+    SYS_recvmsg, SYS_remap_file_pages, SYS_removexattr, SYS_renameat, SYS_renameat2, SYS_request_key, SYS_restart_syscall,
     SYS_rseq, SYS_rt_sigaction, SYS_rt_sigpending, SYS_rt_sigprocmask, SYS_rt_sigqueueinfo, SYS_rt_sigreturn,
     SYS_rt_sigsuspend, SYS_rt_sigtimedwait, SYS_rt_tgsigqueueinfo, SYS_sched_get_priority_max,
     SYS_sched_get_priority_min, SYS_sched_getaffinity, SYS_sched_getattr, SYS_sched_getparam,
@@ -47,10 +49,10 @@ const EVERYWHERE: &[(&str, c_long)] = by_name![
     SYS_sendfile, SYS_sendmmsg, SYS_sendmsg, SYS_sendto, SYS_set_mempolicy, SYS_set_mempolicy_home_node,
     SYS_set_robust_list, SYS_set_tid_address, SYS_setdomainname, SYS_setfsgid, SYS_setfsuid, SYS_setgid,
     SYS_setgroups, SYS_sethostname, SYS_setitimer, SYS_setns, SYS_setpgid, SYS_setpriority, SYS_setregid,
-    SYS_setresgid, SYS_setresuid, SYS_setreuid, SYS_setsid, SYS_setsockopt, SYS_settimeofday, SYS_setuid,
+    SYS_setresgid, SYS_setresuid, SYS_setreuid, SYS_setrlimit, SYS_setsid, SYS_setsockopt, SYS_settimeofday, SYS_setuid,
     SYS_setxattr, SYS_shmat, SYS_shmctl, SYS_shmdt, SYS_shmget, SYS_shutdown, SYS_sigaltstack, SYS_signalfd4,
     SYS_socket, SYS_socketpair, SYS_splice, SYS_statfs, SYS_statx, SYS_swapoff, SYS_swapon, SYS_symlinkat, SYS_sync,
-    SYS_syncfs, SYS_sysinfo, SYS_syslog, SYS_tee, SYS_tgkill, SYS_timer_create, SYS_timer_delete,
+    SYS_sync_file_range, SYS_syncfs, SYS_sysinfo, SYS_syslog, SYS_tee, SYS_tgkill, SYS_timer_create, SYS_timer_delete,
     SYS_timer_getoverrun, SYS_timer_gettime, SYS_timer_settime, SYS_timerfd_create, SYS_timerfd_gettime,
     SYS_timerfd_settime, SYS_times, SYS_tkill, SYS_truncate, SYS_umask, SYS_umount2, SYS_uname, SYS_unlinkat,
     SYS_unshare, SYS_userfaultfd, SYS_utimensat, SYS_vhangup, SYS_vmsplice, SYS_wait4, SYS_waitid, SYS_write,
@@ -63,18 +65,19 @@ const EVERYWHERE: &[(&str, c_long)] = by_name![
 const HERE: &[(&str, c_long)] = by_name![
     SYS__sysctl, SYS_access, SYS_afs_syscall, SYS_alarm, SYS_arch_prctl, SYS_chmod, SYS_chown, SYS_creat, SYS_dup2,
     SYS_epoll_create, SYS_epoll_ctl_old, SYS_epoll_wait, SYS_epoll_wait_old, SYS_eventfd, SYS_fork, SYS_futimesat,
-    SYS_get_thread_area, SYS_getdents, SYS_getpgrp, SYS_getpmsg, SYS_getrlimit, SYS_inotify_init, SYS_ioperm,
+    SYS_get_thread_area, SYS_getdents, SYS_getpgrp, SYS_getpmsg, SYS_inotify_init, SYS_ioperm,
     SYS_iopl, SYS_lchown, SYS_link, SYS_lstat, SYS_mkdir, SYS_mknod, SYS_modify_ldt, SYS_open, SYS_pause, SYS_pipe,
-    SYS_poll, SYS_putpmsg, SYS_readlink, SYS_rename, SYS_renameat, SYS_rmdir, SYS_security, SYS_select,
-    SYS_set_thread_area, SYS_setrlimit, SYS_signalfd, SYS_stat, SYS_symlink, SYS_sync_file_range, SYS_sysfs,
+    SYS_poll, SYS_putpmsg, SYS_readlink, SYS_rename, SYS_rmdir, SYS_security, SYS_select,
+    SYS_set_thread_area, SYS_signalfd, SYS_stat, SYS_symlink, SYS_sysfs,
     SYS_time, SYS_tuxcall, SYS_unlink, SYS_uselib, SYS_ustat, SYS_utime, SYS_utimes, SYS_vfork, SYS_vserver,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const HERE: &[(&str, c_long)] = &[];
 
-/// Calls with one number on all our architectures, younger than the names the C library knows.
+/// Calls that the C library has no name for; all but the first have one number on all our architectures.
 #[rustfmt::skip]
-const YOUNG: &[(&str, c_long)] = &[
+const UNNAMED: &[(&str, c_long)] = &[
+    ("SYS_io_pgetevents", profile::IO_PGETEVENTS),
     ("SYS_cachestat", 451), ("SYS_fchmodat2", 452), ("SYS_map_shadow_stack", 453), ("SYS_futex_wake", 454),
     ("SYS_futex_wait", 455), ("SYS_futex_requeue", 456), ("SYS_statmount", 457), ("SYS_listmount", 458),
     ("SYS_lsm_get_self_attr", 459), ("SYS_lsm_set_self_attr", 460), ("SYS_lsm_list_modules", 461),
@@ -85,13 +88,24 @@ const YOUNG: &[(&str, c_long)] = &[
 /// The number of a call on this architecture; `None` when it has none by that name.
 pub(super) fn number(name: &str) -> Option<u32> {
     let named = |(full, _): &&(&str, c_long)| full.strip_prefix("SYS_") == Some(name);
-    let found = [EVERYWHERE, HERE, YOUNG].into_iter().flatten().find(named);
+    let found = [EVERYWHERE, HERE, UNNAMED].into_iter().flatten().find(named);
     found.and_then(|(_, number)| u32::try_from(*number).ok())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use super::{EVERYWHERE, HERE, UNNAMED, number};
+    use crate::seccomp::profile;
+
+    #[test]
+    fn what_the_default_profile_allows_has_a_name_here() {
+        let by_capability = profile::BY_CAPABILITY.iter().flat_map(|(_, calls)| *calls);
+        let always = [profile::ALWAYS, profile::ALWAYS_HERE, profile::ALWAYS_YOUNG, profile::RAW_IO];
+        let named: Vec<i64> = [EVERYWHERE, HERE, UNNAMED].into_iter().flatten().map(|(_, number)| *number).collect();
+        for call in always.into_iter().flatten().chain(by_capability) {
+            assert!(named.contains(call), "call {call}");
+        }
+    }
 
     #[test]
     fn calls_are_found_by_name_and_unknown_ones_are_not() {

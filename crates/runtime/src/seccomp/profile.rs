@@ -18,9 +18,9 @@ pub(super) const ALWAYS_YOUNG: &[c_long] = &[451, 452, 453, 454, 455, 456, 457, 
 
 /// The C library has no name for it.
 #[cfg(target_arch = "x86_64")]
-const IO_PGETEVENTS: c_long = 333;
+pub(super) const IO_PGETEVENTS: c_long = 333;
 #[cfg(target_arch = "aarch64")]
-const IO_PGETEVENTS: c_long = 292;
+pub(super) const IO_PGETEVENTS: c_long = 292;
 
 /// Allowed on every architecture.
 #[rustfmt::skip]

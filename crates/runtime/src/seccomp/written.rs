@@ -169,7 +169,6 @@ impl Answer {
         for condition in &self.conditions {
             checks.push(condition.program()?);
         }
-        let mut program = Vec::new();
         // Each check falls through when it holds, and else jumps to the end, which is found backwards.
         let mut tail = vec![step(RETURN, 0, 0, self.result)];
         for check in checks.into_iter().rev() {
@@ -179,8 +178,7 @@ impl Answer {
             part.extend(tail);
             tail = part;
         }
-        program.extend(tail);
-        Ok(program)
+        Ok(tail)
     }
 }
 

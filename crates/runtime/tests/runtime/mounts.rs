@@ -49,6 +49,8 @@ async fn the_files_of_an_image_are_mounted_without_being_written_or_executed() {
                 for f in /two/x /one/dir/file /part/x; do touch $f 2>&1 | grep -c Read-only; done; /two/program true 2>&1 | grep -c denied";
     bench.run(&sandbox, ContainerSpec { mounts, ..bench.shell("c", line) }).await;
     assert_eq!(bench.output("c"), "toptopbottombottomtop\nbottom\ndir\n1\n1\n1\n1\n");
+    let used = windlass_runtime::Runtime::layers_in_use(&bench.config).expect("a list");
+    assert!(used.contains(&top) && used.contains(&bottom), "nobody may remove them: {used:?}");
     for sub_path in ["out", "../layer", "missing"] {
         let mounts = vec![layers(&[&top], Some(sub_path), "/m")];
         let spec = ContainerSpec { mounts, ..bench.shell("d", "true") };
