@@ -71,19 +71,19 @@ pub struct OwnerRef {
 impl Header {
     /// Reads the header out of an object's JSON without building a tree.
     pub fn parse(json: &Bytes) -> Result<Header, ObjectError> {
-        let wire = Wire::read(json)?;
+        let mut parts = Parts::read(json)?;
         let mut ground = Ground::Json(json);
-        if let Some(header) = wire.header(&mut ground) {
+        if let Some(header) = parts.header(&mut ground) {
             return Ok(Header { text: json.clone(), ..header });
         }
         let mut ground = Ground::Copy(String::new());
-        let header = wire.header(&mut ground).expect("a copy has room for every text");
+        let header = parts.header(&mut ground).expect("a copy has room for every text");
         Ok(Header { text: ground.into_text(), ..header })
     }
 
     /// Whether these bytes have a header that can be read.
     pub fn check(json: &[u8]) -> Result<(), ObjectError> {
-        Wire::read(json).map(|_| ())
+        Parts::read(json).map(|_| ())
     }
 
     /// The same header with a text of its own, so that the object's bytes can go.
@@ -369,34 +369,30 @@ struct WirePhase<'a> {
     phase: Option<Text<'a>>,
 }
 
-impl<'a> Wire<'a> {
-    fn read(json: &'a [u8]) -> Result<Wire<'a>, ObjectError> {
+/// What is read of an object, each part once.
+struct Parts<'a> {
+    wire: Wire<'a>,
+    node_name: Text<'a>,
+    phase: Text<'a>,
+}
+
+impl<'a> Parts<'a> {
+    fn read(json: &'a [u8]) -> Result<Parts<'a>, ObjectError> {
         let wire: Wire = serde_json::from_slice(json).map_err(ObjectError::Malformed)?;
-        wire.node_name()?;
-        wire.phase()?;
-        Ok(wire)
-    }
-
-    fn node_name(&self) -> Result<Text<'a>, ObjectError> {
-        match self.spec {
-            Some(spec) if self.kind.0 == "Pod" => Ok(read_part::<WirePodSpec<'a>>(spec)?.node_name.unwrap_or_default()),
-            _ => Ok(Text::default()),
-        }
-    }
-
-    fn phase(&self) -> Result<Text<'a>, ObjectError> {
-        match self.status {
-            Some(status) if matches!(&*self.kind.0, "Pod" | "Namespace") => {
-                Ok(read_part::<WirePhase<'a>>(status)?.phase.unwrap_or_default())
-            }
-            _ => Ok(Text::default()),
-        }
+        let node_name = match wire.spec {
+            Some(spec) if wire.kind.0 == "Pod" => read_part::<WirePodSpec<'a>>(spec)?.node_name,
+            _ => None,
+        };
+        let phase = match wire.status {
+            Some(status) if matches!(&*wire.kind.0, "Pod" | "Namespace") => read_part::<WirePhase<'a>>(status)?.phase,
+            _ => None,
+        };
+        Ok(Parts { node_name: node_name.unwrap_or_default(), phase: phase.unwrap_or_default(), wire })
     }
 
     /// The header whose places are in `ground`, but for its text.
-    fn header(&self, ground: &mut Ground<'_>) -> Option<Header> {
-        let metadata = &self.metadata;
-        let (node_name, phase) = (self.node_name().ok()?, self.phase().ok()?);
+    fn header(&mut self, ground: &mut Ground<'_>) -> Option<Header> {
+        let metadata = &mut self.wire.metadata;
         let mut labels = Vec::new();
         for (key, value) in metadata.labels.iter().flat_map(|labels| &labels.0) {
             labels.push((ground.place(key)?, ground.place(value)?));
@@ -409,18 +405,19 @@ impl<'a> Wire<'a> {
             revision: metadata.resource_version.0.parse().unwrap_or(0),
             generation: metadata.generation,
             text: Bytes::new(),
-            api_version: ground.place(&self.api_version)?,
-            kind: ground.place(&self.kind)?,
+            api_version: ground.place(&self.wire.api_version)?,
+            kind: ground.place(&self.wire.kind)?,
             namespace: ground.place(&metadata.namespace)?,
             name: ground.place(&metadata.name)?,
             uid: ground.place(&metadata.uid)?,
             created: optional(ground, metadata.creation_timestamp.as_ref())?.unwrap_or_default(),
             deletion: optional(ground, metadata.deletion_timestamp.as_ref())?,
-            node_name: ground.place(&node_name)?,
-            phase: ground.place(&phase)?,
+            node_name: ground.place(&self.node_name)?,
+            phase: ground.place(&self.phase)?,
             labels: labels.into(),
             finalizers: finalizers.into(),
-            owners: metadata.owner_references.clone().unwrap_or_default().into(),
+            // Last: what is taken is not there for a second try.
+            owners: metadata.owner_references.take().unwrap_or_default().into(),
         })
     }
 }

@@ -78,12 +78,6 @@ impl Scope {
     pub fn linked_only(self) -> Scope {
         Scope { linked_only: true, ..self }
     }
-
-    /// The same, with the label index.
-    #[must_use]
-    pub fn index_labels(self) -> Scope {
-        Scope { index_labels: true, ..self }
-    }
 }
 
 /// How far a cache has come.

@@ -32,7 +32,9 @@ impl Caches {
     /// Of the kinds that are only kept for others ([`is_leaf`]) it holds the linked objects alone.
     pub fn of(&self, kind: &Kind) -> Cache {
         let scope = if is_leaf(kind) { Scope::all().linked_only() } else { Scope::all() };
-        self.start(kind, Scope { index_labels: *kind == kinds::POD, ..scope })
+        // Both are looked up by their labels, in every namespace, again and again.
+        let index_labels = *kind == kinds::POD || *kind == kinds::ENDPOINT_SLICE;
+        self.start(kind, Scope { index_labels, ..scope })
     }
 
     /// The same, for a reader of headers: the contents are kept only if somebody asked for them before.

@@ -51,11 +51,10 @@ pub(crate) struct View {
 
 /// R1.
 fn is_mirrored(endpoints: &Cached, service: Option<&Cached>) -> bool {
-    let tree = endpoints.value();
     !endpoints.header.is_ending()
         && endpoints.header.labels().get(SKIP).is_none_or(|skip| skip != "true")
-        && tree["metadata"]["annotations"][LEADER].is_null()
         && service.is_some_and(|service| !service.header.is_ending() && facts(service).has_no_selector())
+        && endpoints.value()["metadata"]["annotations"][LEADER].is_null()
 }
 
 impl EndpointSliceMirrors {

@@ -149,11 +149,16 @@ impl Controller for PersistentVolumeClaims {
         let classes = self.classes.list();
         let class = claim.class.as_deref().and_then(|name| self.classes.get("", name));
         let node = self.nodes.get("", &claim.selected_node);
+        // Who has a volume looks at no other.
+        let volumes = match claim.volume.as_str() {
+            "" => self.volumes.list(),
+            own => self.volumes.get("", own).into_iter().collect(),
+        };
         Some(View {
             about: ObjectRef::of(&object.header),
             target: Target::of(&kinds::PERSISTENT_VOLUME_CLAIM, &object.header),
             revision: object.header.revision,
-            volumes: self.volumes.list().iter().map(|volume| volume.memo(Volume::read)).collect(),
+            volumes: volumes.iter().map(|volume| volume.memo(Volume::read)).collect(),
             class: class.map(|class| Class::clone(&class.memo(Class::read))),
             default_class: class::default_of(classes.iter().map(|class| class.memo(Class::read))),
             is_used: claim.is_ending && self.is_used(&claim),
@@ -258,7 +263,8 @@ impl View {
             return self.complain(plan, "WaitForFirstConsumer", why);
         }
         let reached = |volume: &Volume| match &self.node {
-            Some((node, labels)) => volume.is_reached(node, labels),
+            // One that was made for the claim is its own wherever its pod is to go by now: the pod goes there.
+            Some((node, labels)) => volume.is_for(claim) || volume.is_reached(node, labels),
             None => true,
         };
         let Some(volume) = binding::find(claim, self.volumes.iter().map(|volume| &**volume), reached) else {

@@ -132,9 +132,10 @@ impl Controller for ResourceQuotas {
         let bounds = tree["spec"]["hard"].as_object();
         let bounds_leaf = bounds.into_iter().flatten().any(|(name, _)| is_leaf_count(name));
         let leaves = if bounds_leaf { self.leaves() } else { &[] };
+        let is_scoped = !tree["spec"]["scopes"].is_null() || !tree["spec"]["scopeSelector"].is_null();
         for (kind, cache) in self.used_by.iter().chain(leaves) {
             for object in cache.in_namespace(key.namespace()) {
-                if !quota::counts(&tree, kind, &read_for(kind, &object)) {
+                if is_scoped && !quota::counts(&tree, kind, &read_for(kind, &object)) {
                     continue;
                 }
                 for (name, amount) in uses(kind, &object).iter() {

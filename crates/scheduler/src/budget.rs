@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 use windlass_api::Object;
-use windlass_api::field::{Errors, Path};
 use windlass_api::selector::LabelSelector;
 use windlass_client::{Cached, Key};
 
 use crate::pod::Footprint;
+use crate::term;
 
 /// One budget.
 #[derive(Debug, Clone)]
@@ -50,11 +50,9 @@ impl Budget {
 
     pub(crate) fn read(object: &Object) -> Budget {
         let wire: Wire = object.decode().unwrap_or_default();
-        let mut errors = Errors::new();
-        let selector = LabelSelector::from_json(&wire.spec.selector, &Path::root(), &mut errors);
         Budget {
             namespace: object.header.namespace().to_owned(),
-            selector: if errors.is_empty() { selector } else { LabelSelector::nothing() },
+            selector: term::read(&wire.spec.selector),
             allowed: wire.status.disruptions_allowed,
             gone: wire.status.disrupted_pods.into_iter().flatten().map(|(name, _)| name).collect(),
         }

@@ -280,9 +280,9 @@ impl Scheduler {
         let (pod, about) = (Arc::clone(&entry.pod), entry.about.clone());
         let wants = match self.storage.wants(&pod) {
             Ok(wants) => wants,
-            Err(why) => {
+            Err((cured_by, why)) => {
                 let message = format!("0/{} nodes are available: {why}.", self.cluster.len());
-                self.queue.refuse(key, Cure::NodeChanged, Instant::now());
+                self.queue.refuse(key, cured_by, Instant::now());
                 self.tell(about, EventKind::Warning, "FailedScheduling", message.clone());
                 return self.say(key, "Unschedulable", message, None);
             }

@@ -16,6 +16,7 @@ use windlass_api::binding::{Claim, Reach, Volume};
 use windlass_api::{Object, kinds};
 use windlass_client::{Cache, Caches, Key, Notice, Subscription};
 
+use crate::filter::Cure;
 use crate::node::{Node, NodeFacts};
 use crate::pod::Pod;
 
@@ -110,25 +111,26 @@ impl Storage {
         any
     }
 
-    /// What this pod's claims ask, or why it cannot go anywhere yet.
-    pub(crate) fn wants(&self, pod: &Pod) -> Result<Wants, String> {
+    /// What this pod's claims ask, or why it cannot go anywhere yet, and what may change that.
+    pub(crate) fn wants(&self, pod: &Pod) -> Result<Wants, (Cure, String)> {
         let mut wants = Wants::default();
+        let waits = |why: String| (Cure::NodeChanged, why);
         for name in &pod.volume_claims {
             let found = self.claims.get(pod.key.namespace(), name);
-            let object = found.ok_or_else(|| format!("persistentvolumeclaim {name:?} not found"))?;
+            let object = found.ok_or_else(|| waits(format!("persistentvolumeclaim {name:?} not found")))?;
             let claim = object.memo(Claim::read);
             if claim.is_ending {
-                return Err(format!("persistentvolumeclaim {name:?} is being deleted"));
+                return Err(waits(format!("persistentvolumeclaim {name:?} is being deleted")));
             }
             if claim.phase == "Lost" {
-                return Err(format!("persistentvolumeclaim {name:?} bound to non-existent persistentvolume"));
+                return Err(waits(format!("persistentvolumeclaim {name:?} bound to non-existent persistentvolume")));
             }
             if claim.is_for_one_pod() && self.is_taken(pod, name) {
                 let why =
                     "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
-                return Err(why.to_owned());
+                return Err((Cure::PodLeft, why.to_owned()));
             }
-            self.ask(&claim, &Key::of(&object.header), &mut wants)?;
+            self.ask(&claim, &Key::of(&object.header), &mut wants).map_err(waits)?;
         }
         Ok(wants)
     }

@@ -143,8 +143,6 @@ struct WireTerm {
     namespaces: Option<BTreeSet<String>>,
     namespace_selector: Value,
     topology_key: String,
-    match_label_keys: Option<Vec<String>>,
-    mismatch_label_keys: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -157,7 +155,6 @@ struct WireConstraint {
     min_domains: Option<usize>,
     node_affinity_policy: Option<String>,
     node_taints_policy: Option<String>,
-    match_label_keys: Option<Vec<String>>,
 }
 
 impl Terms {
@@ -214,22 +211,22 @@ impl Speaker<'_> {
 
     /// A term's topology, what tells it from others, and whom it means.
     fn part(&self, wire: &WireTerm) -> (String, String, Part) {
-        let selector = self.with_own_labels(&wire.label_selector, wire.match_label_keys.as_deref(), "In");
-        let selector = self.with_own_labels(&selector, wire.mismatch_label_keys.as_deref(), "NotIn");
+        // What the label keys of a term add stands in its selector since the pod was made.
+        let selector = &wire.label_selector;
         let mut namespaces = wire.namespaces.clone().unwrap_or_default();
         if namespaces.is_empty() && wire.namespace_selector.is_null() {
             namespaces.insert(self.namespace.to_owned());
         }
         let text = json!([namespaces, wire.namespace_selector, selector]).to_string();
         let of_labels = (!wire.namespace_selector.is_null()).then(|| read(&wire.namespace_selector));
-        (wire.topology_key.clone(), text, Part { namespaces, of_labels, pods: read(&selector) })
+        (wire.topology_key.clone(), text, Part { namespaces, of_labels, pods: read(selector) })
     }
 
     fn constraint(&self, wire: &WireConstraint) -> Constraint {
-        let selector = self.with_own_labels(&wire.label_selector, wire.match_label_keys.as_deref(), "In");
+        let selector = &wire.label_selector;
         let namespaces = BTreeSet::from([self.namespace.to_owned()]);
         let text = json!([namespaces, null, selector]).to_string();
-        let peers = peers(vec![(text, Part { namespaces, of_labels: None, pods: read(&selector) })], false);
+        let peers = peers(vec![(text, Part { namespaces, of_labels: None, pods: read(selector) })], false);
         let matches_self = peers.matches(self.namespace, self.labels, &BTreeMap::new());
         Constraint {
             key: wire.topology_key.clone(),
@@ -241,20 +238,6 @@ impl Speaker<'_> {
             peers,
             matches_self,
         }
-    }
-
-    /// A selector that also asks for the speaker's own values of these labels.
-    fn with_own_labels(&self, selector: &Value, keys: Option<&[String]>, operator: &str) -> Value {
-        let own = keys.unwrap_or_default().iter().filter_map(|key| Some((key, self.labels.get(key)?)));
-        let own: Vec<Value> =
-            own.map(|(key, value)| json!({"key": key, "operator": operator, "values": [value]})).collect();
-        let mut selector = selector.clone();
-        if !own.is_empty() && selector.is_object() {
-            let mut expressions = selector["matchExpressions"].as_array().cloned().unwrap_or_default();
-            expressions.extend(own);
-            selector["matchExpressions"] = json!(expressions);
-        }
-        selector
     }
 }
 
@@ -268,7 +251,8 @@ fn claim(term: Term, effect: Effect) -> Arc<Claim> {
     Arc::new(Claim { text, term, effect })
 }
 
-fn read(selector: &Value) -> LabelSelector {
+/// A label selector; one that is none selects nothing.
+pub(crate) fn read(selector: &Value) -> LabelSelector {
     let mut errors = Errors::new();
     let read = LabelSelector::from_json(selector, &Path::root(), &mut errors);
     if errors.is_empty() { read } else { LabelSelector::nothing() }
@@ -296,6 +280,11 @@ mod tests {
             let affinity = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
             Terms::read(&speaker, &affinity, &json!(null)).apart.remove(0)
         };
+        // As the API stores them.
+        let keys = |field: &str, operator: &str| {
+            let own = json!([{"key": "version", "operator": operator, "values": ["2"]}]);
+            json!({field: ["version"], "labelSelector": {"matchExpressions": own}})
+        };
         let namespaces = BTreeMap::from([("a".to_owned(), Labels::new()), ("b".to_owned(), labels(&[("team", "x")]))]);
         let (web, other) = (labels(&[("app", "web"), ("version", "1")]), labels(&[("app", "db")]));
         for (extra, namespace, pod, expected) in [
@@ -307,8 +296,8 @@ mod tests {
             (json!({"namespaceSelector": {"matchLabels": {"team": "x"}}}), "b", &web, true),
             (json!({"namespaceSelector": {"matchLabels": {"team": "x"}}}), "a", &web, false),
             (json!({"namespaceSelector": {}}), "unheard-of", &web, true),
-            (json!({"matchLabelKeys": ["version"]}), "a", &web, false),
-            (json!({"mismatchLabelKeys": ["version"]}), "a", &web, true),
+            (keys("matchLabelKeys", "In"), "a", &web, false),
+            (keys("mismatchLabelKeys", "NotIn"), "a", &web, true),
             (json!({"labelSelector": null}), "a", &web, false),
         ] {
             assert_eq!(term(extra.clone()).peers.matches(namespace, pod, &namespaces), expected, "{extra} {namespace}");
