@@ -1,6 +1,6 @@
 //! Faults of a node: agents killed at any moment, pods that take all they can get. Named by their rows.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -137,7 +137,5 @@ pub fn f64_a_flood_of_output_stays_within_its_bound(test: &Test) {
     let sizes: Vec<u64> = files.map(|file| file.metadata().map_or(0, |found| found.len())).collect();
     assert!(sizes.len() > 1, "it was rotated: {sizes:?}");
     assert!(sizes.len() <= 5 && sizes.iter().sum::<u64>() <= 5 * (10 << 20) + (1 << 20), "{sizes:?}");
-    let du = must(Command::new("/usr/bin/du").args(["-sk"]).arg(&directory));
-    assert!(!du.is_empty());
     test.kubectl(&["delete", "pod", "flood", "--timeout=60s"]);
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 use windlass_api::kinds;
 use windlass_client::Patch;
 
-use crate::stage::{condition, on_a_node, shell};
+use crate::stage::{condition, on_a_node, shell, until_so};
 
 #[test]
 fn environment_and_volumes_come_from_their_objects_and_follow_them() {
@@ -30,14 +30,7 @@ fn environment_and_volumes_come_from_their_objects_and_follow_them() {
             {"name": "map", "configMap": {"name": "m"}}, {"name": "secret", "secret": {"secretName": "s"}}]});
         cluster.pod("web", spec).await;
         let pod = cluster.until("web", |pod| condition(pod, "Ready")).await;
-        let said = async |word: &str| {
-            let wait = async {
-                while !cluster.log(&pod, "web", 0).contains(word) {
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                }
-            };
-            tokio::time::timeout(crate::stage::PATIENCE, wait).await.unwrap_or_else(|_| panic!("{word} is never said"));
-        };
+        let said = async |word: &str| until_so(word, || async { cluster.log(&pod, "web", 0).contains(word) }).await;
         said("one").await;
         let patch = Patch::Merge(json!({"data": {"file": "two"}}));
         cluster.client.patch(&kinds::CONFIG_MAP, "default", "m", &patch, None).await.expect("a change");

@@ -1,13 +1,11 @@
 //! What a pod may ask for besides its containers: helpers that stay, rules for restarts, signals, gates, shared namespaces.
 
-use std::fs;
-use std::time::Duration;
-
 use serde_json::{Value, json};
+use std::fs;
 use windlass_api::{Subresource, kinds};
 use windlass_client::Patch;
 
-use crate::stage::{condition, on_a_node, shell};
+use crate::stage::{condition, on_a_node, shell, until_so};
 
 /// Runs until it is told to end.
 const IDLE: &str = "trap 'exit 0' TERM; while true; do sleep 0.1; done";
@@ -23,10 +21,10 @@ fn of<'a>(pod: &'a Value, name: &str) -> &'a Value {
 /// A container that notes its begin and its end in a file that the others share.
 fn noting(name: &str) -> Value {
     let line = format!(
-        "echo {name} begins >> /work/log; trap 'echo {name} ends >> /work/log; exit 0' TERM; while true; do sleep 0.1; done"
+        "echo {name} begins >> /notes/log; trap 'echo {name} ends >> /notes/log; exit 0' TERM; while true; do sleep 0.1; done"
     );
     let mut container = shell(name, &line);
-    container["volumeMounts"] = json!([{"name": "work", "mountPath": "/work"}]);
+    container["volumeMounts"] = json!([{"name": "work", "mountPath": "/notes"}]);
     container
 }
 
@@ -39,7 +37,7 @@ fn sidecars_begin_before_the_others_and_end_after_them() {
         let sidecar = |name: &str| {
             let mut container = noting(name);
             container["restartPolicy"] = json!("Always");
-            container["startupProbe"] = json!({"exec": {"command": ["test", "-e", "/work/log"]}, "periodSeconds": 1});
+            container["startupProbe"] = json!({"exec": {"command": ["test", "-e", "/notes/log"]}, "periodSeconds": 1});
             container
         };
         let spec = json!({"terminationGracePeriodSeconds": 20, "initContainers": [sidecar("first"), sidecar("second")],
@@ -80,10 +78,10 @@ fn a_container_is_stopped_as_it_asks_and_a_gate_holds_readiness_back() {
         let cluster = cluster.lock().await;
         let work = cluster.dir.join("work");
         fs::create_dir(&work).expect("the test's own directory");
-        let line = "trap 'echo usr1 > /work/said; exit 0' USR1; trap 'echo term > /work/said; exit 0' TERM; while true; do sleep 0.1; done";
+        let line = "trap 'echo usr1 > /notes/said; exit 0' USR1; trap 'echo term > /notes/said; exit 0' TERM; while true; do sleep 0.1; done";
         let mut main = shell("main", line);
         main["lifecycle"] = json!({"stopSignal": "SIGUSR1", "preStop": {"sleep": {"seconds": 1}}});
-        main["volumeMounts"] = json!([{"name": "work", "mountPath": "/work"}]);
+        main["volumeMounts"] = json!([{"name": "work", "mountPath": "/notes"}]);
         let spec = json!({"os": {"name": "linux"}, "readinessGates": [{"conditionType": "example.com/gate"}],
             "containers": [main], "volumes": [{"name": "work", "hostPath": {"path": work}}]});
         cluster.pod("gated", spec).await;
@@ -152,12 +150,8 @@ fn a_visitor_sees_the_processes_it_came_to_see() {
         patched.expect("a visitor can be named");
         let pod = cluster.until("visited", |pod| of(pod, "visitor")["state"]["running"].is_object()).await;
         assert!(condition(&pod, "Ready") && of(&pod, "visitor")["ready"] == false, "{pod:#}");
-        let said = async {
-            while !cluster.log(&pod, "visitor", 0).contains("1234") {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(crate::stage::PATIENCE, said).await.expect("it sees the other's first process");
+        until_so("it sees the other's first process", || async { cluster.log(&pod, "visitor", 0).contains("1234") })
+            .await;
         cluster.delete("visited").await;
     });
 }

@@ -50,13 +50,14 @@ fn a_container_that_ignores_the_signal_is_killed_at_its_grace() {
 fn init_containers_run_before_and_hooks_around() {
     on_a_node(|cluster| async move {
         let cluster = cluster.lock().await;
-        let mut web = shell("web", "cat /work/log; trap 'cat /work/log; exit 0' TERM; while true; do sleep 0.1; done");
-        let note = |word: &str| json!({"exec": {"command": ["sh", "-c", format!("echo {word} >> /work/log")]}});
+        let mut web =
+            shell("web", "cat /notes/log; trap 'cat /notes/log; exit 0' TERM; while true; do sleep 0.1; done");
+        let note = |word: &str| json!({"exec": {"command": ["sh", "-c", format!("echo {word} >> /notes/log")]}});
         web["lifecycle"] = json!({"postStart": note("hook"), "preStop": note("stop")});
-        let mount = json!([{"name": "work", "mountPath": "/work"}]);
+        let mount = json!([{"name": "work", "mountPath": "/notes"}]);
         web["volumeMounts"] = mount.clone();
         let init = |name: &str| {
-            let mut init = shell(name, &format!("echo {name} >> /work/log"));
+            let mut init = shell(name, &format!("echo {name} >> /notes/log"));
             init["volumeMounts"] = mount.clone();
             init
         };

@@ -1,10 +1,8 @@
 //! What a container says, read through the API: API server → mutual TLS → node agent → file.
 
-use std::time::Duration;
-
 use serde_json::json;
 
-use crate::stage::{condition, on_a_node, shell, status};
+use crate::stage::{condition, on_a_node, shell, status, until_so};
 
 const LOG: &str = "/api/v1/namespaces/default/pods/a/log";
 
@@ -19,12 +17,7 @@ fn logs_are_read_cut_and_followed_to_their_end() {
             json!({"restartPolicy": "Never", "containers": [container], "volumes": [{"name": "go", "emptyDir": {}}]});
         cluster.pod("a", spec).await;
         let pod = cluster.until("a", |pod| condition(pod, "Ready")).await;
-        let said = async {
-            while cluster.get(LOG).await.1 != "one\ntwo\nthree\n" {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(crate::stage::PATIENCE, said).await.expect("the log is there");
+        until_so("the log is there", || async { cluster.get(LOG).await.1 == "one\ntwo\nthree\n" }).await;
         assert_eq!(cluster.get(&format!("{LOG}?tailLines=1")).await, (200, "three\n".to_owned()));
         assert_eq!(cluster.get(&format!("{LOG}?limitBytes=5")).await, (200, "one\nt".to_owned()));
         let timed = cluster.get(&format!("{LOG}?timestamps=true&tailLines=1")).await.1;

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use windlass_api::kinds;
 use windlass_client::DeleteOptions;
 
-use crate::stage::{PATIENCE, condition, on_a_node, shell, status};
+use crate::stage::{condition, on_a_node, shell, status, until_so};
 
 const STAYS: &str = "while true; do sleep 0.1; done";
 
@@ -64,12 +64,7 @@ fn an_agent_takes_over_what_runs_and_buries_what_was_deleted() {
         let at_once = DeleteOptions::default().at_once();
         cluster.client.delete(&kinds::POD, "default", "goes", &at_once).await.expect("deleted behind the agent's back");
         cluster.start_agent().await;
-        let buried = async {
-            while cluster.kernel().sandbox(&uid(&goes)).is_some() {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, buried).await.expect("the deleted pod is torn down");
+        until_so("the deleted pod is torn down", || async { cluster.kernel().sandbox(&uid(&goes)).is_none() }).await;
         assert_eq!(running(&cluster), before, "the same process, never restarted");
         let after = cluster.until("stays", is_told).await;
         assert_eq!(status(&after), status(&stays));

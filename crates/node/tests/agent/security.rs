@@ -42,9 +42,9 @@ fn a_pod_with_users_of_its_own_is_root_inside_and_nobody_outside() {
     on_a_node(|cluster| async move {
         let cluster = cluster.lock().await;
         let line =
-            "id -u; cat /proc/self/uid_map; echo x > /work/file; cat /etc/hostname; echo x > /dev/termination-log";
+            "id -u; cat /proc/self/uid_map; echo x > /notes/file; cat /etc/hostname; echo x > /dev/termination-log";
         let mut container = looks(line);
-        container["volumeMounts"] = json!([{"name": "work", "mountPath": "/work"}]);
+        container["volumeMounts"] = json!([{"name": "work", "mountPath": "/notes"}]);
         let mut spec = pod(container, json!({}), json!({}));
         spec["hostUsers"] = json!(false);
         spec["volumes"] = json!([{"name": "work", "emptyDir": {}}]);

@@ -212,12 +212,8 @@ impl Cluster {
         self.until(name, Value::is_null).await;
         // The object of a pod that is over goes at once, and the machine follows.
         let (kernel, uid) = (self.kernel(), uid.expect("the pod was there"));
-        let gone = async {
-            while kernel.pods().await.expect("the machine can be looked at").contains(&uid) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, gone).await.expect("the machine is rid of the pod");
+        let is_rid = || async { !kernel.pods().await.expect("the machine can be looked at").contains(&uid) };
+        until_so("the machine is rid of the pod", is_rid).await;
     }
 
     /// What the API answers to a GET: the status code and the text.
@@ -318,4 +314,17 @@ async fn make_namespace_whole(client: &Client, ca_pem: &str) {
     let root = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt", "namespace": "default"},
         "data": {"ca.crt": ca_pem}});
     client.create(&kinds::CONFIG_MAP, "default", &root).await.expect("a new namespace has none");
+}
+
+/// How often it is looked at what cannot be watched.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Waits for what has nothing to watch: a log, the kernel's tables, an answer to GET.
+pub async fn until_so<F: Future<Output = bool>>(what: &str, look: impl Fn() -> F) {
+    let wait = async {
+        while !look().await {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"));
 }

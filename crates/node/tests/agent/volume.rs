@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use windlass_api::kinds;
 use windlass_client::Patch;
 
-use crate::stage::{IMAGE, NODE, PATIENCE, condition, on_a_node, shell, status};
+use crate::stage::{IMAGE, NODE, PATIENCE, condition, on_a_node, shell, status, until_so};
 
 fn phase(pod: &Value, wanted: &str) -> bool {
     pod["status"]["phase"] == wanted
@@ -42,12 +42,8 @@ fn volumes_hold_images_and_files_left_by_others_and_pass_through_a_path_from_the
         assert_eq!(status(&pod)["volumeMounts"][2]["mountPath"], "/image");
         cluster.delete("web").await;
         // A pod that is over is gone from the API at once, and from the machine soon.
-        let gone = async {
-            while cluster.mounts().iter().any(|mount| mount.contains("/pods/")) {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, gone).await.expect("nothing stays mounted");
+        let is_free = || async { !cluster.mounts().iter().any(|mount| mount.contains("/pods/")) };
+        until_so("nothing stays mounted", is_free).await;
     });
 }
 
@@ -137,12 +133,8 @@ fn a_claims_directory_outlives_pods_and_goes_with_its_volume() {
         let directory = cluster.dir.join("data/volumes/pv");
         assert!(directory.join("file").exists());
         cluster.client.delete(volume_kind, "", "pv", &Default::default()).await.expect("it ends");
-        let gone = async {
-            while cluster.client.get(volume_kind, "", "pv").await.expect("an answer").is_some() {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, gone).await.expect("the node lets its volume go");
+        let is_gone = || async { cluster.client.get(volume_kind, "", "pv").await.expect("an answer").is_none() };
+        until_so("the node lets its volume go", is_gone).await;
         assert!(!directory.exists(), "the directory goes first");
     });
 }
