@@ -85,6 +85,7 @@ impl Cluster {
         if let Some((apiserver, _)) = &self.serving {
             apiserver.close();
         }
+        self.store.close().await;
         std::fs::remove_dir_all(&self.dir).expect("the test's own directory");
     }
 }

@@ -27,7 +27,7 @@ where
     let dir = std::env::temp_dir().join(format!("windlass-driver-{}", world.uuid()));
     let store = Store::open(windlass_store::Config::new(dir.join("store")), Arc::new(RealDisk), world.clone());
     let store = store.await.expect("an empty directory becomes a store");
-    let apiserver = Apiserver::new(Config::new(windlass_api::resources::registry()), store, world.clone());
+    let apiserver = Apiserver::new(Config::new(windlass_api::resources::registry()), store.clone(), world.clone());
     apiserver.bootstrap().await.expect("an empty store takes what every cluster has");
     let client = Client::new(apiserver.transport(Identity::part("test")), world);
     let caches = Caches::new(client.clone());
@@ -43,6 +43,7 @@ where
     stop.send_replace(true);
     driver.await.expect("the driver ends in order");
     apiserver.close();
+    store.close().await;
     std::fs::remove_dir_all(&dir).expect("the test's own directory");
     counters
 }

@@ -32,6 +32,7 @@ struct Cluster {
     controllers: JoinHandle<()>,
     agent: Option<JoinHandle<()>>,
     apiserver: Apiserver,
+    store: Store,
     dir: PathBuf,
 }
 
@@ -41,7 +42,7 @@ impl Cluster {
         let dir = std::env::temp_dir().join(format!("windlass-loops-{}", world.uuid()));
         let store = Store::open(windlass_store::Config::new(dir.join("store")), Arc::new(RealDisk), world.clone());
         let store = store.await.expect("an empty directory becomes a store");
-        let apiserver = Apiserver::new(Config::new(windlass_api::resources::registry()), store, world.clone());
+        let apiserver = Apiserver::new(Config::new(windlass_api::resources::registry()), store.clone(), world.clone());
         apiserver.bootstrap().await.expect("an empty store takes what every cluster has");
         let client = Client::new(apiserver.transport(Identity::part("controllers")), world);
         let caches = Caches::new(client.clone());
@@ -49,7 +50,7 @@ impl Cluster {
         let config = ControllersConfig { node_grace: Duration::from_secs(2), ..ControllersConfig::default() };
         let run = windlass_controllers::run(caches.clone(), config, stopped);
         let controllers = tokio::spawn(async move { run.await.expect("the default configuration can be used") });
-        Cluster { client, caches, stop, controllers, agent: None, apiserver, dir }
+        Cluster { client, caches, stop, controllers, agent: None, apiserver, store, dir }
     }
 
     /// Ends everything and takes the directory away.
@@ -60,6 +61,7 @@ impl Cluster {
         }
         tokio::time::timeout(PATIENCE, self.controllers).await.expect("in time").expect("controllers end in order");
         self.apiserver.close();
+        self.store.close().await;
         std::fs::remove_dir_all(&self.dir).expect("the test's own directory");
     }
 

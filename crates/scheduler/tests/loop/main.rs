@@ -23,6 +23,7 @@ struct Cluster {
     stop: watch::Sender<bool>,
     scheduler: JoinHandle<()>,
     apiserver: Apiserver,
+    store: Store,
     dir: PathBuf,
 }
 
@@ -32,7 +33,7 @@ impl Cluster {
         let dir = std::env::temp_dir().join(format!("windlass-scheduler-{}", world.uuid()));
         let store = Store::open(windlass_store::Config::new(dir.join("store")), Arc::new(RealDisk), world.clone());
         let store = store.await.expect("an empty directory becomes a store");
-        let apiserver = Apiserver::new(Config::new(windlass_api::resources::registry()), store, world.clone());
+        let apiserver = Apiserver::new(Config::new(windlass_api::resources::registry()), store.clone(), world.clone());
         apiserver.bootstrap().await.expect("an empty store takes what every cluster has");
         let client = Client::new(apiserver.transport(Identity::part("scheduler")), world);
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default"}});
@@ -40,13 +41,14 @@ impl Cluster {
         let caches = Caches::new(client.clone());
         let (stop, stopped) = watch::channel(false);
         let scheduler = windlass_scheduler::run(caches.clone(), SchedulerConfig::default(), stopped);
-        Cluster { client, caches, stop, scheduler: tokio::spawn(scheduler), apiserver, dir }
+        Cluster { client, caches, stop, scheduler: tokio::spawn(scheduler), apiserver, store, dir }
     }
 
     async fn end(self) {
         self.stop.send_replace(true);
         tokio::time::timeout(PATIENCE, self.scheduler).await.expect("in time").expect("the scheduler ends in order");
         self.apiserver.close();
+        self.store.close().await;
         std::fs::remove_dir_all(&self.dir).expect("the test's own directory");
     }
 
