@@ -12,6 +12,7 @@
 
 pub mod agent;
 pub mod config;
+pub mod grpc;
 pub mod join;
 pub mod kernel;
 pub mod machine;

@@ -12,6 +12,7 @@ pub(crate) mod form;
 pub mod json;
 pub mod protobuf;
 mod tree;
+pub mod wire;
 pub mod yaml;
 
 use serde_json::Value;

@@ -12,6 +12,7 @@
 use serde_json::{Map, Number, Value};
 
 use super::tree::{ENTRY_BYTES, ITEM_BYTES, OBJECT_BYTES, Pass};
+use super::wire::{Reader, Wire, syntax};
 use super::{DecodeError, Decoded, Limits, form, json};
 use crate::schema::{Field, Form, Message, Shape, Type, kubernetes};
 
@@ -24,75 +25,6 @@ pub fn decode(bytes: &[u8], expected: Option<Message>, limits: Limits) -> Result
     let decoder = Decoder { pass: Pass::new(limits, false) };
     let value = decoder.envelope(bytes, expected, 0)?;
     Ok(Decoded { value, duplicates: Vec::new() })
-}
-
-fn syntax(message: impl Into<String>) -> DecodeError {
-    DecodeError::Syntax { format: "protobuf", message: message.into() }
-}
-
-/// A value on the wire, before its type is known.
-enum Wire<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Fixed32,
-    Bytes(&'a [u8]),
-}
-
-/// Reads fields off the front of some bytes.
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn varint(&mut self) -> Result<u64, DecodeError> {
-        let mut value = 0u64;
-        for (index, byte) in self.rest.iter().enumerate().take(10) {
-            value |= u64::from(byte & 0x7f).checked_shl(7 * index as u32).unwrap_or(0);
-            if byte & 0x80 == 0 {
-                self.rest = &self.rest[index + 1..];
-                return Ok(value);
-            }
-        }
-        Err(syntax("expected a number of at most ten bytes, found none"))
-    }
-
-    fn take(&mut self, length: u64) -> Result<&'a [u8], DecodeError> {
-        let found = self.rest.len();
-        match usize::try_from(length).ok().and_then(|length| self.rest.split_at_checked(length)) {
-            Some((taken, rest)) => {
-                self.rest = rest;
-                Ok(taken)
-            }
-            None => Err(syntax(format!("expected {length} bytes, found {found}"))),
-        }
-    }
-
-    /// The next field's tag and value; `None` at the end.
-    fn field(&mut self) -> Result<Option<(u32, Wire<'a>)>, DecodeError> {
-        if self.rest.is_empty() {
-            return Ok(None);
-        }
-        let key = self.varint()?;
-        let tag = u32::try_from(key >> 3).ok().filter(|tag| *tag > 0);
-        let tag = tag.ok_or_else(|| syntax("expected a field number from 1 to 2^29-1, found another"))?;
-        let wire = match key & 7 {
-            0 => Wire::Varint(self.varint()?),
-            1 => {
-                let bytes = self.take(8)?.try_into().expect("eight bytes were taken");
-                Wire::Fixed64(u64::from_le_bytes(bytes))
-            }
-            2 => {
-                let length = self.varint()?;
-                Wire::Bytes(self.take(length)?)
-            }
-            5 => {
-                self.take(4)?;
-                Wire::Fixed32
-            }
-            other => return Err(syntax(format!("expected wire type 0, 1, 2 or 5, found {other} in field {tag}"))),
-        };
-        Ok(Some((tag, wire)))
-    }
 }
 
 struct Decoder {
@@ -111,11 +43,11 @@ struct Envelope<'a> {
 fn read_envelope(bytes: &[u8]) -> Result<Envelope<'_>, DecodeError> {
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| syntax("expected the prefix k8s\\0, found none"))?;
     let mut envelope = Envelope::default();
-    let mut reader = Reader { rest };
+    let mut reader = Reader::new(rest);
     while let Some(field) = reader.field()? {
         match field {
             (1, Wire::Bytes(bytes)) => {
-                let mut meta = Reader { rest: bytes };
+                let mut meta = Reader::new(bytes);
                 while let Some(field) = meta.field()? {
                     match field {
                         (1, Wire::Bytes(text)) => envelope.api_version = text_of(text)?.to_owned(),
@@ -191,7 +123,7 @@ impl Decoder {
         map: &mut Map<String, Value>,
         depth: usize,
     ) -> Result<(), DecodeError> {
-        let mut reader = Reader { rest: bytes };
+        let mut reader = Reader::new(bytes);
         while let Some((tag, wire)) = reader.field()? {
             let Some(field) = message.tagged(tag) else { continue };
             match (field.shape, message.of(field), &wire) {
@@ -247,7 +179,7 @@ impl Decoder {
         let packed = !matches!(field.of, Type::String | Type::Bytes | Type::Message(_));
         match wire {
             Wire::Bytes(bytes) if packed => {
-                let mut reader = Reader { rest: bytes };
+                let mut reader = Reader::new(bytes);
                 while !reader.rest.is_empty() {
                     let wire = match field.of {
                         Type::Double => {
@@ -278,7 +210,7 @@ impl Decoder {
     ) -> Result<(), DecodeError> {
         let (Value::Object(entries), Wire::Bytes(bytes)) = (slot, wire) else { return Err(wrong_wire(field)) };
         let (mut key, mut value) = (String::new(), None);
-        let mut reader = Reader { rest: bytes };
+        let mut reader = Reader::new(bytes);
         while let Some((tag, wire)) = reader.field()? {
             match (tag, &wire) {
                 (1, Wire::Bytes(text)) => key = text_of(text)?.to_owned(),
@@ -326,7 +258,7 @@ impl Decoder {
 
     /// The JSON or envelope in field 1 of a raw extension.
     fn raw(&self, bytes: &[u8], depth: usize) -> Result<Value, DecodeError> {
-        let mut reader = Reader { rest: bytes };
+        let mut reader = Reader::new(bytes);
         let mut raw: &[u8] = &[];
         while let Some(field) = reader.field()? {
             if let (1, Wire::Bytes(bytes)) = field {
@@ -376,7 +308,7 @@ fn parts_time(bytes: &[u8]) -> Result<Option<jiff::Timestamp>, DecodeError> {
         return Ok(None);
     }
     let (mut seconds, mut nanos) = (0, 0);
-    let mut reader = Reader { rest: bytes };
+    let mut reader = Reader::new(bytes);
     while let Some(field) = reader.field()? {
         match field {
             (1, Wire::Varint(number)) => seconds = number as i64,

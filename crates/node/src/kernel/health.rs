@@ -4,26 +4,15 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use windlass_api::codec::wire::{Reader, Writer};
 use windlass_stdx::BoxError;
 
 use super::{failed, fetch};
+use crate::grpc::{self, Call, CallError, Io, code};
 use crate::machine::{HealthCheck, MachineError, OUTPUT_BYTES_MAX};
-
-/// The longest name of a service that is asked about: its length is one byte of the message.
-const SERVICE_BYTES_MAX: usize = 127;
-/// Bytes before a message: whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
-/// Field 1 of a message, as a string and as a number.
-const STRING_1: u8 = 0x0a;
-const NUMBER_1: u8 = 0x08;
 
 /// Asks once.
 pub async fn check(ask: &HealthCheck) -> Result<(), MachineError> {
@@ -38,69 +27,37 @@ pub async fn check(ask: &HealthCheck) -> Result<(), MachineError> {
 async fn connect_and_ask(ask: &HealthCheck) -> Result<(), BoxError> {
     let stream = TcpStream::connect(ask.address).await?;
     stream.set_nodelay(true)?;
-    if !ask.tls {
-        return speak(ask, stream).await;
-    }
-    let mut tls = fetch::trusting_all()?;
-    tls.alpn_protocols = vec![b"h2".to_vec()];
-    let name = ServerName::from(ask.address.ip());
-    speak(ask, TlsConnector::from(Arc::new(tls)).connect(name, stream).await?).await
-}
-
-async fn speak(ask: &HealthCheck, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<(), BoxError> {
-    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await?;
-    let scheme = if ask.tls { "https" } else { "http" };
-    let request = http::Request::post(format!("{scheme}://{}/grpc.health.v1.Health/Check", ask.address))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("user-agent", "kube-probe/1.37")
-        .body(Full::new(question(&ask.service)?))?;
-    let exchange = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(format!("expected an answer of gRPC, found HTTP status {status}").into());
-        }
-        let early = response.headers().get("grpc-status").cloned();
-        let answer = Limited::new(response.into_body(), OUTPUT_BYTES_MAX).collect().await?;
-        let late = answer.trailers().and_then(|trailers| trailers.get("grpc-status").cloned());
-        match early.or(late) {
-            Some(code) if code == "0" => is_serving(&answer.to_bytes()),
-            Some(code) if code == "5" => Err("the server does not know this service".into()),
-            Some(code) if code == "12" => Err("the server does not implement grpc.health.v1.Health".into()),
-            code => Err(format!("expected grpc-status 0, found {code:?}").into()),
+    let (io, scheme): (Box<dyn Io>, _) = match ask.tls {
+        false => (Box::new(stream), "http"),
+        true => {
+            let mut tls = fetch::trusting_all()?;
+            tls.alpn_protocols = vec![b"h2".to_vec()];
+            let name = ServerName::from(ask.address.ip());
+            (Box::new(TlsConnector::from(Arc::new(tls)).connect(name, stream).await?), "https")
         }
     };
-    // The connection does its part only while it is polled, and ends with this future.
-    tokio::select! {
-        biased;
-        answer = exchange => answer,
-        ended = connection => Err(ended.err().map_or_else(|| "the connection was closed".into(), BoxError::from)),
+    // `HealthCheckRequest`: field 1 is the service.
+    let message = Writer::new().text(1, &ask.service).finish();
+    let call = Call::new("/grpc.health.v1.Health/Check", message, ask.timeout);
+    let call = Call { bytes_max: OUTPUT_BYTES_MAX, ..call };
+    match grpc::ask(io, &format!("{scheme}://{}", ask.address), &call).await {
+        Ok(answer) => is_serving(&answer),
+        Err(CallError::Refused { code: code::NOT_FOUND, .. }) => Err("the server does not know this service".into()),
+        Err(CallError::Refused { code: code::UNIMPLEMENTED, .. }) => {
+            Err("the server does not implement grpc.health.v1.Health".into())
+        }
+        Err(error) => Err(error.into()),
     }
-}
-
-/// `HealthCheckRequest`: field 1 is the service.
-fn question(service: &str) -> Result<Bytes, BoxError> {
-    let length = u8::try_from(service.len()).ok().filter(|length| usize::from(*length) <= SERVICE_BYTES_MAX);
-    let length = length.ok_or_else(|| format!("the service's name is longer than {SERVICE_BYTES_MAX} bytes"))?;
-    let mut out = BytesMut::new();
-    let message_bytes = if service.is_empty() { 0 } else { u32::from(length) + 2 };
-    out.put_u8(0);
-    out.put_u32(message_bytes);
-    if !service.is_empty() {
-        out.put_slice(&[STRING_1, length]);
-        out.put_slice(service.as_bytes());
-    }
-    Ok(out.freeze())
 }
 
 /// `HealthCheckResponse`: field 1 is the status; one that is left out is 0.
 fn is_serving(answer: &[u8]) -> Result<(), BoxError> {
-    let status = match answer.get(PREFIX_BYTES..) {
-        Some([NUMBER_1, status, ..]) => *status,
-        Some(_) => 0,
-        None => return Err("the answer is too short".into()),
-    };
+    let (mut reader, mut status) = (Reader::new(answer), 0);
+    while let Some((tag, wire)) = reader.field()? {
+        if tag == 1 {
+            status = wire.number()?;
+        }
+    }
     let word = match status {
         1 => return Ok(()),
         0 => "UNKNOWN",
@@ -113,27 +70,18 @@ fn is_serving(answer: &[u8]) -> Result<(), BoxError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{check, is_serving, question};
+    use super::{check, is_serving};
     use crate::machine::HealthCheck;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     #[test]
-    fn the_question_names_the_service() {
-        assert_eq!(&question("").expect("fits")[..], [0, 0, 0, 0, 0]);
-        assert_eq!(&question("ab").expect("fits")[..], [0, 0, 0, 0, 4, 0x0a, 2, b'a', b'b']);
-        assert!(question(&"x".repeat(128)).is_err());
-    }
-
-    #[test]
     fn only_serving_is_well() {
-        let answer = |message: &[u8]| is_serving(&[&[0, 0, 0, 0, 2][..], message].concat());
-        assert!(answer(&[0x08, 1]).is_ok());
-        for bad in [&[0x08, 2][..], &[0x08, 3], &[0x08, 0], &[], &[0x10, 1]] {
-            assert!(answer(bad).is_err(), "{bad:?}");
+        assert!(is_serving(&[0x08, 1]).is_ok());
+        for bad in [&[0x08, 2][..], &[0x08, 3], &[0x08, 0], &[], &[0x10, 1], &[0x08], &[0x0a, 1, 1]] {
+            assert!(is_serving(bad).is_err(), "{bad:?}");
         }
-        assert!(is_serving(&[]).is_err());
     }
 
     #[tokio::test]
