@@ -11,6 +11,7 @@ mod etcd;
 mod memory;
 mod objects;
 mod pod;
+mod pull;
 mod read;
 mod sample;
 mod start;
@@ -48,6 +49,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("fan-out", "P10: events to 100 and 1,000 watchers, steadily and as fast as they are taken", read::fan_out),
     ("watchers", "P10: memory of 10,000 watchers that wait", read::waiting),
     ("objects", "memory of 100,000 objects, and a start with them", objects::run),
+    ("pull", "P19: an image of 211 MB from a registry on this machine", pull::run),
     ("size", "P18: the binary", start::size),
 ];
 

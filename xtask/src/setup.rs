@@ -31,6 +31,7 @@ pub const TEST: &[Package] = &[
     Package { shown_by: "/usr/bin/skopeo", name: "skopeo" },
     Package { shown_by: "/usr/sbin/nft", name: "nftables" },
     Package { shown_by: "/usr/bin/htpasswd", name: "apache2-utils" },
+    Package { shown_by: "/usr/bin/openssl", name: "openssl" },
     Package { shown_by: "/usr/bin/curl", name: "curl" },
     Package { shown_by: "/sbin/ip", name: "iproute2" },
     Package { shown_by: "/sbin/depmod", name: "kmod" },
@@ -50,6 +51,8 @@ pub const PEERS: &[Package] = &[
     Package { shown_by: "/usr/bin/containerd", name: "containerd" },
     Package { shown_by: "/usr/sbin/runc", name: "runc" },
     Package { shown_by: "/usr/bin/etcd", name: "etcd-server" },
+    Package { shown_by: "/usr/bin/docker-registry", name: "docker-registry" },
+    Package { shown_by: "/usr/bin/skopeo", name: "skopeo" },
 ];
 
 /// Installs what is missing.
