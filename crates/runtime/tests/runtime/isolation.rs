@@ -1,7 +1,11 @@
 //! What a container cannot see, write or become.
 
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use windlass_runtime::{Bind, Capabilities, ContainerSpec, Mount, NetworkMode, PidMode, SandboxSpec};
 
 use crate::bench::{Bench, PATIENCE, exec, pid, until};
@@ -126,6 +130,59 @@ async fn a65_links_in_the_image_do_not_lead_mounts_outside() {
     bench.run(&sandbox, spec("/in/here")).await;
     assert_eq!(bench.output("c"), "end\n");
     assert!(volume.join("x").exists());
+}
+
+/// A neighbour that shares a volume swaps a directory in it for a link that leads out, while mounts are made below it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a65_a_mount_target_that_is_swapped_for_a_link_leads_no_mount_outside() {
+    let bench = Bench::new().await;
+    let (shared, inner, outside) = (bench.dir.join("shared"), bench.dir.join("inner"), bench.dir.join("outside"));
+    for directory in [&shared, &inner, &outside, &shared.join("t")] {
+        std::fs::create_dir(directory).expect("a directory");
+    }
+    // Whichever way it is followed: as a path of the machine, or up from where the volume is mounted.
+    symlink(&outside, shared.join("absolute")).expect("a link");
+    let up = format!("{}{}", "../".repeat(20), outside.strip_prefix("/").expect("absolute").display());
+    symlink(up, shared.join("up")).expect("a link");
+    let (directory, done) = (shared.clone(), Arc::new(AtomicBool::new(false)));
+    let stop = done.clone();
+    let racer = std::thread::spawn(move || {
+        let mut swaps = 0_u64;
+        while !stop.load(Ordering::Relaxed) {
+            for link in ["absolute", "up"] {
+                for _ in 0..2 {
+                    let (link, target) = (directory.join(link), directory.join("t"));
+                    let swapped = renameat_with(CWD, &link, CWD, &target, RenameFlags::EXCHANGE);
+                    swapped.expect("both are there, and nobody else renames");
+                    swaps += 1;
+                }
+            }
+        }
+        swaps
+    });
+    let sandbox = bench.sandbox("s").await;
+    let (mut made, mut refused) = (0, 0);
+    for number in 0..60 {
+        let at = |source: &PathBuf, target: &str| {
+            Mount::Bind(Bind { source: source.clone(), target: target.into(), ..Bind::default() })
+        };
+        let mounts = vec![at(&shared, "/v"), at(&inner, &format!("/v/t/m{number}"))];
+        let id = format!("c{number}");
+        let spec = ContainerSpec { mounts, ..bench.shell(&id, "true") };
+        match sandbox.create_container(spec).await {
+            Ok(()) => {
+                made += 1;
+                sandbox.remove(&id).await.expect("one that never ran can be removed");
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    let swaps = racer.join().expect("the racer ends");
+    assert!(swaps > 1000, "{swaps} swaps; made and refused: {made}, {refused}");
+    assert_eq!(std::fs::read_dir(&outside).expect("a directory").count(), 0, "nothing was made outside");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    assert!(!mounts.contains(&*outside.to_string_lossy()), "nothing was mounted outside");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
