@@ -1,11 +1,13 @@
 //! Images: imported, pulled, and refused when they are bad.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use windlass_tests::Test;
 use windlass_tests::cluster::{given, must, run, until};
 use windlass_tests::suite::PATIENCE;
+
+use crate::registry::{Registry, directory};
 
 pub fn a_bad_archive_is_refused_with_the_reason(test: &Test) {
     let good = given("WINDLASS_IMAGE");
@@ -51,45 +53,9 @@ pub fn a_missing_image_fails_its_pod_with_the_reason(test: &Test) {
     });
 }
 
-/// A registry on loopback, ended when dropped.
-struct Registry(std::process::Child);
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.0.kill().expect("our own child can be killed");
-        self.0.wait().expect("our own child can be waited for");
-    }
-}
-
-impl Registry {
-    /// A registry that keeps its blobs in this directory; `offset` tells the registries of a suite apart.
-    fn start(test: &Test, offset: u16, directory: &Path) -> (Registry, String) {
-        let port = 15_000 + 100 * offset + test.cluster.port() % 100;
-        let config = format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n",
-            directory.display()
-        );
-        let config = test.file("yml", &config);
-        let mut serve = Command::new("/usr/bin/docker-registry");
-        let child = serve.args(["serve", &config]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        (Registry(child.expect("docker-registry is installed")), format!("127.0.0.1:{port}"))
-    }
-}
-
-/// Copies an image into a registry, as soon as that answers.
-fn push(source: &str, name: &str) {
-    until("the registry takes the image", PATIENCE, || {
-        let mut copy = Command::new("/usr/bin/skopeo");
-        let out = run(copy.args(["copy", "--dest-tls-verify=false", source, &format!("docker://{name}")]));
-        if out.ok { Ok(()) } else { Err(out.stderr) }
-    });
-}
-
 pub fn a_registry_image_is_pulled(test: &Test) {
-    let directory = PathBuf::from(test.file("registry", "")).with_extension("d");
-    let (_registry, host) = Registry::start(test, 0, &directory);
-    let name = format!("{host}/team/web:7");
-    push(&format!("oci-archive:{}", given("WINDLASS_IMAGE").display()), &name);
+    let registry = Registry::start(test, &directory(test), "", "");
+    let name = registry.push(&format!("oci-archive:{}", given("WINDLASS_IMAGE").display()), "team/web:7", &[]);
     test.kubectl(&["run", "pulled", &format!("--image={name}")]);
     let pod = test.wait("pod", "pulled", "Ready", windlass_tests::suite::is_ready);
     let id = pod["status"]["containerStatuses"][0]["imageID"].as_str().unwrap_or_default();
@@ -150,8 +116,8 @@ fn layer_file(name: &str, directory: &Path) -> PathBuf {
 }
 
 pub fn bad_images_fail_their_pods_with_the_reason_and_leave_the_node_well(test: &Test) {
-    let directory = PathBuf::from(test.file("registry", "")).with_extension("d");
-    let (_registry, host) = Registry::start(test, 1, &directory);
+    let directory = directory(test);
+    let registry = Registry::start(test, &directory, "", "");
     let cases = [
         ("escape", "has a component .."),
         ("link", "leads out of the layer"),
@@ -162,8 +128,7 @@ pub fn bad_images_fail_their_pods_with_the_reason_and_leave_the_node_well(test: 
     for (kind, _) in cases {
         let place = test.file("layout", "") + ".d";
         must(Command::new(given("WINDLASS_PYTHON")).args(["-c", BAD_IMAGE, &place, kind]));
-        let name = format!("{host}/bad/{kind}:1");
-        push(&format!("oci:{place}"), &name);
+        let name = registry.push(&format!("oci:{place}"), &format!("bad/{kind}:1"), &[]);
         let layer = layer_file(&name, &directory);
         if kind == "missing" {
             std::fs::remove_file(&layer).expect("the registry has the layer");

@@ -20,6 +20,7 @@ mod old_kubectl;
 mod operator;
 mod pod;
 mod python;
+mod registry;
 mod service;
 mod stream;
 mod volume;
@@ -91,6 +92,9 @@ const SHARED: &[Case] = cases![
     image::a_missing_image_fails_its_pod_with_the_reason,
     image::a_registry_image_is_pulled,
     image::bad_images_fail_their_pods_with_the_reason_and_leave_the_node_well,
+    registry::pull_secrets_of_pods_and_accounts_open_what_they_are_for,
+    registry::f59_a_registry_that_fails_harms_nothing_that_runs_or_is_here,
+    registry::f59_a_registry_that_comes_back_is_found,
     helm::a_chart_is_installed_upgraded_rolled_back_and_uninstalled,
     helm::a_chart_with_crds_hooks_and_tests,
     apply::server_side_apply_knows_who_owns_what,

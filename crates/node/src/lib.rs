@@ -17,6 +17,7 @@ pub mod join;
 pub mod kernel;
 pub mod machine;
 mod manifest;
+pub mod registries;
 pub mod server;
 pub mod services;
 
@@ -42,6 +43,6 @@ mod token;
 
 pub use agent::Agent;
 pub use config::NodeConfig;
-pub use kernel::{Kernel, KernelConfig};
+pub use kernel::{Kernel, KernelConfig, ProviderFiles};
 pub use machine::{Machine, MachineError};
 pub use server::{ServerError, ServerIdentity, serve};

@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 use windlass_network::ServiceTable;
+pub use windlass_runtime::image::{Access, Credentials};
 pub use windlass_runtime::{Capabilities, ContainerState, Exit, ExitReason, ImageGroups, Propagation, Resources};
 
 /// The most of a probe's or hook's output that is kept.
@@ -72,8 +73,8 @@ pub trait Machine: Send + Sync + 'static {
     /// The image of this name, if it is here.
     fn find_image<'a>(&'a self, name: &'a str) -> Answer<'a, Option<Image>>;
 
-    /// Fetches the image of this name. Credentials are tried in order; none means anonymously.
-    fn pull_image<'a>(&'a self, name: &'a str, credentials: &'a [Credential]) -> Answer<'a, Image>;
+    /// Fetches the image of this name. Credentials are tried in order, then none.
+    fn pull_image<'a>(&'a self, name: &'a str, credentials: &'a [Credentials]) -> Answer<'a, Image>;
 
     /// Gives the pod its place in the network; the same one when it has one already.
     fn attach<'a>(&'a self, pod: &'a str) -> Answer<'a, Vec<IpAddr>>;
@@ -244,15 +245,8 @@ pub struct Image {
     pub stop_signal: String,
     /// Unpacked size in bytes.
     pub size: u64,
-}
-
-/// A user and password for a registry.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credential {
-    /// Who asks.
-    pub username: String,
-    /// Their secret.
-    pub password: String,
+    /// Who may use it under the name it was asked for by.
+    pub access: Access,
 }
 
 /// What the containers of a pod share.
@@ -563,12 +557,6 @@ pub enum MessageSource {
     File,
     /// The file it may write; when that is empty, the end of its log.
     FileOrLog,
-}
-
-impl std::fmt::Debug for Credential {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Credential").field("username", &self.username).finish_non_exhaustive()
-    }
 }
 
 impl Facts {

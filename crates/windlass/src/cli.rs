@@ -152,6 +152,12 @@ pub struct NodeFlags {
     /// A directory whose files are pods that run on this node, whatever the API says
     #[arg(long, value_name = "DIRECTORY")]
     pub manifests: Option<PathBuf>,
+    /// A CredentialProviderConfig: programs that have credentials for registries
+    #[arg(long, value_name = "FILE")]
+    pub image_credential_provider_config: Option<PathBuf>,
+    /// The directory with these programs
+    #[arg(long, value_name = "DIRECTORY")]
+    pub image_credential_provider_bin_dir: Option<PathBuf>,
     /// Seconds without a sign of life after which the node counts as lost
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(4..=600))]
     pub node_lease_seconds: u64,
@@ -218,8 +224,11 @@ pub enum ImageCommand {
         /// The image's name, such as nginx:1.29
         name: String,
         /// `USER:PASSWORD` for the registry
-        #[arg(long, env = "WINDLASS_REGISTRY_CREDENTIALS", hide_env_values = true)]
+        #[arg(long, alias = "creds", env = "WINDLASS_REGISTRY_CREDENTIALS", hide_env_values = true)]
         credentials: Option<String>,
+        /// A docker config.json with users and passwords, instead of the machine's
+        #[arg(long, value_name = "FILE")]
+        auth_file: Option<PathBuf>,
     },
     /// List the images
     #[command(alias = "ls")]

@@ -17,7 +17,7 @@ use windlass_client::{Client, HttpsConfig, HttpsTransport};
 use windlass_node::config::Amounts;
 use windlass_node::join::{JoinConfig, join};
 use windlass_node::server::Site;
-use windlass_node::{Agent, Kernel, KernelConfig, Machine, NodeConfig, ServerIdentity, serve};
+use windlass_node::{Agent, Kernel, KernelConfig, Machine, NodeConfig, ProviderFiles, ServerIdentity, serve};
 use windlass_stdx::World;
 
 use crate::cli::{JoinFlags, NetworkFlags, NodeFlags};
@@ -144,7 +144,7 @@ impl Parts<'_> {
             cluster_dns: cluster_dns(networks)?,
             cluster_domain: "cluster.local".to_owned(),
             manifests: flags.manifests.clone(),
-            plain_http_registries: Default::default(),
+            credential_providers: flags.credential_providers()?,
         };
         let kernel = Kernel::open(config, world.clone()).await.context("cannot ready this machine for containers")?;
         Ok(Parts { name: node_name(flags), flags, networks, world, kernel })
@@ -206,6 +206,16 @@ fn units(quantity: Quantity) -> u64 {
 }
 
 impl NodeFlags {
+    fn credential_providers(&self) -> Result<Option<ProviderFiles>> {
+        match (&self.image_credential_provider_config, &self.image_credential_provider_bin_dir) {
+            (Some(config), Some(programs)) => {
+                Ok(Some(ProviderFiles { config: config.clone(), programs: programs.clone() }))
+            }
+            (None, None) => Ok(None),
+            _ => bail!("--image-credential-provider-config and --image-credential-provider-bin-dir go together"),
+        }
+    }
+
     fn reserved(&self) -> Amounts {
         Amounts {
             cpu_millis: self.reserved_cpu.map_or(0, |cpu| u64::try_from(cpu.millis()).unwrap_or(0)),

@@ -12,7 +12,7 @@ use super::layout::Layout;
 use super::volume::{self, Source};
 use super::{file_error, make_private_dir, of_image};
 use crate::logs;
-use crate::machine::{Container, Image, MESSAGE_BYTES_MAX, MachineError, MessageSource, MountSource};
+use crate::machine::{Access, Container, Image, MESSAGE_BYTES_MAX, MachineError, MessageSource, MountSource};
 
 /// Lines of a log that stand in for a message (API reference, FallbackToLogsOnError).
 const MESSAGE_LINES_MAX: usize = 80;
@@ -20,7 +20,7 @@ const MESSAGE_LINES_MAX: usize = 80;
 const LOG_MESSAGE_BYTES_MAX: usize = 2048;
 
 /// An image of the store as the agent sees it, when it was asked for by `name`.
-pub fn image(image: windlass_runtime::image::Image, name: &str) -> Image {
+pub fn image(image: windlass_runtime::image::Image, name: &str, access: Access) -> Image {
     let config = image.config;
     let repository = image.names.first().map_or(name, String::as_str);
     let repository = repository.split('@').next().unwrap_or_default();
@@ -39,6 +39,7 @@ pub fn image(image: windlass_runtime::image::Image, name: &str) -> Image {
         user: config.user,
         stop_signal: config.stop_signal,
         size: image.size,
+        access,
     }
 }
 
@@ -115,7 +116,7 @@ const O_NOFOLLOW_NONBLOCK: i32 =
 #[cfg(test)]
 mod tests {
     use super::image;
-    use windlass_runtime::image::{Image, ImageConfig};
+    use windlass_runtime::image::{Access, Image, ImageConfig};
 
     #[test]
     fn a_pulled_image_is_named_by_its_repository_and_digest() {
@@ -124,7 +125,7 @@ mod tests {
             let digest = digest.map(str::to_owned);
             let config = ImageConfig::default();
             let found = Image { id: "sha256:1".to_owned(), names, digest, config, layers: Vec::new(), size: 0 };
-            image(found, "web").digest
+            image(found, "web", Access::Anyone).digest
         };
         assert_eq!(with(&["127.0.0.1:5000/web:v1"], Some("sha256:2")), "127.0.0.1:5000/web@sha256:2");
         assert_eq!(with(&[], None), "sha256:1");

@@ -13,6 +13,7 @@ pub(crate) mod layout;
 mod make;
 mod manifests;
 pub(crate) mod namespace;
+mod provider;
 mod seccomp;
 mod signal;
 mod volume;
@@ -31,15 +32,17 @@ use tokio::task::AbortHandle;
 use windlass_network::{
     AttachSpec, Cidr, DnsConfig, DnsServer, DnsTable, Network, NetworkConfig, ServiceTable, Verified,
 };
-use windlass_runtime::image::{Credentials, ImageError, Images, PullOptions};
+use windlass_runtime::image::{Access, Credentials, ImageError, Images, PullOptions, Reference, Registries};
 use windlass_runtime::{Runtime, RuntimeConfig, RuntimeError};
 use windlass_stdx::World;
 
 use crate::machine::{
-    Answer, Container, Credential, Exec, ExecResult, Facts, HealthCheck, HttpAnswer, HttpGet, Image, Machine,
-    MachineError, MessageSource, Observed, PodUsage, ProcessUser, Resize, Sandbox, Stop, Volume,
+    Answer, Container, Exec, ExecResult, Facts, HealthCheck, HttpAnswer, HttpGet, Image, Machine, MachineError,
+    MessageSource, Observed, PodUsage, ProcessUser, Resize, Sandbox, Stop, Volume,
 };
 use layout::Layout;
+pub use provider::ProviderFiles;
+use provider::Providers;
 
 /// Hints that wait for a slow agent; one that lags is told so and looks at everything.
 const CHANGES_MAX: usize = 4096;
@@ -71,8 +74,8 @@ pub struct KernelConfig {
     pub cluster_domain: String,
     /// The directory whose files are static pods.
     pub manifests: Option<PathBuf>,
-    /// Registries that are spoken to without TLS: `host:port`.
-    pub plain_http_registries: BTreeSet<String>,
+    /// Programs that provide credentials for registries.
+    pub credential_providers: Option<ProviderFiles>,
 }
 
 /// This computer.
@@ -82,6 +85,7 @@ pub struct Kernel {
     world: World,
     runtime: Runtime,
     images: Images,
+    providers: Providers,
     network: RwLock<Option<Up>>,
     changes: broadcast::Sender<String>,
     /// Where each attached pod's network namespace is.
@@ -122,12 +126,15 @@ impl Kernel {
         }
         let images = Images::open(config.data.join("images"), world.clone());
         let images = images.map_err(|error| failed("open the image store", &error))?;
+        let providers = config.credential_providers.as_ref().map(Providers::open).transpose();
+        let providers = providers.map_err(|why| refused("read the credential providers", why))?.unwrap_or_default();
         let runtime = Runtime::open(runtime_config(&config));
         let runtime = runtime.await.map_err(|error| failed("open the container runtime", &error))?;
         let kernel = Arc::new(Kernel {
             layout,
             world,
             images,
+            providers,
             network: RwLock::new(None),
             changes: broadcast::Sender::new(CHANGES_MAX),
             namespaces: Mutex::default(),
@@ -238,27 +245,35 @@ impl Kernel {
             .ok_or(MachineError::Failed { operation: "use the network".to_owned(), why })
     }
 
-    async fn pull(&self, name: &str, credentials: &[Credential]) -> Result<Image, MachineError> {
-        let mut tries: Vec<Option<Credentials>> = credentials
-            .iter()
-            .map(|own| Some(Credentials { username: own.username.clone(), password: own.password.clone() }))
-            .collect();
-        tries.push(None);
-        let mut first_refusal = None;
-        for credentials in tries {
-            let plain_http_hosts = self.config.plain_http_registries.clone();
-            let options = PullOptions { credentials, plain_http_hosts, ..PullOptions::default() };
-            match self.images.pull(name, options).await {
-                Ok(record) => {
-                    let image = self.images.find(&record.id).map_err(|error| of_image(&error))?;
-                    let image = image.ok_or(MachineError::NotFound { what: "image", id: record.id })?;
-                    return Ok(container::image(image, name));
-                }
-                Err(error @ ImageError::Unauthorized { .. }) => _ = first_refusal.get_or_insert(error),
-                Err(error) => return Err(of_image(&error)),
-            }
-        }
-        Err(of_image(&first_refusal.expect("the last try is always made, and was refused")))
+    /// What this machine's owner says about registries, now.
+    async fn registries(&self) -> Result<Arc<Registries>, MachineError> {
+        let path = crate::registries::path(&self.config.data);
+        let read = move || crate::registries::load(&path).map_err(|why| refused("read the registries", why));
+        off_the_runtime(read).await.map(Arc::new)
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<Image>, MachineError> {
+        let reference = image_name(name)?;
+        let found = self.images.find_named(&reference).map_err(|error| of_image(&error))?;
+        let Some((image, access)) = found else { return Ok(None) };
+        let registries = self.registries().await.unwrap_or_else(|error| {
+            // What is here starts even so, by the usual rules.
+            tracing::warn!(%error, "the usual rules decide who may use images");
+            Arc::default()
+        });
+        let access = registries.access(&reference, access);
+        Ok(Some(container::image(image, name, access)))
+    }
+
+    async fn pull(&self, name: &str, credentials: &[Credentials]) -> Result<Image, MachineError> {
+        let reference = image_name(name)?;
+        let mut credentials = credentials.to_vec();
+        credentials.extend(self.providers.find(&reference).await);
+        let options = PullOptions { credentials, registries: self.registries().await?, progress: None };
+        let record = self.images.pull(name, options).await.map_err(|error| of_image(&error))?;
+        let image = self.images.find(&record.id).map_err(|error| of_image(&error))?;
+        let image = image.ok_or(MachineError::NotFound { what: "image", id: record.id })?;
+        Ok(container::image(image, name, Access::Anyone))
     }
 
     async fn left_pods(&self) -> Result<Vec<String>, MachineError> {
@@ -318,14 +333,10 @@ impl Machine for Kernel {
     }
 
     fn find_image<'a>(&'a self, name: &'a str) -> Answer<'a, Option<Image>> {
-        async move {
-            let found = self.images.find(name).map_err(|error| of_image(&error))?;
-            Ok(found.map(|image| container::image(image, name)))
-        }
-        .boxed()
+        self.find(name).boxed()
     }
 
-    fn pull_image<'a>(&'a self, name: &'a str, credentials: &'a [Credential]) -> Answer<'a, Image> {
+    fn pull_image<'a>(&'a self, name: &'a str, credentials: &'a [Credentials]) -> Answer<'a, Image> {
         self.pull(name, credentials).boxed()
     }
 
@@ -668,6 +679,15 @@ fn of_runtime(operation: &str, error: &RuntimeError) -> MachineError {
         RuntimeError::Refused { why, .. } => MachineError::Failed { operation: operation.to_owned(), why: why.clone() },
         other => failed(operation, other),
     }
+}
+
+fn refused(operation: &str, why: String) -> MachineError {
+    MachineError::Failed { operation: operation.to_owned(), why }
+}
+
+/// A name as pods say it; never an id, which would pass by who may use the image.
+fn image_name(name: &str) -> Result<Reference, MachineError> {
+    name.parse().map_err(|why: windlass_runtime::image::ReferenceError| MachineError::ImageName(why.to_string()))
 }
 
 fn of_image(error: &ImageError) -> MachineError {

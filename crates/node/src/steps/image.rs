@@ -1,25 +1,28 @@
 //! Step: the container's image is here.
 //!
-//! Source: Kubernetes documentation, "Images": imagePullPolicy, imagePullSecrets, ErrImagePull and its like.
+//! Source: Kubernetes documentation, "Images": imagePullPolicy, imagePullSecrets, ErrImagePull and its like; KEP-2535.
+//!
+//! Rules
+//!   R1 policy     Always asks the registry each time, IfNotPresent takes what is here, Never takes nothing else
+//!   R2 secrets    only the pod's imagePullSecrets of the two docker types count, each for the places it names; one that is
+//!                 missing or cannot be read is told of, and the pull is tried without it
+//!   R3 allowed    an image that was pulled with a secret is here only for pods that have it; others ask the registry
+//!   R4 apart      pods that want one image cause one pull; a registry that hangs keeps only its own images waiting
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use tokio::sync::Semaphore;
 use windlass_api::types::core;
 use windlass_client::EventKind;
+use windlass_runtime::image::{Keyring, Reference};
 
 use super::PodContext;
-use crate::machine::{Credential, Image, MachineError};
+use crate::machine::{Credentials, Image, MachineError};
 use crate::source::SourceView;
 
-/// Images fetched at a time: more only share the line and the disk.
+/// Images fetched at a time from one registry: more only share the line and the disk.
 const PULLS_MAX: usize = 3;
-/// Where images without a registry in their name come from.
-const REGISTRY_DEFAULT: &str = "docker.io";
 
 /// Why an image is not here; the reason is what `kubectl get pods` shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,26 +34,34 @@ pub struct ImageTrouble {
 }
 
 /// Who is fetching what on this node.
+#[derive(Default)]
 pub struct Pulls {
-    slots: Semaphore,
+    /// By registry.
+    slots: Mutex<BTreeMap<String, Weak<Semaphore>>>,
+    /// By image.
     turns: Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>,
-}
-
-impl Default for Pulls {
-    fn default() -> Self {
-        Pulls { slots: Semaphore::new(PULLS_MAX), turns: Mutex::default() }
-    }
 }
 
 impl Pulls {
     /// One image is fetched by one pod at a time.
     fn turn(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.turns.lock().expect("nothing panics while holding it");
-        turns.retain(|_, turn| turn.strong_count() > 0);
-        let turn = turns.get(name).and_then(Weak::upgrade).unwrap_or_default();
-        turns.insert(name.to_owned(), Arc::downgrade(&turn));
-        turn
+        shared(&self.turns, name, Arc::default)
     }
+
+    /// What the images of one registry share (R4).
+    fn slots(&self, name: &str) -> Arc<Semaphore> {
+        let registry = name.parse::<Reference>().map(|reference| reference.registry).unwrap_or_default();
+        shared(&self.slots, &registry, || Arc::new(Semaphore::new(PULLS_MAX)))
+    }
+}
+
+/// What everybody who asks for it at the same time gets; kept as long as somebody has it.
+fn shared<T>(all: &Mutex<BTreeMap<String, Weak<T>>>, name: &str, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
+    let mut all = all.lock().expect("nothing panics while holding it");
+    all.retain(|_, one| one.strong_count() > 0);
+    let one = all.get(name).and_then(Weak::upgrade).unwrap_or_else(make);
+    all.insert(name.to_owned(), Arc::downgrade(&one));
+    one
 }
 
 /// An image that a container runs from, or that a volume shows.
@@ -82,18 +93,27 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Sees to it that the image is here as its policy says.
+/// Sees to it that the image is here as its policy says (R1).
 pub async fn ensure(pod: &PodContext, wanted: &Wanted<'_>, sources: &SourceView) -> Result<Image, ImageTrouble> {
     let Wanted { name, policy, .. } = *wanted;
     let machine = &pod.shared.machine;
+    let credentials = credentials(pod, wanted, sources)?;
     if policy != "Always" {
-        if let Some(image) = machine.find_image(name).await.map_err(|error| trouble(name, &error))? {
-            let message = format!("Container image {name:?} already present on machine");
+        let found = machine.find_image(name).await.map_err(|error| trouble(name, &error))?;
+        let is_here = found.is_some();
+        // R3.
+        if let Some(image) = found.filter(|image| image.access.allows(&credentials)) {
+            let message = format!("Container image {name:?} already present on machine and can be accessed by the pod");
             wanted.note(pod, EventKind::Normal, "Pulled", message);
             return Ok(image);
         }
         if policy == "Never" {
-            let message = format!("Container image {name:?} is not present with pull policy of Never");
+            let message = match is_here {
+                false => format!("Container image {name:?} is not present with pull policy of Never"),
+                true => format!(
+                    "Container image {name:?} is present with pull policy of Never but does not have the proper credentials to access the image"
+                ),
+            };
             wanted.note(pod, EventKind::Warning, "ErrImageNeverPull", message.clone());
             return Err(ImageTrouble { reason: "ErrImageNeverPull", message });
         }
@@ -102,14 +122,16 @@ pub async fn ensure(pod: &PodContext, wanted: &Wanted<'_>, sources: &SourceView)
     let _turn = turn.lock().await;
     if policy != "Always"
         && let Ok(Some(image)) = machine.find_image(name).await
+        && image.access.allows(&credentials)
     {
         // Another pod has fetched it while this one waited for its turn.
         return Ok(image);
     }
-    let _slot = pod.shared.pulls.slots.acquire().await.expect("the semaphore is never closed");
+    let slots = pod.shared.pulls.slots(name);
+    let _slot = slots.acquire().await.expect("the semaphore is never closed");
     wanted.note(pod, EventKind::Normal, "Pulling", format!("Pulling image {name:?}"));
     let began = tokio::time::Instant::now();
-    match machine.pull_image(name, &credentials(sources, name)).await {
+    match machine.pull_image(name, &credentials).await {
         Ok(image) => {
             let took = began.elapsed().as_millis();
             let message = format!("Successfully pulled image {name:?} in {took}ms. Image size: {} bytes.", image.size);
@@ -125,6 +147,54 @@ pub async fn ensure(pod: &PodContext, wanted: &Wanted<'_>, sources: &SourceView)
     }
 }
 
+/// What the pod's pull secrets hold for this image (R2).
+fn credentials(pod: &PodContext, wanted: &Wanted<'_>, sources: &SourceView) -> Result<Vec<Credentials>, ImageTrouble> {
+    let named: Vec<&str> = pod.spec().image_pull_secrets.iter().flatten().map(|secret| secret.name.as_str()).collect();
+    if named.is_empty() {
+        return Ok(Vec::new());
+    }
+    let image = wanted.name.parse::<Reference>();
+    let image = image.map_err(|why| trouble(wanted.name, &MachineError::ImageName(why.to_string())))?;
+    let (found, missing) = of_secrets(&named, sources, &image);
+    if !missing.is_empty() {
+        let message = format!(
+            "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+            missing.join(", ")
+        );
+        wanted.note(pod, EventKind::Warning, "FailedToRetrieveImagePullSecret", message);
+    }
+    Ok(found)
+}
+
+/// What these secrets hold for the image, in their order, and those that say nothing.
+fn of_secrets(named: &[&str], sources: &SourceView, image: &Reference) -> (Vec<Credentials>, Vec<String>) {
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for name in named {
+        match sources.secrets.get(*name).map(|secret| keyring(secret)) {
+            Some(Ok(keyring)) => found.extend(keyring.find(image)),
+            Some(Err(why)) => missing.push(format!("{name}: {why}")),
+            None => missing.push((*name).to_owned()),
+        }
+    }
+    (found, missing)
+}
+
+fn keyring(secret: &core::Secret) -> Result<Keyring, String> {
+    let kind = secret.type_.as_deref().unwrap_or_default();
+    let file = |key: &str| {
+        let bytes = secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
+        bytes.ok_or_else(|| format!("expected a key {key}, found none"))
+    };
+    let owner = secret.metadata.uid.as_deref();
+    match kind {
+        "kubernetes.io/dockerconfigjson" => Keyring::read_config(file(".dockerconfigjson")?, owner),
+        "kubernetes.io/dockercfg" => Keyring::read_dockercfg(file(".dockercfg")?, owner),
+        other => {
+            Err(format!("expected type kubernetes.io/dockerconfigjson or kubernetes.io/dockercfg, found {other:?}"))
+        }
+    }
+}
+
 fn trouble(name: &str, error: &MachineError) -> ImageTrouble {
     match error {
         MachineError::ImageName(why) => ImageTrouble {
@@ -135,99 +205,40 @@ fn trouble(name: &str, error: &MachineError) -> ImageTrouble {
     }
 }
 
-#[derive(Deserialize)]
-struct DockerConfig {
-    auths: BTreeMap<String, DockerAuth>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct DockerAuth {
-    auth: String,
-    username: String,
-    password: String,
-}
-
-/// What the pod's pull secrets hold for the registry of this image. A credential goes to no other registry.
-fn credentials(sources: &SourceView, image: &str) -> Vec<Credential> {
-    let mut out = Vec::new();
-    for secret in sources.secrets.values() {
-        let data = secret.data.as_ref();
-        let file = |key: &str| data.and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
-        let auths: Option<BTreeMap<String, DockerAuth>> = match (file(".dockerconfigjson"), file(".dockercfg")) {
-            (Some(json), _) => serde_json::from_slice::<DockerConfig>(json).ok().map(|config| config.auths),
-            (None, Some(json)) => serde_json::from_slice(json).ok(),
-            (None, None) => None,
-        };
-        let ours = auths.into_iter().flatten().filter(|(place, _)| is_for(place, image));
-        out.extend(ours.filter_map(|(_, auth)| credential(auth)));
-    }
-    out
-}
-
-/// Whether credentials kept under `place` (`https://index.docker.io/v1/`, `host:5000`, `ghcr.io/owner`) are for this image.
-fn is_for(place: &str, image: &str) -> bool {
-    let place = place.trim_start_matches("https://").trim_start_matches("http://");
-    let place = place.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches("/v2").trim_end_matches('/');
-    let place = match place {
-        "index.docker.io" | "registry-1.docker.io" => REGISTRY_DEFAULT,
-        other => other,
-    };
-    let first = image.split('/').next().unwrap_or_default();
-    let has_registry = image.contains('/') && (first.contains(['.', ':']) || first == "localhost");
-    let full = if has_registry { image.to_owned() } else { format!("{REGISTRY_DEFAULT}/{image}") };
-    full.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
-}
-
-fn credential(auth: DockerAuth) -> Option<Credential> {
-    if !auth.username.is_empty() {
-        return Some(Credential { username: auth.username, password: auth.password });
-    }
-    let text = String::from_utf8(STANDARD.decode(auth.auth.trim()).ok()?).ok()?;
-    let (username, password) = text.split_once(':')?;
-    Some(Credential { username: username.to_owned(), password: password.to_owned() })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{credentials, is_for};
+    use super::of_secrets;
     use crate::source::SourceView;
-    use serde_json::json;
+    use base64::Engine;
+    use serde_json::{Value, json};
     use std::sync::Arc;
 
-    #[test]
-    fn a_credential_goes_to_its_registry_only() {
-        let rows = [
-            ("https://index.docker.io/v1/", "nginx", true),
-            ("docker.io", "docker.io/library/nginx", true),
-            ("ghcr.io", "ghcr.io/owner/app:v1", true),
-            ("ghcr.io/owner", "ghcr.io/owner/app:v1", true),
-            ("ghcr.io/owner", "ghcr.io/owners/app:v1", false),
-            ("ghcr.io", "ghcr.io.evil.example/app", false),
-            ("127.0.0.1:5000", "127.0.0.1:5000/app", true),
-            ("127.0.0.1:5000", "127.0.0.1:5001/app", false),
-            ("ghcr.io", "nginx", false),
-        ];
-        for (place, image, expected) in rows {
-            assert_eq!(is_for(place, image), expected, "{place} {image}");
-        }
-    }
-
-    #[test]
-    fn pull_secrets_are_read_in_both_forms() {
-        let config = json!({"auths": {"r.example": {"auth": "dXNlcjpwYTpzcw=="}, "other.example": {"username": "x"}}});
-        let data = json!({".dockerconfigjson": base64(&config.to_string())});
-        let secret = json!({"metadata": {"name": "s"}, "data": data});
+    fn sources(secrets: &[(&str, &str, &str, Value)]) -> SourceView {
         let mut sources = SourceView::default();
-        sources.secrets.insert("s".to_owned(), Arc::new(serde_json::from_value(secret).expect("a secret")));
-        let found = credentials(&sources, "r.example/app");
-        assert_eq!(found.len(), 1);
-        assert_eq!((found[0].username.as_str(), found[0].password.as_str()), ("user", "pa:ss"));
-        assert!(!format!("{found:?}").contains("pa:ss"), "a password is not printed");
+        for (name, kind, key, content) in secrets {
+            let data = base64::engine::general_purpose::STANDARD.encode(content.to_string());
+            let secret =
+                json!({"metadata": {"name": name, "uid": format!("uid-{name}")}, "type": kind, "data": {*key: data}});
+            sources.secrets.insert((*name).to_owned(), Arc::new(serde_json::from_value(secret).expect("a secret")));
+        }
+        sources
     }
 
-    fn base64(text: &str) -> String {
-        use base64::Engine;
-        base64::engine::general_purpose::STANDARD.encode(text)
+    #[test]
+    fn pull_secrets_of_both_types_count_in_their_order_and_no_other_secret_does() {
+        let auths = |user: &str| json!({"r.example": {"username": user, "password": "p"}});
+        let sources = sources(&[
+            ("new", "kubernetes.io/dockerconfigjson", ".dockerconfigjson", json!({"auths": auths("new")})),
+            ("old", "kubernetes.io/dockercfg", ".dockercfg", auths("old")),
+            ("opaque", "Opaque", ".dockerconfigjson", json!({"auths": auths("opaque")})),
+            ("wrong", "kubernetes.io/dockerconfigjson", ".dockercfg", auths("wrong")),
+            ("of-a-volume", "kubernetes.io/dockerconfigjson", ".dockerconfigjson", json!({"auths": auths("volume")})),
+        ]);
+        let image = "r.example/app".parse().expect("a name");
+        let (found, missing) = of_secrets(&["old", "new", "opaque", "wrong", "absent"], &sources, &image);
+        let found: Vec<(&str, Option<&str>)> = found.iter().map(|one| (&*one.username, one.owner.as_deref())).collect();
+        assert_eq!(found, [("old", Some("uid-old")), ("new", Some("uid-new"))]);
+        assert_eq!(missing.len(), 3, "{missing:?}");
+        assert!(missing[0].contains("found \"Opaque\"") && missing[1].contains("expected a key"), "{missing:?}");
     }
 }

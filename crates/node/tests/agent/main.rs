@@ -3,6 +3,7 @@
 
 mod files;
 mod forms;
+mod image;
 mod life;
 mod log;
 mod pressure;

@@ -20,7 +20,7 @@ use windlass_apiserver::{Apiserver, Config, Identity, Pki};
 use windlass_client::{Cache, Client, DeleteOptions, Patch, Scope};
 use windlass_network::Network;
 use windlass_node::server::Site;
-use windlass_node::{Agent, Kernel, KernelConfig, Machine, NodeConfig, ServerIdentity};
+use windlass_node::{Agent, Kernel, KernelConfig, Machine, NodeConfig, ProviderFiles, ServerIdentity};
 use windlass_runtime::image::build::{Entry, write_oci};
 use windlass_runtime::image::{ImageConfig, Images};
 use windlass_runtime::{Runtime, RuntimeConfig};
@@ -107,7 +107,7 @@ impl Cluster {
             cluster_dns: [10, 43, 0, 10].into(),
             cluster_domain: "cluster.local".to_owned(),
             manifests: Some(dir.join("manifests")),
-            plain_http_registries: Default::default(),
+            credential_providers: None,
         };
         fs::create_dir_all(&config.data).expect("a directory for the test");
         let archive = dir.join("busybox.tar");
@@ -165,6 +165,11 @@ impl Cluster {
         let running = self.agent.take().expect("an agent runs");
         running.stop.send_replace(true);
         tokio::time::timeout(PATIENCE, running.task).await.expect("in time").expect("the agent ends in order");
+    }
+
+    /// For the next agent: programs that have passwords for registries.
+    pub fn set_credential_providers(&mut self, files: ProviderFiles) {
+        self.config.credential_providers = Some(files);
     }
 
     /// The machine under the agent.

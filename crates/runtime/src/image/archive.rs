@@ -94,7 +94,7 @@ pub(super) fn import(store: &Store, path: &Path, name: Option<&Reference>) -> Re
             layers.insert(diff_id.clone(), unpacked);
         }
         let Found { config, names, digest, .. } = image;
-        staged.push(Staged { config, names, digest, layers: parsed.diff_ids });
+        staged.push(Staged { config, names, digest, layers: parsed.diff_ids, pulled_as: None });
     }
     let ids = store.commit(staged, layers)?;
     ids.iter().map(|id| store.record(id)).collect()
@@ -147,20 +147,9 @@ impl Archive<'_> {
         let single = manifests.len() == 1;
         let mut images = Vec::new();
         for descriptor in manifests.iter().take(IMAGES_MAX + 1) {
-            let bytes = self.blob(&descriptor.digest, descriptor.size, MANIFEST_BYTES_MAX)?;
-            let (found, digest) = match manifest::parse(&bytes, Some(&descriptor.media_type))? {
-                Document::Manifest(found) => (found, descriptor.digest.clone()),
-                Document::Index(inner) => {
-                    let chosen = manifest::choose(&inner)?;
-                    let bytes = self.blob(&chosen.digest, chosen.size, MANIFEST_BYTES_MAX)?;
-                    let Document::Manifest(found) = manifest::parse(&bytes, Some(&chosen.media_type))? else {
-                        return Err(self.refuse("expected a manifest in the inner index, found another index"));
-                    };
-                    (found, chosen.digest.clone())
-                }
-            };
+            let found = self.manifest(descriptor)?;
             let mut image = self.layout_image(&found, name_of(descriptor))?;
-            image.digest = Some(digest);
+            image.digest = Some(descriptor.digest.clone());
             // Images for other processors among several are not ours to refuse.
             match config::parse(&image.config) {
                 Err(error) if single => return Err(error),
@@ -169,6 +158,19 @@ impl Archive<'_> {
             }
         }
         Ok(images)
+    }
+
+    /// The manifest that a row of the layout's index leads to; further indexes choose by processor.
+    fn manifest(&self, row: &manifest::Descriptor) -> Result<Manifest, ImageError> {
+        let mut at = row.clone();
+        for _ in 0..=manifest::INDEXES_MAX {
+            let bytes = self.blob(&at.digest, at.size, MANIFEST_BYTES_MAX)?;
+            at = match manifest::parse(&bytes, Some(&at.media_type))? {
+                Document::Manifest(found) => return Ok(found),
+                Document::Index(inner) => manifest::choose(&inner)?.clone(),
+            };
+        }
+        Err(manifest::too_deep())
     }
 
     fn layout_image(&self, manifest: &Manifest, name: Option<String>) -> Result<Found, ImageError> {

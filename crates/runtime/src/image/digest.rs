@@ -9,7 +9,7 @@ pub(super) fn of(bytes: &[u8]) -> String {
     text(&Sha256::digest(bytes))
 }
 
-fn text(hash: &[u8]) -> String {
+pub(super) fn text(hash: &[u8]) -> String {
     let mut text = String::with_capacity(7 + 64);
     text.push_str("sha256:");
     for byte in hash {

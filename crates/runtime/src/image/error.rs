@@ -86,6 +86,14 @@ pub enum ImageError {
         /// What the registry said.
         why: String,
     },
+    /// The owner of this machine wants a signature that is not there.
+    #[error("image {image} is not signed as this machine wants it: {why}")]
+    Unsigned {
+        /// Its repository and digest.
+        image: String,
+        /// What was found instead.
+        why: String,
+    },
     /// A thread of ours panicked; its own message is on standard error.
     #[error("an image operation was cut off by a bug: see the log")]
     CutOff,

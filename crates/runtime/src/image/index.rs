@@ -36,6 +36,20 @@ pub(super) struct Listed {
     pub(super) digest: Option<String>,
     /// The diff_ids of its layers, the lowest first.
     pub(super) layers: Vec<String>,
+    /// Who may use it, by the repository it was pulled from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) access: BTreeMap<String, ListedAccess>,
+}
+
+/// Who may use what was pulled from a repository.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct ListedAccess {
+    /// It was pulled without credentials, or with the machine's own.
+    #[serde(default)]
+    pub(super) anyone: bool,
+    /// Marks of those it was pulled with.
+    #[serde(default)]
+    pub(super) marks: BTreeSet<String>,
 }
 
 /// One layer.

@@ -2,7 +2,7 @@
 //!
 //! Rules
 //!   R1 one kind   a document is a manifest or an index, by what it has and by what it says; one that is both is refused
-//!   R2 one step   an index points at manifests, never at another index
+//!   R2 few steps  an index points at manifests, or at other indexes, INDEXES_MAX of them on the way to a manifest
 //!   R3 here       every layer comes from the registry itself: no urls, no layers that must not be distributed
 //!   R4 known      sha256 digests, sizes that are sizes, compressions we can undo
 
@@ -14,6 +14,8 @@ use super::reference::is_digest;
 
 /// The largest manifest or index.
 pub(super) const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+/// Indexes on the way to a manifest.
+pub(super) const INDEXES_MAX: usize = 3;
 /// The most manifests one index lists: platforms and their attestations.
 const INDEX_MAX: usize = 1000;
 /// The largest compressed layer.
@@ -59,6 +61,14 @@ struct Platform {
 pub(super) struct Manifest {
     pub(super) config: Descriptor,
     pub(super) layers: Vec<Descriptor>,
+}
+
+/// Why an image is not found where indexes only lead to indexes.
+pub(super) fn too_deep() -> ImageError {
+    ImageError::document(
+        "the index",
+        format!("expected a manifest below at most {INDEXES_MAX} indexes, found another index"),
+    )
 }
 
 /// A document, understood.
@@ -138,7 +148,7 @@ fn check_digest(what: &str, descriptor: &Descriptor) -> Result<(), ImageError> {
     Err(ImageError::document("the manifest", why))
 }
 
-/// The manifest for this machine in an index (R2).
+/// What leads to the manifest for this machine: the manifest itself, else an index that may list it.
 pub(super) fn choose(manifests: &[Descriptor]) -> Result<&Descriptor, ImageError> {
     let refuse = |why: String| ImageError::document("the index", why);
     let fits = |descriptor: &&Descriptor| match &descriptor.platform {
@@ -149,14 +159,15 @@ pub(super) fn choose(manifests: &[Descriptor]) -> Result<&Descriptor, ImageError
         // An index of one manifest need not say for whom it is; the config will.
         None => manifests.len() == 1,
     };
-    let chosen = manifests.iter().find(fits).ok_or_else(|| {
+    let is_index = |descriptor: &&Descriptor| KINDS_OF_INDEX.contains(&descriptor.media_type.as_str());
+    let may_list =
+        |descriptor: &&Descriptor| is_index(descriptor) && (descriptor.platform.is_none() || fits(descriptor));
+    let chosen = manifests.iter().find(|one| !is_index(one) && fits(one)).or_else(|| manifests.iter().find(may_list));
+    let chosen = chosen.ok_or_else(|| {
         let name = |platform: &Platform| format!("{}/{}", short(&platform.os), short(&platform.architecture));
         let found: Vec<String> = manifests.iter().filter_map(|one| one.platform.as_ref()).map(name).take(10).collect();
         refuse(format!("expected an image for linux/{}, found {}", architecture(), found.join(", ")))
     })?;
-    if KINDS_OF_INDEX.contains(&chosen.media_type.as_str()) {
-        return Err(refuse("expected manifests, found another index".to_owned()));
-    }
     check_digest("manifests", chosen)?;
     Ok(chosen)
 }
@@ -222,6 +233,12 @@ mod tests {
         let nested = descriptor(r#","mediaType":"application/vnd.oci.image.index.v1+json""#);
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{nested}]}}"#);
         let Ok(Document::Index(manifests)) = parse(index.as_bytes(), None) else { panic!("no index") };
-        assert!(choose(&manifests).is_err(), "an index in an index");
+        assert_eq!(choose(&manifests).expect("an index in an index"), &manifests[0]);
+        let both = format!(
+            r#"{{"schemaVersion":2,"manifests":[{nested},{}]}}"#,
+            descriptor(&format!(r#","platform":{{"os":"linux","architecture":"{}"}}"#, architecture()))
+        );
+        let Ok(Document::Index(manifests)) = parse(both.as_bytes(), None) else { panic!("no index") };
+        assert_eq!(choose(&manifests).expect("the manifest"), &manifests[1], "a manifest comes before an index");
     }
 }

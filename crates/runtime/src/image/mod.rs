@@ -12,23 +12,28 @@ mod digest;
 mod entry;
 mod error;
 mod index;
+mod keyring;
 mod manifest;
 mod pull;
 mod reference;
+mod registries;
 mod registry;
+mod signature;
 mod store;
 mod tree;
 mod unpack;
 
 pub use config::ImageConfig;
 pub use error::ImageError;
-pub use pull::{Progress, PullOptions};
+pub use keyring::{Credentials, ImagePattern, Keyring};
+pub use pull::{Progress, PullOptions, Tell};
 pub use reference::{Reference, ReferenceError};
-pub use registry::Credentials;
+pub use registries::Registries;
 pub use store::{Freed, Images};
 pub use tree::PathRefusal;
 pub use unpack::LayerError;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// An image as it is listed.
@@ -59,4 +64,33 @@ pub struct Image {
     pub layers: Vec<PathBuf>,
     /// The size of the unpacked layers in bytes.
     pub size: u64,
+}
+
+/// Who may use an image of this machine under the name it was looked for by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It was not pulled: the machine's owner put it here.
+    Preloaded,
+    /// It was pulled without credentials, or with the machine's own.
+    Anyone,
+    /// Those who have what it was pulled with ([`Credentials::marks`]).
+    Only(BTreeSet<String>),
+}
+
+impl Default for Access {
+    fn default() -> Access {
+        Access::Only(BTreeSet::new())
+    }
+}
+
+impl Access {
+    /// Whether who has these credentials may use the image.
+    pub fn allows(&self, credentials: &[Credentials]) -> bool {
+        match self {
+            Access::Preloaded | Access::Anyone => true,
+            Access::Only(marks) => {
+                credentials.iter().any(|credentials| credentials.marks().iter().any(|mark| marks.contains(mark)))
+            }
+        }
+    }
 }

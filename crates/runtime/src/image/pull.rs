@@ -1,52 +1,66 @@
-//! Fetching an image from its registry.
+//! Fetching an image from its registry, or from a mirror of it.
 //!
-//! Flow        name → manifest (of this machine's platform) → config → the layers that are missing, a few at a time, unpacked
-//!             while they come → listed
-//! Guarantees  every document and layer is what its digest says before anything uses it; a pull that fails leaves nothing
+//! Flow        name → places (mirrors first) → credentials, one after the other → document (of this machine's platform) → its
+//!             signature, where one is wanted → config → the layers that are missing, a few at a time, unpacked while they
+//!             come → listed
+//! Guarantees  every document and layer is what its digest says before anything uses it; a pull that fails leaves nothing;
+//!             what was verified is what is listed: a tag is resolved once
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::config::{self, CONFIG_BYTES_MAX, Parsed};
 use super::digest;
 use super::error::ImageError;
-use super::manifest::{self, Descriptor, Document, MANIFEST_BYTES_MAX, Manifest};
+use super::keyring::Credentials;
+use super::manifest::{self, Descriptor, Document, INDEXES_MAX, MANIFEST_BYTES_MAX, Manifest};
 use super::reference::Reference;
-use super::registry::{Content, Credentials, Registry};
+use super::registries::{Place, Registries};
+use super::registry::{Content, Registry};
+use super::signature;
 use super::store::{Images, Staged, StagedLayers, Store, Workplace, off_the_runtime};
 use super::unpack::{Promise, unpack};
 use super::{ImageRecord, LayerError};
 
 /// Chunks on their way from the network to the unpacking thread; a chunk is what one read gave, at most some 100 KiB.
 const CHUNKS_MAX: usize = 16;
+/// How often one layer that broke off is asked for again, and how often in a row without a byte more.
+const RESUMES_MAX: usize = 20;
+const IDLE_RESUMES_MAX: usize = 2;
+
+/// Told how far a pull is.
+pub type Tell = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// How an image is fetched.
 #[derive(Clone, Default)]
 pub struct PullOptions {
-    /// Who asks; nobody in particular without.
-    pub credentials: Option<Credentials>,
-    /// Registries (`host` or `host:port`) that are spoken to without TLS. Loopback addresses always are.
-    pub plain_http_hosts: BTreeSet<String>,
-    /// Certificate authorities to trust beside the machine's own, as PEM.
-    pub extra_ca_pem: Option<String>,
+    /// Who asks; tried in order, then what this machine has of its own, then nobody in particular.
+    pub credentials: Vec<Credentials>,
+    /// What is known about registries.
+    pub registries: Arc<Registries>,
     /// Is told how far the pull is.
-    pub progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+    pub progress: Option<Tell>,
 }
 
 /// How far a pull is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// It is known what has to be fetched.
+    /// It is known what has to be fetched. Said again when another place is tried.
     Started {
         /// Layers that are not here yet.
         layers: usize,
         /// Their compressed bytes.
+        bytes: u64,
+    },
+    /// More of a layer has come.
+    Bytes {
+        /// How many.
         bytes: u64,
     },
     /// One layer is here.
@@ -54,6 +68,14 @@ pub enum Progress {
         /// Its compressed bytes.
         bytes: u64,
     },
+}
+
+/// The document that a name points at, with what leads from it to an image.
+struct Resolved {
+    registry: Arc<Registry>,
+    manifest: Manifest,
+    /// The digest of the first document: the manifest's own, or that of the index which lists it.
+    digest: String,
 }
 
 /// A layer that has to be fetched.
@@ -84,23 +106,50 @@ impl Images {
         result
     }
 
+    /// The first place that has the image gives it; where none has, its own registry's reason counts.
     async fn pull_in_turn(&self, reference: &Reference, options: PullOptions) -> Result<ImageRecord, ImageError> {
-        let place = (reference.host(), reference.repository.as_str());
-        let world = self.store.world.clone();
-        let (plain, ca) = (options.plain_http_hosts, options.extra_ca_pem.as_deref());
-        let registry = Arc::new(Registry::new(place, plain, options.credentials, ca, world)?);
-        let (manifest, manifest_digest) = fetch_manifest(&registry, reference).await?;
+        let tell = options.progress.clone().unwrap_or_else(|| Arc::new(|_| {}));
+        let places = options.registries.places(reference);
+        let mut last = None;
+        for (number, place) in places.iter().enumerate() {
+            let is_own = number + 1 == places.len();
+            let mut credentials = if is_own { options.credentials.clone() } else { Vec::new() };
+            credentials.extend(options.registries.credentials(place));
+            match self.pull_from(reference, place, (credentials, &options.registries), &tell).await {
+                Ok(record) => return Ok(record),
+                Err(error) if is_own => last = Some(error),
+                Err(error) => {
+                    tracing::warn!(image = %reference, mirror = place.host, error = said(&error), "a mirror is passed over");
+                }
+            }
+        }
+        Err(last.expect("an image's own registry is among its places"))
+    }
+
+    async fn pull_from(
+        &self,
+        reference: &Reference,
+        place: &Place,
+        (credentials, registries): (Vec<Credentials>, &Arc<Registries>),
+        tell: &Tell,
+    ) -> Result<ImageRecord, ImageError> {
+        let resolved = self.resolve(reference, place, credentials, registries).await?;
+        let keys = registries.keys(reference);
+        if !keys.is_empty() {
+            check_signature(&resolved, keys, reference).await?;
+        }
+        let Resolved { registry, manifest, digest } = resolved;
         let (document, parsed) = self.config_of(&registry, &manifest).await?;
         let store = self.store.clone();
         let place = Arc::new(off_the_runtime(move || store.workplace()).await?);
         let missing = missing_layers(&self.store, &manifest, &parsed, &place)?;
-        let tell = options.progress.unwrap_or_else(|| Arc::new(|_| {}));
         let bytes = missing.iter().map(|layer| layer.descriptor.size).sum();
         tell(Progress::Started { layers: missing.len(), bytes });
-        let fetched = fetch_layers(&self.store, &registry, missing, &*tell).await;
+        let fetched = fetch_layers(&self.store, &registry, missing, tell).await;
         let store = self.store.clone();
         let names = BTreeSet::from([reference.key()]);
-        let image = Staged { config: document, names, digest: Some(manifest_digest), layers: parsed.diff_ids };
+        let pulled_as = Some((reference.place(), registry.credentials().cloned()));
+        let image = Staged { config: document, names, digest: Some(digest), layers: parsed.diff_ids, pulled_as };
         off_the_runtime(move || {
             // Here, where removing what was unpacked for nothing keeps no task waiting.
             let _place = place;
@@ -108,6 +157,30 @@ impl Images {
             store.record(&ids[0])
         })
         .await
+    }
+
+    /// Finds the image at a place with the first credentials that may see it, and in the end without any.
+    async fn resolve(
+        &self,
+        reference: &Reference,
+        place: &Place,
+        credentials: Vec<Credentials>,
+        registries: &Arc<Registries>,
+    ) -> Result<Resolved, ImageError> {
+        let mut first_refusal = None;
+        for credentials in credentials.into_iter().map(Some).chain([None]) {
+            let shared = (self.store.holds.clone(), self.store.world.clone());
+            let registry = Arc::new(Registry::new(place, registries.clone(), credentials, shared)?);
+            match fetch_manifest(&registry, reference).await {
+                Ok((manifest, digest)) => return Ok(Resolved { registry, manifest, digest }),
+                // A registry may say "not found" to who may not know that it is there.
+                Err(error @ (ImageError::Unauthorized { .. } | ImageError::Registry { passing: false, .. })) => {
+                    first_refusal.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(first_refusal.expect("the last try is always made, and was refused"))
     }
 
     async fn config_of(&self, registry: &Registry, manifest: &Manifest) -> Result<(Vec<u8>, Parsed), ImageError> {
@@ -132,21 +205,53 @@ fn check(what: &str, bytes: &[u8], expected: &str) -> Result<(), ImageError> {
     Err(ImageError::Digest { what: what.to_owned(), expected: expected.to_owned(), found })
 }
 
-/// The manifest for this machine and its digest; an index in between costs one more question.
+/// The manifest for this machine, and the digest of the document that the name points at; each index in between costs one
+/// more question.
 async fn fetch_manifest(registry: &Registry, reference: &Reference) -> Result<(Manifest, String), ImageError> {
     let wanted = reference.digest.as_deref().or(reference.tag.as_deref()).unwrap_or("latest");
-    let (bytes, digest, kind) = fetch_document(registry, wanted, reference.digest.as_deref()).await?;
-    match manifest::parse(&bytes, kind.as_deref())? {
-        Document::Manifest(manifest) => Ok((manifest, digest)),
-        Document::Index(manifests) => {
-            let chosen = manifest::choose(&manifests)?;
-            let (bytes, digest, kind) = fetch_document(registry, &chosen.digest, Some(&chosen.digest)).await?;
-            match manifest::parse(&bytes, kind.as_deref())? {
-                Document::Manifest(manifest) => Ok((manifest, digest)),
-                Document::Index(_) => Err(ImageError::document("the index", "expected manifests, found another index")),
-            }
+    let (mut bytes, first, mut kind) = fetch_document(registry, wanted, reference.digest.as_deref()).await?;
+    for _ in 0..=INDEXES_MAX {
+        let chosen = match manifest::parse(&bytes, kind.as_deref())? {
+            Document::Manifest(manifest) => return Ok((manifest, first)),
+            Document::Index(manifests) => manifest::choose(&manifests)?.digest.clone(),
+        };
+        (bytes, _, kind) = fetch_document(registry, &chosen, Some(&chosen)).await?;
+    }
+    Err(manifest::too_deep())
+}
+
+/// One of the signatures that lie beside the image must be good.
+async fn check_signature(
+    resolved: &Resolved,
+    keys: &[signature::PublicKey],
+    reference: &Reference,
+) -> Result<(), ImageError> {
+    let (registry, digest) = (&resolved.registry, resolved.digest.as_str());
+    let refuse = |why: String| ImageError::Unsigned { image: format!("{}@{digest}", reference.place()), why };
+    let tag = signature::tag_of(digest);
+    let fetched = fetch_document(registry, &tag, None).await;
+    let (bytes, _, kind) = match fetched {
+        Err(error @ ImageError::Registry { passing: true, .. }) => return Err(error),
+        other => other.map_err(|error| refuse(format!("no signature is found: {error}")))?,
+    };
+    let Document::Manifest(manifest) = manifest::parse(&bytes, kind.as_deref())? else {
+        return Err(refuse(format!("expected signatures under the tag {tag}, found an index")));
+    };
+    let mut why = format!("there is no signature under the tag {tag}");
+    for layer in manifest.layers.iter().take(signature::SIGNATURES_MAX) {
+        let Some(made) = layer.annotations.get(signature::ANNOTATION) else { continue };
+        if layer.media_type != signature::PAYLOAD_KIND {
+            continue;
+        }
+        let path = format!("blobs/{}", layer.digest);
+        let (payload, _) = registry.document(&path, "*/*", signature::PAYLOAD_BYTES_MAX).await?;
+        check("the signature's payload", &payload, &layer.digest)?;
+        match signature::check(keys, &payload, made, (reference, digest)) {
+            Ok(()) => return Ok(()),
+            Err(reason) => why = reason,
         }
     }
+    Err(refuse(why))
 }
 
 async fn fetch_document(
@@ -189,16 +294,16 @@ async fn fetch_layers(
     store: &Arc<Store>,
     registry: &Arc<Registry>,
     missing: Vec<Missing>,
-    tell: &(dyn Fn(Progress) + Send + Sync),
+    tell: &Tell,
 ) -> Result<StagedLayers, ImageError> {
     // Dropped on the first error, which ends the others: their threads notice that nothing comes any more.
     let mut tasks = JoinSet::new();
     for layer in missing {
-        let (store, registry) = (store.clone(), registry.clone());
+        let (store, registry, tell) = (store.clone(), registry.clone(), tell.clone());
         tasks.spawn(async move {
-            let permit = store.layers_in_flight.clone().acquire_owned().await;
-            let size = fetch_layer(&registry, &layer).await;
-            drop(permit);
+            let turn = store.turn(registry.host()).await;
+            let size = fetch_layer(&registry, &layer, &tell).await;
+            drop(turn);
             size.map(|size| (layer, size))
         });
     }
@@ -212,8 +317,8 @@ async fn fetch_layers(
 }
 
 /// Fetches one layer and unpacks it while it comes; its unpacked bytes.
-async fn fetch_layer(registry: &Registry, layer: &Missing) -> Result<u64, ImageError> {
-    let content = registry.blob(&layer.descriptor.digest).await?;
+async fn fetch_layer(registry: &Registry, layer: &Missing, tell: &Tell) -> Result<u64, ImageError> {
+    let (content, _) = registry.blob(&layer.descriptor.digest, 0).await?;
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
     let packed = Some((layer.descriptor.digest.clone(), layer.descriptor.size));
     let promise = Promise { packed, diff_id: layer.diff_id.clone() };
@@ -224,21 +329,52 @@ async fn fetch_layer(registry: &Registry, layer: &Missing) -> Result<u64, ImageE
         let refused = |source: LayerError| ImageError::Layer { layer: digest, source };
         unpack(Incoming { receiver, chunk: Bytes::new() }, &promise, &into).map_err(refused)
     });
-    let (sent, unpacked) = tokio::join!(pass_on(content, sender), unpacking);
+    let (sent, unpacked) =
+        tokio::join!(pass_on(registry, &layer.descriptor.digest, (content, sender), tell), unpacking);
     // Where the registry broke off, that is the reason, not the half archive it caused.
     sent.and(unpacked)
 }
 
-async fn pass_on(mut content: Content, sender: mpsc::Sender<io::Result<Bytes>>) -> Result<(), ImageError> {
-    loop {
-        match content.chunk().await {
-            Ok(Some(chunk)) => {
-                if sender.send(Ok(chunk)).await.is_err() {
-                    // The unpacking has ended with a reason of its own.
-                    return Ok(());
+/// Passes a layer on to who unpacks it. What breaks off is asked for from where it broke off.
+async fn pass_on(
+    registry: &Registry,
+    digest: &str,
+    (mut content, sender): (Content, mpsc::Sender<io::Result<Bytes>>),
+    tell: &Tell,
+) -> Result<(), ImageError> {
+    let (mut passed, mut known, mut idle) = (0, 0, 0);
+    for resumes in 0.. {
+        let before = passed;
+        let broken = loop {
+            match content.chunk().await {
+                Ok(Some(mut chunk)) => {
+                    // What comes a second time, because the registry cannot send a part.
+                    let skipped = usize::try_from(known).unwrap_or(usize::MAX).min(chunk.len());
+                    chunk.advance(skipped);
+                    known -= skipped as u64;
+                    let bytes = chunk.len() as u64;
+                    passed += bytes;
+                    if bytes > 0 && sender.send(Ok(chunk)).await.is_err() {
+                        // The unpacking has ended with a reason of its own.
+                        return Ok(());
+                    }
+                    tell(Progress::Bytes { bytes });
                 }
+                Ok(None) => return Ok(()),
+                Err(error) => break error,
             }
-            Ok(None) => return Ok(()),
+        };
+        idle = if passed > before { 0 } else { idle + 1 };
+        let again = match resumes < RESUMES_MAX && idle < IDLE_RESUMES_MAX {
+            false => Err(broken),
+            true => {
+                tracing::info!(host = registry.host(), digest, at = passed, error = said(&broken), "a layer broke off");
+                registry.pause().await;
+                registry.blob(digest, passed).await
+            }
+        };
+        match again {
+            Ok(again) => (content, known) = again,
             Err(error) => {
                 // The receiver may have ended already; then this error is still told.
                 let _ = sender.send(Err(io::Error::other("the registry broke off"))).await;
@@ -246,6 +382,18 @@ async fn pass_on(mut content: Content, sender: mpsc::Sender<io::Result<Bytes>>) 
             }
         }
     }
+    Ok(())
+}
+
+/// The error with its causes, for the log.
+fn said(error: &ImageError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
 }
 
 /// The bytes that come, for a thread that reads.

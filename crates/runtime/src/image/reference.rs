@@ -40,6 +40,11 @@ impl Reference {
         }
     }
 
+    /// Registry and repository.
+    pub(super) fn place(&self) -> String {
+        format!("{}/{}", self.registry, self.repository)
+    }
+
     /// Where the registry really listens.
     pub(super) fn host(&self) -> &str {
         match self.registry.as_str() {
@@ -114,14 +119,14 @@ fn is_host(component: &str) -> bool {
     component.contains('.') || component.contains(':') || component == "localhost"
 }
 
-fn normal_registry(host: &str) -> String {
+pub(super) fn normal_registry(host: &str) -> String {
     match host {
         "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY.to_owned(),
         _ => host.to_owned(),
     }
 }
 
-fn is_registry(registry: &str) -> bool {
+pub(super) fn is_registry(registry: &str) -> bool {
     let (host, port) = match registry.split_once(':') {
         Some((host, port)) => (host, Some(port)),
         None => (registry, None),
@@ -139,7 +144,7 @@ fn is_tag(tag: &str) -> bool {
 }
 
 /// One part of a repository path: alphanumeric runs joined by `.`, `_`, `__` or dashes (OCI distribution spec).
-fn is_component(component: &str) -> bool {
+pub(super) fn is_component(component: &str) -> bool {
     let alphanumeric = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     let bytes = component.as_bytes();
     alphanumeric(bytes.first())

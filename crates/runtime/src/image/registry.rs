@@ -1,21 +1,24 @@
 //! A registry, spoken to over HTTP/1.1 (OCI distribution spec 1.1, Docker token authentication).
 //!
 //! Rules
-//!   R1 https     plain HTTP only to loopback addresses and to hosts that were named for it
+//!   R1 https     plain HTTP only where the owner says so, and on loopback addresses without authorities of their own
 //!   R2 own host  credentials go to the registry, and to the token server it names over https, never to a redirect's host
 //!   R3 outward   a registry that is not on this machine cannot send us to this machine
 //!   R4 bounded   documents have a largest size; whoever sends less than PROGRESS_BYTES in PROGRESS_WINDOW is left
-//!   R5 again     what may pass is tried again after a growing, jittered pause
+//!   R5 again     what may pass is tried again after a growing, jittered pause; a host that says when is not asked before
 //! Not here       proxies
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HOST, LOCATION, RANGE, RETRY_AFTER, USER_AGENT,
+    WWW_AUTHENTICATE,
+};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -29,6 +32,8 @@ use windlass_stdx::World;
 
 use super::config::short;
 use super::error::ImageError;
+use super::keyring::Credentials;
+use super::registries::{Place, Registries};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,18 +45,29 @@ const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(20);
 const TOKEN_BYTES_MAX: u64 = 1 << 20;
 
-/// A name and password for a registry.
-#[derive(Clone)]
-pub struct Credentials {
-    /// The user.
-    pub username: String,
-    /// The password or access token.
-    pub password: String,
-}
+/// The longest that a host is left alone because it said so.
+const HOLD_MAX: Duration = Duration::from_secs(600);
+/// Hosts that are left alone at one time.
+const HOLDS_MAX: usize = 1000;
 
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Credentials {{ username: {:?}, password: (hidden) }}", self.username)
+/// Hosts that asked to be left alone, and until when; shared by all pulls.
+#[derive(Default)]
+pub(super) struct Holds(Mutex<BTreeMap<String, Instant>>);
+
+impl Holds {
+    /// How much longer this host is left alone.
+    fn left(&self, host: &str) -> Option<Duration> {
+        let mut holds = self.0.lock().expect("nothing panics while holding it");
+        let now = Instant::now();
+        holds.retain(|_, until| *until > now);
+        holds.get(host).map(|until| *until - now)
+    }
+
+    fn hold(&self, host: &str, pause: Duration) {
+        let mut holds = self.0.lock().expect("nothing panics while holding it");
+        if holds.len() < HOLDS_MAX {
+            holds.insert(host.to_owned(), Instant::now() + pause.min(HOLD_MAX));
+        }
     }
 }
 
@@ -59,10 +75,13 @@ impl std::fmt::Debug for Credentials {
 pub(super) struct Registry {
     host: String,
     repository: String,
-    plain_hosts: BTreeSet<String>,
+    registries: Arc<Registries>,
+    /// It is spoken to without TLS.
+    plain: bool,
     tls: tokio_rustls::TlsConnector,
     credentials: Option<Credentials>,
     authorization: Mutex<Option<HeaderValue>>,
+    holds: Arc<Holds>,
     world: World,
 }
 
@@ -83,27 +102,33 @@ enum Failure {
 
 impl Registry {
     pub(super) fn new(
-        (host, repository): (&str, &str),
-        plain_hosts: BTreeSet<String>,
+        place: &Place,
+        registries: Arc<Registries>,
         credentials: Option<Credentials>,
-        extra_ca_pem: Option<&str>,
-        world: World,
+        (holds, world): (Arc<Holds>, World),
     ) -> Result<Registry, ImageError> {
-        let tls = tls(extra_ca_pem).map_err(|why| ImageError::Registry {
-            host: host.to_owned(),
+        let ca_pem = registries.ca_pem(place);
+        let tls = tls(ca_pem).map_err(|why| ImageError::Registry {
+            host: place.host.clone(),
             doing: "prepare TLS".to_owned(),
             why,
             passing: false,
         })?;
-        Ok(Registry {
-            host: host.to_owned(),
-            repository: repository.to_owned(),
-            plain_hosts,
-            tls,
-            credentials,
-            authorization: Mutex::default(),
-            world,
-        })
+        let on_loopback = is_loopback(without_port(&place.host));
+        let plain = registries.plain_http(place).unwrap_or(on_loopback && ca_pem.is_none());
+        let (host, repository) = (place.host.clone(), place.path.clone());
+        let authorization = Mutex::default();
+        Ok(Registry { host, repository, registries, plain, tls, credentials, authorization, holds, world })
+    }
+
+    /// Host and port.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Who it is asked for.
+    pub(super) fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
     }
 
     /// A document of at most `bytes_max` bytes, and what the registry calls its kind.
@@ -113,7 +138,7 @@ impl Registry {
         accept: &str,
         bytes_max: u64,
     ) -> Result<(Bytes, Option<String>), ImageError> {
-        let response = self.get(path, accept).await?;
+        let response = self.get(path, accept, 0).await?;
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let kind = kind.map(|kind| kind.split(';').next().unwrap_or(kind).trim().to_owned());
         let mut content = Content::new(response.into_body(), &self.host);
@@ -127,31 +152,57 @@ impl Registry {
         Ok((bytes.into(), kind))
     }
 
-    /// A blob, chunk by chunk. Its digest is the caller's to check.
-    pub(super) async fn blob(&self, digest: &str) -> Result<Content, ImageError> {
-        let response = self.get(&format!("blobs/{digest}"), "*/*").await?;
-        Ok(Content::new(response.into_body(), &self.host))
+    /// A blob from this byte on, chunk by chunk, and how many bytes come again because the registry sends it from its
+    /// beginning. Its digest is the caller's to check.
+    pub(super) async fn blob(&self, digest: &str, from: u64) -> Result<(Content, u64), ImageError> {
+        let path = format!("blobs/{digest}");
+        let response = self.get(&path, "*/*", from).await?;
+        let mut again = from;
+        if response.status() == StatusCode::PARTIAL_CONTENT {
+            let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).unwrap_or_default();
+            if !range.starts_with(&format!("bytes {from}-")) {
+                let why = format!("expected bytes from {from} on, found {:?}", short(range));
+                return Err(self.failed(&path, why, false));
+            }
+            again = 0;
+        }
+        Ok((Content::new(response.into_body(), &self.host), again))
     }
 
-    /// The good answer for `/v2/<repository>/<path>` (R5).
-    async fn get(&self, path: &str, accept: &str) -> Result<Response<Incoming>, ImageError> {
+    /// The pause before what broke off is asked for again.
+    pub(super) async fn pause(&self) {
+        tokio::time::sleep(self.world.jitter(PAUSE_FIRST)).await;
+    }
+
+    /// The good answer for `/v2/<repository>/<path>`, from this byte on (R5).
+    async fn get(&self, path: &str, accept: &str, from: u64) -> Result<Response<Incoming>, ImageError> {
         let mut pause = PAUSE_FIRST;
         for attempt in 1.. {
-            match self.attempt(path, accept).await {
+            if let Some(left) = self.holds.left(&self.host) {
+                let why = format!("it asked to be left alone for {} s more", left.as_secs() + 1);
+                return Err(self.failed(path, why, true));
+            }
+            match self.attempt(path, accept, from).await {
                 Ok(response) => return Ok(response),
-                Err(Failure::Passing(_, at_least)) if attempt < ATTEMPTS_MAX => {
-                    tokio::time::sleep(self.world.jitter(pause.max(at_least)).min(PAUSE_MAX)).await;
+                Err(Failure::Passing(_, at_least)) if attempt < ATTEMPTS_MAX && at_least <= PAUSE_MAX => {
+                    tokio::time::sleep(self.world.jitter(pause).max(at_least)).await;
                     pause = (pause * 3).min(PAUSE_MAX);
                 }
-                Err(Failure::Passing(error, _) | Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing(error, at_least)) => {
+                    if !at_least.is_zero() {
+                        self.holds.hold(&self.host, at_least);
+                    }
+                    return Err(error);
+                }
+                Err(Failure::Final(error)) => return Err(error),
             }
         }
         Err(self.failed(path, "it was tried too often", true))
     }
 
     /// One attempt: authenticates where asked to, and follows redirects (R2).
-    async fn attempt(&self, path: &str, accept: &str) -> Result<Response<Incoming>, Failure> {
-        let scheme = if self.may_be_plain(&self.host) { "http" } else { "https" };
+    async fn attempt(&self, path: &str, accept: &str, from: u64) -> Result<Response<Incoming>, Failure> {
+        let scheme = if self.plain { "http" } else { "https" };
         let start: Uri = format!("{scheme}://{}/v2/{}/{path}", self.host, self.repository)
             .parse()
             .map_err(|_| Failure::Final(self.failed(path, "it has no address", false)))?;
@@ -161,7 +212,8 @@ impl Registry {
         loop {
             let own = uri.authority() == start.authority() && uri.scheme() == start.scheme();
             let authorization = if own { self.known_authorization() } else { None };
-            let response = self.send(&uri, accept, authorization).await.map_err(|error| self.passing(path, &error))?;
+            let response = self.send(&uri, accept, (authorization, from)).await;
+            let response = response.map_err(|error| self.passing(path, &error))?;
             let status = response.status();
             if status == StatusCode::UNAUTHORIZED && own && !authenticated {
                 authenticated = true;
@@ -169,7 +221,7 @@ impl Registry {
             } else if status.is_redirection() && redirects < REDIRECTS_MAX {
                 redirects += 1;
                 uri = self.redirect(path, &uri, &response)?;
-            } else if status == StatusCode::OK {
+            } else if status == StatusCode::OK || (from > 0 && status == StatusCode::PARTIAL_CONTENT) {
                 return Ok(response);
             } else {
                 return Err(self.refused(path, response).await);
@@ -180,8 +232,8 @@ impl Registry {
     /// Why an answer is not a good one, with what the registry says about it.
     async fn refused(&self, path: &str, response: Response<Incoming>) -> Failure {
         let status = response.status();
-        let pause = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let pause = Duration::from_secs(pause.unwrap_or(0)).min(PAUSE_MAX);
+        let pause = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let pause = pause.and_then(|text| retry_after(text, self.world.now())).unwrap_or_default();
         let mut content = Content::new(response.into_body(), &self.host);
         // The reason is a courtesy; without one, the status says enough.
         let said = content.chunk().await.ok().flatten().unwrap_or_default();
@@ -265,7 +317,8 @@ impl Registry {
             _ => return Err(refuse("it is not reached by https".to_owned())),
         }
         let basic = self.credentials.as_ref().map(basic);
-        let response = self.send(&uri, "application/json", basic).await.map_err(|error| self.passing(path, &error))?;
+        let response = self.send(&uri, "application/json", (basic, 0)).await;
+        let response = response.map_err(|error| self.passing(path, &error))?;
         if response.status() != StatusCode::OK {
             return Err(self.refused(path, response).await);
         }
@@ -289,7 +342,7 @@ impl Registry {
         &self,
         uri: &Uri,
         accept: &str,
-        authorization: Option<HeaderValue>,
+        (authorization, from): (Option<HeaderValue>, u64),
     ) -> Result<Response<Incoming>, String> {
         let say = |error: &dyn std::error::Error| -> String {
             let mut text = error.to_string();
@@ -313,6 +366,9 @@ impl Registry {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
+        if from > 0 {
+            request = request.header(RANGE, format!("bytes={from}-"));
+        }
         let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
         if plain {
             return exchange(stream, request).await.map_err(|error| say(&*error));
@@ -326,8 +382,8 @@ impl Registry {
 
     /// Connects to one of the host's addresses; to this machine only if the registry is on it (R3).
     async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, String> {
-        let own_host = self.host.rsplit_once(':').map_or(self.host.as_str(), |(host, _)| host);
-        let trusted = is_loopback(own_host) || self.plain_hosts.contains(host) || host == own_host;
+        let own_host = without_port(&self.host);
+        let trusted = is_loopback(own_host) || host == own_host || self.registries.names(host);
         let found = timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((host, port))).await;
         let found =
             found.map_err(|_| "resolving its name took too long".to_owned())?.map_err(|error| error.to_string())?;
@@ -344,10 +400,12 @@ impl Registry {
     }
 
     fn may_be_plain(&self, authority: &str) -> bool {
-        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-        let own = self.host.rsplit_once(':').map_or(self.host.as_str(), |(host, _)| host);
-        let named = self.plain_hosts.contains(authority) || self.plain_hosts.contains(host);
-        named || (is_loopback(host) && is_loopback(own))
+        if authority == self.host {
+            return self.plain;
+        }
+        let place = Place { host: authority.to_owned(), path: String::new() };
+        let on_loopback = is_loopback(without_port(authority)) && is_loopback(without_port(&self.host));
+        self.registries.plain_http(&place).unwrap_or(on_loopback)
     }
 
     fn known_authorization(&self) -> Option<HeaderValue> {
@@ -440,6 +498,19 @@ fn encoded(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
+fn without_port(authority: &str) -> &str {
+    authority.rsplit_once(':').map_or(authority, |(host, _)| host)
+}
+
+/// How long to wait: seconds, or a date (RFC 9110 §10.2.3).
+fn retry_after(text: &str, now: jiff::Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
+}
+
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -480,7 +551,18 @@ fn tls(extra_ca_pem: Option<&str>) -> Result<tokio_rustls::TlsConnector, String>
 
 #[cfg(test)]
 mod tests {
-    use super::{is_outward, parameter_of};
+    use std::time::Duration;
+
+    use super::{is_outward, parameter_of, retry_after};
+
+    #[test]
+    fn a_pause_is_said_in_seconds_or_as_a_date() {
+        let now = "2026-11-30T12:00:00Z".parse().expect("a time");
+        assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("Mon, 30 Nov 2026 12:01:30 GMT", now), Some(Duration::from_secs(90)));
+        assert_eq!(retry_after("Mon, 30 Nov 2026 11:00:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("soon", now), None);
+    }
 
     #[test]
     fn challenges_are_read_quoted_or_not() {

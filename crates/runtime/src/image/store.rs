@@ -14,19 +14,26 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use rustix::fs::{FlockOperation, flock};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use windlass_stdx::World;
 
 use super::config;
 use super::error::ImageError;
 use super::index::{Index, Listed, ListedLayer, Lock, Stamp, lock, save_durably};
+use super::keyring::Credentials;
 use super::reference::{Reference, is_digest};
-use super::{Image, ImageRecord, archive};
+use super::registry::Holds;
+use super::{Access, Image, ImageRecord, archive};
 
-/// Layers of all pulls together that are fetched and unpacked at one time: more only fight for disk and processor.
-const LAYERS_IN_FLIGHT_MAX: usize = 3;
+/// Layers of one registry that are fetched and unpacked at one time: more only fight for disk and processor.
+const LAYERS_OF_ONE_REGISTRY_MAX: usize = 3;
+/// Layers of all registries together: a few registries that drip keep nobody waiting.
+const LAYERS_MAX: usize = 12;
+/// Marks of one image and repository; who comes later asks the registry anew.
+const MARKS_MAX: usize = 256;
 
 /// The images of this machine. Cheap to clone; clones share them.
 #[derive(Clone)]
@@ -38,7 +45,10 @@ pub(super) struct Store {
     root: PathBuf,
     pub(super) world: World,
     seen: Mutex<Option<(Stamp, Arc<Index>)>>,
-    pub(super) layers_in_flight: Arc<tokio::sync::Semaphore>,
+    layers: Arc<Semaphore>,
+    /// One for each registry that layers are fetched from now.
+    lanes: Mutex<BTreeMap<String, Weak<Semaphore>>>,
+    pub(super) holds: Arc<Holds>,
     /// One lock per name being pulled, so that many pods with one image cause one pull.
     pub(super) turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -77,6 +87,14 @@ pub(super) struct Staged {
     pub(super) digest: Option<String>,
     /// diff_ids, the lowest first.
     pub(super) layers: Vec<String>,
+    /// The repository it was pulled from and with which credentials; `None` for one that was imported.
+    pub(super) pulled_as: Option<(String, Option<Credentials>)>,
+}
+
+/// The right to fetch a layer.
+pub(super) struct Turn {
+    _of_registry: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// Layers that were unpacked for staged images: by diff_id, where and how large.
@@ -94,7 +112,9 @@ impl Images {
             root,
             world,
             seen: Mutex::default(),
-            layers_in_flight: Arc::new(tokio::sync::Semaphore::new(LAYERS_IN_FLIGHT_MAX)),
+            layers: Arc::new(Semaphore::new(LAYERS_MAX)),
+            lanes: Mutex::default(),
+            holds: Arc::default(),
             turns: Mutex::default(),
         };
         store.sweep()?;
@@ -115,6 +135,18 @@ impl Images {
         let index = self.store.index()?;
         let Some((id, listed)) = look_up(&index, reference)? else { return Ok(None) };
         self.store.image(&index, id, listed).map(Some)
+    }
+
+    /// The image of this name, never one by its id, and who may use it under this name.
+    pub fn find_named(&self, reference: &Reference) -> Result<Option<(Image, Access)>, ImageError> {
+        let index = self.store.index()?;
+        let Some((id, listed)) = index.named(&reference.key()) else { return Ok(None) };
+        let access = match listed.access.get(&reference.place()) {
+            Some(access) if access.anyone => Access::Anyone,
+            Some(access) => Access::Only(access.marks.clone()),
+            None => Access::Preloaded,
+        };
+        Ok(Some((self.store.image(&index, id, listed)?, access)))
     }
 
     /// Every image.
@@ -167,6 +199,21 @@ impl Store {
         let index = Arc::new(Index::load(&self.root)?);
         *seen = stamp.map(|stamp| (stamp, index.clone()));
         Ok(index)
+    }
+
+    /// Waits until a layer may be fetched from this registry.
+    pub(super) async fn turn(&self, host: &str) -> Turn {
+        let lane = {
+            let mut lanes = self.lanes.lock().expect("nothing panics while holding the lanes");
+            lanes.retain(|_, lane| lane.strong_count() > 0);
+            let lane = lanes.get(host).and_then(Weak::upgrade);
+            let lane = lane.unwrap_or_else(|| Arc::new(Semaphore::new(LAYERS_OF_ONE_REGISTRY_MAX)));
+            lanes.insert(host.to_owned(), Arc::downgrade(&lane));
+            lane
+        };
+        let never_closed = "the semaphores are never closed";
+        let of_registry = lane.acquire_owned().await.expect(never_closed);
+        Turn { _of_registry: of_registry, _of_all: self.layers.clone().acquire_owned().await.expect(never_closed) }
     }
 
     fn image(&self, index: &Index, id: &str, listed: &Listed) -> Result<Image, ImageError> {
@@ -261,6 +308,18 @@ impl Store {
             other.names.retain(|name| !image.names.contains(name));
         }
         let listed = index.images.entry(id.clone()).or_default();
+        match image.pulled_as {
+            Some((place, credentials)) => {
+                let access = listed.access.entry(place).or_default();
+                match credentials.filter(|credentials| credentials.owner.is_some()) {
+                    Some(own) if access.marks.len() < MARKS_MAX => access.marks.extend(own.marks()),
+                    Some(_) => {}
+                    None => access.anyone = true,
+                }
+            }
+            // What the machine's owner puts here is for everybody, under the names they give it.
+            None => listed.access.retain(|place, _| !image.names.iter().any(|name| is_of(name, place))),
+        }
         listed.names.extend(image.names);
         listed.digest = image.digest.or_else(|| listed.digest.take());
         listed.layers = image.layers;
@@ -332,6 +391,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Whether a full name is of this repository.
+fn is_of(name: &str, place: &str) -> bool {
+    name.strip_prefix(place).is_some_and(|rest| rest.starts_with([':', '@']))
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {

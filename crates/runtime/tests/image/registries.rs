@@ -1,93 +1,20 @@
 //! Pulling: from a real registry, and from ones that mean harm.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
 use windlass_runtime::image::{Credentials, ImageError, Progress, PullOptions};
 
-use crate::stage::{Files, Layer, Packing, Stage, digest, layout, told};
-
-/// A registry of the distribution, as a process that ends with the test.
-struct Registry {
-    process: Child,
-    host: String,
-}
-
-impl Registry {
-    fn start(stage: &Stage, users: Option<&str>) -> Registry {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
-        let root = stage.directory.join("registry");
-        let mut config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n",
-            root.display()
-        );
-        if let Some(users) = users {
-            let path = stage.directory.join("htpasswd");
-            std::fs::write(&path, users).expect("written");
-            config.push_str(&format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", path.display()));
-        }
-        let path = stage.directory.join("registry.yml");
-        std::fs::write(&path, config).expect("written");
-        let process =
-            Command::new("docker-registry").arg("serve").arg(&path).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let registry =
-            Registry { process: process.expect("docker-registry is installed"), host: format!("127.0.0.1:{port}") };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(&registry.host).is_err() {
-            assert!(Instant::now() < deadline, "the registry listens within 20 s");
-            std::thread::yield_now();
-        }
-        registry
-    }
-
-    fn push(&self, stage: &Stage, layout: &Files, name: &str, more: &[&str]) {
-        let directory = stage.directory.join("pushed");
-        layout.write_to(&directory);
-        self.copy(&format!("oci:{}", directory.display()), name, more);
-        std::fs::remove_dir_all(directory).expect("removed");
-    }
-
-    fn copy(&self, from: &str, name: &str, more: &[&str]) {
-        let to = format!("docker://{}/{name}", self.host);
-        let arguments = ["copy", "--quiet", "--dest-tls-verify=false"];
-        let output = Command::new("skopeo").args(arguments).args(more).args([from, &to]).output();
-        let output = output.expect("skopeo is installed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.process.kill().and_then(|()| self.process.wait()).expect("the registry ends");
-    }
-}
-
-/// A layout that skopeo takes too: it is stricter about kinds than we are.
-fn strict_layout(layers: &[Vec<u8>], packing: Packing) -> Files {
-    let (files, mut manifest) = layout(layers, packing);
-    manifest["mediaType"] = "application/vnd.oci.image.manifest.v1+json".into();
-    manifest["config"]["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
-    let suffix = match packing {
-        Packing::Plain => "",
-        Packing::Gzip => "+gzip",
-        Packing::Zstd => "+zstd",
-    };
-    for layer in manifest["layers"].as_array_mut().expect("layers") {
-        layer["mediaType"] = format!("application/vnd.oci.image.layer.v1.tar{suffix}").into();
-    }
-    crate::stage::with_index(files, &manifest)
-}
+use crate::fake::{Answers, Fake, MANIFEST, check_refused, honest, layer_path, plain, pull};
+use crate::registry::{Registry, strict_layout};
+use crate::stage::{Layer, Packing, Stage, digest, told};
 
 #[tokio::test]
 async fn an_image_is_pulled_from_a_registry_and_what_is_here_is_not_fetched_again() {
     let stage = Stage::new();
-    let registry = Registry::start(&stage, None);
+    let registry = Registry::start(&stage);
     let shared = Layer::new().file("shared", &"s".repeat(3 << 20)).finish();
     for packing in [Packing::Gzip, Packing::Zstd] {
         let own = Layer::new().file("own", &format!("{packing:?}")).finish();
@@ -128,15 +55,12 @@ async fn an_image_is_pulled_from_a_registry_and_what_is_here_is_not_fetched_agai
 #[tokio::test]
 async fn a_registry_that_wants_a_password_gets_it_and_refuses_others() {
     let stage = Stage::new();
-    // user:secret, as `htpasswd -B` writes it.
-    let made = Command::new("htpasswd").args(["-nbB", "user", "secret"]).output();
-    let users = String::from_utf8(made.expect("apache2-utils is installed").stdout).expect("text");
-    let registry = Registry::start(&stage, Some(&users));
+    let registry = Registry::with_users(&stage, &[("user", "secret")], "");
     let files = strict_layout(&[Layer::new().file("a", "a").finish()], Packing::Gzip);
     registry.push(&stage, &files, "app:v1", &["--dest-creds", "user:secret"]);
     let name = format!("{}/app:v1", registry.host);
     let with = |password: &str| PullOptions {
-        credentials: Some(Credentials { username: "user".to_owned(), password: password.to_owned() }),
+        credentials: vec![Credentials { username: "user".to_owned(), password: password.to_owned(), owner: None }],
         ..PullOptions::default()
     };
     for options in [PullOptions::default(), with("wrong")] {
@@ -149,105 +73,6 @@ async fn a_registry_that_wants_a_password_gets_it_and_refuses_others() {
     }
     stage.images.pull(&name, with("secret")).await.expect("pulled");
 }
-
-/// What a fake registry answers for a path: status, headers and body.
-type Answers = BTreeMap<String, (u16, Vec<(String, String)>, Vec<u8>)>;
-
-/// A registry that answers as it was told and remembers what it was asked.
-struct Fake {
-    host: String,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Fake {
-    fn start(answers: impl FnOnce(&str) -> Answers) -> Fake {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let host = listener.local_addr().expect("an address").to_string();
-        let answers = answers(&host);
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let heard = asked.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                answer(&mut stream.expect("a client"), &answers, &heard);
-            }
-        });
-        Fake { host, asked }
-    }
-}
-
-/// One request. A client that leaves early is what some tests want.
-fn answer(stream: &mut TcpStream, answers: &Answers, asked: &Mutex<Vec<String>>) {
-    let mut reader = BufReader::new(stream.try_clone().expect("a stream"));
-    let (mut first, mut line, mut authorization) = (String::new(), String::new(), String::new());
-    if reader.read_line(&mut first).is_err() {
-        return;
-    }
-    while reader.read_line(&mut line).is_ok_and(|length| length > 2) {
-        if line.to_lowercase().starts_with("authorization:") {
-            authorization = line[14..].trim().to_owned();
-        }
-        line.clear();
-    }
-    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-    asked.lock().expect("unpoisoned").push(format!("{path} {authorization}").trim().to_owned());
-    let wants_token = answers.contains_key("/token") && path.starts_with("/v2/") && authorization != "Bearer t";
-    let key = path.split('?').next().unwrap_or_default();
-    let unauthorized =
-        (401, vec![("WWW-Authenticate".to_owned(), "Bearer realm=\"REALM\",service=\"s\"".to_owned())], Vec::new());
-    let absent = (404, Vec::new(), b"absent".to_vec());
-    let (status, headers, body) = if wants_token { &unauthorized } else { answers.get(key).unwrap_or(&absent) };
-    let mut head = format!("HTTP/1.1 {status} x\r\nConnection: close\r\n");
-    if !headers.iter().any(|(name, _)| name == "Content-Length") {
-        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
-    }
-    let own = format!("http://{}/token", stream.local_addr().expect("an address"));
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {}\r\n", value.replace("REALM", &own)));
-    }
-    let _ = stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(body));
-    let _ = stream.shutdown(std::net::Shutdown::Write);
-    let _ = reader.read(&mut [0; 1]);
-}
-
-fn plain(body: impl Into<Vec<u8>>) -> (u16, Vec<(String, String)>, Vec<u8>) {
-    (200, Vec::new(), body.into())
-}
-
-/// The answers of an honest registry for one image `app:v1`.
-fn honest() -> (Answers, Value) {
-    let (files, manifest) = layout(&[Layer::new().file("a", "a").finish()], Packing::Gzip);
-    let mut answers = Answers::new();
-    for (path, bytes) in files.0 {
-        if let Some(hex) = path.strip_prefix("blobs/sha256/") {
-            answers.insert(format!("/v2/app/blobs/sha256:{hex}"), plain(bytes));
-        }
-    }
-    answers.insert("/v2/app/manifests/v1".to_owned(), plain(manifest.to_string()));
-    (answers, manifest)
-}
-
-async fn pull(fake: &Fake) -> Result<(), ImageError> {
-    let stage = Stage::new();
-    let result = stage.images.pull(&format!("{}/app:v1", fake.host), PullOptions::default()).await;
-    if result.is_err() {
-        assert_eq!(stage.content(), [""; 0], "a pull that fails leaves nothing");
-    }
-    result.map(|_| ())
-}
-
-async fn check_refused(what: &str, change: impl FnOnce(&mut Answers, &mut Value), why: &str) {
-    let (mut answers, mut manifest) = honest();
-    change(&mut answers, &mut manifest);
-    let fake = Fake::start(|_| answers);
-    let error = pull(&fake).await.expect_err(what);
-    assert!(told(&error).contains(why), "{what}: expected {why:?}, found {:?}", told(&error));
-}
-
-fn layer_path(manifest: &Value) -> String {
-    format!("/v2/app/blobs/{}", manifest["layers"][0]["digest"].as_str().expect("a digest"))
-}
-
-const MANIFEST: &str = "/v2/app/manifests/v1";
 
 #[tokio::test]
 async fn a61_a_registry_that_lies_is_not_believed() {
@@ -273,7 +98,7 @@ async fn a61_a_registry_that_lies_is_not_believed() {
         let own = json!({ "digest": digest(b"x"), "size": 1, "mediaType": "application/vnd.oci.image.index.v1+json" });
         set(answers, MANIFEST, json!({ "schemaVersion": 2, "manifests": [own] }).to_string().into_bytes());
     };
-    check_refused("an index in an index", index, "found another index").await;
+    check_refused("an index that lists what is not there", index, "404").await;
     let called = |answers: &mut Answers, _: &mut Value| {
         let kind = "application/vnd.oci.image.index.v1+json".to_owned();
         answers.get_mut(MANIFEST).expect("a manifest").1.push(("Content-Type".to_owned(), kind));

@@ -10,8 +10,9 @@ use jiff::SignedDuration;
 use tokio::sync::broadcast;
 use windlass_network::{DnsTable, ServiceTable};
 use windlass_node::machine::{
-    Answer, Container, ContainerState, ContainerStatus, Credential, Exec, ExecResult, Facts, HealthCheck, HttpAnswer,
-    HttpGet, Image, MachineError, MessageSource, Observed, PodUsage, ProcessUser, Resize, Sandbox, Stop, Volume,
+    Access, Answer, Container, ContainerState, ContainerStatus, Credentials, Exec, ExecResult, Facts, HealthCheck,
+    HttpAnswer, HttpGet, Image, MachineError, MessageSource, Observed, PodUsage, ProcessUser, Resize, Sandbox, Stop,
+    Volume,
 };
 
 use super::sandbox::{Pod, exit};
@@ -250,6 +251,7 @@ fn image(name: &str) -> Image {
         digest: format!("{name}@sha256:0"),
         cmd: vec!["/app".to_owned()],
         size: 10 << 20,
+        access: Access::Anyone,
         ..Image::default()
     }
 }
@@ -284,7 +286,7 @@ impl windlass_node::Machine for Handle {
         })
     }
 
-    fn pull_image<'a>(&'a self, name: &'a str, _credentials: &'a [Credential]) -> Answer<'a, Image> {
+    fn pull_image<'a>(&'a self, name: &'a str, _credentials: &'a [Credentials]) -> Answer<'a, Image> {
         self.call(self.machine.pull(name))
     }
 

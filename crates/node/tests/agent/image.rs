@@ -1,0 +1,107 @@
+//! Images from a registry that wants a password, which only a program on the machine has.
+
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use windlass_node::ProviderFiles;
+
+use crate::stage::{condition, on_a_node, shell, status, until_so};
+
+/// Where the registry listens; the network of a test is its own.
+const HOST: &str = "127.0.0.1:5000";
+
+/// A registry that ends with the test.
+struct Registry(Child);
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("our own child ends");
+    }
+}
+
+fn said(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+impl Registry {
+    /// With one image, for `user` with the password `secret`.
+    async fn start(dir: &Path, image: &str) -> Registry {
+        std::fs::write(dir.join("users"), said(Command::new("htpasswd").args(["-nbB", "user", "secret"])))
+            .expect("written");
+        let config = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {0}/registry}}}}\nhttp: {{addr: \"{HOST}\"}}\n\
+             auth: {{htpasswd: {{realm: test, path: {0}/users}}}}\n",
+            dir.display()
+        );
+        std::fs::write(dir.join("registry.yml"), config).expect("written");
+        let mut serve = Command::new("docker-registry");
+        let serve = serve.arg("serve").arg(dir.join("registry.yml")).stdout(Stdio::null()).stderr(Stdio::null());
+        let registry = Registry(serve.spawn().expect("docker-registry is installed"));
+        until_so("the registry listens", || async { TcpStream::connect(HOST).is_ok() }).await;
+        let from = format!("oci-archive:{}/busybox.tar", dir.display());
+        let to = format!("docker://{image}");
+        said(Command::new("skopeo").args([
+            "copy",
+            "-q",
+            "--dest-tls-verify=false",
+            "--dest-creds=user:secret",
+            &from,
+            &to,
+        ]));
+        registry
+    }
+}
+
+fn waiting(pod: &Value) -> &str {
+    status(pod)["state"]["waiting"]["reason"].as_str().unwrap_or_default()
+}
+
+#[test]
+fn a_credential_provider_opens_its_registry_for_every_pod() {
+    on_a_node(|cluster| async move {
+        let mut cluster = cluster.lock().await;
+        let dir = cluster.dir.clone();
+        let image = format!("{HOST}/team/app:1");
+        let _registry = Registry::start(&dir, &image).await;
+        let spec = || {
+            let mut container = shell("a", "sleep 1000");
+            container["image"] = json!(image);
+            json!({"terminationGracePeriodSeconds": 0, "containers": [container]})
+        };
+        cluster.pod("before", spec()).await;
+        let refused =
+            cluster.until("before", |pod| waiting(pod).ends_with("ImagePull") || waiting(pod).ends_with("BackOff"));
+        let message = status(&refused.await)["state"]["waiting"]["message"].to_string();
+        assert!(message.contains("401"), "{message}");
+        cluster.delete("before").await;
+        cluster.stop_agent().await;
+
+        std::os::unix::fs::symlink("/bin/sh", dir.join("provider")).expect("a link");
+        let answer = json!({"kind": "CredentialProviderResponse", "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+            "cacheKeyType": "Registry", "auth": {HOST: {"username": "user", "password": "secret"}}});
+        let provider = json!({"name": "provider", "matchImages": [format!("{HOST}/team")], "defaultCacheDuration": "1h",
+            "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+            "args": ["-c", format!("cat >> {}/asked; echo '{answer}'", dir.display())]});
+        let config = json!({"apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig",
+            "providers": [provider]});
+        let path = dir.join("providers.yaml");
+        std::fs::write(&path, config.to_string()).expect("written");
+        cluster.set_credential_providers(ProviderFiles { config: path, programs: dir.clone() });
+        cluster.start_agent().await;
+        // What the machine itself may pull is for everybody on it: the second pod asks nobody.
+        for name in ["first", "second"] {
+            cluster.pod(name, spec()).await;
+            cluster.until(name, |pod| condition(pod, "Ready")).await;
+        }
+        let asked = std::fs::read_to_string(dir.join("asked")).expect("it was asked");
+        let request: Value = serde_json::from_str(&asked).expect("once");
+        assert_eq!(request["image"], format!("{HOST}/team/app"), "{request}");
+        for name in ["first", "second"] {
+            cluster.delete(name).await;
+        }
+    });
+}
