@@ -101,10 +101,10 @@ impl Test {
     }
 
     /// Waits until a pod's log satisfies a condition.
-    pub async fn until_log(&self, name: &str, what: &str, condition: impl Fn(&str) -> bool) -> String {
+    pub async fn until_log(&self, name: &str, query: &str, what: &str, condition: impl Fn(&str) -> bool) -> String {
         let looking = async {
             loop {
-                let reply = self.api.get(&format!("{}/log", self.pod(name))).await;
+                let reply = self.api.get(&format!("{}/log?{query}", self.pod(name))).await;
                 let text = String::from_utf8_lossy(&reply.body).into_owned();
                 if reply.code.is_success() && condition(&text) {
                     return text;
@@ -115,7 +115,7 @@ impl Test {
         };
         match tokio::time::timeout(PATIENCE, looking).await {
             Ok(text) => text,
-            Err(_) => panic!("{name}: its log is not {what} within {PATIENCE:?}: {}", self.log(name, "").await),
+            Err(_) => panic!("{name}: its log is not {what} within {PATIENCE:?}: {}", self.log(name, query).await),
         }
     }
 

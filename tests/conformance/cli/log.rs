@@ -7,7 +7,7 @@ use crate::running::{has_lines, script};
 pub async fn logs_are_cut_as_asked(test: &Test) {
     test.start_ready(&script("logged", "for i in $(seq 20); do echo line $i; done; sleep 2; echo late; sleep 600"))
         .await;
-    let whole = test.until_log("logged", "whole", |text| text.contains("late")).await;
+    let whole = test.until_log("logged", "", "whole", |text| text.contains("late")).await;
     has_lines(&whole, &["line 1", "line 20", "late"]);
     assert_eq!(test.log("logged", "tailLines=1").await, "late\n");
     assert_eq!(test.log("logged", "limitBytes=1").await, "l");

@@ -28,7 +28,7 @@ async fn hooked(test: &Test, lifecycle: Value) {
 }
 
 async fn is_called(test: &Test) {
-    test.until_log("listener", "called", |text| text.contains("/echo?msg=hooked")).await;
+    test.until_log("listener", "", "called", |text| text.contains("/echo?msg=hooked")).await;
 }
 
 async fn after_start(test: &Test, hook: fn(&str) -> Value) {

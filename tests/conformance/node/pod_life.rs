@@ -73,7 +73,7 @@ pub async fn a_log_comes_over_a_websocket(test: &Test) {
     test.start_ready(&waiting("writer")).await;
     let said = script("speaker", "echo container is alive; sleep 600");
     test.start_ready(&said).await;
-    test.until_log("speaker", "written", |text| !text.is_empty()).await;
+    test.until_log("speaker", "", "written", |text| !text.is_empty()).await;
     let path = format!("{}/log?container=main", test.pod("speaker"));
     let mut socket = test.api.socket(&path, "binary.k8s.io").await;
     let mut text = Vec::new();
@@ -117,8 +117,7 @@ async fn visit(test: &Test, name: &str) {
         crate::running::status(pod, name)["state"]["running"].is_object() && is_ready(pod)
     })
     .await;
-    let log = test.log("visited", &format!("container={name}")).await;
-    assert!(log.contains("polo"), "{log}");
+    test.until_log("visited", &format!("container={name}"), "written", |text| text.contains("polo")).await;
 }
 
 pub async fn a_visitor_runs(test: &Test) {
