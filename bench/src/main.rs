@@ -15,6 +15,7 @@ mod pull;
 mod read;
 mod sample;
 mod start;
+mod storm;
 mod usage;
 
 use anyhow::{Result, bail};
@@ -50,6 +51,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("watchers", "P10: memory of 10,000 watchers that wait", read::waiting),
     ("objects", "memory of 100,000 objects, and a start with them", objects::run),
     ("pull", "P19: an image of 211 MB from a registry on this machine", pull::run),
+    ("storm", "A19: 200 clients list 100,000 objects at once while a lease is renewed", storm::run),
     ("size", "P18: the binary", start::size),
 ];
 

@@ -48,7 +48,7 @@ pub fn run(options: Options) -> Result<()> {
 }
 
 /// Memory once it has stopped moving: the controllers read what is there after the server is ready.
-fn settled_kib(cluster: &Cluster) -> Result<u64> {
+pub fn settled_kib(cluster: &Cluster) -> Result<u64> {
     let mut before = pss_kib(cluster.pid()?);
     for _ in 0..SETTLE_ROUNDS_MAX {
         std::thread::sleep(Duration::from_secs(1));

@@ -21,7 +21,8 @@ use crate::sample::Sample;
 use crate::start::fill;
 use crate::usage::{process_cpu, pss_kib};
 
-const COLLECTION: &str = "/api/v1/namespaces/default/configmaps";
+/// Where the objects are.
+pub const COLLECTION: &str = "/api/v1/namespaces/default/configmaps";
 /// Objects that are changed in turn, so that writers do not meet.
 const CHANGED: usize = 64;
 /// One watcher in so many reads the time that its events were sent at.
@@ -31,7 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Writes under way at one time.
 const WRITERS: usize = 32;
 
-fn started() -> Result<(Cluster, tokio::runtime::Runtime)> {
+/// A server that is ready, and a runtime for its clients.
+pub fn started() -> Result<(Cluster, tokio::runtime::Runtime)> {
     let mut cluster = Cluster::new()?;
     cluster.spawn("server")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -39,12 +41,13 @@ fn started() -> Result<(Cluster, tokio::runtime::Runtime)> {
     Ok((cluster, runtime))
 }
 
-fn link(cluster: &Cluster) -> Result<Arc<HttpsTransport>> {
+/// A connection of its own, as the administrator.
+pub fn link(cluster: &Cluster) -> Result<Arc<HttpsTransport>> {
     transport(&cluster.data().join("admin.kubeconfig"))
 }
 
 /// The body of a GET.
-async fn get(link: &HttpsTransport, path: &str, encoding: &str) -> Result<Body> {
+pub async fn get(link: &HttpsTransport, path: &str, encoding: &str) -> Result<Body> {
     let request = http::Request::get(path).header("accept-encoding", encoding).body(body_empty())?;
     let response = link.call(request).await?;
     ensure!(response.status() == http::StatusCode::OK, "{path}: {}", response.status());

@@ -12,11 +12,11 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use windlass_api::handover::ListedObjects;
 use windlass_stdx::{Body, BoxError, Response, World, body_empty, body_from};
-use windlass_store::Entry;
 
 use crate::compress::{Compressed, LIST_COMPRESS_BYTES_MIN, accepts_gzip};
 use crate::config::{CHUNK_BYTES, WARNINGS_MAX};
 use crate::form::{Form, Show};
+use crate::listed::Listed;
 use crate::request::Target;
 use crate::server::object;
 use crate::write::text;
@@ -33,7 +33,7 @@ pub(crate) enum Payload {
     /// An object of the target's kind, as stored.
     Object(Bytes),
     /// Objects of the target's kind and the list's metadata.
-    List { entries: Vec<Arc<Entry>>, metadata: Value },
+    List { objects: Listed, metadata: Value },
     /// Something else that is JSON in every form: a Status, a Scale.
     Tree(Value),
     /// A response that is already complete: a watch, a stream.
@@ -81,15 +81,15 @@ impl Answer {
             }
             Payload::Object(object) => body_from(show.object(&object)),
             Payload::Tree(tree) => body_from(tree.to_string()),
-            Payload::List { entries, metadata } if matches!(form, Form::Objects { .. }) => {
+            Payload::List { objects, metadata } if matches!(form, Form::Objects { .. }) => {
                 let mut response = Response::new(body_empty());
-                response.extensions_mut().insert(listed(&entries, &metadata));
+                response.extensions_mut().insert(listed(objects, &metadata));
                 return response;
             }
-            Payload::List { entries, metadata } => {
-                let bytes: usize = entries.iter().map(|entry| entry.value.len()).sum();
-                let body = list_body(form, target, entries, &metadata, world);
-                if bytes >= LIST_COMPRESS_BYTES_MIN && accepts_gzip(headers) {
+            Payload::List { mut objects, metadata } => {
+                let bytes = objects.look_ahead(LIST_COMPRESS_BYTES_MIN);
+                let body = list_body(form, target, objects, bytes, &metadata, world);
+                if bytes.is_none_or(|bytes| bytes >= LIST_COMPRESS_BYTES_MIN) && accepts_gzip(headers) {
                     encoding = Some(HeaderValue::from_static("gzip"));
                     BodyExt::boxed_unsync(Compressed::new(body))
                 } else {
@@ -106,9 +106,9 @@ impl Answer {
     }
 }
 
-fn listed(entries: &[Arc<Entry>], metadata: &Value) -> ListedObjects {
+fn listed(objects: Listed, metadata: &Value) -> ListedObjects {
     ListedObjects {
-        items: entries.iter().map(|entry| Arc::clone(object(entry))).collect(),
+        items: objects.map(|entry| Arc::clone(object(&entry))).collect(),
         revision: text(metadata, "resourceVersion").parse().expect("a list says its revision"),
         continue_from: text(metadata, "continue").to_owned(),
     }
@@ -137,19 +137,27 @@ fn add_warnings(response: &mut Response, warnings: &[String]) {
     }
 }
 
-fn list_body(form: Form, target: &Target, entries: Vec<Arc<Entry>>, metadata: &Value, world: &World) -> Body {
+/// The body of a list; `bytes` are those of its objects, where all of them are known.
+fn list_body(
+    form: Form,
+    target: &Target,
+    objects: Listed,
+    bytes: Option<usize>,
+    metadata: &Value,
+    world: &World,
+) -> Body {
     let show = Show { form, resource: &target.resource, now: world.now() };
     let head = show.list_head(metadata);
-    let exact = (form == Form::Json).then(|| {
-        let items: usize = entries.iter().map(|entry| entry.value.len() + 1).sum();
-        (head.len() + items.saturating_sub(1) + show.list_tail().len()) as u64
+    let exact = bytes.filter(|_| form == Form::Json).map(|bytes| {
+        let commas = objects.size_hint().0.saturating_sub(1);
+        (head.len() + bytes + commas + show.list_tail().len()) as u64
     });
     let body = ListBody {
         form,
         target: target.clone(),
         now: show.now,
         head: Some(head),
-        entries: entries.into_iter(),
+        objects,
         is_first: true,
         is_done: false,
         left: exact,
@@ -163,7 +171,7 @@ struct ListBody {
     target: Target,
     now: jiff::Timestamp,
     head: Option<Vec<u8>>,
-    entries: std::vec::IntoIter<Arc<Entry>>,
+    objects: Listed,
     is_first: bool,
     is_done: bool,
     /// Bytes still to come, where that is known.
@@ -178,7 +186,7 @@ impl ListBody {
             chunk.put_slice(&head);
         }
         while chunk.len() < CHUNK_BYTES {
-            let Some(entry) = self.entries.next() else {
+            let Some(entry) = self.objects.next() else {
                 chunk.put_slice(show.list_tail());
                 self.is_done = true;
                 break;

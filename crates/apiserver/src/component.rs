@@ -58,8 +58,12 @@ pub(crate) async fn list(call: Call<'_>) -> Result<Answer, ApiError> {
         let key = key::object(&kinds::COMPONENT_STATUS, "", &name);
         Arc::new(Entry::made_up(key, status(&name, problem).to_string()))
     });
-    let entries = entries.filter(|entry| selection.matches(entry)).collect();
-    Ok(Answer { code: StatusCode::OK, payload: Payload::List { entries, metadata: json!({}) }, warnings: Vec::new() })
+    let entries: Vec<Arc<Entry>> = entries.filter(|entry| selection.matches(entry)).collect();
+    Ok(Answer {
+        code: StatusCode::OK,
+        payload: Payload::List { objects: entries.into(), metadata: json!({}) },
+        warnings: Vec::new(),
+    })
 }
 
 /// Names, and what is wrong, in the order of names.

@@ -163,7 +163,7 @@ fn deleted_details(call: Call<'_>, object: &Bytes) -> Value {
 
 pub(crate) async fn delete_collection(call: Call<'_>, options: &DeleteOptions) -> Result<Answer, ApiError> {
     let found = list::collect(call, Form::Json).await?;
-    let matching = found.entries.into_iter().take(DELETE_COLLECTION_MAX);
+    let matching = found.objects.take(DELETE_COLLECTION_MAX);
     let mut removals = futures::stream::iter(matching)
         .map(|entry| async move {
             let header = header(&entry);
@@ -181,7 +181,11 @@ pub(crate) async fn delete_collection(call: Call<'_>, options: &DeleteOptions) -
         }
     }
     let metadata = json!({"resourceVersion": call.server.store.revision().to_string()});
-    Ok(Answer { code: StatusCode::OK, payload: Payload::List { entries: deleted, metadata }, warnings: Vec::new() })
+    Ok(Answer {
+        code: StatusCode::OK,
+        payload: Payload::List { objects: deleted.into(), metadata },
+        warnings: Vec::new(),
+    })
 }
 
 /// What became of an object.

@@ -46,6 +46,7 @@ mod join;
 mod key;
 mod lanes;
 mod list;
+mod listed;
 mod metrics;
 mod options;
 mod owners;

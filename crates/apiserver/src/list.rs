@@ -6,6 +6,7 @@
 //!   R2 pages        `limit` cuts after that many matches; `continue` goes on at the same revision (see `page`)
 //!   R3 old pages    a page whose revision is compacted is 410, with a token for the rest of the list as it is now
 //!   R4 remaining    how many objects follow is told where no selector leaves any out
+//!   R5 whole        without a limit, what is stored as it is served is read while it is sent (see `listed`)
 //!
 //! Source: API concepts, "The resourceVersion parameter", "Retrieving large results sets in chunks".
 
@@ -14,20 +15,21 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::{Value, json};
 use windlass_api::{ApiError, Reason};
-use windlass_store::{Entry, Page, Range, ReadError, Revision};
+use windlass_store::{Entry, Range, ReadError, Revision, Scan};
 
 use crate::answer::{Answer, Payload};
 use crate::config::FUTURE_REVISION_WAIT;
 use crate::convert;
 use crate::failure::{commit_failed, later, read_failed};
 use crate::form::Form;
+use crate::listed::Listed;
 use crate::options::{ListAt, ListOptions};
 use crate::page::Position;
 use crate::select::Selection;
 use crate::server::{Call, Server};
 
 /// Entries looked at in one read of the store while a selector leaves some out.
-const SCAN_PAGE: usize = 1000;
+const PIECE: usize = 1000;
 
 pub(crate) async fn list(call: Call<'_>, form: Form) -> Result<Answer, ApiError> {
     let found = collect(call, form).await?;
@@ -38,14 +40,14 @@ pub(crate) async fn list(call: Call<'_>, form: Form) -> Result<Answer, ApiError>
             metadata["remainingItemCount"] = json!(remaining);
         }
     }
-    let payload = Payload::List { entries: found.entries, metadata };
+    let payload = Payload::List { objects: found.objects, metadata };
     Ok(Answer { code: StatusCode::OK, payload, warnings: Vec::new() })
 }
 
 /// What a list found.
 pub(crate) struct Found {
-    pub entries: Vec<Arc<Entry>>,
-    pub revision: Revision,
+    pub objects: Listed,
+    revision: Revision,
     /// The token of the next page, if there is one.
     next: Option<String>,
     remaining: Option<u64>,
@@ -54,21 +56,28 @@ pub(crate) struct Found {
 /// The objects that a collection request names.
 pub(crate) async fn collect(call: Call<'_>, form: Form) -> Result<Found, ApiError> {
     let Call { server, target, query, .. } = call;
-    let selection = Selection::parse(target, query)?.of_form(form);
+    let selection = Arc::new(Selection::parse(target, query)?.of_form(form));
     let options = ListOptions::parse(query)?;
     let scope_texts = scope(call);
     let scope: Vec<&str> = scope_texts.iter().map(String::as_str).collect();
     let mut range = Range { prefix: selection.prefix(target), limit: 0, ..Range::default() };
     (range.at, range.after) = begin(server, &options.at, &scope).await?;
-    let too_old = || too_old(server, &options.at, &scope);
-    let (entries, page) = scan(call, &mut range, options.limit, &selection, too_old).await?;
-    let more = page.remaining > 0;
+    let mut scan = server.store.scan(&range).map_err(|error| match error {
+        ReadError::Compacted { .. } => too_old(server, &options.at, &scope),
+        other => read_failed(other),
+    })?;
+    let revision = scan.revision();
+    if options.limit == 0 && target.resource.stored.is_none() {
+        return Ok(Found { objects: Listed::of(scan, selection), revision, next: None, remaining: None });
+    }
+    let (entries, unread) = page(call, &mut scan, options.limit, &selection).await?;
+    let remaining = selection.is_everything().then(|| unread + scan.remaining());
+    let more = remaining.map_or_else(|| unread > 0 || !scan.is_done(), |remaining| remaining > 0);
     let next = more.then(|| {
         let after = entries.last().map_or_else(String::new, |entry| entry.key.to_string());
-        server.page_key.seal(&scope, &Position { revision: Some(page.revision), after })
+        server.page_key.seal(&scope, &Position { revision: Some(revision), after })
     });
-    let remaining = (more && selection.is_everything()).then_some(page.remaining);
-    Ok(Found { entries, revision: page.revision, next, remaining })
+    Ok(Found { objects: entries.into(), revision, next, remaining: remaining.filter(|remaining| *remaining > 0) })
 }
 
 /// The revision to read at (`None`: the newest) and the key to read after, once the store has come so far.
@@ -113,42 +122,31 @@ fn too_old(server: &Server, at: &ListAt, scope: &[&str]) -> ApiError {
     error
 }
 
-/// Reads until `limit` objects match (0: all) or there are no more; the last page read says what remains.
-async fn scan(
+/// Reads until `limit` objects match (0: all) or there are no more; and how many were read that come after those.
+async fn page(
     call: Call<'_>,
-    range: &mut Range,
+    scan: &mut Scan,
     limit: usize,
     selection: &Selection,
-    too_old: impl Fn() -> ApiError,
-) -> Result<(Vec<Arc<Entry>>, Page), ApiError> {
+) -> Result<(Vec<Arc<Entry>>, u64), ApiError> {
+    // Without a selector a page is read to the entry.
+    let piece = if selection.is_everything() && limit > 0 { limit } else { PIECE };
     let mut matches: Vec<Arc<Entry>> = Vec::new();
     loop {
-        // A full page is read to the entry; behind a selector reads are larger, and end early when enough match.
-        range.limit = match (limit, selection.is_everything()) {
-            (0, _) => 0,
-            (limit, true) => limit,
-            (_, false) => SCAN_PAGE,
-        };
-        let mut page = call.server.store.range(range).map_err(|error| match error {
-            ReadError::Compacted { .. } => too_old(),
-            other => read_failed(other),
-        })?;
-        range.at = Some(page.revision);
-        let total = page.entries.len();
-        let served = convert::entries(call.server, &call.target.resource, std::mem::take(&mut page.entries)).await?;
+        let entries = scan.read(piece);
+        if entries.is_empty() {
+            return Ok((matches, 0));
+        }
+        let total = entries.len();
+        let served = convert::entries(call.server, &call.target.resource, entries).await?;
         for (index, entry) in served.into_iter().enumerate() {
-            range.after = Some(entry.key.to_string());
             if !selection.matches(&entry) {
                 continue;
             }
             matches.push(entry);
             if limit > 0 && matches.len() == limit {
-                page.remaining += (total - index - 1) as u64;
-                return Ok((matches, page));
+                return Ok((matches, (total - index - 1) as u64));
             }
-        }
-        if page.remaining == 0 {
-            return Ok((matches, page));
         }
     }
 }

@@ -42,6 +42,7 @@ use crate::failure::{commit_failed, error_event, later, read_failed};
 use crate::form::{Form, Show};
 use crate::lanes::Permit;
 use crate::list::wait_for;
+use crate::listed::Listed;
 use crate::metrics::Watcher;
 use crate::options::WatchStart;
 use crate::request::{Query, Target};
@@ -55,7 +56,7 @@ const LIST_BLUEPRINT: &str = "kubernetes.io/initial-events-list-blueprint";
 
 pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError> {
     let Call { server, target, query, .. } = call;
-    let selection = Selection::parse(target, query)?.of_form(form);
+    let selection = Arc::new(Selection::parse(target, query)?.of_form(form));
     let time = time_to_serve(server, query)?;
     let start = WatchStart::parse(query)?;
     let allows_bookmarks = query.flag("allowWatchBookmarks")?;
@@ -66,10 +67,15 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
     }
     let prefix = selection.prefix(target);
     let (initial, after) = if start.with_state {
-        let page = server.store.range(&Range::prefix(prefix.clone())).map_err(read_failed)?;
-        (convert::entries(server, &target.resource, page.entries).await?, page.revision)
+        let mut scan = server.store.scan(&Range::prefix(prefix.clone())).map_err(read_failed)?;
+        let revision = scan.revision();
+        let initial = match target.resource.stored {
+            None => Listed::of(scan, selection.clone()),
+            Some(_) => selected(server, target, &selection, scan.read(usize::MAX)).await?,
+        };
+        (Some(initial), revision)
     } else {
-        (Vec::new(), start.revision.filter(|revision| *revision > 0).unwrap_or_else(|| server.store.revision()))
+        (None, start.revision.filter(|revision| *revision > 0).unwrap_or_else(|| server.store.revision()))
     };
     let body = match server.store.watch(&prefix, after) {
         Ok(events) => {
@@ -82,7 +88,7 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
                 selection,
                 events,
                 converting: None,
-                initial: initial.into_iter(),
+                initial,
                 says_end_of_initial: (start.says_end_of_state && allows_bookmarks).then_some(after),
                 closing: closing(server),
                 replaced: replaced(server, &target.resource),
@@ -106,6 +112,18 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
         Err(error) => return Err(read_failed(error)),
     };
     Ok(Answer::ready(json_response(StatusCode::OK, body)))
+}
+
+/// What matches of these entries, as it is served.
+async fn selected(
+    server: &Server,
+    target: &Target,
+    selection: &Selection,
+    entries: Vec<Arc<Entry>>,
+) -> Result<Listed, ApiError> {
+    let mut served = convert::entries(server, &target.resource, entries).await?;
+    served.retain(|entry| selection.matches(entry));
+    Ok(served.into())
 }
 
 fn time_to_serve(server: &Server, query: &Query) -> Result<Duration, ApiError> {
@@ -145,12 +163,12 @@ struct Flow {
     server: Arc<Server>,
     target: Target,
     form: Form,
-    selection: Selection,
+    selection: Arc<Selection>,
     events: Watch,
     /// The event just received, on its way to the version that is served.
     converting: Option<BoxFuture<'static, Result<Arc<Event>, ApiError>>>,
     /// The objects present at the start that have not been sent.
-    initial: std::vec::IntoIter<Arc<Entry>>,
+    initial: Option<Listed>,
     /// The revision of the bookmark that is due after them.
     says_end_of_initial: Option<Revision>,
     closing: BoxFuture<'static, ()>,
@@ -250,7 +268,7 @@ impl Flow {
 
     /// What time or the server's end make due, once the objects of the start are out.
     fn poll_due(&mut self, context: &mut Context<'_>) -> Poll<Option<Step>> {
-        if !self.initial.as_slice().is_empty() || self.says_end_of_initial.is_some() {
+        if self.initial.is_some() || self.says_end_of_initial.is_some() {
             return Poll::Pending;
         }
         if self.is_over || self.closing.poll_unpin(context).is_ready() {
@@ -276,8 +294,11 @@ impl Flow {
 
     /// The next object, bookmark of the start or event; `None` at the end.
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Option<Step>> {
-        if let Some(entry) = self.initial.find(|entry| self.selection.matches(entry)) {
-            return Poll::Ready(Some(Step::Present(entry)));
+        if let Some(initial) = &mut self.initial {
+            if let Some(entry) = initial.next() {
+                return Poll::Ready(Some(Step::Present(entry)));
+            }
+            self.initial = None;
         }
         if let Some(revision) = self.says_end_of_initial.take() {
             return Poll::Ready(Some(Step::Bookmark { revision, ends_initial: true }));

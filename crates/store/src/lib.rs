@@ -45,6 +45,6 @@ pub use disk::{Disk, DiskFile, DiskJob, RealDisk, SimulatedDisk};
 pub use entry::{Entry, Event, Revision, Template};
 pub use error::{CommitError, OpenError, ReadError, WatchError};
 pub use op::{Committed, Expect, Op};
-pub use range::{Page, Range};
+pub use range::{Page, Range, Scan};
 pub use store::{Stats, Store};
 pub use watch::Watch;

@@ -1,8 +1,9 @@
-//! Reads of many keys: by prefix, in pages, now or as of an older revision.
+//! Reads of many keys: by prefix, in pages or piece by piece, now or as of an older revision.
 //!
 //! Rules
 //!   R1 a page at an older revision is what it would have been then: newer events are undone
 //!   R2 a page tells how many more keys of its prefix follow it
+//!   R3 a scan shows one revision however long it takes, and holds that revision's tree, which all its reads share
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
@@ -55,6 +56,7 @@ pub struct Page {
 type Undone = BTreeMap<Arc<str>, Option<Arc<Entry>>>;
 
 /// What a page is made from. Taken under the lock in a moment; the page is made without it.
+#[derive(Clone)]
 pub(crate) struct View {
     entries: Entries,
     undone: Undone,
@@ -83,11 +85,48 @@ impl View {
         Page { entries, revision: self.revision, remaining: walk.count() as u64 }
     }
 
+    pub(crate) fn scan(self, range: &Range) -> Scan {
+        Scan { view: self, range: Range { limit: 0, ..range.clone() } }
+    }
+
     fn walk<'a>(&'a self, range: &'a Range) -> impl Iterator<Item = &'a Arc<Entry>> {
         let bounds = || (range.start(), Bound::<&str>::Unbounded);
         let prefix = range.prefix.as_str();
         let current = self.entries.range::<_, str>(bounds()).take_while(move |(key, _)| key.starts_with(prefix));
         Walk { current: current.peekable(), undone: self.undone.range::<str, _>(bounds()).peekable() }
+    }
+}
+
+/// The entries of a range in key order, read piece by piece while others write (R3).
+#[derive(Clone)]
+pub struct Scan {
+    view: View,
+    range: Range,
+}
+
+impl Scan {
+    /// The revision that is shown.
+    pub fn revision(&self) -> Revision {
+        self.view.revision
+    }
+
+    /// The next entries, at most so many; none at the end.
+    pub fn read(&mut self, limit: usize) -> Vec<Arc<Entry>> {
+        let entries: Vec<Arc<Entry>> = self.view.walk(&self.range).take(limit).cloned().collect();
+        if let Some(last) = entries.last() {
+            self.range.after = Some(last.key.to_string());
+        }
+        entries
+    }
+
+    /// How many entries are still to be read. Walks over all of them.
+    pub fn remaining(&self) -> u64 {
+        self.view.walk(&self.range).count() as u64
+    }
+
+    /// Whether all entries have been read.
+    pub fn is_done(&self) -> bool {
+        self.view.walk(&self.range).next().is_none()
     }
 }
 

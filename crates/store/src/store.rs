@@ -19,7 +19,7 @@ use crate::group::encoded_len;
 use crate::log::Log;
 use crate::op::{Committed, Op};
 use crate::opening::{self, Opened};
-use crate::range::{Page, Range, View};
+use crate::range::{Page, Range, Scan, View};
 use crate::shared::Shared;
 use crate::snapshots::{self, SnapshotRequest};
 use crate::watch::{self, Watch};
@@ -165,13 +165,22 @@ impl Store {
     /// # Errors
     /// `Compacted` or `Future` when the wanted revision cannot be shown.
     pub fn range(&self, range: &Range) -> Result<Page, ReadError> {
-        let view = {
-            let state = self.inner.shared.read();
-            let at = range.at.unwrap_or(state.revision);
-            check_kept(at, state.history.compacted(), state.revision)?;
-            View::new(&state, range, at)
-        };
-        Ok(view.page(range))
+        Ok(self.view(range)?.page(range))
+    }
+
+    /// The entries of a range in key order, read piece by piece; its limit does not count.
+    ///
+    /// # Errors
+    /// As for [`Store::range`]. What has begun can be read to its end.
+    pub fn scan(&self, range: &Range) -> Result<Scan, ReadError> {
+        Ok(self.view(range)?.scan(range))
+    }
+
+    fn view(&self, range: &Range) -> Result<View, ReadError> {
+        let state = self.inner.shared.read();
+        let at = range.at.unwrap_or(state.revision);
+        check_kept(at, state.history.compacted(), state.revision)?;
+        Ok(View::new(&state, range, at))
     }
 
     /// How many keys start with `prefix`, by what follows it up to the next `/`.

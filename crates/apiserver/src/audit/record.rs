@@ -157,9 +157,9 @@ impl Record {
         let tree = match payload {
             Payload::Object(object) => serde_json::from_slice(object).unwrap_or_default(),
             Payload::Tree(tree) => tree.clone(),
-            Payload::List { entries, metadata } => {
+            Payload::List { objects, metadata } => {
                 let items: Vec<Value> =
-                    entries.iter().filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect();
+                    objects.clone().filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect();
                 json!({"metadata": metadata, "items": items})
             }
             Payload::Ready(_) => return,

@@ -82,6 +82,32 @@ async fn pages_at_one_revision_are_the_whole_of_it_whatever_is_written_meanwhile
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_scan_shows_its_revision_whatever_is_written_and_compacted_meanwhile() {
+    let store = fresh().await;
+    for at in 0..20 {
+        commit(&store, put(&format!("k/{at:02}"), "x")).await;
+    }
+    let now = store.range(&Range::prefix("k/")).unwrap();
+    for at in [20, 12] {
+        let whole = keys(&store.range(&Range { at: Some(at), ..Range::prefix("k/") }).unwrap());
+        let mut scan = store.scan(&Range { at: Some(at), limit: 1, ..Range::prefix("k/") }).unwrap();
+        let mut seen = Vec::new();
+        while !scan.is_done() {
+            let entries = scan.read(3);
+            seen.extend(keys(&Page { entries, ..now.clone() }));
+            assert_eq!(scan.remaining() as usize, whole.len() - seen.len());
+            commit(&store, delete(&format!("k/{:02}", seen.len() % 20))).await;
+            commit(&store, put("k/19", "changed")).await;
+        }
+        assert!(scan.read(3).is_empty());
+        assert_eq!((scan.revision(), seen), (at, whole));
+    }
+    let mut scan = store.scan(&Range { at: Some(20), ..Range::prefix("k/") }).unwrap();
+    store.compact(store.revision()).unwrap();
+    assert_eq!(scan.read(usize::MAX).len(), 20, "what has begun can be read to its end");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_revision_that_is_compacted_or_does_not_exist_cannot_be_shown() {
     let store = sample().await;
     store.compact(5).unwrap();
