@@ -52,6 +52,12 @@ impl Listed {
         self.rest.is_none().then_some(bytes)
     }
 
+    /// Whether nothing is left. Reads on where that is not known.
+    pub fn is_done(&mut self) -> bool {
+        while self.ahead.is_empty() && self.read_piece() {}
+        self.ahead.is_empty()
+    }
+
     /// Whether there was anything left to read.
     fn read_piece(&mut self) -> bool {
         let Some(Rest { scan, selection }) = &mut self.rest else { return false };
@@ -69,7 +75,9 @@ impl Iterator for Listed {
     type Item = Arc<Entry>;
 
     fn next(&mut self) -> Option<Arc<Entry>> {
-        while self.ahead.is_empty() && self.read_piece() {}
+        if self.is_done() {
+            return None;
+        }
         self.ahead.pop_front()
     }
 

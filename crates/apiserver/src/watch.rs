@@ -73,9 +73,9 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
             None => Listed::of(scan, selection.clone()),
             Some(_) => selected(server, target, &selection, scan.read(usize::MAX)).await?,
         };
-        (Some(initial), revision)
+        (initial, revision)
     } else {
-        (None, start.revision.filter(|revision| *revision > 0).unwrap_or_else(|| server.store.revision()))
+        (Listed::default(), start.revision.filter(|revision| *revision > 0).unwrap_or_else(|| server.store.revision()))
     };
     let body = match server.store.watch(&prefix, after) {
         Ok(events) => {
@@ -168,7 +168,7 @@ struct Flow {
     /// The event just received, on its way to the version that is served.
     converting: Option<BoxFuture<'static, Result<Arc<Event>, ApiError>>>,
     /// The objects present at the start that have not been sent.
-    initial: Option<Listed>,
+    initial: Listed,
     /// The revision of the bookmark that is due after them.
     says_end_of_initial: Option<Revision>,
     closing: BoxFuture<'static, ()>,
@@ -268,7 +268,7 @@ impl Flow {
 
     /// What time or the server's end make due, once the objects of the start are out.
     fn poll_due(&mut self, context: &mut Context<'_>) -> Poll<Option<Step>> {
-        if self.initial.is_some() || self.says_end_of_initial.is_some() {
+        if !self.initial.is_done() || self.says_end_of_initial.is_some() {
             return Poll::Pending;
         }
         if self.is_over || self.closing.poll_unpin(context).is_ready() {
@@ -294,11 +294,8 @@ impl Flow {
 
     /// The next object, bookmark of the start or event; `None` at the end.
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Option<Step>> {
-        if let Some(initial) = &mut self.initial {
-            if let Some(entry) = initial.next() {
-                return Poll::Ready(Some(Step::Present(entry)));
-            }
-            self.initial = None;
+        if let Some(entry) = self.initial.next() {
+            return Poll::Ready(Some(Step::Present(entry)));
         }
         if let Some(revision) = self.says_end_of_initial.take() {
             return Poll::Ready(Some(Step::Bookmark { revision, ends_initial: true }));

@@ -1,5 +1,7 @@
 //! `watch`: starts, selectors, bookmarks, ends.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::Method;
@@ -221,6 +223,17 @@ async fn a_quiet_watch_learns_how_far_it_is() {
         marks += 1;
     }
     assert!((3..=5).contains(&marks), "{marks} bookmarks in five minutes");
+}
+
+/// What is present and does not match is no reason to forget the time.
+#[tokio::test(start_paused = true)]
+async fn a_watch_whose_selector_leaves_out_all_that_is_present_ends_in_time() {
+    let api = Api::start().await;
+    api.make(CONFIG_MAPS, &config_map("c")).await;
+    let mut lines = api.watch(&format!("{CONFIG_MAPS}?watch=1&labelSelector=watched&timeoutSeconds=30")).await;
+    let begun = tokio::time::Instant::now();
+    while lines.body.frame().await.is_some() {}
+    assert!(begun.elapsed() < Duration::from_secs(31), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
