@@ -106,11 +106,18 @@ struct Scheduler {
     cluster: Cluster,
     queue: Queue,
     /// The assumed pods whose binding is under way.
-    binding: BTreeMap<Key, Placed>,
+    binding: BTreeMap<Key, Assumed>,
     /// By the pod that they make way for: the pods that are to end and are still there.
     leaving: BTreeMap<Key, BTreeSet<Key>>,
     storage: Storage,
     writes: FuturesUnordered<BoxFuture<'static, Written>>,
+}
+
+/// A pod that counts on a node before it is seen there.
+struct Assumed {
+    /// Of the pod: its namesake is another one.
+    uid: String,
+    placed: Placed,
 }
 
 /// What a write came to.
@@ -191,7 +198,13 @@ impl Scheduler {
     fn take_in_pod(&mut self, notice: Notice) {
         match notice {
             Notice::Lagged => self.rebuild(),
-            Notice::Changed(Change { key, new: Some(pod), .. }) => self.see_pod(&key, &pod),
+            Notice::Changed(Change { key, old, new: Some(pod) }) => {
+                // Two changes may be seen as one: what was there is gone, and a namesake is another pod.
+                if old.is_some_and(|old| old.header.uid() != pod.header.uid()) {
+                    self.lose_pod(&key);
+                }
+                self.see_pod(&key, &pod);
+            }
             Notice::Changed(Change { key, new: None, .. }) => self.lose_pod(&key),
         }
     }
@@ -254,10 +267,12 @@ impl Scheduler {
     fn rebuild(&mut self) {
         self.cluster = Cluster::default();
         let binding = std::mem::take(&mut self.binding);
-        for (key, placed) in &binding {
-            self.cluster.put(key, &placed.node, Arc::clone(&placed.footprint));
+        for (key, assumed) in binding {
+            if self.pods.get_key(key.as_str()).is_some_and(|pod| pod.header.uid() == assumed.uid) {
+                self.cluster.put(&key, &assumed.placed.node, Arc::clone(&assumed.placed.footprint));
+                self.binding.insert(key, assumed);
+            }
         }
-        self.binding = binding;
         for key in self.queue.keys() {
             if self.pods.get_key(key.as_str()).is_none() {
                 self.lose_pod(&key);
@@ -296,7 +311,8 @@ impl Scheduler {
             Ok(placement) => {
                 let footprint = Arc::clone(&pod.footprint);
                 self.cluster.put(key, &placement.node, Arc::clone(&footprint));
-                self.binding.insert(key.clone(), Placed { node: placement.node.clone(), footprint });
+                let placed = Placed { node: placement.node.clone(), footprint };
+                self.binding.insert(key.clone(), Assumed { uid: pod.uid.clone(), placed });
                 self.queue.cure(Cure::PodsChanged, Instant::now());
                 let write = bind(self.client.clone(), key.clone(), about, placement);
                 self.writes.push(Box::pin(write));
@@ -342,8 +358,10 @@ impl Scheduler {
             Written::Bound(key, about, placement, Ok(())) => {
                 tracing::info!(pod = %key, node = placement.node, why = placement.why, "bound");
                 let message = format!("Successfully assigned {key} to {}", placement.node);
+                if self.queue.get_mut(&key).is_some_and(|entry| entry.pod.uid == about.uid) {
+                    self.queue.remove(&key);
+                }
                 self.tell(about, EventKind::Normal, "Scheduled", message);
-                self.queue.remove(&key);
             }
             Written::Bound(key, about, placement, Err(error)) => self.bind_failed(&key, about, &placement, &error),
             Written::Chosen(key, told) => self.settle_choice(&key, told),
@@ -363,10 +381,11 @@ impl Scheduler {
 
     fn bind_failed(&mut self, key: &Key, about: ObjectRef, placement: &Placement, error: &ClientError) {
         tracing::warn!(pod = %key, node = placement.node, %error, "a binding failed");
-        if self.binding.remove(key).is_none() {
-            // Our copy shows the pod bound, or gone: nothing is assumed any more.
+        if self.binding.get(key).is_none_or(|assumed| assumed.uid != about.uid) {
+            // Our copy shows the pod bound, or gone: nothing is assumed of it any more.
             return;
         }
+        self.binding.remove(key);
         if self.cluster.take(key) {
             self.queue.cure(Cure::PodLeft, Instant::now());
         }

@@ -126,6 +126,28 @@ async fn a_pod_waits_with_its_reason_and_is_bound_when_that_changes() {
     cluster.end().await;
 }
 
+/// While the scheduler is busy with others, the end of a pod and the beginning of its namesake are seen as one change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_takes_the_name_of_one_that_goes_finds_its_room_free() {
+    let cluster = Cluster::start().await;
+    cluster.create_node("n1", "1").await;
+    for index in 0..100 {
+        cluster.create_pod(&format!("waits{index}"), json!({"cpu": "50"})).await;
+    }
+    let at_once = windlass_client::DeleteOptions::default().at_once();
+    for _ in 0..20 {
+        cluster.create_pod("same", json!({"cpu": "1"})).await;
+        let pod =
+            cluster.client.get(&kinds::POD, "default", "same").await.expect("it answers").expect("it was created");
+        let is_bound = |pods: &[Arc<Cached>]| {
+            pods.iter().any(|found| found.header.uid() == pod.header.uid() && found.header.node_name() == "n1")
+        };
+        cluster.until(&kinds::POD, "the pod on n1", is_bound).await;
+        cluster.client.delete(&kinds::POD, "default", "same", &at_once).await.expect("the pod is there");
+    }
+    cluster.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_pods_are_spread_and_no_node_is_overfull() {
     let cluster = Cluster::start().await;
