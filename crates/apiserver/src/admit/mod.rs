@@ -10,6 +10,7 @@ mod limit_range;
 mod matching;
 mod namespace;
 mod node;
+mod pod_security;
 mod policy;
 mod priority;
 mod quota;
@@ -79,6 +80,7 @@ pub(crate) async fn create(call: Call<'_>, object: &mut Value) -> Result<Admissi
         certificate::create(call, object)?;
     }
     rights(call, &Value::Null, object)?;
+    pod_security::check(call, Part::Main, &Value::Null, object)?;
     admission.ops.extend(quota::create(call, object)?);
     Ok(admission)
 }
@@ -127,6 +129,7 @@ pub(crate) async fn update(call: Call<'_>, part: Part, old: &Value, object: &mut
         mutate(call, Event::new("UPDATE", old, &Value::Null), object).await?;
     }
     rights(call, old, object)?;
+    pod_security::check(call, part, old, object)?;
     admission.ops.extend(quota::update(call, old, object)?);
     Ok(admission)
 }

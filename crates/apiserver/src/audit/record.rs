@@ -123,6 +123,13 @@ impl Record {
         });
     }
 
+    /// Something that the log is to hold about the request.
+    pub fn noted(&self, key: &str, what: &str) {
+        self.with(|_, state| {
+            state.facts.annotations.insert(key.to_owned(), json!(event::short(what)));
+        });
+    }
+
     /// What was sent. A body that cannot be read is refused later, and is not told.
     pub fn sent(&self, target: &Target, headers: &HeaderMap, bytes: &Bytes) {
         if bytes.is_empty() || !self.wants(Level::Request) {

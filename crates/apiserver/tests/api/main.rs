@@ -25,6 +25,7 @@ mod metrics;
 mod node;
 mod openapi;
 mod pod_part;
+mod pod_security;
 mod policy;
 mod proxy;
 mod quota;

@@ -28,6 +28,7 @@ mod resize;
 mod security;
 mod source;
 mod spec;
+mod standard;
 mod status;
 mod update;
 mod volume;
@@ -49,6 +50,7 @@ pub use requirements::{amounts, quality, together};
 pub(super) use requirements::{validate_amounts, validate_container_name, validate_name, validate_quantity};
 pub(super) use source::{Holder as VolumeHolder, validate as validate_volume_source};
 pub(super) use spec::validate_template;
+pub use standard::{Level, Version, violations};
 
 /// Seconds a pod has to stop when neither it nor its deletion says otherwise.
 pub const GRACE_SECONDS_DEFAULT: u32 = 30;
