@@ -13,6 +13,8 @@
 //!                  are cut off: pods of unreachable nodes stay until fewer are
 //!   R5 paced       at most BURST_MAX pods of a node per pass
 //!   R6 dated       a NoExecute taint that does not say since when it is there is there since it was seen, and says so
+//!   R7 in turn     of nodes that vanish together one after the other loses its pods, NODE_PACE apart: those that return
+//!                  meanwhile keep theirs
 //! Not here       pods of nodes that are gone (pod garbage)
 
 use std::sync::Arc;
@@ -32,8 +34,11 @@ use crate::pod::PodFacts;
 const MASS_SHARE_PERCENT: usize = 55;
 /// A share of fewer nodes than this says nothing.
 const MASS_NODES_MIN: usize = 3;
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// How long until a mass outage is looked at again, should no node change.
 const MASS_LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Between two nodes that are unreachable and lose their pods. Kubernetes takes ten seconds.
+const NODE_PACE: Duration = Duration::from_secs(2);
 /// Pods of one node deleted by one pass.
 const BURST_MAX: usize = 200;
 /// How long until the next pass over a node with more pods than that.
@@ -55,6 +60,8 @@ pub(crate) struct View {
     pods: Vec<Arc<Cached>>,
     nodes: usize,
     unreachable_nodes: usize,
+    /// How much later than it would be alone it is this node's turn (R7).
+    behind: Duration,
     now: Timestamp,
 }
 
@@ -106,6 +113,7 @@ impl Controller for Evictions {
             pods,
             nodes: nodes.len(),
             unreachable_nodes,
+            behind: behind(key.name(), lost(&nodes)),
             now: look.now,
         })
     }
@@ -113,7 +121,7 @@ impl Controller for Evictions {
     fn plan(view: &View) -> Plan {
         let mut plan = Plan::default();
         date(view, &mut plan);
-        let is_unreachable = view.taints.iter().any(|taint| taint.key == "node.kubernetes.io/unreachable");
+        let is_unreachable = view.taints.iter().any(|taint| taint.key == UNREACHABLE);
         if is_unreachable && is_mass(view) && !view.pods.is_empty() {
             let why = format!(
                 "{} of {} nodes are unreachable: more than {MASS_SHARE_PERCENT} %, so nothing is evicted from them",
@@ -138,6 +146,30 @@ impl Controller for Evictions {
         }
         plan
     }
+}
+
+/// The nodes that are unreachable: since when, and which.
+fn lost(nodes: &[Arc<Cached>]) -> Vec<(Timestamp, String)> {
+    let since = |node: &Arc<Cached>| {
+        let facts = NodeFacts::of(node);
+        let taint = facts.taints().find(|taint| executes(taint) && taint.key == UNREACHABLE)?;
+        Some((taint.time_added?, node.header.name().to_owned()))
+    };
+    nodes.iter().filter_map(since).collect()
+}
+
+/// R7: the nodes have their turns in the order in which they vanished.
+fn behind(name: &str, mut lost: Vec<(Timestamp, String)>) -> Duration {
+    lost.sort_unstable();
+    let mut turn: Option<Timestamp> = None;
+    for (since, other) in lost {
+        let due = turn.and_then(|before| before.checked_add(NODE_PACE).ok()).map_or(since, |due| due.max(since));
+        if other == name {
+            return Duration::try_from(due.duration_since(since)).unwrap_or(Duration::ZERO);
+        }
+        turn = Some(due);
+    }
+    Duration::ZERO
 }
 
 /// R6.
@@ -179,13 +211,21 @@ fn stay(view: &View, pod: &PodFacts) -> Stay {
             .filter(|toleration| toleration.tolerates(&taint.key, value, &taint.effect))
             .map(|toleration| toleration.toleration_seconds)
             .collect();
-        if tolerating.is_empty() {
+        let behind = if taint.key == UNREACHABLE { view.behind } else { Duration::ZERO };
+        if tolerating.is_empty() && behind.is_zero() {
             return Stay::Until(Duration::ZERO);
         }
         // Of several tolerations of one taint the shortest counts; without seconds is for ever.
-        let Some(seconds) = tolerating.into_iter().flatten().min() else { continue };
+        let seconds = match tolerating.is_empty() {
+            true => 0,
+            false => match tolerating.into_iter().flatten().min() {
+                Some(seconds) => seconds,
+                None => continue,
+            },
+        };
         let since = taint.time_added.unwrap_or(view.now);
-        let left = SignedDuration::from_secs(seconds.max(0)) - view.now.duration_since(since);
+        let behind = SignedDuration::try_from(behind).unwrap_or(SignedDuration::MAX);
+        let left = SignedDuration::from_secs(seconds.max(0)).saturating_add(behind) - view.now.duration_since(since);
         let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
         until = Some(until.map_or(left, |earlier| earlier.min(left)));
     }
@@ -204,10 +244,11 @@ fn evict(view: &View, pod: &Cached, plan: &mut Plan) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Controller, Evictions, NodeFacts, View, executes};
+    use super::{Controller, Evictions, NodeFacts, View, behind, executes};
     use crate::fixture::{check, now, object};
     use crate::plan::Action;
     use serde_json::{Value, json};
+    use std::time::Duration;
     use windlass_client::Patch;
 
     fn view(tolerations: Value) -> View {
@@ -224,6 +265,7 @@ mod tests {
             pods: vec![pod],
             nodes: 1,
             unreachable_nodes: 1,
+            behind: Duration::ZERO,
             now: now(),
         }
     }
@@ -254,6 +296,27 @@ mod tests {
             assert_eq!(plan.items.len(), usize::from(evicts), "{unreachable} of {nodes}");
             assert_eq!(plan.again.is_some(), !evicts, "a mass outage is looked at again");
         }
+    }
+
+    #[test]
+    fn f55_r7_of_nodes_that_vanish_together_one_after_the_other_loses_its_pods() {
+        let at = |second: i64| now() + jiff::SignedDuration::from_secs(second);
+        let lost = |list: &[(i64, &str)]| list.iter().map(|(second, name)| (at(*second), (*name).to_owned())).collect();
+        let half = [(0, "a"), (0, "b"), (0, "c"), (1, "d"), (100, "e")];
+        let turns = ["a", "b", "c", "d", "e", "well"].map(|name| behind(name, lost(&half)).as_secs());
+        assert_eq!(turns, [0, 2, 4, 5, 0, 0], "d vanished a second later; e long after the others had their turns");
+        assert_eq!(behind("c", lost(&[(0, "a"), (0, "c")])).as_secs(), 2, "one that returned is not waited for");
+        // The taint is a minute old: whoever is behind by more than that still waits, and is looked at again.
+        let shown = |behind_s: u64| {
+            Evictions::plan(&View {
+                nodes: 10,
+                unreachable_nodes: 5,
+                behind: Duration::from_secs(behind_s),
+                ..view(json!(null))
+            })
+        };
+        check(&shown(60), EVICTED);
+        check(&shown(70), "again after 10s: pod p tolerates the taints until then");
     }
 
     #[test]
