@@ -48,9 +48,22 @@ say memory.max=$(cat $group/memory.max)
 say cpu.max=$(cat $group/cpu.max)
 say pids.max=$(cat $group/pids.max)
 say procs=$(wc -l < $group/cgroup.procs)
+say oom.group=$(cat $group/memory.oom.group)
+say cpu.weight=$(cat $group/cpu.weight)
+kubectl patch pod limited --subresource resize -p '{\"spec\": {\"containers\": [{\"name\": \"main\", \"resources\": {\"limits\": {\"cpu\": \"300m\", \"memory\": \"64Mi\"}}}]}}' || say failed: resize
+for i in $(seq 60); do [ \"$(cat $group/memory.max)\" = 67108864 ] && break; sleep 1; done
+say resized.memory.max=$(cat $group/memory.max)
+say resized.cpu.max=$(cat $group/cpu.max)
+say resized.restarts=$(kubectl get pod limited -o 'jsonpath={.status.containerStatuses[0].restartCount}')
 kubectl apply -f /test/hog.yaml
-for i in $(seq 60); do reason=$(kubectl get pod hog -o 'jsonpath={.status.containerStatuses[0].state.terminated.reason}'); [ -n \"$reason\" ] && break; sleep 1; done
-say hog=$reason
+for pod in hog family; do
+for i in $(seq 60); do reason=$(kubectl get pod $pod -o 'jsonpath={.status.containerStatuses[0].state.terminated.reason}'); [ -n \"$reason\" ] && break; sleep 1; done
+say $pod=$reason
+done
+kubectl logs family | while read line; do say family.said=$line; done
+kubectl apply -f /test/forks.yaml
+for i in $(seq 60); do kubectl logs forks 2>/dev/null | grep -q done && break; sleep 1; done
+kubectl logs forks | while read line; do say forks=$line; done
 kubectl exec limited -- sh -c 'grep Seccomp: /proc/self/status; cat /proc/self/cgroup' | while read line; do say exec=$line; done
 windlass down
 say left=$(find /sys/fs/cgroup -maxdepth 1 -name windlass | wc -l)
@@ -78,6 +91,29 @@ spec:
     image: windlass.local/demo:1
     command: [sh, -c, 'x=$(yes 0123456789abcdef | head -c 64000000); echo survived']
     resources: {limits: {memory: 24Mi}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: family}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: main
+    image: windlass.local/demo:1
+    command: [sh, -c, 'sh -c \"x=\\$(yes 0123456789abcdef | head -c 64000000)\"; echo outlived; sleep 1000']
+    resources: {limits: {memory: 24Mi}}
+";
+
+/// It tells the limit of processes that it sees.
+const FORKS: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: forks}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: main
+    image: windlass.local/demo:1
+    command: [sh, -c, 'cat /sys/fs/cgroup/pids.max; echo done']
 ";
 
 pub fn limits_hold_on_cgroup_v2_in_a_guest() {
@@ -119,6 +155,14 @@ pub fn limits_hold_on_cgroup_v2_in_a_guest() {
     has(&format!("GUEST memory.max={}", 48 * 1024 * 1024));
     has("GUEST cpu.max=50000 100000");
     has("GUEST hog=OOMKilled");
+    has("GUEST oom.group=1");
+    has("GUEST family=OOMKilled");
+    assert!(!said.contains("outlived"), "all of a container goes: {}", tail(&said, 80));
+    has(&format!("GUEST resized.memory.max={}", 64 * 1024 * 1024));
+    has("GUEST resized.cpu.max=30000 100000");
+    has("GUEST resized.restarts=0");
+    has("GUEST forks=done");
+    assert!(!said.contains("GUEST forks=max"), "the container sees its own limit: {}", tail(&said, 80));
     has("GUEST exec=Seccomp: 2");
     has("GUEST left=0");
     assert!(!said.contains("GUEST pids.max=max"), "pids are limited: {}", tail(&said, 80));
@@ -161,6 +205,7 @@ fn archive(directory: &Path, kernel: &Path) -> PathBuf {
         ("second", SECOND.replace("MODULES", MODULES)),
         ("pod.yaml", POD.to_owned()),
         ("hog.yaml", HOG.to_owned()),
+        ("forks.yaml", FORKS.to_owned()),
     ];
     for (name, text) in texts {
         fs::write(root.join("test").join(name), text).expect("writable");

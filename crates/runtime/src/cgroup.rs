@@ -220,6 +220,10 @@ impl ContainerCgroup {
         for (hierarchy, dir) in self.hierarchies() {
             make(hierarchy, &dir, &self.sandbox.all)?;
             limit(hierarchy, &dir, resources, self.sandbox.all.is_v2)?;
+            if self.sandbox.all.is_v2 {
+                // A container that lost one of its processes is no more the program that was asked for: all of it goes.
+                put_if_there(&dir, "memory.oom.group", "1")?;
+            }
             if hierarchy.has("devices") && !all_devices {
                 put(&dir, "devices.deny", "a")?;
                 DEVICES.iter().try_for_each(|device| put(&dir, "devices.allow", device))?;
