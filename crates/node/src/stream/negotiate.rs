@@ -67,6 +67,7 @@ pub(super) const COMMAND: Offer<Protocol> = Offer {
 pub(super) const PORT_FORWARD: Offer<Protocol> = Offer {
     websocket: &[
         ("SPDY/3.1+portforward.k8s.io", Protocol::SpdyInWebSocket),
+        ("v5.channel.k8s.io", Protocol::ChannelsV5),
         ("v4.channel.k8s.io", Protocol::ChannelsV4),
         ("portforward.k8s.io", Protocol::ChannelsV4),
     ],

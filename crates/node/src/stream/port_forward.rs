@@ -8,7 +8,7 @@
 //!   R4 apart     connections do not wait for each other, as long as what the client sends is taken
 //!
 //! Source: Kubernetes' port-forward over SPDY (`portforward.k8s.io`), over WebSocket channels (2n data, 2n+1 error; the first
-//! message is the port), KEP-4006
+//! message is the port), KEP-4006; `v5.channel.k8s.io`, where a client can close a channel, is asked for by `windlass` only
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub(super) async fn serve(
             over_spdy(spdy::Connection::start(Tunnel::new(websocket::open(io).await)), goal).await;
         }
         Protocol::Channels | Protocol::ChannelsV4 | Protocol::ChannelsV5 => {
-            over_websocket(io, goal, &ports).await?;
+            over_websocket(io, goal, &ports, protocol == Protocol::ChannelsV5).await?;
         }
     }
     Ok(())
@@ -134,6 +134,7 @@ async fn over_websocket(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     goal: Arc<Goal>,
     ports: &[u16],
+    closes: bool,
 ) -> Result<(), Gone> {
     let channels = |index: usize| u8::try_from(2 * index).ok().zip(u8::try_from(2 * index + 1).ok());
     let pairs: Vec<(u16, u8, u8)> = ports
@@ -142,7 +143,7 @@ async fn over_websocket(
         .filter_map(|(index, port)| channels(index).map(|(data, error)| (*port, data, error)))
         .collect();
     let inputs: Vec<u8> = pairs.iter().map(|(_, data, _)| *data).collect();
-    let mut connection = websocket::Connection::start(websocket::open(io).await, inputs, false);
+    let mut connection = websocket::Connection::start(websocket::open(io).await, inputs, closes);
     let mut forwards = JoinSet::new();
     for (port, data_channel, error_channel) in pairs {
         let (data, error) = (connection.writer(data_channel), connection.writer(error_channel));
@@ -153,7 +154,7 @@ async fn over_websocket(
         let goal = Arc::clone(&goal);
         forwards.spawn(async move {
             if let Some((from_pod, to_pod)) = dial(&goal, port, &error).await {
-                // Without half-closed channels, the pod's end is all of it.
+                // No channel can be closed from our side, so the pod's end is all of it.
                 tokio::select! {
                     biased;
                     () = to_client(from_pod, &data) => {}

@@ -8,6 +8,7 @@
 mod archive;
 pub mod build;
 mod config;
+mod copy;
 mod digest;
 mod entry;
 mod error;
@@ -24,6 +25,7 @@ mod tree;
 mod unpack;
 
 pub use config::ImageConfig;
+pub use copy::{CopyError, Destination, pack, take};
 pub use error::ImageError;
 pub use keyring::{Credentials, ImagePattern, Keyring};
 pub use pull::{Progress, PullOptions, Tell};

@@ -368,6 +368,7 @@ fn explain(error: &io::Error) -> String {
     }
 }
 
-fn shown(path: &[u8]) -> String {
+/// A path as it may be shown.
+pub(super) fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).chars().take(120).collect()
 }
