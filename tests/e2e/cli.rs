@@ -5,13 +5,14 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
 use windlass_tests::Test;
 use windlass_tests::cluster::{Output, given, must, run};
 
 use crate::deployment::web;
 
 /// windlass in the test's namespace.
-fn windlass(test: &Test, arguments: &[&str]) -> Command {
+pub fn windlass(test: &Test, arguments: &[&str]) -> Command {
     let mut command = Command::new(given("WINDLASS_BIN"));
     command.arg("--kubeconfig").arg(test.cluster.kubeconfig()).args(["-n", &test.namespace]).args(arguments);
     command
@@ -166,4 +167,41 @@ pub fn cli_reads_logs_and_runs_commands_as_kubectl_does(test: &Test) {
     child.stdin.take().expect("piped").write_all(&vec![b'x'; 1_000_000]).expect("windlass reads its input");
     let out = child.wait_with_output().expect("windlass ends");
     assert_eq!(String::from_utf8_lossy(&out.stdout), "1000000\n");
+}
+
+pub fn a_start_is_traced_step_by_step(test: &Test) {
+    test.sleeping_pod("traced", "");
+    let text = must(&mut windlass(test, &["trace", "pod", "traced", "-o", "json"]));
+    let trace: Value = serde_json::from_str(&text).expect("JSON");
+    let spans = trace["spans"].as_array().expect("a list");
+    let found: Vec<String> =
+        spans.iter().map(|span| format!("{}: {}", span["who"], span["what"]).replace('"', "")).collect();
+    for wanted in [
+        "api server: create pod",
+        "scheduler: choose a node",
+        "api server: bind",
+        "network: attach",
+        "runtime: sandbox",
+        "images: find or pull (main)",
+        "runtime: create container (main)",
+        "runtime: start program (main)",
+        "api server: write status",
+    ] {
+        assert!(found.iter().any(|span| span == wanted), "{wanted} in {found:#?}");
+    }
+    // Nothing lies before the beginning or behind the end, and what nobody owns is less than a tenth.
+    let (mut reached, mut unowned) = (0.0, 0.0);
+    for span in spans {
+        let (at, took) = (span["atMs"].as_f64().expect("a number"), span["tookMs"].as_f64().expect("a number"));
+        assert!(at >= 0.0 && took >= 0.0, "{span}");
+        unowned += f64::max(at - reached, 0.0);
+        reached = f64::max(reached, at + took);
+    }
+    let whole = trace["tookMs"].as_f64().expect("a number");
+    assert!((reached - whole).abs() < 0.01 && unowned < whole / 10.0, "{unowned} of {whole} ms: {text}");
+    let picture = must(&mut windlass(test, &["trace", "pod", "traced"]));
+    assert!(picture.contains("WHO") && picture.contains("create container (main)"), "{picture}");
+    eprint!("{picture}");
+    let refused = run(&mut windlass(test, &["trace", "pod", "nobody"]));
+    assert!(!refused.ok && refused.stderr.contains("not found"), "{}", refused.stderr);
 }

@@ -55,6 +55,18 @@ pub fn server_and_node_run_apart() {
         spawn(command.arg("--listen").arg(format!("127.0.0.1:{}", server.port())))
     };
     f43_pods_go_on_while_the_control_plane_is_gone(&server, &node, &mut server_process, start);
+    server_process.kill().expect("our own child can be killed");
+    server_process.wait().expect("our own child can be waited for");
+    node_process.kill().expect("our own child can be killed");
+    node_process.wait().expect("our own child can be waited for");
+    f44_pods_come_back_on_a_node_that_reboots_without_its_control_plane(
+        &server,
+        &node,
+        (&mut server_process, start),
+        || {
+            node_process = spawn(&mut join(&token));
+        },
+    );
     for (part, process) in [(&node, &mut node_process), (&server, &mut server_process)] {
         must(&mut part.windlass(&["down"]));
         until("the process ends", Duration::from_secs(20), || match process.try_wait() {
@@ -136,6 +148,35 @@ fn f43_pods_go_on_while_the_control_plane_is_gone(
     let first = said.lines().position(|line| line.ends_with("found")).expect("the name was found");
     let lost = said.lines().skip(first).filter(|line| line.ends_with("lost")).count();
     assert_eq!(lost, 0, "the name was found at every moment");
+}
+
+/// F44: the node runs what it last knew, within 30 s; names are found as they were; the server hears of it later.
+fn f44_pods_come_back_on_a_node_that_reboots_without_its_control_plane(
+    server: &Cluster,
+    node: &Cluster,
+    (server_process, start_server): (&mut Child, impl FnOnce() -> Child),
+    start_node: impl FnOnce(),
+) {
+    let killed = trace::kill_all_of(node);
+    assert!(killed >= 4, "shims and containers are there: {killed}");
+    let pods = node.data_dir().join("pods");
+    let steady = std::fs::read_dir(&pods).expect("pods").flatten().map(|entry| entry.path().join("logs/main"));
+    let steady = steady
+        .filter(|logs| std::fs::read_to_string(logs.join("0.log")).is_ok_and(|text| text.contains("found")))
+        .next_back()
+        .expect("the pod that looks names up");
+    start_node();
+    until("it looks names up again", Duration::from_secs(30), || {
+        let said = std::fs::read_to_string(steady.join("1.log")).map_err(|error| error.to_string())?;
+        if said.lines().any(|line| line.ends_with("found")) { Ok(()) } else { Err(said) }
+    });
+    *server_process = start_server();
+    until("the server hears of it", Duration::from_secs(60), || {
+        let out = server.kubectl(&["get", "pod", "steady", "-n", "default", "-o", "json"]);
+        let pod: Value = serde_json::from_str(&out.stdout).map_err(|_| out.stderr)?;
+        let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
+        if restarts == Some(1) && suite::is_ready(&pod) { Ok(()) } else { Err(pod["status"].to_string()) }
+    });
 }
 
 pub fn bad_flags_and_taken_ports_say_what_to_do() {

@@ -98,32 +98,55 @@ fn running(cluster: &Cluster) -> usize {
     list(cluster, "pods").iter().filter(|pod| windlass_tests::suite::is_ready(pod)).count()
 }
 
+/// How often, and with how many pods: `WINDLASS_AGENT_ROUNDS` and `WINDLASS_AGENT_PODS` make it the whole of the figure,
+/// 100 and 100.
+fn wanted(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}: {text:?}")))
+}
+
+/// Waits until the agent has taken this many containers over, and says how long it took.
+fn attached(cluster: &Cluster, pods: usize) -> Duration {
+    let began = std::time::Instant::now();
+    until("all containers are attached again", Duration::from_secs(5), || {
+        let metrics = cluster.kubectl(&["get", "--raw", "/api/v1/nodes/node1/proxy/metrics"]);
+        let line = metrics.stdout.lines().find_map(|line| line.strip_prefix("kubelet_running_containers "));
+        if line == Some(&pods.to_string()) { Ok(()) } else { Err(format!("{line:?} {}", metrics.stderr)) }
+    });
+    began.elapsed()
+}
+
 pub fn the_agent_is_killed_with_20_pods_and_none_restarts() {
+    let (pods, rounds) = (wanted("WINDLASS_AGENT_PODS", 20), wanted("WINDLASS_AGENT_ROUNDS", 3));
     let mut cluster = Cluster::start(2);
     cluster.import_image();
-    let manifest: String = (0..20).map(|number| pod(&format!("p{number}"))).collect();
+    let manifest: String = (0..pods).map(|number| pod(&format!("p{number}"))).collect();
     let file = cluster.data_dir().join("pods.yaml");
     std::fs::write(&file, manifest).expect("writable");
     must(cluster.kubectl_command(&["apply", "-f"]).arg(&file));
     until("all run", PATIENCE, || {
-        if running(&cluster) == 20 { Ok(()) } else { Err(format!("{} run", running(&cluster))) }
+        if running(&cluster) == pods { Ok(()) } else { Err(format!("{} run", running(&cluster))) }
     });
     let before = container_pids();
-    assert_eq!(before.len(), 20, "{before:?}");
-    for _ in 0..3 {
+    assert_eq!(before.len(), pods, "{before:?}");
+    let mut slowest = Duration::ZERO;
+    for round in 0..rounds {
+        // At any moment of what an agent does once it runs.
+        std::thread::park_timeout(Duration::from_millis((round * 37 % 200) as u64));
         cluster.kill();
         cluster.up();
+        slowest = slowest.max(attached(&cluster, pods));
     }
+    eprintln!("{rounds} agents killed under {pods} pods; the slowest was back {slowest:?} after its node was Ready");
     until("all are Ready again", PATIENCE, || {
-        if running(&cluster) == 20 { Ok(()) } else { Err(format!("{} run", running(&cluster))) }
+        if running(&cluster) == pods { Ok(()) } else { Err(format!("{} run", running(&cluster))) }
     });
     assert_eq!(container_pids(), before, "the same processes run");
     for pod in list(&cluster, "pods") {
         assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{}", pod["metadata"]["name"]);
     }
-    for name in ["p0", "p7", "p19"] {
+    for name in (0..pods).map(|number| format!("p{number}")) {
         let log = until("the log goes on", PATIENCE, || {
-            let log = must(&mut cluster.kubectl_command(&["logs", name]));
+            let log = must(&mut cluster.kubectl_command(&["logs", &name]));
             if log.lines().count() > 10 { Ok(log) } else { Err(log) }
         });
         for (number, line) in log.lines().enumerate() {

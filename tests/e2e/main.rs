@@ -25,7 +25,7 @@ mod service;
 mod stream;
 mod volume;
 
-use windlass_tests::suite::{Case, run_cases};
+use windlass_tests::suite::{Case, is_chosen, run_cases};
 use windlass_tests::{Cluster, trace};
 
 /// Tests at a time: kubectl itself costs more of the machine than the cluster does.
@@ -70,17 +70,27 @@ const SHARED: &[Case] = cases![
     pod::a_finished_pod_succeeds,
     pod::init_containers_run_in_order,
     pod::probes_gate_and_restart,
+    pod::one_exit_code_restarts_all_containers,
+    pod::an_evicted_pod_runs_its_pre_stop_hook_first,
+    cli::a_start_is_traced_step_by_step,
     pod::stop_is_graceful_and_then_not,
     pod::seccomp_and_capabilities_are_the_default,
     pod::a_pending_pod_says_why,
     node_fault::f52_a_fork_bomb_and_a_hog_stay_in_their_pods,
     node_fault::f64_a_flood_of_output_stays_within_its_bound,
     stream::logs_follow_previous_and_tail,
+    stream::logs_follow_across_rotations_and_lose_no_byte,
+    stream::logs_of_all_containers_since_and_within_a_limit,
     stream::exec_passes_streams_and_exit_codes,
     stream::exec_with_a_terminal,
+    stream::exec_follows_the_size_of_the_terminal,
+    stream::a82_a_client_that_does_not_read_costs_little_and_the_command_ends_with_it,
     stream::attach_joins_the_streams_of_a_running_container,
     stream::port_forward_carries_a_request,
+    stream::port_forward_passes_the_clients_end_on,
     stream::copy_to_and_from_a_pod,
+    stream::directories_are_copied_both_ways_by_kubectl_and_windlass,
+    stream::debug_joins_a_pod_copies_one_and_looks_at_a_node,
     service::a_service_is_reached_by_name_and_from_the_host,
     service::endpoints_follow_readiness,
     service::the_service_of_the_api_comes_back_after_it_was_deleted,
@@ -132,6 +142,11 @@ const LONE: &[Lone] = &[
         "f46_the_agent_is_killed_at_any_step_of_start_and_stop",
         node_fault::f46_the_agent_is_killed_at_any_step_of_start_and_stop,
     ),
+    ("pods_end_in_order_when_the_machine_goes_down", node_fault::pods_end_in_order_when_the_machine_goes_down),
+    (
+        "f79_a_new_agent_takes_over_the_shims_of_the_old_one",
+        node_fault::f79_a_new_agent_takes_over_the_shims_of_the_old_one,
+    ),
     ("f47_a_killed_shim_is_noticed_and_its_pod_restarted", fault::a_killed_shim_is_noticed_and_its_pod_restarted),
     ("a_full_disk_refuses_writes_and_heals", fault::a_full_disk_refuses_writes_and_heals),
     ("limits_hold_on_cgroup_v2_in_a_guest", guest::limits_hold_on_cgroup_v2_in_a_guest),
@@ -144,7 +159,7 @@ fn main() {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let (mut passed, mut failed) = (0, 0);
-    if SHARED.iter().any(|case| case.name.contains(&filter)) {
+    if SHARED.iter().any(|case| is_chosen(case.name, &filter)) {
         let mut cluster = Cluster::start(0);
         cluster.import_image();
         (passed, failed) = run_cases(&cluster, SHARED, &filter, LANES);
@@ -157,7 +172,7 @@ fn main() {
             eprintln!("FAILED down_leaves_nothing_behind: {}\n{}", down.stderr, left.join("\n"));
         }
     }
-    for (name, body) in LONE.iter().filter(|(name, _)| name.contains(&filter)) {
+    for (name, body) in LONE.iter().filter(|(name, _)| is_chosen(name, &filter)) {
         let started = std::time::Instant::now();
         let ok = std::panic::catch_unwind(body).is_ok();
         eprintln!("{} {name} ({:.1} s)", if ok { "ok    " } else { "FAILED" }, started.elapsed().as_secs_f64());

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use windlass_tests::cluster::{must, run, until};
+use windlass_tests::cluster::{given, must, run, until};
 use windlass_tests::suite::{PATIENCE, Test, is_ready};
 use windlass_tests::{Cluster, trace};
 
@@ -83,6 +83,96 @@ pub fn f46_the_agent_is_killed_at_any_step_of_start_and_stop() {
         let left = std::fs::read_dir(&directory).map_err(|error| error.to_string())?.count();
         if left == 0 { Ok(()) } else { Err(format!("{left} directories in {}", directory.display())) }
     });
+    let down = cluster.down();
+    assert!(down.ok, "{}", down.stderr);
+    let left = trace::left_behind(&cluster);
+    assert!(left.is_empty(), "{}", left.join("\n"));
+}
+
+const GOING: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: NAME}
+spec:
+  terminationGracePeriodSeconds: 15
+  PRIORITY
+  containers:
+  - name: main
+    image: windlass.local/demo:1
+    lifecycle: {preStop: {exec: {command: [sh, -c, 'echo hook > /proc/1/fd/1']}}}
+    command: [sh, -c, 'trap \"sleep 1; echo bye; exit 0\" TERM; echo up; while true; do sleep 0.2; done']
+---
+";
+
+/// Ordinary pods end before critical ones, each with its hook and its grace, and the API knows why.
+pub fn pods_end_in_order_when_the_machine_goes_down() {
+    let mut cluster = Cluster::at(10, &std::env::temp_dir().join(format!("windlass-going-{}", std::process::id())));
+    std::fs::create_dir_all(cluster.data_dir()).expect("the temporary directory is writable");
+    let flags = ["--shutdown-grace=25", "--shutdown-grace-critical=10"];
+    cluster.spawn_with(&given("WINDLASS_BIN"), &flags);
+    cluster.wait_ready();
+    cluster.import_image();
+    let file = cluster.data_dir().join("pods.yaml");
+    let manifest = [("plain", "restartPolicy: Always"), ("critical", "priorityClassName: system-node-critical")]
+        .map(|(name, line)| GOING.replace("NAME", name).replace("PRIORITY", line));
+    std::fs::write(&file, manifest.concat()).expect("writable");
+    must(cluster.kubectl_command(&["apply", "-f"]).arg(&file));
+    let begun = until("both run", PATIENCE, || match pods(&cluster) {
+        found if found.iter().filter(|pod| is_ready(pod)).count() == 2 => Ok(found),
+        found => Err(format!("{found:?}")),
+    });
+    cluster.terminate(Duration::from_secs(40));
+    let said = |name: &str| {
+        let pod = begun.iter().find(|pod| pod["metadata"]["name"] == name).expect("it was there");
+        let uid = pod["metadata"]["uid"].as_str().expect("a uid");
+        std::fs::read_to_string(cluster.data_dir().join(format!("pods/{uid}/logs/main/0.log"))).expect("a log")
+    };
+    let at = |name: &str, word: &str| {
+        let log = said(name);
+        let line = log.lines().find(|line| line.ends_with(word)).map(str::to_owned);
+        let line = line.unwrap_or_else(|| panic!("{name} said no {word}: {log}"));
+        line.split(' ').next().expect("a time").to_owned()
+    };
+    assert!(at("plain", "hook") <= at("plain", "bye"), "the hook runs first");
+    assert!(at("plain", "bye") < at("critical", "hook"), "the critical one ends last");
+    at("critical", "bye");
+    cluster.up();
+    for pod in pods(&cluster) {
+        let status = &pod["status"];
+        assert_eq!((&status["phase"], &status["reason"]), (&"Failed".into(), &"Terminated".into()), "{status:#}");
+        let message = status["message"].as_str().unwrap_or_default();
+        assert!(message.contains("imminent node shutdown"), "{message}");
+    }
+    let ready = cluster.kubectl(&["get", "node", "node1"]);
+    assert!(ready.stdout.contains(" Ready"), "it takes pods again: {}", ready.stdout);
+    must(&mut cluster.kubectl_command(&["delete", "pods", "--all", "--timeout=60s"]));
+}
+
+/// F79: a new program takes over what shims of the old one hold: logs, exec, stop.
+pub fn f79_a_new_agent_takes_over_the_shims_of_the_old_one() {
+    let mut cluster = Cluster::start(11);
+    cluster.import_image();
+    let file = cluster.data_dir().join("pods.yaml");
+    std::fs::write(&file, three_pods(79)).expect("writable");
+    must(cluster.kubectl_command(&["apply", "-f"]).arg(&file));
+    let all_run = |cluster: &Cluster| {
+        until("all run", PATIENCE, || match pods(cluster).iter().filter(|pod| is_ready(pod)).count() {
+            3 => Ok(()),
+            ready => Err(format!("{ready} of 3 are Ready")),
+        });
+    };
+    all_run(&cluster);
+    let newer = cluster.data_dir().join("windlass-newer");
+    std::fs::copy(given("WINDLASS_BIN"), &newer).expect("a copy of the program");
+    cluster.kill();
+    cluster.spawn_with(&newer, &[]);
+    cluster.wait_ready();
+    all_run(&cluster);
+    assert!(pods(&cluster).iter().all(|pod| pod["status"]["containerStatuses"][0]["restartCount"] == 0));
+    assert_eq!(must(&mut cluster.kubectl_command(&["exec", "r79p0", "--", "echo", "old shim"])), "old shim\n");
+    must(&mut cluster.kubectl_command(&["logs", "r79p1"]));
+    must(&mut cluster.kubectl_command(&["delete", "pods", "--all", "--timeout=60s"]));
+    must(cluster.kubectl_command(&["apply", "-f"]).arg(&file));
+    all_run(&cluster);
     let down = cluster.down();
     assert!(down.ok, "{}", down.stderr);
     let left = trace::left_behind(&cluster);

@@ -306,3 +306,67 @@ pub fn a_pending_pod_says_why(test: &Test) {
     test.wait("pod", "picky", "is scheduled", |object| object["spec"]["nodeName"] == "node1");
     must(&mut test.cluster.kubectl_command(&["label", "node", "node1", "disk-"]));
 }
+
+/// What a drain does to each pod: its hook runs, and then it ends.
+pub fn an_evicted_pod_runs_its_pre_stop_hook_first(test: &Test) {
+    let script = "trap 'echo ending; exit 0' TERM\necho ready\nwhile true; do sleep 1 & wait $!; done";
+    let hook = "    lifecycle: {preStop: {exec: {command: [sh, -c, 'echo hook > /proc/1/fd/1; sleep 1']}}}\n";
+    test.apply(&scripted("leaving", script, "  terminationGracePeriodSeconds: 20\n", hook));
+    test.wait("pod", "leaving", "Ready", |object| condition(object, "Ready").as_deref() == Some("True"));
+    let mut follow = test.command(&["logs", "-f", "leaving"]);
+    let follow = follow.stdout(std::process::Stdio::piped()).spawn().expect("kubectl starts");
+    until("the trap is set", PATIENCE, || match test.kubectl(&["logs", "leaving"]) {
+        text if text.contains("ready") => Ok(()),
+        text => Err(text),
+    });
+    let body = format!(
+        r#"{{"apiVersion":"policy/v1","kind":"Eviction","metadata":{{"name":"leaving","namespace":"{}"}}}}"#,
+        test.namespace
+    );
+    let file = test.file("json", &body);
+    let path = format!("/api/v1/namespaces/{}/pods/leaving/eviction", test.namespace);
+    must(&mut test.cluster.kubectl_command(&["create", "--raw", &path, "-f", &file]));
+    let out = follow.wait_with_output().expect("kubectl ends with the container");
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "ready\nhook\nending\n");
+}
+
+const ANEW: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: anew}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 2
+  volumes: [{name: shared, emptyDir: {}}]
+  initContainers:
+  - {name: first, image: 'windlass.local/demo:1', command: [sh, -c, 'echo first >> /s/order'], volumeMounts: [{name: shared, mountPath: /s}]}
+  containers:
+  - name: worker
+    image: windlass.local/demo:1
+    command: [sh, -c, 'while [ ! -e /s/up ]; do sleep 0.1; done; if [ -e /s/again ]; then sleep 1000; fi; touch /s/again; rm /s/up; exit 42']
+    restartPolicy: Never
+    restartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: In, values: [42]}}]
+    volumeMounts: [{name: shared, mountPath: /s}]
+  - name: other
+    image: windlass.local/demo:1
+    command: [sh, -c, 'trap \"exit 0\" TERM; echo other >> /s/order; touch /s/up; while true; do sleep 0.2; done']
+    volumeMounts: [{name: shared, mountPath: /s}]
+";
+
+/// KEP-5532: one exit code, and the pod begins with its init containers again, in the same place.
+pub fn one_exit_code_restarts_all_containers(test: &Test) {
+    test.apply(ANEW);
+    let before = test.wait("pod", "anew", "has an address", |pod| pod["status"]["podIP"].is_string());
+    let pod = test.wait("pod", "anew", "begun anew", |pod| {
+        let counts = |list: &str| {
+            let all = pod["status"][list].as_array().cloned().unwrap_or_default();
+            !all.is_empty() && all.iter().all(|status| status["restartCount"] == 1)
+        };
+        counts("containerStatuses")
+            && counts("initContainerStatuses")
+            && condition(pod, "Ready").as_deref() == Some("True")
+    });
+    assert_eq!(pod["status"]["podIP"], before["status"]["podIP"], "it is in the same place");
+    assert_eq!(pod["status"]["phase"], "Running");
+    let order = test.kubectl(&["exec", "anew", "-c", "worker", "--", "cat", "/s/order"]);
+    assert_eq!(order, "first\nother\nfirst\nother\n");
+}

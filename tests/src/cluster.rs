@@ -129,7 +129,11 @@ impl Cluster {
 
     /// `windlass SUBCOMMAND …` for this cluster.
     pub fn windlass(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(given("WINDLASS_BIN"));
+        self.windlass_at(&given("WINDLASS_BIN"), arguments)
+    }
+
+    fn windlass_at(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).arg("--instance").arg(self.instance());
         command.arg("--data-dir").arg(self.data_dir()).arg("--run-dir").arg(self.run_dir());
         command
@@ -143,9 +147,15 @@ impl Cluster {
 
     /// Starts the server and the node without waiting.
     pub fn spawn(&mut self) {
+        self.spawn_with(&given("WINDLASS_BIN"), &[]);
+    }
+
+    /// Starts this program, with more flags, without waiting.
+    pub fn spawn_with(&mut self, program: &Path, flags: &[&str]) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.directory.join("log"));
         let log = log.expect("the cluster's directory is writable");
-        let mut command = self.windlass(&["up"]);
+        let mut command = self.windlass_at(program, &["up"]);
+        command.args(flags);
         command.arg("--listen").arg(format!("127.0.0.1:{}", self.port()));
         command.arg("--node-port").arg((11250 + self.number).to_string());
         command.arg("--pod-cidr").arg(format!("10.{}.0.0/16", 100 + 2 * self.number));
@@ -174,6 +184,18 @@ impl Cluster {
             }
             std::thread::park_timeout(Duration::from_millis(100));
         }
+    }
+
+    /// Tells the process to end and waits until it has.
+    pub fn terminate(&mut self, timeout: Duration) {
+        let pid = self.pid().to_string();
+        must(Command::new("/bin/kill").args(["-TERM", &pid]));
+        let server = self.server.as_mut().expect("the cluster is up");
+        until("the process ends", timeout, || match server.try_wait() {
+            Ok(Some(_)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        self.server = None;
     }
 
     /// Kills the server (and with it the agent) without any warning.

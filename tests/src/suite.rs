@@ -122,9 +122,14 @@ pub fn condition(object: &Value, name: &str) -> Option<String> {
     Some(found["status"].as_str()?.to_owned())
 }
 
-/// Runs the cases whose name contains the filter, `lanes` at a time; returns how many failed.
+/// Whether a test is asked for: its name contains the filter, or one of several with `|` between them.
+pub fn is_chosen(name: &str, filter: &str) -> bool {
+    filter.split('|').any(|part| name.contains(part))
+}
+
+/// Runs the cases that are [chosen](is_chosen), `lanes` at a time; returns how many failed.
 pub fn run_cases(cluster: &Cluster, cases: &[Case], filter: &str, lanes: usize) -> (usize, usize) {
-    let chosen: Vec<&Case> = cases.iter().filter(|case| case.name.contains(filter)).collect();
+    let chosen: Vec<&Case> = cases.iter().filter(|case| is_chosen(case.name, filter)).collect();
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

@@ -32,6 +32,7 @@ pub(crate) async fn create(call: Call<'_>, object: Value) -> Result<Answer, ApiE
 
 /// Creates an object and says whether its creator owns what it wrote, or it comes with its owners.
 pub(crate) async fn create_owned(call: Call<'_>, mut object: Value, ownership: Ownership) -> Result<Answer, ApiError> {
+    let began = call.server.world.now();
     let options = WriteOptions::parse(call.query)?;
     let target = call.target;
     let resource = &target.resource;
@@ -73,6 +74,10 @@ pub(crate) async fn create_owned(call: Call<'_>, mut object: Value, ownership: O
             Attempt::Done(committed) => {
                 let stored = committed.entries.last().cloned().flatten();
                 let stored = stored.expect("the object is the last thing its transaction writes");
+                if resource.kind == kinds::POD {
+                    let span = (began, call.server.world.now());
+                    call.server.starts.created(crate::server::header(&stored).uid(), span);
+                }
                 let served = convert::entry(call.server, resource, stored).await?;
                 return Ok(Answer::object(served.value.clone()).code(StatusCode::CREATED));
             }

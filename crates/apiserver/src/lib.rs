@@ -61,6 +61,7 @@ mod select;
 mod serve;
 mod server;
 mod sign;
+mod starts;
 mod sub;
 mod token;
 mod turns;
@@ -129,6 +130,7 @@ impl Apiserver {
             served,
             knocks: Knocks::default(),
             turns: Turns::default(),
+            starts: Default::default(),
             frames: Frames::default(),
             tokens: Tokens::new(keys),
             definitions: Followed::default(),

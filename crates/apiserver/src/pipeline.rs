@@ -285,6 +285,7 @@ async fn serve_endpoint(
             response.headers_mut().insert(CONTENT_TYPE, media);
             Ok(response)
         }
+        Endpoint::Starts(uid) => Ok(json_response(http::StatusCode::OK, body_from(server.starts.of(uid).to_string()))),
         Endpoint::Root | Endpoint::Api | Endpoint::Apis | Endpoint::Group(_) | Endpoint::GroupVersion(..) => {
             documents::discover(server, endpoint, headers)
         }

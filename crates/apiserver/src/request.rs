@@ -77,6 +77,8 @@ pub(crate) enum Endpoint {
     Healthz(Option<String>),
     Version,
     Metrics,
+    /// `/debug/starts/UID`
+    Starts(String),
     Api,
     Apis,
     Group(String),
@@ -256,6 +258,7 @@ fn endpoint(registry: &Registry, method: &Method, segments: &[&str]) -> Result<E
         ["healthz", check] => Endpoint::Healthz(Some((*check).to_owned())),
         ["version"] => Endpoint::Version,
         ["metrics"] => Endpoint::Metrics,
+        ["debug", "starts", uid] => Endpoint::Starts((*uid).to_owned()),
         ["api"] => Endpoint::Api,
         ["apis"] => Endpoint::Apis,
         ["api", version] if serves_version("", version) => Endpoint::GroupVersion(String::new(), (*version).to_owned()),

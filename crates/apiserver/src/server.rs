@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::page::PageKey;
 use crate::rbac::Policy;
 use crate::request::{Query, Target};
+use crate::starts::Starts;
 use crate::token::Tokens;
 use crate::turns::Turns;
 
@@ -40,6 +41,8 @@ pub(crate) struct Server {
     pub served: RwLock<Arc<Served>>,
     pub knocks: Knocks,
     pub turns: Turns,
+    /// When the last pods were asked for and bound.
+    pub starts: Starts,
     /// What watchers are told.
     pub frames: Frames,
     /// What service accounts prove themselves by.

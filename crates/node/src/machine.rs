@@ -306,6 +306,8 @@ pub enum VolumeContent {
         /// How much may be put there.
         bytes_max: Option<u64>,
     },
+    /// Whatever files an earlier agent wrote; an error when there are none.
+    Kept,
     /// A path of this machine.
     Host {
         /// The path, absolute.

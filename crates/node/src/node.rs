@@ -89,7 +89,13 @@ fn labels(config: &NodeConfig, facts: &Facts) -> Map<String, Value> {
 }
 
 /// The Node's status as it should be; `current` is the one it has.
-pub fn status(config: &NodeConfig, node: &NodeFacts, current: &Value, network_ready: bool, now: Timestamp) -> Value {
+pub fn status(
+    config: &NodeConfig,
+    node: &NodeFacts,
+    current: &Value,
+    trouble: Option<&'static str>,
+    now: Timestamp,
+) -> Value {
     let facts = &node.facts;
     let quantity = |millis: i64| Quantity::from_millis(millis).to_string();
     let bytes = |bytes: i64| Quantity::from_units(bytes, Notation::Binary).to_string();
@@ -121,7 +127,7 @@ pub fn status(config: &NodeConfig, node: &NodeFacts, current: &Value, network_re
         "images": images,
         "features": {"supplementalGroupsPolicy": true},
         "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": true}}],
-        "conditions": conditions(config, facts, current, network_ready, now),
+        "conditions": conditions(config, facts, current, trouble, now),
     })
 }
 
@@ -138,7 +144,13 @@ struct Condition {
 }
 
 /// R2.
-fn conditions(config: &NodeConfig, facts: &Facts, current: &Value, network_ready: bool, now: Timestamp) -> Vec<Value> {
+fn conditions(
+    config: &NodeConfig,
+    facts: &Facts,
+    current: &Value,
+    trouble: Option<&'static str>,
+    now: Timestamp,
+) -> Vec<Value> {
     let held = |kind: &str| condition_of(current, kind).is_some_and(|condition| condition["status"] == "True");
     // What holds goes on until a fifth more than the bound is free, so that it does not flap.
     let short = |kind: &str, free: u64, bound: u64| free < if held(kind) { bound + bound / 5 } else { bound };
@@ -190,19 +202,14 @@ fn conditions(config: &NodeConfig, facts: &Facts, current: &Value, network_ready
                 message: "kubelet has sufficient PID available",
             },
         },
-        match network_ready {
-            true => Condition {
+        match trouble {
+            None => Condition {
                 kind: "Ready",
                 holds: true,
                 reason: "KubeletReady",
                 message: "kubelet is posting ready status",
             },
-            false => Condition {
-                kind: "Ready",
-                holds: false,
-                reason: "KubeletNotReady",
-                message: "the network is not up: the node waits for spec.podCIDR",
-            },
+            Some(message) => Condition { kind: "Ready", holds: false, reason: "KubeletNotReady", message },
         },
     ];
     rows.into_iter().map(|row| timed(row, current, now)).collect()
@@ -257,7 +264,12 @@ pub fn patch(desired: &Value, current: &Value) -> Option<Value> {
 /// Writes the status when it differs from what `current` says.
 pub async fn report(shared: &Shared, current: &Value) -> Result<(), ClientError> {
     let node = shared.node_facts();
-    let desired = status(&shared.config, &node, current, shared.is_network_ready(), shared.world.now());
+    let trouble = match (shared.is_shutting_down(), shared.is_network_ready()) {
+        (true, _) => Some("node is shutting down"),
+        (false, false) => Some("the network is not up: the node waits for spec.podCIDR"),
+        (false, true) => None,
+    };
+    let desired = status(&shared.config, &node, current, trouble, shared.world.now());
     let Some(patch) = patch(&desired, current) else { return Ok(()) };
     let (patch, status) = (Patch::Strategic(patch), Some(Subresource::Status));
     shared.client.patch(&kinds::NODE, "", &shared.config.name, &patch, status).await.map(|_| ())
@@ -307,7 +319,7 @@ mod tests {
 
     fn check(facts: Facts, current: &Value) -> Value {
         let config = NodeConfig::named("n1");
-        status(&config, &node_facts(&config, facts), current, true, Timestamp::UNIX_EPOCH)
+        status(&config, &node_facts(&config, facts), current, None, Timestamp::UNIX_EPOCH)
     }
 
     fn holds(status: &Value) -> String {

@@ -13,6 +13,8 @@
 //!   R7 failed    a container that failed its liveness or startup probe, or its postStart hook, is stopped
 //!   R8 probe     probes that are due are run on running containers; the startup probe first, and alone
 //!   R9 visitors  ephemeral containers start as soon as there is ground for them, run once, and keep nobody waiting
+//!   R10 anew     a container's rule may ask that all run again: they are stopped, and then the pod begins with its init
+//!                containers, on the same ground; visitors stay
 //! Not here       how long a back-off is (backoff), what the status says of all this (status)
 
 use std::collections::BTreeMap;
@@ -57,6 +59,8 @@ pub struct Track {
     pub restart_wait: Duration,
     /// Why it must be stopped although the pod goes on (R7).
     pub condemned: Option<String>,
+    /// All of the pod run again (R10): this one must end, or its end does not count.
+    pub anew: bool,
     /// Its probes, while it runs.
     pub probes: BTreeMap<ProbeKind, ProbeState>,
     /// Probes under way.
@@ -215,6 +219,7 @@ impl Track {
             restart_at: None,
             restart_wait: Duration::ZERO,
             condemned: None,
+            anew: false,
             probes: BTreeMap::new(),
             probing: Vec::new(),
         }
@@ -249,7 +254,7 @@ impl Track {
 /// Whether a container that ended like this runs again, were the pod to go on: the first of its rules that matches the
 /// exit code decides, else its policy.
 pub fn runs_again(spec: &core::PodSpec, container: &core::Container, is_init: bool, exit_code: i32) -> bool {
-    if container.restart_policy_rules.iter().flatten().any(|rule| restarts(rule, exit_code)) {
+    if asked_at(container, exit_code).is_some() {
         return true;
     }
     let own = container.restart_policy.as_deref().filter(|policy| !policy.is_empty());
@@ -262,9 +267,15 @@ pub fn runs_again(spec: &core::PodSpec, container: &core::Container, is_init: bo
     }
 }
 
-/// KEP-5307: a rule can only ask for a restart.
-fn restarts(rule: &core::ContainerRestartRule, exit_code: i32) -> bool {
-    let Some(asked) = rule.exit_codes.as_ref().filter(|_| rule.action == "Restart") else { return false };
+/// What the first of a container's rules asks that matches this exit code: `Restart` (KEP-5307) or `RestartAllContainers`
+/// (KEP-5532).
+pub fn asked_at(container: &core::Container, exit_code: i32) -> Option<&str> {
+    let mut rules = container.restart_policy_rules.iter().flatten();
+    rules.find(|rule| matches(rule, exit_code)).map(|rule| rule.action.as_str())
+}
+
+fn matches(rule: &core::ContainerRestartRule, exit_code: i32) -> bool {
+    let Some(asked) = rule.exit_codes.as_ref() else { return false };
     let is_named = asked.values.iter().flatten().any(|code| *code == exit_code);
     match asked.operator.as_str() {
         "In" => is_named,
@@ -284,7 +295,8 @@ pub fn is_over(spec: &core::PodSpec, tracks: &BTreeMap<String, Track>) -> bool {
         return true;
     }
     spec.containers.iter().all(|container| {
-        let ended = tracks.get(&container.name).and_then(Track::ended);
+        let track = tracks.get(&container.name);
+        let ended = track.filter(|track| !track.anew).and_then(Track::ended);
         ended.is_some_and(|ended| !runs_again(spec, container, false, ended.exit.code))
     })
 }
@@ -292,7 +304,8 @@ pub fn is_over(spec: &core::PodSpec, tracks: &BTreeMap<String, Track>) -> bool {
 /// Whether an init container has failed for good.
 pub fn init_failed(spec: &core::PodSpec, tracks: &BTreeMap<String, Track>) -> bool {
     spec.init_containers.iter().flatten().filter(|container| !is_sidecar(container)).any(|container| {
-        let ended = tracks.get(&container.name).and_then(Track::ended);
+        let track = tracks.get(&container.name);
+        let ended = track.filter(|track| !track.anew).and_then(Track::ended);
         ended.is_some_and(|ended| ended.exit.code != 0 && !runs_again(spec, container, true, ended.exit.code))
     })
 }
@@ -301,13 +314,14 @@ pub fn init_failed(spec: &core::PodSpec, tracks: &BTreeMap<String, Track>) -> bo
 pub fn is_initialized(spec: &core::PodSpec, tracks: &BTreeMap<String, Track>) -> bool {
     // Once a container of the pod has begun, initialization is history.
     let begun = spec.containers.iter().any(|container| {
-        tracks.get(&container.name).is_some_and(|track| track.attempt > 0 || track.stage != Stage::Absent)
+        let begun = |track: &Track| !track.anew && (track.attempt > 0 || track.stage != Stage::Absent);
+        tracks.get(&container.name).is_some_and(begun)
     });
     begun
         || spec.init_containers.iter().flatten().all(|container| {
             tracks.get(&container.name).is_some_and(|track| match is_sidecar(container) {
                 true => track.is_started(),
-                false => track.ended().is_some_and(|ended| ended.exit.code == 0),
+                false => !track.anew && track.ended().is_some_and(|ended| ended.exit.code == 0),
             })
         })
 }
@@ -327,6 +341,7 @@ pub fn plan(view: &View) -> Plan {
         }
         (None, Ground::Down) => planner.act(Action::Raise),
         (None, Ground::Broken) => planner.act(Action::Clear),
+        (None, Ground::Up(_)) if planner.stops_all() => {}
         (None, Ground::Up(_)) => planner.go_on(),
     }
     planner.plan
@@ -393,6 +408,23 @@ impl Planner<'_> {
         }
     }
 
+    /// R10. Returns whether something must end before the pod begins anew.
+    fn stops_all(&mut self) -> bool {
+        let spec = self.view.spec;
+        let grace = grace_of(spec);
+        let (sidecars, others): (Vec<_>, Vec<_>) = spec.init_containers.iter().flatten().partition(|it| is_sidecar(it));
+        let mut left = 0;
+        for container in spec.containers.iter().chain(others) {
+            left += usize::from(self.track(&container.name).anew && self.stop_if_running(&container.name, grace, true));
+        }
+        for container in sidecars.into_iter().rev() {
+            if left == 0 && self.track(&container.name).anew {
+                left += usize::from(self.stop_if_running(&container.name, grace, true));
+            }
+        }
+        left > 0
+    }
+
     fn go_on(&mut self) {
         let spec = self.view.spec;
         for visitor in self.view.visitors {
@@ -400,7 +432,8 @@ impl Planner<'_> {
         }
         let initialized = is_initialized(spec, self.view.tracks);
         for container in spec.init_containers.iter().flatten() {
-            let is_done = self.track(&container.name).ended().is_some_and(|ended| ended.exit.code == 0);
+            let track = self.track(&container.name);
+            let is_done = !track.anew && track.ended().is_some_and(|ended| ended.exit.code == 0);
             if is_sidecar(container) {
                 self.tend(container, true);
                 if !initialized && !self.track(&container.name).is_started() {
@@ -434,7 +467,7 @@ impl Planner<'_> {
                 self.wake(track.retry.retry_at());
                 self.wake_for_trouble(&track);
             }
-            Stage::Ended(ended) if runs_again(self.view.spec, container, is_init, ended.exit.code) => {
+            Stage::Ended(ended) if track.anew || runs_again(self.view.spec, container, is_init, ended.exit.code) => {
                 let due = track.restart_at.into_iter().chain(track.retry.retry_at()).max();
                 if due.is_none_or(|due| due <= self.view.now) {
                     self.act(Action::Start(name));
@@ -643,6 +676,31 @@ pub(crate) mod tests {
             [again("In", 42), again("In", 1), again("NotIn", 42), again("NotIn", 1)],
             [true, false, false, true]
         );
+    }
+
+    #[test]
+    fn r10_all_end_and_then_the_pod_begins_anew() {
+        let anew = |track| Track { anew: true, ..track };
+        let on = |i, s, j, a| {
+            check(Case {
+                spec: init(),
+                ground: up(),
+                tracks: vec![("i", i), ("s", s), ("j", j), ("a", a)],
+                ending: false,
+            })
+        };
+        let (done, runs) = (anew(over(0)), anew(running()));
+        assert_eq!(on(done.clone(), runs.clone(), done.clone(), runs.clone()), "stop a 30s");
+        assert_eq!(on(done.clone(), runs.clone(), done.clone(), anew(over(7))), "stop s 30s");
+        assert_eq!(on(done.clone(), anew(over(0)), done.clone(), anew(over(7))), "start i");
+        assert_eq!(on(over(0), anew(over(0)), done.clone(), anew(over(7))), "start s");
+        assert_eq!(on(over(0), running(), done, anew(over(7))), "start j");
+        assert_eq!(on(over(0), running(), over(0), anew(over(7))), "start a");
+        let spec = json!({"restartPolicy": "Never", "containers": [{"name": "a", "restartPolicy": "Never",
+            "restartPolicyRules": [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [7]}}]}]});
+        let alone = |track| check(Case { spec: spec.clone(), ground: up(), tracks: vec![("a", track)], ending: false });
+        assert_eq!(alone(anew(over(7))), "start a");
+        assert_eq!(alone(over(3)), "leave");
     }
 
     #[test]

@@ -48,6 +48,9 @@ pub struct KnownContainer {
     pub last: Option<Ended>,
     /// What its image is.
     pub image: ImageFacts,
+    /// All of the pod run again, and this one has not begun yet.
+    #[serde(default)]
+    pub anew: bool,
     /// The resources it was last given.
     #[serde(default)]
     pub applied: Option<core::ResourceRequirements>,
@@ -78,6 +81,7 @@ impl KnownContainer {
             last: track.last.clone(),
             image: track.image.clone(),
             applied: track.applied.clone(),
+            anew: track.anew,
         }
     }
 
@@ -90,7 +94,8 @@ impl KnownContainer {
         };
         let crash = CrashBackoff::resumed(self.attempt);
         let (last, image, applied) = (self.last, self.image, self.applied);
-        Track { attempt: self.attempt, stage, last, image, applied, crash, ..Track::new() }
+        let anew = self.anew;
+        Track { attempt: self.attempt, stage, last, image, applied, crash, anew, ..Track::new() }
     }
 }
 

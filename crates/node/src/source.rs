@@ -14,7 +14,9 @@ use windlass_client::{Cache, Client, Scope, Subscription};
 use crate::steps::container::{containers_of, visitors_of};
 
 /// How long a pod waits for the first sight of what it names before it says so.
-const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
+pub const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where the pod is known from its record only, and the API may be away.
+pub const SYNC_TIMEOUT_UNHEARD: Duration = Duration::from_secs(3);
 
 /// A ConfigMap or Secret, by kind and name; the namespace is the pod's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +96,7 @@ impl PodSources {
     }
 
     /// A look that can be taken without holding on to the pod's share: resolves when everything has been seen once.
-    pub fn look(&self) -> impl Future<Output = Result<SourceView, String>> + Send + 'static {
+    pub fn look(&self, patience: Duration) -> impl Future<Output = Result<SourceView, String>> + Send + 'static {
         let caches: Vec<(Source, Arc<Cache>)> =
             self.watched.iter().map(|(source, (cache, _))| (source.clone(), Arc::clone(cache))).collect();
         let namespace = self.namespace.clone();
@@ -104,7 +106,7 @@ impl PodSources {
                     cache.synced().await;
                 }
             };
-            if tokio::time::timeout(SYNC_TIMEOUT, synced).await.is_err() {
+            if tokio::time::timeout(patience, synced).await.is_err() {
                 return Err("the API server has not been heard of the pod's ConfigMaps and Secrets yet".to_owned());
             }
             view_of(&caches, &namespace)

@@ -171,7 +171,7 @@ fn container_status(view: &StatusView, spec: &core::PodSpec, container: &core::C
         Stage::Absent => json!({"waiting": waiting(view, spec, container, track, is_init)}),
         Stage::Ended(ended) => {
             shown_id = Some(id(ended.attempt));
-            let again = goes_on && runs_again(spec, container, is_init, ended.exit.code);
+            let again = goes_on && (track.anew || runs_again(spec, container, is_init, ended.exit.code));
             let waits = track.restart_at.is_some_and(|at| at > view.instant) || track.trouble.is_some();
             if again && waits {
                 last = Some(ended);
@@ -181,7 +181,8 @@ fn container_status(view: &StatusView, spec: &core::PodSpec, container: &core::C
             }
         }
     };
-    let done = is_init && !is_sidecar(container) && track.ended().is_some_and(|ended| ended.exit.code == 0);
+    let done =
+        is_init && !is_sidecar(container) && !track.anew && track.ended().is_some_and(|ended| ended.exit.code == 0);
     let mut out = json!({
         "name": container.name, "image": container.image.clone().unwrap_or_default(), "imageID": track.image.digest,
         "state": state, "ready": done || track.is_ready(), "started": track.is_started(), "restartCount": track.attempt,

@@ -1,9 +1,11 @@
 //! The command line: every flag once, with its default.
 
 pub mod apply;
+pub mod channel;
 pub mod chosen;
 pub mod completion;
 pub mod config;
+pub mod cp;
 pub mod create;
 pub mod delete;
 pub mod describe;
@@ -23,6 +25,7 @@ pub mod output;
 pub mod patch;
 pub mod plugin;
 pub mod podset;
+pub mod port_forward;
 pub mod rollout;
 pub mod scale;
 pub mod select;
@@ -30,6 +33,7 @@ pub mod session;
 pub mod stream;
 pub mod target;
 pub mod top;
+pub mod trace;
 pub mod verb;
 pub mod wait;
 pub mod write;
@@ -173,6 +177,13 @@ pub struct NodeFlags {
     /// Disk space that pods are not promised, as 10Gi
     #[arg(long, value_name = "QUANTITY")]
     pub reserved_storage: Option<Quantity>,
+    /// Seconds that pods have to end when the machine goes down, which SIGTERM says (SIGINT ends the agent only); 0 lets
+    /// them run
+    #[arg(long, default_value_t = 0, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=3600))]
+    pub shutdown_grace: u64,
+    /// How many of these belong to pods of the critical priority classes, which end last
+    #[arg(long, default_value_t = 0, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=3600))]
+    pub shutdown_grace_critical: u64,
     /// Less free memory than this makes the node evict pods, as 100Mi
     #[arg(long, value_name = "QUANTITY")]
     pub eviction_memory: Option<Quantity>,

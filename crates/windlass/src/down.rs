@@ -13,7 +13,7 @@ use windlass_runtime::Runtime;
 use crate::place::{Place, Running};
 
 /// How long the process may take to end by itself.
-const TERM_TIMEOUT: Duration = Duration::from_secs(15);
+const INT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a killed process may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -42,7 +42,8 @@ pub fn run(place: &Place, purge: bool) -> Result<()> {
 
 fn stop_process(running: &Running) -> Result<()> {
     let pid = i32::try_from(running.pid).ok().and_then(Pid::from_raw).context("the recorded process id is not one")?;
-    for (signal, timeout) in [(Signal::TERM, TERM_TIMEOUT), (Signal::KILL, KILL_TIMEOUT)] {
+    // INT, because TERM lets the pods end first where the node was told so; here they are killed anyway.
+    for (signal, timeout) in [(Signal::INT, INT_TIMEOUT), (Signal::KILL, KILL_TIMEOUT)] {
         match kill_process(pid, signal) {
             Err(rustix::io::Errno::SRCH) => return Ok(()),
             other => other.with_context(|| format!("cannot signal process {}", running.pid))?,

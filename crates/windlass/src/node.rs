@@ -14,6 +14,7 @@ use windlass_api::quantity::Quantity;
 use windlass_api::types::core::Node as NodeObject;
 use windlass_apiserver::{AddressRange, Identity};
 use windlass_client::{Client, HttpsConfig, HttpsTransport};
+use windlass_node::agent::Shutdown;
 use windlass_node::config::Amounts;
 use windlass_node::join::{JoinConfig, join};
 use windlass_node::server::Site;
@@ -31,10 +32,16 @@ const READY_LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The cluster's DNS has the tenth address of the Service network.
 const DNS_OFFSET: u32 = 10;
 
+/// The agent and its HTTP server.
+const PARTS: usize = 2;
+
 /// A running node.
 pub struct Node {
     pub name: String,
     client: Client,
+    shutdown: Shutdown,
+    /// How long pods have to end when the machine goes down, and the critical ones' part of it.
+    grace: (Duration, Duration),
     /// Each ends only when told to stop, or with the reason why it cannot go on.
     tasks: Mutex<JoinSet<String>>,
 }
@@ -111,12 +118,25 @@ impl Node {
         }
     }
 
+    /// Whether no part has ended.
+    pub async fn is_running(&self) -> bool {
+        self.tasks.lock().await.len() == PARTS
+    }
+
     /// Waits for a part that ends although nobody told it to, and says why.
     pub async fn failed(&self) -> String {
         match self.tasks.lock().await.join_next().await {
             Some(Ok(why)) => why,
             Some(Err(error)) => error.to_string(),
             None => "it has ended".to_owned(),
+        }
+    }
+
+    /// The machine goes down: ends the pods, if they are to be ended.
+    pub async fn shut_down(&self) {
+        let (total, critical) = self.grace;
+        if !total.is_zero() {
+            self.shutdown.run(total, critical).await;
         }
     }
 
@@ -183,7 +203,9 @@ impl Parts<'_> {
         let machine: Arc<dyn Machine> = self.kernel.clone();
         let agent =
             Agent::new(client.clone(), self.world.clone(), machine, config).await.context("cannot start the agent")?;
-        let site = Site { kernel: self.kernel, pods: agent.directory() };
+        let shutdown = agent.shutdown();
+        let grace = [self.flags.shutdown_grace, self.flags.shutdown_grace_critical].map(Duration::from_secs);
+        let site = Site { kernel: self.kernel, pods: agent.directory(), starts: agent.starts() };
         let mut tasks = JoinSet::new();
         let serving_stop = stop.clone();
         tasks.spawn(async move {
@@ -196,7 +218,7 @@ impl Parts<'_> {
             agent.run(stop).await;
             "the agent ended".to_owned()
         });
-        Ok(Node { name: self.name, client, tasks: Mutex::new(tasks) })
+        Ok(Node { name: self.name, client, shutdown, grace: grace.into(), tasks: Mutex::new(tasks) })
     }
 }
 

@@ -90,10 +90,16 @@ pub fn node(place: &Place, flags: &JoinFlags) -> Result<()> {
         let mut running =
             Running { pid: std::process::id(), role: "node".to_owned(), server: flags.server.clone(), ready: false };
         place.save_running(&running)?;
-        node.wait_ready().await?;
-        running.ready = true;
-        place.save_running(&running)?;
-        println!("node {} is Ready in the cluster of {}", node.name, flags.server);
+        match node.wait_ready().await {
+            Ok(()) => {
+                running.ready = true;
+                place.save_running(&running)?;
+                println!("node {} is Ready in the cluster of {}", node.name, flags.server);
+            }
+            // Its pods run as they were last known, whether or not there is a server.
+            Err(error) if node.is_running().await => eprintln!("warning: {error:#}; its pods go on without the server"),
+            Err(error) => return Err(error),
+        }
         let ended = until_stopped(None, Some(&node)).await;
         stop.send_replace(true);
         tokio::time::timeout(STOP_TIMEOUT, node.stop()).await.context("the node agent did not stop in time")?;
@@ -177,7 +183,12 @@ async fn until_stopped(server: Option<&Server>, node: Option<&Node>) -> Result<(
         biased;
         why = store_failed => bail!("the store cannot go on: {why}; what was acknowledged is on disk, start again once the disk is well"),
         why = node_failed => bail!("the node agent cannot go on: {why}"),
-        _ = terminate.recv() => Ok(()),
+        _ = terminate.recv() => {
+            if let Some(node) = node {
+                node.shut_down().await;
+            }
+            Ok(())
+        }
         _ = interrupt.recv() => Ok(()),
     }
 }

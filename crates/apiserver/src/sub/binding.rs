@@ -25,6 +25,7 @@ use crate::write::{self, WriteOptions, text};
 const MESSAGE: &str = "k8s.io.api.core.v1.Binding";
 
 pub(crate) async fn create(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
+    let began = call.server.world.now();
     let options = WriteOptions::parse(call.query)?;
     let message = decode::message_named(MESSAGE)?;
     let (mut binding, warnings) = decode::decode(call.headers, body, message, decode::validation(call.query)?)?;
@@ -33,7 +34,15 @@ pub(crate) async fn create(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiEr
     check(call, &binding)?;
     let now = call.server.world.now_rfc3339();
     let kept = (options.dry_run, Ownership::Kept);
-    change_owned(call, Part::Binding, kept, |pod, _| bind(call, pod, &binding, &now)).await?;
+    let mut uid = String::new();
+    let changed = change_owned(call, Part::Binding, kept, |pod, _| {
+        uid = text(&pod["metadata"], "uid").to_owned();
+        bind(call, pod, &binding, &now)
+    });
+    changed.await?;
+    if !options.dry_run {
+        call.server.starts.bound(&uid, (began, call.server.world.now()));
+    }
     Ok(Answer::tree(write::success(Value::Null)).code(StatusCode::CREATED).warn(warnings))
 }
 

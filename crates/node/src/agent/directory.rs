@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use windlass_api::Object;
 
-use crate::pod::{Desired, PodLink, Shown};
+use crate::pod::{Desired, Dismissal, PodLink, Shown};
 
 /// All pods of this node. Cheap to clone.
 #[derive(Clone, Default)]
@@ -96,9 +96,14 @@ impl PodDirectory {
 
     /// Lets a pod go, for this reason.
     pub(super) fn evict(&self, uid: &str, why: String) {
+        self.dismiss(uid, Dismissal::Evicted(why));
+    }
+
+    /// Lets a pod go.
+    pub(super) fn dismiss(&self, uid: &str, why: Dismissal) {
         let all = self.0.lock().expect("nothing panics while holding it");
         if let Some(resident) = all.get(uid) {
-            resident.link.evict.send_replace(Some(why));
+            resident.link.dismiss.send_replace(Some(why));
         }
     }
 

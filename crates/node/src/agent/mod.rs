@@ -5,14 +5,17 @@
 //! Relies on   [`Machine`] for everything outside the process; no thread, no clock of its own
 
 mod directory;
+mod kept;
 mod lasting;
 mod pods;
 mod pressure;
 mod serving;
+mod shutdown;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +27,7 @@ use windlass_client::{Backoff, Cache, Client, Recorder, Scope};
 use windlass_stdx::World;
 
 pub use directory::{PodDirectory, PodEntry};
+pub use shutdown::Shutdown;
 
 use crate::budget::Budget;
 use crate::config::NodeConfig;
@@ -33,6 +37,7 @@ use crate::machine::{Facts, Machine, MachineError};
 use crate::node;
 use crate::services::HostPort;
 use crate::source::Sources;
+use crate::starts::Starts;
 use crate::steps::image::Pulls;
 
 /// The key under which the machine keeps what the node itself must know; no uid looks like it.
@@ -56,13 +61,18 @@ pub struct Shared {
     pub sources: Sources,
     /// Who is fetching which image.
     pub pulls: Pulls,
+    /// How the last pods came up.
+    pub starts: Arc<Starts>,
     /// What has been promised to pods.
     pub budget: Budget,
     services: Cache,
     slices: Cache,
+    /// What an earlier agent kept of both.
+    kept: OnceLock<kept::Kept>,
     node: Cache,
     facts: Mutex<Arc<NodeFacts>>,
     network_ready: watch::Sender<bool>,
+    is_shutting_down: AtomicBool,
     host_ports: Mutex<BTreeMap<Arc<str>, Vec<HostPort>>>,
     host_ports_changed: Notify,
 }
@@ -111,16 +121,35 @@ impl Shared {
         *self.network_ready.borrow()
     }
 
+    /// Whether the machine goes down.
+    pub fn is_shutting_down(&self) -> bool {
+        self.is_shutting_down.load(Ordering::Relaxed)
+    }
+
+    fn begin_shutdown(&self) {
+        self.is_shutting_down.store(true, Ordering::Relaxed);
+    }
+
     /// The variables that a pod of this namespace gets for services. Only right once [`Shared::services_seen`] is `Ok`.
     pub fn service_variables(&self, namespace: &str, links: bool) -> Vec<(String, String)> {
-        let mut objects = if links { self.services.in_namespace(namespace) } else { Vec::new() };
-        objects.extend(self.services.get("default", "kubernetes"));
-        let services: Vec<_> = objects.iter().map(|object| object.memo(decode_service)).collect();
+        let services: Vec<Arc<Option<core::Service>>> = match self.kept.get().filter(|_| !self.services.is_synced()) {
+            Some(kept) => kept.services.clone(),
+            None => {
+                let mut objects = if links { self.services.in_namespace(namespace) } else { Vec::new() };
+                objects.extend(self.services.get("default", "kubernetes"));
+                objects.iter().map(|object| object.memo(decode_service)).collect()
+            }
+        };
         env::of_services(services.iter().filter_map(|service| Option::as_ref(service)), namespace, links)
     }
 
     /// Waits for the first list of services.
     pub async fn services_seen(&self) -> Result<(), String> {
+        if self.kept.get().is_some() {
+            // K2: those of before are as good as it gets while the API is away.
+            let _in_time = tokio::time::timeout(kept::PATIENCE, self.services.synced()).await;
+            return Ok(());
+        }
         let seen = tokio::time::timeout(SERVICES_TIMEOUT, self.services.synced()).await;
         seen.map_err(|_| "services have not yet been read at least once, cannot construct envvars".to_owned())
     }
@@ -162,12 +191,15 @@ impl Agent {
             recorder: Recorder::new(client.clone(), "kubelet", &config.name),
             sources: Sources::new(client.clone()),
             pulls: Pulls::default(),
+            starts: Arc::default(),
             budget: Budget::default(),
             services: Cache::start(client.clone(), &kinds::SERVICE, Scope::all()),
             slices: Cache::start(client.clone(), &kinds::ENDPOINT_SLICE, Scope::all()),
+            kept: OnceLock::new(),
             node: Cache::start(client.clone(), &kinds::NODE, Scope::named(None, &config.name)),
             facts: Mutex::new(Arc::new(facts)),
             network_ready: watch::Sender::new(false),
+            is_shutting_down: AtomicBool::new(false),
             host_ports: Mutex::default(),
             host_ports_changed: Notify::new(),
             client,
@@ -183,6 +215,16 @@ impl Agent {
         self.directory.clone()
     }
 
+    /// What ends its pods when the machine goes down.
+    pub fn shutdown(&self) -> Shutdown {
+        Shutdown { shared: Arc::clone(&self.shared), directory: self.directory.clone() }
+    }
+
+    /// How the last pods came up, for its HTTP server.
+    pub fn starts(&self) -> Arc<Starts> {
+        Arc::clone(&self.shared.starts)
+    }
+
     /// The agent's settings.
     pub fn config(&self) -> &NodeConfig {
         &self.shared.config
@@ -194,6 +236,14 @@ impl Agent {
             tracing::error!(%error, "what was kept of earlier pods cannot be read; the machine is looked at instead");
             BTreeMap::new()
         });
+        if let Some(bytes) = records.get(kept::KEY) {
+            match kept::read(bytes) {
+                Ok(kept) => drop(self.shared.kept.set(kept)),
+                Err(error) => {
+                    tracing::error!(%error, "what was kept of services cannot be read; the API is waited for")
+                }
+            }
+        }
         if let Some(kept) = records.get(NODE_KEY) {
             let pod_cidr = String::from_utf8_lossy(kept).into_owned();
             self.raise_network(&pod_cidr).await;

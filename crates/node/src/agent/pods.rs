@@ -21,7 +21,7 @@ use tokio::time::MissedTickBehavior;
 use windlass_api::{Object, kinds};
 use windlass_client::{Cache, Cached, DeleteOptions, Notice, Scope};
 
-use super::{NODE_KEY, PodDirectory, Shared};
+use super::{NODE_KEY, PodDirectory, Shared, kept};
 use crate::manifest;
 use crate::pod::{self, Desired, PodTask};
 use crate::record::Known;
@@ -41,7 +41,7 @@ pub(super) async fn run(shared: &Arc<Shared>, directory: &PodDirectory, records:
     let mut pods = Pods { shared, directory, ended, files: BTreeMap::new(), statics: BTreeMap::new() };
     let shared = Arc::clone(&pods.shared);
     for (uid, record) in &records {
-        if uid != NODE_KEY {
+        if uid != NODE_KEY && uid != kept::KEY {
             pods.take_over(uid, record);
         }
     }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use windlass_api::types::{core, discovery};
 use windlass_client::{Backoff, Subscription};
 
+use super::kept::{self, Keeper};
 use super::{Shared, decode_service};
 use crate::services::{HostPort, ServicesView, tables};
 
@@ -16,8 +18,14 @@ pub(super) async fn run(shared: &Arc<Shared>) {
     let mut network_ready = shared.network_ready.subscribe();
     network_ready.wait_for(|ready| *ready).await.expect("the sender lives in `shared`");
     // Half a table would cut off what an earlier agent served.
-    shared.services.synced().await;
-    shared.slices.synced().await;
+    let heard = async { tokio::join!(shared.services.synced(), shared.slices.synced()) };
+    match shared.kept.get() {
+        Some(_) => drop(tokio::time::timeout(kept::PATIENCE, heard).await),
+        None => {
+            heard.await;
+        }
+    }
+    let mut keeper = Keeper::default();
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
     loop {
         drain(&mut services);
@@ -25,8 +33,13 @@ pub(super) async fn run(shared: &Arc<Shared>) {
         match apply(shared).await {
             Ok(()) => {
                 backoff.reset();
+                let again = match is_heard(shared) {
+                    true => keeper.keep(shared).await,
+                    false => None,
+                };
                 tokio::select! {
                     biased;
+                    () = sleep_until(again), if again.is_some() => {}
                     _ = services.next() => {}
                     _ = slices.next() => {}
                     () = shared.host_ports_changed.notified() => {}
@@ -40,15 +53,29 @@ pub(super) async fn run(shared: &Arc<Shared>) {
     }
 }
 
+async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
+    }
+}
+
+/// Whether what the API says of services is known.
+fn is_heard(shared: &Shared) -> bool {
+    shared.services.is_synced() && shared.slices.is_synced()
+}
+
 fn drain(subscription: &mut Subscription) {
     while subscription.take().is_some() {}
 }
 
 async fn apply(shared: &Shared) -> Result<(), crate::machine::MachineError> {
-    let services: Vec<Arc<Option<core::Service>>> =
-        shared.services.list().iter().map(|object| object.memo(decode_service)).collect();
-    let slices: Vec<Arc<Option<discovery::EndpointSlice>>> =
-        shared.slices.list().iter().map(|object| object.memo(decode_slice)).collect();
+    let (services, slices) = match shared.kept.get().filter(|_| !is_heard(shared)) {
+        Some(kept) => (kept.services.clone(), kept.slices.clone()),
+        None => (
+            shared.services.list().iter().map(|object| object.memo(decode_service)).collect(),
+            shared.slices.list().iter().map(|object| object.memo(decode_slice)).collect(),
+        ),
+    };
     let host_ports: Vec<HostPort> = {
         let all = shared.host_ports.lock().expect("nothing panics while holding it");
         all.values().flatten().cloned().collect()
@@ -61,6 +88,6 @@ async fn apply(shared: &Shared) -> Result<(), crate::machine::MachineError> {
     shared.machine.apply_services(&table, &names).await
 }
 
-fn decode_slice(object: &windlass_api::Object) -> Option<discovery::EndpointSlice> {
+pub(super) fn decode_slice(object: &windlass_api::Object) -> Option<discovery::EndpointSlice> {
     object.decode().inspect_err(|error| tracing::warn!(%error, "an endpoint slice is not understood")).ok()
 }

@@ -50,6 +50,10 @@ pub fn up(layout: &Layout, pod: &str, volume: &Volume) -> Result<(), MachineErro
             }
             write_files(&path, files, volume.group)
         }
+        VolumeContent::Kept => match fs::symlink_metadata(path.join(DATA)) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(file_error("find what was kept in", &path, &error)),
+        },
         VolumeContent::Lasting(lasting) => {
             let directory = lasting_directory(layout, lasting)?;
             if let Some(group) = volume.group {

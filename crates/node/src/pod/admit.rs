@@ -22,6 +22,10 @@ impl PodTask {
             return;
         }
         let node = shared.node_facts();
+        let going = shared.is_shutting_down().then(|| Refusal {
+            reason: "NodeShutdown",
+            message: "Pod was rejected as the node is shutting down.".to_owned(),
+        });
         let view = NodeView {
             name: &shared.config.name,
             labels: shared.node_labels(),
@@ -29,7 +33,7 @@ impl PodTask {
             app_armor: node.facts.app_armor,
             pressure: shared.pressure(),
         };
-        let refused = admission::refusal(self.context.spec(), &view).or_else(|| {
+        let refused = going.or_else(|| admission::refusal(self.context.spec(), &view)).or_else(|| {
             let taken = shared.budget.take(&self.context.uid, wanted, node.allocatable, shared.config.pods_max);
             taken.err().map(|short| Refusal {
                 reason: short.reason,

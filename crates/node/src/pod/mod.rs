@@ -31,7 +31,7 @@ use crate::backoff::RetryBackoff;
 use crate::plan::{self, Action, Busy, Ending, Ground, Stage, Track, View};
 use crate::probe::{Check, Place};
 use crate::record::{Known, Record, track_of_status};
-use crate::source::PodSources;
+use crate::source::{self, PodSources};
 use crate::status::Resizing;
 use crate::steps::container::{StartError, StartPlan, StopPlan, containers_of, visitors_of};
 use crate::steps::{self, PodContext, StepError, container, volume};
@@ -51,6 +51,20 @@ pub enum Desired {
     Mirror(Option<Arc<Object>>),
     /// The API has it no more.
     Gone,
+}
+
+/// Why a pod must go although the API wants it here.
+#[derive(Clone, Debug)]
+pub enum Dismissal {
+    /// It has taken what others need, and how.
+    Evicted(String),
+    /// The machine goes down.
+    Shutdown {
+        /// A sentence.
+        message: String,
+        /// How long it may take.
+        grace: Duration,
+    },
 }
 
 /// What others may know of a pod on this node.
@@ -75,7 +89,7 @@ pub struct PodLink {
     /// A container of the pod has changed.
     pub hint: Arc<Notify>,
     /// Why the pod must go, if it must.
-    pub evict: watch::Sender<Option<String>>,
+    pub dismiss: watch::Sender<Option<Dismissal>>,
     /// What others may know.
     pub shown: watch::Receiver<Arc<Shown>>,
 }
@@ -90,7 +104,7 @@ pub struct PodTask {
     current: Value,
     desired: watch::Receiver<Desired>,
     hint: Arc<Notify>,
-    evicted: watch::Receiver<Option<String>>,
+    dismissed: watch::Receiver<Option<Dismissal>>,
     shown: watch::Sender<Arc<Shown>>,
     sources: PodSources,
     tracks: BTreeMap<String, Track>,
@@ -137,15 +151,25 @@ impl PodTask {
         let (desired, receiver) = watch::channel(Desired::Object(Arc::clone(&object)));
         let hint = Arc::new(Notify::new());
         let (shown, shown_receiver) = watch::channel(Arc::default());
-        let (evict, evicted) = watch::channel(None);
+        let (dismiss, dismissed) = watch::channel(None);
         let key = (object.header.namespace().to_owned(), object.header.name().to_owned());
         let sources = shared.sources.of_pod(&pod);
         let visitors = pod.spec.as_ref().map(visitors_of).unwrap_or_default().into();
         let shared = Arc::clone(shared);
-        let context = PodContext { shared, pod: Arc::new(pod), visitors, uid, tokens: Default::default() };
+        let context = PodContext {
+            shared,
+            pod: Arc::new(pod),
+            visitors,
+            uid,
+            tokens: Default::default(),
+            is_known: known.is_some(),
+        };
         let current = object.value()["status"].take();
         let annotations = context.pod.metadata.annotations.as_ref();
         let likeness = crate::manifest::is_static(&context.uid, annotations).then(Default::default);
+        if known.is_none() {
+            context.shared.starts.begin(&context.uid, context.shared.world.now());
+        }
         let (tracks, ground) = begin(&context, &current, known.as_ref());
         let mut task = PodTask {
             context,
@@ -154,7 +178,7 @@ impl PodTask {
             current,
             desired: receiver,
             hint: Arc::clone(&hint),
-            evicted,
+            dismissed,
             shown,
             sources,
             tracks,
@@ -179,7 +203,7 @@ impl PodTask {
         };
         task.recall_resources();
         task.look_at_deletion();
-        Ok((task, PodLink { key, desired, hint, evict, shown: shown_receiver }))
+        Ok((task, PodLink { key, desired, hint, dismiss, shown: shown_receiver }))
     }
 
     /// Runs until the pod is gone from the API and from this machine.
@@ -217,10 +241,12 @@ impl PodTask {
             },
             () = self.hint.notified() => self.observe(false).await,
             // The end of the sender is the end of the agent, which the first branch sees too.
-            Ok(()) = self.evicted.changed() => {
-                let why = self.evicted.borrow_and_update().clone();
-                if let Some(why) = why {
-                    self.evict(why);
+            Ok(()) = self.dismissed.changed() => {
+                let why = self.dismissed.borrow_and_update().clone();
+                match why {
+                    Some(Dismissal::Evicted(why)) => self.evict(why),
+                    Some(Dismissal::Shutdown { message, grace }) => self.shut_down(message, grace),
+                    None => {}
                 }
             }
             (slot, outcome) = self.work.next() => self.conclude(slot, outcome).await,
@@ -232,7 +258,11 @@ impl PodTask {
     /// The pod's object has changed.
     fn take_in(&mut self) {
         let desired = self.desired.borrow_and_update().clone();
-        self.is_heard = true;
+        let was_heard = std::mem::replace(&mut self.is_heard, true);
+        if !was_heard && matches!(self.ground, Ground::Up(_)) && self.ending.is_none() {
+            // While the API was away, volumes may have been taken as they were left.
+            self.fill_volumes();
+        }
         let object = match desired {
             Desired::Gone => {
                 self.is_gone = true;
@@ -321,6 +351,14 @@ impl PodTask {
         }
     }
 
+    /// The machine goes down, and the pod with it.
+    fn shut_down(&mut self, message: String, grace: Duration) {
+        if self.failure.is_none() && self.ending.is_none() {
+            self.failure = Some(("Terminated", message));
+        }
+        self.end(plan::grace_of(self.context.spec()).min(grace));
+    }
+
     /// The pod ends within this grace; one that ends already may be given less, never more.
     fn end(&mut self, grace: Duration) {
         let now = Instant::now();
@@ -377,7 +415,7 @@ impl PodTask {
     }
 
     fn fill_volumes(&mut self) {
-        let (context, look) = (self.context.clone(), self.sources.look());
+        let (context, look) = (self.context.clone(), self.sources.look(self.patience()));
         self.work.begin(Slot::Volumes, async move {
             let failed = |message| StepError { reason: "FailedMount", message };
             let filled = match look.await {
@@ -473,14 +511,22 @@ impl PodTask {
 
     fn raise(&mut self) {
         self.ground = Ground::Rising;
-        let (context, look) = (self.context.clone(), self.sources.look());
+        let (context, look) = (self.context.clone(), self.sources.look(self.patience()));
+        let is_heard = self.is_heard;
         self.work.begin(Slot::Ground, async move {
-            let raised = match look.await {
-                Ok(sources) => steps::up(&context, sources).await,
+            let raised = match context.timed(("sources", ""), look).await {
+                Ok(sources) => steps::up(&context, Some(sources)).await,
+                // The API is away: what the volumes held before is what they hold.
+                Err(_) if context.is_known && !is_heard => steps::up(&context, None).await,
                 Err(message) => Err(StepError { reason: "FailedMount", message }),
             };
             Outcome::Raised(raised)
         });
+    }
+
+    /// How long what the pod names is waited for: less where an agent goes on with a pod while the API is away.
+    fn patience(&self) -> Duration {
+        if self.is_heard { source::SYNC_TIMEOUT } else { source::SYNC_TIMEOUT_UNHEARD }
     }
 
     fn addresses(&self) -> Vec<IpAddr> {
@@ -491,7 +537,8 @@ impl PodTask {
     }
 
     fn start(&mut self, name: String) {
-        let (context, look, addresses) = (self.context.clone(), self.sources.look(), self.addresses());
+        let look = self.sources.look(self.patience());
+        let (context, addresses) = (self.context.clone(), self.addresses());
         let track = self.track(&name);
         let attempt = match &track.stage {
             Stage::Ended(ended) => ended.attempt + 1,
@@ -501,7 +548,7 @@ impl PodTask {
         let id = format!("{name}.{attempt}");
         let beside = self.beside(&name);
         self.work.begin(Slot::Container(name.clone()), async move {
-            let started = match look.await {
+            let started = match context.timed(("sources", &name), look).await {
                 Ok(sources) => container::start(&context, &name, StartPlan { id, beside, addresses, sources }).await,
                 Err(why) => Err(StartError::Config(why)),
             };

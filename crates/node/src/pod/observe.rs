@@ -11,8 +11,9 @@ use windlass_client::EventKind;
 use super::PodTask;
 use super::work::Slot;
 use crate::machine::{ContainerState, ContainerStatus, Exit, MessageSource, lost_exit};
-use crate::plan::{Busy, Ended, Ground, ImageFacts, Stage, runs_again};
+use crate::plan::{Busy, Ended, Ground, ImageFacts, Stage, asked_at, runs_again};
 use crate::probe::{ProbeKind, ProbeState};
+use crate::steps::container::containers_of;
 
 impl PodTask {
     /// Looks at the machine. The first look takes over what an earlier agent left.
@@ -95,6 +96,7 @@ impl PodTask {
         track.retry.reset();
         track.restart_at = None;
         track.condemned = None;
+        track.anew = false;
         track.probes.clear();
         for kind in ProbeKind::ALL {
             let Some(probe) = container.as_ref().and_then(|container| kind.of(container)) else { continue };
@@ -148,6 +150,30 @@ impl PodTask {
             self.work.abandon(&Slot::Container(name.to_owned()));
         }
         self.tell_of_end(name, code, wait);
+        if self.ending.is_none()
+            && self.context.container(name).and_then(|it| asked_at(it, code)) == Some("RestartAllContainers")
+        {
+            self.begin_anew(name);
+        }
+    }
+
+    /// All containers end and run again, on the same ground.
+    fn begin_anew(&mut self, asked_by: &str) {
+        let names: Vec<String> = containers_of(self.context.spec()).map(|container| container.name.clone()).collect();
+        if !names.iter().any(|name| name == asked_by) {
+            // A visitor has no say.
+            return;
+        }
+        for name in names {
+            if self.tracks[&name].busy == Some(Busy::Start) && !self.tracks[&name].is_running() {
+                self.work.abandon(&Slot::Container(name.clone()));
+                self.track(&name).busy = None;
+            }
+            let track = self.track(&name);
+            track.anew |= track.stage != Stage::Absent;
+        }
+        let message = format!("Container {asked_by} asks for a restart of all containers of the pod");
+        self.context.note(EventKind::Normal, "RestartAllContainers", message);
     }
 
     fn tell_of_end(&self, name: &str, code: i32, wait: Duration) {

@@ -218,6 +218,9 @@ impl PodTask {
                     true => self.look_at_mirror(Some(&object)),
                     false => self.take_in_object(&object),
                 }
+                if self.current["phase"] != "Pending" {
+                    self.context.shared.starts.over(&self.context.uid);
+                }
             }
             Err(error) => {
                 let wait = self.status_retry.failed(Instant::now());

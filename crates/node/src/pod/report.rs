@@ -55,8 +55,8 @@ impl PodTask {
             let client = &context.shared.client;
             let patch = Patch::Strategic(patch);
             let status = Some(Subresource::Status);
-            let written = client.patch(&kinds::POD, context.namespace(), context.name(), &patch, status).await;
-            Outcome::Written(written.map(Box::new))
+            let written = client.patch(&kinds::POD, context.namespace(), context.name(), &patch, status);
+            Outcome::Written(context.timed(("status", ""), written).await.map(Box::new))
         });
         None
     }

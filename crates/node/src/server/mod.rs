@@ -31,6 +31,7 @@ pub use target::{Refusal, StreamOptions, Target};
 
 use crate::agent::PodDirectory;
 use crate::kernel::Kernel;
+use crate::starts::Starts;
 use crate::stream;
 
 /// Connections at a time; more wait to be accepted.
@@ -48,6 +49,8 @@ pub struct Site {
     pub kernel: Arc<Kernel>,
     /// The pods of this node.
     pub pods: PodDirectory,
+    /// How the last of them came up.
+    pub starts: Arc<Starts>,
 }
 
 /// Serves until `shutdown` is true.
@@ -125,6 +128,8 @@ async fn route(site: &Arc<Site>, request: hyper::Request<Incoming>) -> Response<
         (&Method::GET, ["healthz"]) => Ok(text("ok")),
         (&Method::GET, ["metrics"]) => Ok(text(&metrics(site))),
         (&Method::GET, ["pods"]) => Ok(json_answer(&pods(site))),
+        (&Method::GET, ["starts", namespace, pod]) => Target::find_pod(site, namespace, pod)
+            .map(|target| json_answer(&json!({"spans": site.starts.of(&target.pod.uid)}))),
         (&Method::GET, ["containerLogs", namespace, pod, container]) => {
             match Target::find(site, namespace, pod, container) {
                 Ok(target) => logs::answer(request, target).await,

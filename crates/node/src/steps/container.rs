@@ -85,8 +85,10 @@ pub struct StartPlan {
 pub async fn start(pod: &PodContext, name: &str, plan: StartPlan) -> Result<Started, StartError> {
     let container =
         pod.container(name).ok_or_else(|| StartError::Config(format!("container {name:?} is not in the spec")))?;
-    let image = image::ensure(pod, &image::Wanted::by(container), &plan.sources).await.map_err(StartError::Image)?;
-    pod.shared.services_seen().await.map_err(StartError::Config)?;
+    let wanted = image::Wanted::by(container);
+    let image = pod.timed(("image", name), image::ensure(pod, &wanted, &plan.sources));
+    let image = image.await.map_err(StartError::Image)?;
+    pod.timed(("services", name), pod.shared.services_seen()).await.map_err(StartError::Config)?;
     let services = pod.shared.service_variables(pod.namespace(), pod.spec().enable_service_links != Some(false));
     let node = pod.shared.node_facts();
     let files = env_file::of_container(&*pod.shared.machine, &pod.uid, container).await;
@@ -117,17 +119,18 @@ async fn run(
         pod.note_container(&container.name, EventKind::Warning, "Failed", format!("Error: {message}"));
         message
     };
-    let created = machine.create(&pod.uid, built).await;
-    created.map_err(|error| StartError::Create(failed(error.to_string())))?;
+    let created = pod.timed(("create", &container.name), machine.create(&pod.uid, built));
+    created.await.map_err(|error| StartError::Create(failed(error.to_string())))?;
     pod.note_container(&container.name, EventKind::Normal, "Created", format!("Container created: {}", container.name));
     let user = machine.user(&pod.uid, &built.id).await;
     let user = user.map_err(|error| StartError::Create(failed(error.to_string())))?;
-    let started = machine.start(&pod.uid, &built.id).await;
-    started.map_err(|error| StartError::Run(failed(error.to_string())))?;
+    let started = pod.timed(("start", &container.name), machine.start(&pod.uid, &built.id));
+    started.await.map_err(|error| StartError::Run(failed(error.to_string())))?;
     pod.note_container(&container.name, EventKind::Normal, "Started", format!("Container started: {}", container.name));
     let mut hook_failure = None;
     if let Some(hook) = lifecycle::post_start(container)
-        && let Err(why) = lifecycle::run(pod, container, &built.id, hook, addresses).await
+        && let Err(why) =
+            pod.timed(("postStart", &container.name), lifecycle::run(pod, container, &built.id, hook, addresses)).await
     {
         let message = format!("PostStartHook failed: {why}");
         pod.note_container(&container.name, EventKind::Warning, "FailedPostStartHook", message.clone());

@@ -42,6 +42,8 @@ pub struct PodContext {
     pub uid: Arc<str>,
     /// Its service account tokens.
     pub tokens: Tokens,
+    /// An earlier agent ran it: what that one wrote may still be there.
+    pub is_known: bool,
 }
 
 /// Why a step is not up; becomes a Warning event.
@@ -58,12 +60,14 @@ pub struct StepError {
 pub struct Ground {
     /// The pod's addresses.
     pub addresses: Vec<IpAddr>,
-    /// What the pod names, as it was when the pod came up.
-    pub sources: SourceView,
+    /// What the pod names, as it was when the pod came up; `None` while the API, which would tell, is away.
+    pub sources: Option<SourceView>,
 }
 
 /// One step that a pod's containers rely on.
 pub trait Step: Send + Sync {
+    /// What it is called in a trace.
+    fn name(&self) -> &'static str;
     /// Makes it so.
     fn up<'a>(&'a self, pod: &'a PodContext, ground: &'a mut Ground) -> BoxFuture<'a, Result<(), StepError>>;
     /// Undoes it.
@@ -74,10 +78,10 @@ pub trait Step: Send + Sync {
 pub static STEPS: [&dyn Step; 3] = [&volume::Volumes, &network::Network, &sandbox::SandboxStep];
 
 /// Takes every step.
-pub async fn up(pod: &PodContext, sources: SourceView) -> Result<Ground, StepError> {
+pub async fn up(pod: &PodContext, sources: Option<SourceView>) -> Result<Ground, StepError> {
     let mut ground = Ground { sources, ..Ground::default() };
     for step in STEPS {
-        step.up(pod, &mut ground).await?;
+        pod.timed((step.name(), ""), step.up(pod, &mut ground)).await?;
     }
     Ok(ground)
 }
@@ -91,6 +95,14 @@ pub async fn down(pod: &PodContext) -> Result<(), MachineError> {
 }
 
 impl PodContext {
+    /// Does something and notes how long it took, if the pod is coming up.
+    pub async fn timed<T>(&self, (what, container): (&'static str, &str), work: impl Future<Output = T>) -> T {
+        let began = self.shared.world.now();
+        let done = work.await;
+        self.shared.starts.note(&self.uid, (what, container), (began, self.shared.world.now()));
+        done
+    }
+
     /// The pod's spec; a pod without one was refused when it was taken in.
     pub fn spec(&self) -> &core::PodSpec {
         self.pod.spec.as_ref().expect("a pod without a spec is not taken in")

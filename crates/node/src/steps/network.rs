@@ -10,6 +10,10 @@ use crate::machine::MachineError;
 pub struct Network;
 
 impl Step for Network {
+    fn name(&self) -> &'static str {
+        "network"
+    }
+
     fn up<'a>(&'a self, pod: &'a PodContext, ground: &'a mut Ground) -> BoxFuture<'a, Result<(), StepError>> {
         async move {
             if pod.host_network() {

@@ -28,6 +28,10 @@ const SERVERS_MAX: usize = 3;
 pub struct SandboxStep;
 
 impl Step for SandboxStep {
+    fn name(&self) -> &'static str {
+        "sandbox"
+    }
+
     fn up<'a>(&'a self, pod: &'a PodContext, ground: &'a mut Ground) -> BoxFuture<'a, Result<(), StepError>> {
         async move {
             let node = pod.shared.node_facts();

@@ -23,10 +23,24 @@ const MODE_DEFAULT: i32 = 0o644;
 pub struct Volumes;
 
 impl Step for Volumes {
+    fn name(&self) -> &'static str {
+        "volumes"
+    }
+
     fn up<'a>(&'a self, pod: &'a PodContext, ground: &'a mut Ground) -> BoxFuture<'a, Result<(), StepError>> {
         async move {
             for volume in pod.spec().volumes.iter().flatten() {
-                make(pod, &ground.sources, volume).await?;
+                match &ground.sources {
+                    None if is_ours(volume) => keep(pod, volume).await?,
+                    sources => {
+                        let nothing = SourceView::default();
+                        match make(pod, sources.as_ref().unwrap_or(&nothing), volume).await {
+                            // A token was asked for in vain.
+                            Err(why) if pod.is_known && is_ours(volume) => keep(pod, volume).await.map_err(|_| why)?,
+                            made => made?,
+                        }
+                    }
+                }
             }
             Ok(())
         }
@@ -37,6 +51,16 @@ impl Step for Volumes {
         // Volumes last as long as their pod is known: the machine removes them with the pod.
         async { Ok(()) }.boxed()
     }
+}
+
+/// Takes a volume as an earlier agent left it: the API, which would say what belongs into it, may be away. It is written
+/// anew as soon as it can be.
+async fn keep(pod: &PodContext, volume: &core::Volume) -> Result<(), StepError> {
+    let kept = Volume { name: volume.name.clone(), group: None, trust_top: false, content: VolumeContent::Kept };
+    pod.shared.machine.volume_up(&pod.uid, &kept).await.map_err(|error| StepError {
+        reason: "FailedMount",
+        message: format!("the API is not heard, and nothing is left of volume {:?} here: {error}", volume.name),
+    })
 }
 
 /// Makes the volumes whose files come from objects hold what those say now.
@@ -204,7 +228,7 @@ mod tests {
             VolumeContent::Empty { memory, bytes_max } => format!("empty {memory} {bytes_max:?}"),
             VolumeContent::Host { path, expect } => format!("host {} {expect}", path.display()),
             VolumeContent::Image { image } => format!("image {image}"),
-            VolumeContent::Lasting(lasting) => format!("{lasting:?}"),
+            other @ (VolumeContent::Lasting(_) | VolumeContent::Kept) => format!("{other:?}"),
         })
     }
 

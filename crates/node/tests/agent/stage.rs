@@ -140,7 +140,7 @@ impl Cluster {
         let issued = self.pki.issue_node(NODE, &[address]).expect("a certificate for the node");
         let ca_pem = self.pki.ca_pem().to_owned();
         let identity = ServerIdentity { cert_pem: issued.cert_pem, key_pem: issued.key_pem, ca_pem };
-        let site = Site { kernel: kernel.clone(), pods: agent.directory() };
+        let site = Site { kernel: kernel.clone(), pods: agent.directory(), starts: agent.starts() };
         let task = tokio::spawn(async move {
             let served = windlass_node::serve(listener, &identity, site, stopped.clone());
             let (served, ()) = tokio::join!(served, agent.run(stopped));

@@ -7,8 +7,8 @@ use clap::Subcommand;
 
 use super::session::{Session, SessionFlags};
 use super::{
-    apply, completion, create, delete, describe, events, exec, explain, failure, get, label, logs, patch, rollout,
-    scale, top, wait,
+    apply, completion, cp, create, delete, describe, events, exec, explain, failure, get, label, logs, patch,
+    port_forward, rollout, scale, top, trace, wait,
 };
 use crate::place::Place;
 
@@ -41,12 +41,18 @@ pub enum Verb {
     Logs(logs::LogsFlags),
     /// Run a command in a container
     Exec(exec::ExecFlags),
+    /// Copy files into a container and out of it
+    Cp(cp::CpFlags),
+    /// Lead ports of this machine to ports of a pod
+    PortForward(port_forward::PortForwardFlags),
     /// Show what has happened
     Events(events::EventsFlags),
     /// Say what the fields of a kind mean
     Explain(explain::ExplainFlags),
     /// Show what nodes and pods use
     Top(top::TopFlags),
+    /// Show how a pod came up, step by step
+    Trace(trace::TraceFlags),
     /// Print what a shell needs to complete words and flags
     Completion(completion::CompletionFlags),
 }
@@ -77,9 +83,12 @@ fn try_run(place: &Place, verb: Verb) -> Result<()> {
             Verb::Wait(flags) => wait::run(&open(&flags.session)?, &flags).await,
             Verb::Logs(flags) => logs::run(&open(&flags.session)?, &flags).await,
             Verb::Exec(flags) => exec::run(&open(&flags.session)?, &flags).await,
+            Verb::Cp(flags) => cp::run(&open(&flags.session)?, &flags).await,
+            Verb::PortForward(flags) => port_forward::run(open(&flags.session)?.into(), &flags).await,
             Verb::Events(flags) => events::run(&open(&flags.session)?, &flags).await,
             Verb::Explain(flags) => explain::run(&open(&flags.session)?, &flags).await,
             Verb::Top(flags) => top::run(&open(&flags.session)?, &flags).await,
+            Verb::Trace(flags) => trace::run(&open(&flags.session)?, &flags).await,
             Verb::Completion(flags) => completion::run(&flags),
         }
     });
