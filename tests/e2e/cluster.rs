@@ -160,11 +160,11 @@ fn f44_pods_come_back_on_a_node_that_reboots_without_its_control_plane(
     let killed = trace::kill_all_of(node);
     assert!(killed >= 4, "shims and containers are there: {killed}");
     let pods = node.data_dir().join("pods");
-    let steady = std::fs::read_dir(&pods).expect("pods").flatten().map(|entry| entry.path().join("logs/main"));
-    let steady = steady
-        .filter(|logs| std::fs::read_to_string(logs.join("0.log")).is_ok_and(|text| text.contains("found")))
-        .next_back()
-        .expect("the pod that looks names up");
+    let mut logs = std::fs::read_dir(&pods).expect("pods").flatten().map(|entry| entry.path().join("logs/main"));
+    let looks_up = |logs: &std::path::PathBuf| {
+        std::fs::read_to_string(logs.join("0.log")).is_ok_and(|text| text.contains("found"))
+    };
+    let steady = logs.find(looks_up).expect("the pod that looks names up");
     start_node();
     until("it looks names up again", Duration::from_secs(30), || {
         let said = std::fs::read_to_string(steady.join("1.log")).map_err(|error| error.to_string())?;
@@ -235,4 +235,103 @@ pub fn a_cordoned_node_takes_no_pods_and_is_drained() {
     kubectl(&["delete", "pod", "before", "after", "--now"]);
     let down = cluster.down();
     assert!(down.ok, "{}", down.stderr);
+}
+
+const SPREAD: &str = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: spread}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: spread}}
+  template:
+    metadata: {labels: {app: spread}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      topologySpreadConstraints: [{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app: spread}}}]
+      tolerations:
+      - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 1}
+      - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 1}
+      containers:
+      - name: main
+        image: windlass.local/demo:1
+        command: [sh, -c, 'trap \"exit 0\" TERM; while true; do sleep 0.2; done', f56-copy]
+";
+
+/// F53, F56: what ran on a node that is lost runs elsewhere; its own copies end soon after it is back.
+pub fn f56_a_node_that_returns_ends_the_copies_that_moved_away() {
+    let directory = std::env::temp_dir().join(format!("windlass-lost-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+    let [server, left, right] =
+        [(12, "server"), (13, "left"), (14, "right")].map(|(number, name)| Cluster::at(number, &directory.join(name)));
+    let networks = ["--pod-cidr", "10.126.0.0/16", "--service-cidr", "10.127.0.0/16"];
+    let spawn = |command: &mut Command| {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts")
+    };
+    let mut command = server.windlass(&["server"]);
+    let mut server_process = spawn(command.args(networks).arg("--listen").arg(format!("127.0.0.1:{}", server.port())));
+    until("the server is ready", Duration::from_secs(60), || {
+        let out = server.kubectl(&["get", "--raw", "/readyz"]);
+        if out.ok { Ok(()) } else { Err(out.stderr) }
+    });
+    let token = must(&mut server.windlass(&["token"])).trim().to_owned();
+    let join = |node: &Cluster, name: &str, port: &str| {
+        let mut command = node.windlass(&["node", "--token", &token, "--node-lease-seconds", "4"]);
+        command.args(["--node-name", name, "--node-port", port]).args(networks).arg("--server").arg(server.url(""));
+        spawn(&mut command)
+    };
+    let mut left_process = join(&left, "left", "11262");
+    let mut right_process = join(&right, "right", "11263");
+    for node in [&left, &right] {
+        must(node.windlass(&["image", "import"]).arg(windlass_tests::cluster::given("WINDLASS_IMAGE")));
+    }
+    let file = directory.join("spread.yaml");
+    std::fs::write(&file, SPREAD).expect("writable");
+    must(server.kubectl_command(&["apply", "-f"]).arg(&file));
+    let on = |node: &str| {
+        let fields = format!("spec.nodeName={node}");
+        let out = server.kubectl(&["get", "pods", "-n", "default", "-o", "json", "--field-selector", &fields]);
+        let list: Value = serde_json::from_str(&out.stdout).map_err(|_| out.stderr)?;
+        let all = list["items"].as_array().cloned().unwrap_or_default();
+        Ok::<_, String>(all.iter().filter(|pod| suite::is_ready(pod)).count())
+    };
+    let copies = || {
+        let is_one = |(_, line): &&(u32, String)| line.starts_with("sh ") && line.ends_with("f56-copy ");
+        trace::processes().iter().filter(is_one).count()
+    };
+    until("each node has one", Duration::from_secs(60), || match (on("left")?, on("right")?) {
+        (1, 1) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    left_process.kill().expect("our own child can be killed");
+    left_process.wait().expect("our own child can be waited for");
+    let lost = std::time::Instant::now();
+    until("its pod runs elsewhere", Duration::from_secs(30), || match on("right")? {
+        2 => Ok(()),
+        count => Err(format!("{count} run there")),
+    });
+    eprintln!("a lost node's pod ran elsewhere after {:?}", lost.elapsed());
+    until("nobody has ended the old copy", Duration::from_secs(5), || match copies() {
+        3 => Ok(()),
+        count => Err(format!("{count} copies")),
+    });
+    left_process = join(&left, "left", "11262");
+    until("the old copy is ended", Duration::from_secs(10), || match copies() {
+        2 => Ok(()),
+        count => Err(format!("{count} copies")),
+    });
+    until("it is Ready again", Duration::from_secs(60), || {
+        let out = server.kubectl(&["get", "node", "left", "-o", "json"]);
+        let node: Value = serde_json::from_str(&out.stdout).map_err(|_| out.stderr)?;
+        if suite::is_ready(&node) { Ok(()) } else { Err(node["status"]["conditions"].to_string()) }
+    });
+    for (part, process) in [(&left, &mut left_process), (&right, &mut right_process), (&server, &mut server_process)] {
+        must(&mut part.windlass(&["down"]));
+        until("the process ends", Duration::from_secs(20), || match process.try_wait() {
+            Ok(Some(_)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        let found = trace::left_behind(part);
+        assert!(found.is_empty(), "{}", found.join("\n"));
+    }
+    std::fs::remove_dir_all(&directory).expect("nothing is mounted there any more");
 }

@@ -151,6 +151,10 @@ const LONE: &[Lone] = &[
     ("a_full_disk_refuses_writes_and_heals", fault::a_full_disk_refuses_writes_and_heals),
     ("limits_hold_on_cgroup_v2_in_a_guest", guest::limits_hold_on_cgroup_v2_in_a_guest),
     ("server_and_node_run_apart", cluster::server_and_node_run_apart),
+    (
+        "f56_a_node_that_returns_ends_the_copies_that_moved_away",
+        cluster::f56_a_node_that_returns_ends_the_copies_that_moved_away,
+    ),
     ("a_cordoned_node_takes_no_pods_and_is_drained", cluster::a_cordoned_node_takes_no_pods_and_is_drained),
     ("bad_flags_and_taken_ports_say_what_to_do", cluster::bad_flags_and_taken_ports_say_what_to_do),
 ];

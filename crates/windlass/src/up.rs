@@ -86,10 +86,11 @@ pub fn node(place: &Place, flags: &JoinFlags) -> Result<()> {
     in_runtime(async {
         let world = World::real();
         let stop = watch::Sender::new(false);
-        let node = Node::join(place, flags, &world, stop.subscribe()).await?;
+        // Said before anything is touched, so that `windlass down` finds whom to stop.
         let mut running =
             Running { pid: std::process::id(), role: "node".to_owned(), server: flags.server.clone(), ready: false };
         place.save_running(&running)?;
+        let node = Node::join(place, flags, &world, stop.subscribe()).await?;
         match node.wait_ready().await {
             Ok(()) => {
                 running.ready = true;

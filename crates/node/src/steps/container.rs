@@ -181,6 +181,14 @@ pub async fn stop(pod: &PodContext, name: &str, plan: StopPlan) -> Result<(), St
     pod.shared.machine.stop(&pod.uid, &plan.id, &stop).await.map_err(|error| error.to_string())
 }
 
+/// Whether the environment of a container is said by ConfigMaps or Secrets.
+pub fn names_sources(container: &core::Container) -> bool {
+    let is_source =
+        |source: &core::EnvVarSource| source.config_map_key_ref.is_some() || source.secret_key_ref.is_some();
+    let mut values = container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref());
+    container.env_from.iter().flatten().next().is_some() || values.any(is_source)
+}
+
 /// All containers of a pod that its author named, init containers first.
 pub fn containers_of(spec: &core::PodSpec) -> impl Iterator<Item = &core::Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers)

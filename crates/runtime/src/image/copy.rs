@@ -274,6 +274,9 @@ mod tests {
         header.set_entry_type(kind);
         header.set_size(content.len() as u64);
         header.set_mode(0o4755);
+        header.set_uid(7);
+        header.set_gid(7);
+        header.set_mtime(1);
         let raw = header.as_gnu_mut().expect("a GNU header");
         // The names are set byte for byte: the crate would refuse what these tests are about.
         raw.name[..path.len()].copy_from_slice(path.as_bytes());

@@ -156,7 +156,7 @@ impl<'a> Pod<'a> {
     /// The names of the containers that are so.
     fn which(&self, is_so: impl Fn(&'a Value) -> bool) -> Vec<&'a str> {
         let spec = self.spec;
-        containers(spec).filter(|container| is_so(*container)).map(|container| container.text("name")).collect()
+        containers(spec).filter(|container| is_so(container)).map(|container| container.text("name")).collect()
     }
 
     /// Tells of containers that are so, and of the pod's own context if it is.
