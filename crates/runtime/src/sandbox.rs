@@ -95,7 +95,7 @@ impl Sandbox {
             .stdin(Stdio::from(OwnedFd::from(listener)))
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))
-            .current_dir("/")
+            // No working directory: with one a static program is forked, all its page tables copied, instead of spawned.
             .spawn()
             .map_err(RuntimeError::file("start", exe))?;
         // The shim outlives this process, but as long as it is our child someone must take note of its end.

@@ -69,6 +69,7 @@ struct Ready {
 fn set_up(dir: SandboxDir) -> Result<Ready, String> {
     let step = |what: &'static str| move |error: std::io::Error| format!("could not {what}: {error}");
     let boot = layout::load::<Boot>(&dir.boot()).map_err(|error| in_full(&error))?.ok_or("boot.json is missing")?;
+    std::env::set_current_dir("/").map_err(step("enter /"))?;
     // SAFETY: setsid has no memory arguments.
     check(unsafe { libc::setsid() }).map_err(step("begin a session"))?;
     prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(step("become a subreaper"))?;
