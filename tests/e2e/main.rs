@@ -15,10 +15,12 @@ mod helm;
 mod image;
 mod input;
 mod kubectl;
+mod network_fault;
 mod node_fault;
 mod old_kubectl;
 mod operator;
 mod pod;
+mod policy;
 mod python;
 mod registry;
 mod service;
@@ -76,6 +78,8 @@ const SHARED: &[Case] = cases![
     pod::stop_is_graceful_and_then_not,
     pod::seccomp_and_capabilities_are_the_default,
     pod::a_pending_pod_says_why,
+    policy::network_policies_restrict_real_pods,
+    policy::a25_policies_hold_until_the_last_pod_of_an_ending_namespace_is_gone,
     node_fault::f52_a_fork_bomb_and_a_hog_stay_in_their_pods,
     node_fault::f64_a_flood_of_output_stays_within_its_bound,
     stream::logs_follow_previous_and_tail,
@@ -146,6 +150,22 @@ const LONE: &[Lone] = &[
     (
         "f79_a_new_agent_takes_over_the_shims_of_the_old_one",
         node_fault::f79_a_new_agent_takes_over_the_shims_of_the_old_one,
+    ),
+    (
+        "f61_rules_and_leases_that_were_removed_are_restored",
+        network_fault::f61_rules_and_leases_that_were_removed_are_restored,
+    ),
+    (
+        "f62_a_pod_whose_ground_was_removed_is_restarted_with_the_reason",
+        network_fault::f62_a_pod_whose_ground_was_removed_is_restarted_with_the_reason,
+    ),
+    (
+        "f58_ports_that_are_taken_are_tried_again_and_others_go_on",
+        network_fault::f58_ports_that_are_taken_are_tried_again_and_others_go_on,
+    ),
+    (
+        "f17_f19_a_node_notices_a_silent_server_and_goes_on_without_it",
+        network_fault::f17_f19_a_node_notices_a_silent_server_and_goes_on_without_it,
     ),
     ("f47_a_killed_shim_is_noticed_and_its_pod_restarted", fault::a_killed_shim_is_noticed_and_its_pod_restarted),
     ("a_full_disk_refuses_writes_and_heals", fault::a_full_disk_refuses_writes_and_heals),

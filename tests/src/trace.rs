@@ -36,7 +36,10 @@ pub fn left_behind(cluster: &Cluster) -> Vec<String> {
     );
     let tables = run(Command::new("/usr/sbin/nft").args(["list", "tables"])).stdout;
     found.extend(
-        tables.lines().filter(|line| line.ends_with(&format!(" {instance}"))).map(|line| format!("nft: {line}")),
+        tables
+            .lines()
+            .filter(|line| line.ends_with(&format!(" {instance}")) || line.ends_with(&format!(" {instance}-policy")))
+            .map(|line| format!("nft: {line}")),
     );
     found
 }

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use windlass_api::Kind;
+use windlass_api::{Kind, Object};
 
 use crate::client::Client;
 use store::Store;
@@ -43,13 +43,15 @@ pub struct Scope {
 }
 
 /// How much of an object is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub enum Keep {
     /// All of it.
     #[default]
     Whole,
     /// The header only: `json` is empty and cannot be decoded.
     Header,
+    /// What this makes of the object: its header, and what its readers will ask it for by [`windlass_api::Object::memo`].
+    Digest(fn(&Object) -> Object),
 }
 
 impl Scope {

@@ -122,6 +122,21 @@ impl Leases {
         Ok(())
     }
 
+    /// Writes the leases whose files somebody else removed; whether there were any.
+    pub(crate) fn mend(&self) -> Result<bool, LeaseError> {
+        let mut mended = false;
+        for (address, lease) in &self.by_address {
+            if !self.directory.join(address.to_string()).exists() {
+                let failed =
+                    |source| LeaseError::File { doing: "make the directory of", path: self.directory.clone(), source };
+                std::fs::create_dir_all(&self.directory).map_err(failed)?;
+                self.save(*address, lease)?;
+                mended = true;
+            }
+        }
+        Ok(mended)
+    }
+
     /// Takes the pod's address back.
     pub(crate) fn give_back(&mut self, id: &str) -> Result<(), LeaseError> {
         let Some(address) = self.by_id.get(id).copied() else { return Ok(()) };

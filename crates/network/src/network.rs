@@ -8,7 +8,7 @@
 //!   R3 idempotent  opening, attaching and detaching may be repeated after a crash at any point
 //!   R4 clean       teardown leaves no interface, namespace, rule, route or changed setting
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use crate::lease::{LeaseError, Leases};
 use crate::namespace::{self, NamespaceError};
 use crate::netlink::{Messages, NetlinkError, Protocol as Family, Socket};
 use crate::nft::{self, Applied, Layout, Nft, Verified};
+use crate::policy::PolicyTable;
 use crate::route::{self, Route};
 use crate::service::{Backend, Frontend, Protocol, ServiceTable};
 use crate::sysctl;
@@ -132,10 +133,7 @@ impl Network {
 
     fn open_here(config: NetworkConfig) -> Result<Network, NetworkError> {
         let gateway = check(&config)?;
-        for directory in ["leases", "netns"] {
-            let path = config.run_dir.join(directory);
-            std::fs::create_dir_all(&path).map_err(|source| NetworkError::File { doing: "make", path, source })?;
-        }
+        ensure_directories(&config.run_dir)?;
         let leases = Leases::open(&config.run_dir.join("leases"), config.pod_cidr)?;
         ensure_forwarding(&config.run_dir)?;
         ensure_bridge(&config, gateway)?;
@@ -215,6 +213,20 @@ impl Network {
         self.leases().ready().map(|(id, address)| self.attachment(id, address)).collect()
     }
 
+    /// The ids of attached pods whose namespace or interface is gone. Reads all interfaces.
+    pub fn unplugged(&self) -> Result<BTreeSet<String>, NetworkError> {
+        // Before the interfaces: what is attached meanwhile is whole.
+        let attached = self.attachments();
+        let links = route::link_names(&interface_prefix(&self.shared.config.instance));
+        let links: BTreeSet<String> = links.map_err(kernel("listing interfaces"))?.into_iter().collect();
+        let is_whole = |attached: &Attachment| {
+            namespace::exists(&attached.netns) && links.contains(&self.cable(attached).host_interface)
+        };
+        let still: BTreeSet<String> = self.attachments().into_iter().map(|attached| attached.id).collect();
+        let lost = attached.into_iter().filter(|attached| !is_whole(attached)).map(|attached| attached.id);
+        Ok(lost.filter(|id| still.contains(id)).collect())
+    }
+
     /// Every id that holds an address, also those whose attaching was cut off: `detach` is right for each of them.
     pub fn held(&self) -> Vec<String> {
         self.leases().held().map(|(id, _)| id.to_owned()).collect()
@@ -233,12 +245,21 @@ impl Network {
         .await
     }
 
+    /// Makes the kernel's restrictions of pods equal to `desired`, in one step for all packets.
+    pub async fn apply_policies(&self, desired: PolicyTable) -> Result<(), NetworkError> {
+        let network = self.clone();
+        off_the_runtime(move || network.nft().apply_policies(&desired).map_err(kernel("writing network policies")))
+            .await
+    }
+
     /// Looks whether the kernel still has what was written, and puts right what has not. Costs one question when all
     /// is well, so it may be called every few seconds.
     pub async fn verify(&self) -> Result<Verified, NetworkError> {
         let network = self.clone();
         off_the_runtime(move || {
             let config = &network.shared.config;
+            ensure_directories(&config.run_dir)?;
+            let leases = network.leases().mend()?;
             let forwarding = ensure_forwarding(&config.run_dir)?;
             let bridge = ensure_bridge(config, network.shared.gateway)?;
             if bridge {
@@ -247,11 +268,12 @@ impl Network {
                     connect(&network.cable(&attachment))?;
                 }
             }
-            let rules = network.nft().verify().map_err(kernel("verifying the nft table"))?;
-            Ok(match (forwarding, bridge) {
-                (true, _) => Verified::Restored { why: "forwarding of packets had been switched off" },
-                (_, true) => Verified::Restored { why: "the bridge was missing" },
-                (false, false) => rules,
+            let rules = network.nft().verify().map_err(kernel("verifying the nft tables"))?;
+            Ok(match (forwarding, bridge, leases) {
+                (true, _, _) => Verified::Restored { why: "forwarding of packets had been switched off" },
+                (_, true, _) => Verified::Restored { why: "the bridge was missing" },
+                (_, _, true) => Verified::Restored { why: "leases of addresses were missing in the run directory" },
+                (false, false, false) => rules,
             })
         })
         .await
@@ -390,6 +412,13 @@ fn own_services(config: &NetworkConfig, gateway: Ipv4Addr) -> ServiceTable {
     frontends.map(|frontend| (frontend, Backend { endpoints: vec![endpoint], client_affinity: false })).into()
 }
 
+fn ensure_directories(run_dir: &Path) -> Result<(), NetworkError> {
+    ["leases", "netns"].iter().try_for_each(|directory| {
+        let path = run_dir.join(directory);
+        std::fs::create_dir_all(&path).map_err(|source| NetworkError::File { doing: "make", path, source })
+    })
+}
+
 /// Switches forwarding on; whether that was necessary. The first time, what was there before is noted for teardown.
 fn ensure_forwarding(run_dir: &Path) -> Result<bool, NetworkError> {
     let failed = |doing, path: &str| {
@@ -430,7 +459,7 @@ fn ensure_bridge(config: &NetworkConfig, gateway: Ipv4Addr) -> Result<bool, Netw
 }
 
 fn sweep_here(instance: &str, run_dir: &Path) -> Result<(), NetworkError> {
-    nft::remove(instance).map_err(kernel("removing the nft table"))?;
+    nft::remove(instance).map_err(kernel("removing the nft tables"))?;
     let mut links = route::link_names(&interface_prefix(instance)).map_err(kernel("listing interfaces"))?;
     let bridge = bridge_name(instance);
     links.extend(

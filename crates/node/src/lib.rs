@@ -1,7 +1,8 @@
 //! The node agent: makes this machine agree with the pods that are bound to it.
 //!
 //! Goal        every pod bound to this node runs as its spec says, and its status says how it really is
-//! Watches     Pod (bound here), Node (own), Service, EndpointSlice; ConfigMap and Secret (named by its pods)
+//! Watches     Pod (bound here), Node (own), Service, EndpointSlice, NetworkPolicy, Namespace; Pod (all, while policies
+//!             need them); ConfigMap and Secret (named by its pods)
 //! Writes      Pod: status, and the deletion of what has ended · Node: itself and its status · Lease: its own · Event
 //! Relies on   the scheduler binds; nobody else touches what [`Machine`] makes
 //!
@@ -33,6 +34,7 @@ mod logs;
 mod node;
 mod plan;
 mod pod;
+mod policy;
 mod probe;
 mod record;
 mod source;

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::broadcast;
-use windlass_network::ServiceTable;
+use windlass_network::{PolicyTable, ServiceTable};
 pub use windlass_runtime::image::{Access, Credentials};
 pub use windlass_runtime::{Capabilities, ContainerState, Exit, ExitReason, ImageGroups, Propagation, Resources};
 
@@ -166,6 +166,9 @@ pub trait Machine: Send + Sync + 'static {
         services: &'a ServiceTable,
         names: &'a windlass_network::DnsTable,
     ) -> Answer<'a, ()>;
+
+    /// Restricts the traffic of pods as this table says.
+    fn apply_policies(&self, policies: PolicyTable) -> Answer<'_, ()>;
 
     /// Keeps what the agent wants to know of a pod after its own restart; it goes with the pod.
     fn save<'a>(&'a self, key: &'a str, record: Bytes) -> Answer<'a, ()>;
@@ -471,6 +474,8 @@ pub struct Resize {
 pub struct Observed {
     /// The sandbox can take containers. Without one, containers can at most be over.
     pub sandbox_alive: bool,
+    /// What somebody else took away from it, if that is why it cannot.
+    pub damage: Option<&'static str>,
     /// Its containers.
     pub containers: Vec<ContainerStatus>,
 }

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_of_something_else_is_impossible() {
+    fn a88_a_probe_of_something_else_is_impossible() {
         for host in ["169.254.169.254", "127.0.0.1", "localhost", "metadata.internal", "10.42.0.6", "::1"] {
             let why = check(json!({"httpGet": {"port": 80, "host": host}}), false);
             assert!(why.contains("is not the pod"), "{host}: {why}");

@@ -222,7 +222,8 @@ fn text(text: &Option<String>) -> &str {
     text.as_deref().unwrap_or_default()
 }
 
-fn protocol(text: Option<&str>) -> Option<Protocol> {
+/// The protocol that a word of the API means; none is TCP.
+pub(crate) fn protocol(text: Option<&str>) -> Option<Protocol> {
     match text.unwrap_or("TCP") {
         "TCP" => Some(Protocol::Tcp),
         "UDP" => Some(Protocol::Udp),

@@ -215,6 +215,11 @@ impl ContainerCgroup {
         format!("{}/{}/{}", self.sandbox.all.parent, self.sandbox.name, self.name)
     }
 
+    /// Whether it is there.
+    pub fn exists(&self) -> bool {
+        self.dirs().iter().all(|dir| dir.is_dir())
+    }
+
     /// Makes it, with all limits except that on CPU time: libcontainer's own work must not be slowed by it.
     pub fn create(&self, resources: &Resources, all_devices: bool) -> Result<(), RuntimeError> {
         for (hierarchy, dir) in self.hierarchies() {

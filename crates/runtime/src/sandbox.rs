@@ -272,6 +272,17 @@ impl Sandbox {
         states.iter().map(|(id, state)| ContainerStatus { id: id.clone(), state: state.clone() }).collect()
     }
 
+    /// Whether every container that runs has its control groups.
+    pub fn has_groups(&self) -> bool {
+        let is_running = |status: &ContainerStatus| matches!(status.state, ContainerState::Running { .. });
+        let runs = |id: &str| matches!(self.state(id), Some(ContainerState::Running { .. }));
+        // One that ends meanwhile takes its groups along.
+        self.states()
+            .iter()
+            .filter(|status| is_running(status))
+            .all(|status| self.0.cgroup.container(&status.id).exists() || !runs(&status.id))
+    }
+
     /// One container's state.
     pub fn state(&self, id: &str) -> Option<ContainerState> {
         self.0.states.lock().expect("nobody panics with it").get(id).cloned()

@@ -13,7 +13,7 @@ use windlass_api::kinds;
 use windlass_api::quantity::Quantity;
 use windlass_api::types::core::Node as NodeObject;
 use windlass_apiserver::{AddressRange, Identity};
-use windlass_client::{Client, HttpsConfig, HttpsTransport};
+use windlass_client::{Backoff, Client, HttpsConfig, HttpsTransport};
 use windlass_node::agent::Shutdown;
 use windlass_node::config::Amounts;
 use windlass_node::join::{JoinConfig, join};
@@ -29,6 +29,9 @@ use crate::server::Server;
 const READY_TIMEOUT: Duration = Duration::from_secs(50);
 /// How often its own Node object is looked at until then.
 const READY_LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long a port that somebody else holds is left alone: at first, and at most.
+const PORT_RETRY_FIRST: Duration = Duration::from_millis(500);
+const PORT_RETRY_MOST: Duration = Duration::from_secs(15);
 /// The cluster's DNS has the tenth address of the Service network.
 const DNS_OFFSET: u32 = 10;
 
@@ -186,9 +189,6 @@ impl Parts<'_> {
         let address =
             *self.addresses().await?.first().context("this machine has no address: give one with --node-address")?;
         let listen = SocketAddr::new(address, self.flags.node_port);
-        let listener = TcpListener::bind(listen).await.with_context(|| {
-            format!("the node agent cannot listen on {listen}: if it is in use, choose another port with --node-port")
-        })?;
         let config = NodeConfig {
             address: Some(address),
             port: self.flags.node_port,
@@ -208,7 +208,12 @@ impl Parts<'_> {
         let site = Site { kernel: self.kernel, pods: agent.directory(), starts: agent.starts() };
         let mut tasks = JoinSet::new();
         let serving_stop = stop.clone();
+        let backoff = Backoff::new(PORT_RETRY_FIRST, PORT_RETRY_MOST);
+        let world = self.world.clone();
         tasks.spawn(async move {
+            let Some(listener) = bind(listen, backoff, &world, serving_stop.clone()).await else {
+                return "its HTTP server ended".to_owned();
+            };
             match serve(listener, &identity, site, serving_stop).await {
                 Ok(()) => "its HTTP server ended".to_owned(),
                 Err(error) => format!("its HTTP server ended: {error}"),
@@ -219,6 +224,34 @@ impl Parts<'_> {
             "the agent ended".to_owned()
         });
         Ok(Node { name: self.name, client, shutdown, grace: grace.into(), tasks: Mutex::new(tasks) })
+    }
+}
+
+/// The agent's port, as soon as nobody else holds it: pods run meanwhile, only logs and commands are not to be had.
+async fn bind(
+    listen: SocketAddr,
+    mut backoff: Backoff,
+    world: &World,
+    mut stop: watch::Receiver<bool>,
+) -> Option<TcpListener> {
+    loop {
+        match TcpListener::bind(listen).await {
+            Ok(listener) => return Some(listener),
+            Err(error) => {
+                let wait = backoff.next(world);
+                tracing::error!(
+                    %error,
+                    ?wait,
+                    "the node agent cannot listen on {listen}, so there are no logs and commands; it is tried again. \
+                     If the port is in use, stop who uses it or choose another with --node-port"
+                );
+                tokio::select! {
+                    biased;
+                    _ = stop.wait_for(|stop| *stop) => return None,
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //!   N2 pods         reads them; whether one is bound to it is checked in `admit` before it is changed
 //!   N3 secrets      and ConfigMaps, claims and accounts: one by one, by name, and only those that a pod bound to it names
 //!   N4 tokens       of the accounts of its pods; for which pod is checked in `admit`
-//!   N5 traffic      reads services, endpoints and namespaces
+//!   N5 traffic      reads services, endpoints, namespaces and network policies
 //!   N6 volumes      reads, one by one, the PersistentVolumes behind the claims of N3, and the Secrets that these name
 //!   N7 certificates asks for its own, and reads what became of the request
 //!   N8 directories  reads, one by one, the PersistentVolumes that are directories of its own; what it changes of them is
@@ -50,7 +50,9 @@ pub(super) fn may(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool 
         ("certificates.k8s.io", "certificatesigningrequests", "") => read || asked.verb == "create",
         ("certificates.k8s.io", "certificatesigningrequests", "selfnodeclient") => asked.verb == "create",
         ("", "serviceaccounts", "token") => asked.verb == "create" && is_named(server, node, asked),
-        ("", "services" | "namespaces", "") | ("discovery.k8s.io", "endpointslices", "") => read,
+        ("", "services" | "namespaces", "")
+        | ("discovery.k8s.io", "endpointslices", "")
+        | ("networking.k8s.io", "networkpolicies", "") => read,
         _ => false,
     }
 }

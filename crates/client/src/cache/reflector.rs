@@ -160,6 +160,7 @@ fn holds(scope: &Scope, object: &Object) -> bool {
 fn keep(scope: &Scope, object: Arc<Object>) -> Arc<Object> {
     match scope.keep {
         Keep::Header if Arc::strong_count(&object) == 1 => Arc::new(object.without_contents()),
-        Keep::Whole | Keep::Header => object,
+        Keep::Digest(digest) if Arc::strong_count(&object) == 1 => Arc::new(digest(&object)),
+        Keep::Whole | Keep::Header | Keep::Digest(_) => object,
     }
 }

@@ -20,6 +20,10 @@ const VERDICT_CODE: u16 = 1;
 const VERDICT_CHAIN: u16 = 2;
 /// `NFT_JUMP`: go to a chain and come back after its end.
 const JUMP: i32 = -3;
+/// `NFT_GOTO`: go to a chain; its end is the end of this one too.
+const GOTO: i32 = -4;
+/// `NFT_RETURN`: this chain has nothing against the packet.
+const RETURN: i32 = -5;
 const DROP: i32 = 0;
 
 const COMPARE_EQUAL: u32 = 0;
@@ -187,18 +191,39 @@ impl<'a, 'b> Rule<'a, 'b> {
     pub(super) fn connection_is_redirected(&mut self) -> &mut Self {
         const STATUS: u32 = 2;
         const DESTINATION_CHANGED: u32 = 1 << 5;
-        self.push("ct", |ct| {
-            ct.put_be32(1, R0);
-            ct.put_be32(2, STATUS);
-        });
-        self.push("bitwise", |bitwise| {
+        self.connection_has(STATUS, DESTINATION_CHANGED)
+    }
+
+    /// Goes on when the packet tells about a connection that is allowed, such as that its packets are too large.
+    pub(super) fn is_about_a_connection(&mut self) -> &mut Self {
+        const STATE: u32 = 0;
+        const RELATED: u32 = 1 << 2;
+        self.connection_has(STATE, RELATED)
+    }
+
+    /// Goes on when the packet answers the one who began the connection.
+    pub(super) fn is_reply(&mut self) -> &mut Self {
+        const DIRECTION: u32 = 1;
+        const REPLY: u8 = 1;
+        self.load_connection(DIRECTION).compare(R0, COMPARE_EQUAL, &[REPLY])
+    }
+
+    fn connection_has(&mut self, key: u32, bit: u32) -> &mut Self {
+        self.load_connection(key).push("bitwise", |bitwise| {
             bitwise.put_be32(1, R0);
             bitwise.put_be32(2, R0);
             bitwise.put_be32(3, 4);
-            bitwise.nest(4, |mask| mask.put(VALUE, &DESTINATION_CHANGED.to_ne_bytes()));
+            bitwise.nest(4, |mask| mask.put(VALUE, &bit.to_ne_bytes()));
             bitwise.nest(5, |xor| xor.put(VALUE, &[0; 4]));
         });
         self.compare(R0, COMPARE_UNEQUAL, &[0; 4])
+    }
+
+    fn load_connection(&mut self, key: u32) -> &mut Self {
+        self.push("ct", |ct| {
+            ct.put_be32(1, R0);
+            ct.put_be32(2, key);
+        })
     }
 
     /// Goes on when the key at the registers from `key` is in the set.
@@ -229,10 +254,29 @@ impl<'a, 'b> Rule<'a, 'b> {
 
     /// Drops the packet.
     pub(super) fn drop(&mut self) -> &mut Self {
+        self.decide(DROP, None)
+    }
+
+    /// Leaves the chain.
+    pub(super) fn leave(&mut self) -> &mut Self {
+        self.decide(RETURN, None)
+    }
+
+    /// Lets another chain decide.
+    pub(super) fn go_to(&mut self, chain: &str) -> &mut Self {
+        self.decide(GOTO, Some(chain))
+    }
+
+    fn decide(&mut self, code: i32, chain: Option<&str>) -> &mut Self {
         self.push("immediate", |immediate| {
             immediate.put_be32(1, VERDICT);
             immediate.nest(2, |data| {
-                data.nest(DATA_VERDICT, |verdict| verdict.put_be32(VERDICT_CODE, DROP as u32));
+                data.nest(DATA_VERDICT, |verdict| {
+                    verdict.put_be32(VERDICT_CODE, code as u32);
+                    if let Some(chain) = chain {
+                        verdict.put_text(VERDICT_CHAIN, chain);
+                    }
+                });
             });
         })
     }

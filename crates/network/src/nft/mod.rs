@@ -1,9 +1,10 @@
-//! Our nftables table, written by raw netlink: one transaction per change, whatever its size.
+//! Our nftables tables, written by raw netlink: one transaction per change, whatever its size.
 //!
-//! Guarantees  a packet sees the services before a change or after it, never between
-//! Relies on   nobody else writes to the table; [`Nft::verify`] notices when somebody did
+//! Guarantees  a packet sees services and policies before a change or after it, never between
+//! Relies on   nobody else writes to the tables; [`Nft::verify`] notices when somebody did
 
 mod expression;
+mod policy;
 mod readback;
 mod ruleset;
 
@@ -12,12 +13,16 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::cidr::Cidr;
 use crate::netlink::{Attributes, Messages, NetlinkError, Protocol, Socket};
+use crate::policy::{Policed, PolicyTable};
 use crate::service::{Changes, Frontend, Refused, ServiceTable, Services, SlotTable, Slots, Spread};
 
 use expression::put_jump;
 
 const SUBSYSTEM: u16 = 10;
+const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
+const DELETE_CHAIN: u16 = 5;
+const DELETE_SET: u16 = 11;
 const NEW_ELEMENT: u16 = 12;
 const DELETE_ELEMENT: u16 = 14;
 const CREATE: u16 = 0x400;
@@ -65,32 +70,53 @@ pub enum Verified {
     },
 }
 
-/// The table and what we know of it.
+/// The tables and what we know of them.
 pub(crate) struct Nft {
     socket: Socket,
     layout: Layout,
-    /// What stands in the kernel, if that is known.
+    /// The same for the table of policies.
+    policy_layout: Layout,
+    /// The ruleset's generation after our last change, if nobody else has changed anything since all was well.
+    generation: Option<u32>,
+    /// What stands in the kernel of the services' table, if that is known.
     known: Option<Known>,
     /// What stands there or should.
     services: Services,
+    /// What stands in the kernel of the policies' table, if that is known.
+    policies: Option<KnownPolicies>,
+    /// What stands there or should.
+    policed: Policed,
 }
 
 struct Known {
     spreads: BTreeSet<Spread>,
-    /// The ruleset's generation after our last change, if nobody else changed it at the same time.
-    generation: Option<u32>,
     /// A digest of chains, maps and rules as the kernel prints them.
     structure: u64,
+}
+
+struct KnownPolicies {
+    /// A digest as that of the services; `None` when there is no table, because nobody is restricted.
+    structure: Option<u64>,
 }
 
 impl Nft {
     /// Opens a conversation in the calling thread's network namespace. Nothing is changed yet.
     pub(crate) fn open(layout: Layout) -> Result<Nft, NetlinkError> {
         let socket = Socket::open(Protocol::Netfilter)?;
-        Ok(Nft { socket, layout, known: None, services: Services::default() })
+        let policy_layout = Layout { table: policy::table_name(&layout.table), ..layout.clone() };
+        Ok(Nft {
+            socket,
+            layout,
+            policy_layout,
+            generation: None,
+            known: None,
+            services: Services::default(),
+            policies: None,
+            policed: Policed::default(),
+        })
     }
 
-    /// Whether the table is in the kernel.
+    /// Whether the table of services is in the kernel.
     pub(crate) fn exists(&mut self) -> Result<bool, NetlinkError> {
         readback::table_exists(&mut self.socket, &self.layout.table)
     }
@@ -122,26 +148,115 @@ impl Nft {
         Ok(applied)
     }
 
-    /// Compares the kernel's table with what we wrote, and writes it anew where they differ.
+    /// Makes the kernel's policies equal to `desired`.
+    ///
+    /// Errors      as [`Nft::apply`]
+    pub(crate) fn apply_policies(&mut self, desired: &PolicyTable) -> Result<(), NetlinkError> {
+        let new = Policed::of(desired, &self.policed);
+        let is_there = self.policies.as_ref().is_some_and(|known| known.structure.is_some());
+        if self.policies.is_some() && new == self.policed {
+            return Ok(());
+        }
+        if is_there && !new.pods.is_empty() {
+            match self.write_policy_difference(&new) {
+                Ok(()) => {
+                    self.policed = new;
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a change of policies was refused, so the whole nft table is written anew");
+                }
+            }
+        }
+        self.rebuild_policies(&new)?;
+        self.policed = new;
+        Ok(())
+    }
+
+    fn write_policy_difference(&mut self, new: &Policed) -> Result<(), NetlinkError> {
+        let Some(KnownPolicies { structure: Some(before) }) = self.policies.take() else { return Ok(()) };
+        let mut messages = begin();
+        policy::put_difference(&mut messages, &self.policy_layout, &self.policed, new);
+        self.commit(messages)?;
+        let same_groups = self.policed.groups.keys().eq(new.groups.keys());
+        let structure = match same_groups {
+            true => before,
+            false => readback::structure(&mut self.socket, &self.policy_layout.table)?,
+        };
+        self.policies = Some(KnownPolicies { structure: Some(structure) });
+        Ok(())
+    }
+
+    /// Writes the table anew; nobody restricted is no table.
+    fn rebuild_policies(&mut self, new: &Policed) -> Result<(), NetlinkError> {
+        self.policies = None;
+        let table = self.policy_layout.table.clone();
+        if new.pods.is_empty() {
+            if readback::table_exists(&mut self.socket, &table)? {
+                let mut messages = begin();
+                message(&mut messages, "deletion of the nft table", (DELETE_TABLE, 0), |top| top.put_text(1, &table));
+                self.commit(messages)?;
+            }
+            self.policies = Some(KnownPolicies { structure: None });
+            return Ok(());
+        }
+        let mut messages = begin();
+        policy::put_whole(&mut messages, &self.policy_layout, new);
+        self.commit(messages)?;
+        let structure = Some(readback::structure(&mut self.socket, &table)?);
+        self.policies = Some(KnownPolicies { structure });
+        Ok(())
+    }
+
+    /// Compares the kernel's tables with what we wrote, and writes anew what differs.
     pub(crate) fn verify(&mut self) -> Result<Verified, NetlinkError> {
-        let Some(known) = &mut self.known else { return Ok(Verified::Intact) };
         let generation = readback::generation(&mut self.socket)?;
-        if known.generation == Some(generation) {
+        if self.generation == Some(generation) {
             return Ok(Verified::Intact);
         }
-        let structure = readback::structure(&mut self.socket, &self.layout.table)?;
-        let why = if structure != known.structure {
+        // Whoever is restricted was free meanwhile, so policies come first.
+        let policies = self.verify_policies()?;
+        let services = self.verify_services()?;
+        match policies.or(services) {
+            Some(why) => Ok(Verified::Restored { why }),
+            None => {
+                self.generation = Some(generation);
+                Ok(Verified::Intact)
+            }
+        }
+    }
+
+    /// What was wrong with the services and was put right.
+    fn verify_services(&mut self) -> Result<Option<&'static str>, NetlinkError> {
+        let (Some(known), table) = (&self.known, &self.layout.table) else { return Ok(None) };
+        let why = if readback::structure(&mut self.socket, table)? != known.structure {
             "chains, maps or rules of the nft table were changed by somebody else"
-        } else if readback::services(&mut self.socket, &self.layout.table)? != readback::expected(self.services.slots())
+        } else if readback::elements(&mut self.socket, table, &[ruleset::SERVICES, ruleset::ENDPOINTS])?
+            != readback::expected(self.services.slots())
         {
             "services in the nft table were changed by somebody else"
         } else {
-            known.generation = Some(generation);
-            return Ok(Verified::Intact);
+            return Ok(None);
         };
         let slots = self.services.slots().clone();
         self.rebuild(&slots)?;
-        Ok(Verified::Restored { why })
+        Ok(Some(why))
+    }
+
+    /// What was wrong with the policies and was put right.
+    fn verify_policies(&mut self) -> Result<Option<&'static str>, NetlinkError> {
+        let Some(KnownPolicies { structure: Some(known) }) = &self.policies else { return Ok(None) };
+        let (table, names) = (&self.policy_layout.table, policy::set_names(&self.policed));
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if readback::structure(&mut self.socket, table)? == *known
+            && readback::elements(&mut self.socket, table, &names)? == policy::expected(&self.policed)
+        {
+            return Ok(None);
+        }
+        let policed = std::mem::take(&mut self.policed);
+        let rebuilt = self.rebuild_policies(&policed);
+        self.policed = policed;
+        rebuilt.map(|()| Some("network policies in the nft table were changed by somebody else"))
     }
 
     fn write_difference(&mut self, changes: &Changes) -> Result<(), NetlinkError> {
@@ -153,16 +268,13 @@ impl Nft {
             ruleset::put_spread(&mut messages, &self.layout, *spread);
         }
         put_changes(&mut messages, &self.layout, changes);
-        let before = readback::generation(&mut self.socket)?;
         self.commit(messages)?;
-        let after = readback::generation(&mut self.socket)?;
-        let alone = known.generation == Some(before) && after == before.wrapping_add(1);
         let structure = match fresh.is_empty() {
             true => known.structure,
             false => readback::structure(&mut self.socket, &self.layout.table)?,
         };
         let spreads = known.spreads.union(&fresh).copied().collect();
-        self.known = Some(Known { spreads, generation: alone.then_some(after), structure });
+        self.known = Some(Known { spreads, structure });
         Ok(())
     }
 
@@ -175,34 +287,39 @@ impl Nft {
             ruleset::put_spread(&mut messages, &self.layout, *spread);
         }
         put_changes(&mut messages, &self.layout, &Changes::whole(table));
-        let before = readback::generation(&mut self.socket)?;
         self.commit(messages)?;
         let structure = readback::structure(&mut self.socket, &self.layout.table)?;
-        let after = readback::generation(&mut self.socket)?;
-        let generation = (after == before.wrapping_add(1)).then_some(after);
-        self.known = Some(Known { spreads, generation, structure });
+        self.known = Some(Known { spreads, structure });
         Ok(())
     }
 
+    /// Sends a transaction. When nobody else changed anything before or meanwhile, what is known stays known.
     fn commit(&mut self, mut messages: Messages) -> Result<(), NetlinkError> {
         messages.flag_last(ACK);
         messages.add("the end of a transaction", (BATCH_END, 0), &batch_header(), |_| {});
-        self.socket.transact(messages)
+        let known = self.generation.take();
+        let before = readback::generation(&mut self.socket)?;
+        self.socket.transact(messages)?;
+        let after = readback::generation(&mut self.socket)?;
+        self.generation = (known == Some(before) && after == before.wrapping_add(1)).then_some(after);
+        Ok(())
     }
 }
 
-/// Removes a table; none of that name is fine.
-pub(crate) fn remove(table: &str) -> Result<(), NetlinkError> {
-    const DELETE_TABLE: u16 = 2;
+/// Removes the tables of an instance; none is fine.
+pub(crate) fn remove(instance: &str) -> Result<(), NetlinkError> {
     let mut socket = Socket::open(Protocol::Netfilter)?;
-    let mut messages = begin();
-    message(&mut messages, "deletion of the nft table", (DELETE_TABLE, 0), |top| top.put_text(1, table));
-    messages.flag_last(ACK);
-    messages.add("the end of a transaction", (BATCH_END, 0), &batch_header(), |_| {});
-    match socket.transact(messages) {
-        Err(error) if error.refusal() == Some(libc::ENOENT) => Ok(()),
-        other => other,
+    for table in [instance.to_owned(), policy::table_name(instance)] {
+        let mut messages = begin();
+        message(&mut messages, "deletion of the nft table", (DELETE_TABLE, 0), |top| top.put_text(1, &table));
+        messages.flag_last(ACK);
+        messages.add("the end of a transaction", (BATCH_END, 0), &batch_header(), |_| {});
+        match socket.transact(messages) {
+            Err(error) if error.refusal() != Some(libc::ENOENT) => return Err(error),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 fn begin() -> Messages {

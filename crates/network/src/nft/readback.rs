@@ -65,19 +65,26 @@ pub(super) fn structure(socket: &mut Socket, table: &str) -> Result<u64, Netlink
     Ok(hasher.finish())
 }
 
-/// Every element of the maps that services live in: key, then value.
-pub(super) fn services(socket: &mut Socket, table: &str) -> Result<BTreeSet<Vec<u8>>, NetlinkError> {
+/// Every element of these sets and maps: the name, the key with its end, and the value.
+pub(super) fn elements(socket: &mut Socket, table: &str, sets: &[&str]) -> Result<BTreeSet<Vec<u8>>, NetlinkError> {
+    const KEY: u16 = 1;
+    const VALUE: u16 = 2;
+    const KEY_END: u16 = 10;
     let mut elements = BTreeSet::new();
-    for map in [SERVICES, ENDPOINTS] {
+    for set in sets {
         let ask = question(GET_ELEMENT, |top| {
             top.put_text(1, table);
-            top.put_text(2, map);
+            top.put_text(2, set);
         });
         for reply in &socket.ask(ask, true)? {
             let lists = content(reply).filter(|(kind, _)| *kind == 3);
             let found = lists.flat_map(|(_, list)| attributes(list)).map(|(_, element)| {
-                let parts = attributes(element).filter(|(kind, _)| matches!(kind, 1 | 2));
-                parts.flat_map(|(_, part)| attributes(part)).flat_map(|(_, bytes)| bytes.to_vec()).collect()
+                let mut whole = set.as_bytes().to_vec();
+                for wanted in [KEY, KEY_END, VALUE] {
+                    let parts = attributes(element).filter(|(kind, _)| *kind == wanted);
+                    parts.flat_map(|(_, part)| attributes(part)).for_each(|(_, bytes)| whole.extend_from_slice(bytes));
+                }
+                whole
             });
             elements.extend(found);
         }
@@ -85,16 +92,16 @@ pub(super) fn services(socket: &mut Socket, table: &str) -> Result<BTreeSet<Vec<
     Ok(elements)
 }
 
-/// What [`services`] gives when the kernel has this table.
+/// What [`elements`] gives of the services' maps when the kernel has this table.
 pub(super) fn expected(table: &SlotTable) -> BTreeSet<Vec<u8>> {
     let mut elements = BTreeSet::new();
     for (frontend, slots) in table {
-        let mut element = frontend_key(frontend).to_vec();
+        let mut element = [SERVICES.as_bytes(), &frontend_key(frontend)].concat();
         let value = Attributes::collect(|data| put_jump(data, &chain_name(slots.spread())));
         element.extend(attributes(&value).flat_map(|(_, verdict)| verdict.to_vec()));
         elements.insert(element);
         for (slot, endpoint) in (0..).zip(&slots.endpoints) {
-            elements.insert([&slot_key(frontend, slot)[..], &endpoint_value(endpoint)].concat());
+            elements.insert([ENDPOINTS.as_bytes(), &slot_key(frontend, slot), &endpoint_value(endpoint)].concat());
         }
     }
     elements

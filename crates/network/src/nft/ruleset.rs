@@ -1,4 +1,4 @@
-//! The fixed part of our nft table: chains, maps and rules, laid out so that no service ever needs a rule of its own.
+//! The fixed part of our nft table of services: chains, maps and rules, laid out so that no service ever needs a rule of its own.
 //!
 //! ```text
 //! services    address . protocol . port           → jump to the chain that chooses among so many
@@ -24,12 +24,21 @@ const OWN: &str = "own";
 
 const APPEND: u16 = 0x800;
 /// Type numbers as the nft program names them, so that it can print our maps.
-mod datatype {
-    pub(super) const ADDRESS: u32 = 7;
-    pub(super) const PROTOCOL: u32 = 12;
-    pub(super) const PORT: u32 = 13;
+pub(super) mod datatype {
+    pub(in super::super) const ADDRESS: u32 = 7;
+    pub(in super::super) const PROTOCOL: u32 = 12;
+    pub(in super::super) const PORT: u32 = 13;
     pub(super) const MARK: u32 = 19;
-    pub(super) const VERDICT: u32 = 0xffff_ff00;
+    pub(in super::super) const VERDICT: u32 = 0xffff_ff00;
+
+    /// How many bytes a key's part has.
+    pub(super) fn bytes(kind: u32) -> u32 {
+        match kind {
+            PROTOCOL => 1,
+            PORT => 2,
+            _ => 4,
+        }
+    }
 }
 
 fn concatenated(types: &[u32]) -> u32 {
@@ -38,38 +47,48 @@ fn concatenated(types: &[u32]) -> u32 {
 
 /// Replaces the whole table, if there is one, by a fresh one without services.
 pub(super) fn put(messages: &mut Messages, layout: &Layout) {
-    const DELETE_TABLE: u16 = 2;
-    const NEW_TABLE: u16 = 0;
-    let name = |top: &mut Attributes<'_>| top.put_text(1, &layout.table);
-    message(messages, "the nft table", (NEW_TABLE, CREATE), name);
-    message(messages, "deletion of the nft table", (DELETE_TABLE, 0), name);
-    message(messages, "the nft table", (NEW_TABLE, CREATE), name);
+    put_table(messages, layout);
     put_sets(messages, layout);
-    put_chains(messages, layout);
+    for chain in &CHAINS {
+        put_base_chain(messages, layout, chain);
+    }
     put_guard_rules(messages, layout);
     put_service_rules(messages, layout);
     put_source_rules(messages, layout);
 }
 
-struct Set<'a> {
-    name: &'a str,
-    id: u32,
-    key: &'a [u32],
+/// An empty table in the place of whatever there is of its name.
+pub(super) fn put_table(messages: &mut Messages, layout: &Layout) {
+    const NEW_TABLE: u16 = 0;
+    let name = |top: &mut Attributes<'_>| top.put_text(1, &layout.table);
+    message(messages, "the nft table", (NEW_TABLE, CREATE), name);
+    message(messages, "deletion of the nft table", (super::DELETE_TABLE, 0), name);
+    message(messages, "the nft table", (NEW_TABLE, CREATE), name);
+}
+
+pub(super) struct Set<'a> {
+    pub(super) name: &'a str,
+    /// Unlike any other of the same transaction.
+    pub(super) id: u32,
+    pub(super) key: &'a [u32],
     /// Type and bytes of the value.
-    value: Option<(u32, u32)>,
+    pub(super) value: Option<(u32, u32)>,
+    /// A key is a range in each of its parts.
+    pub(super) ranges: bool,
 }
 
 fn put_sets(messages: &mut Messages, layout: &Layout) {
     use datatype::{ADDRESS, MARK, PORT, PROTOCOL, VERDICT};
     let sets = [
-        Set { name: SERVICES, id: 1, key: &[ADDRESS, PROTOCOL, PORT], value: Some((VERDICT, 0)) },
+        Set { name: SERVICES, id: 1, key: &[ADDRESS, PROTOCOL, PORT], value: Some((VERDICT, 0)), ranges: false },
         Set {
             name: ENDPOINTS,
             id: 2,
             key: &[ADDRESS, PROTOCOL, PORT, MARK],
             value: Some((concatenated(&[ADDRESS, PORT]), 8)),
+            ranges: false,
         },
-        Set { name: OWN, id: 3, key: &[ADDRESS, ADDRESS], value: None },
+        Set { name: OWN, id: 3, key: &[ADDRESS, ADDRESS], value: None, ranges: false },
     ];
     for set in sets {
         put_set(messages, layout, &set);
@@ -84,13 +103,15 @@ fn put_sets(messages: &mut Messages, layout: &Layout) {
     }
 }
 
-fn put_set(messages: &mut Messages, layout: &Layout, set: &Set<'_>) {
+pub(super) fn put_set(messages: &mut Messages, layout: &Layout, set: &Set<'_>) {
     const NEW_SET: u16 = 9;
     const FLAG_MAP: u32 = 8;
+    const FLAG_RANGES_OF_PARTS: u32 = 0x4 | 0x80;
     message(messages, "an nft map", (NEW_SET, CREATE), |top| {
         top.put_text(1, &layout.table);
         top.put_text(2, set.name);
-        top.put_be32(3, if set.value.is_some() { FLAG_MAP } else { 0 });
+        let flags = if set.value.is_some() { FLAG_MAP } else { 0 };
+        top.put_be32(3, if set.ranges { flags | FLAG_RANGES_OF_PARTS } else { flags });
         top.put_be32(4, concatenated(set.key));
         top.put_be32(5, 4 * set.key.len() as u32);
         if let Some((kind, bytes)) = set.value {
@@ -99,12 +120,23 @@ fn put_set(messages: &mut Messages, layout: &Layout, set: &Set<'_>) {
                 top.put_be32(7, bytes);
             }
         }
+        if set.ranges {
+            top.nest(9, |description| {
+                description.nest(2, |parts| {
+                    for kind in set.key {
+                        parts.nest(1, |part| part.put_be32(1, datatype::bytes(*kind)));
+                    }
+                });
+            });
+        }
         top.put_be32(10, set.id);
     });
 }
 
 /// Name, type, hook and priority of a chain that packets come through.
-const CHAINS: [(&str, &str, u32, i32); 6] = [
+pub(super) type BaseChain = (&'static str, &'static str, u32, i32);
+
+const CHAINS: [BaseChain; 6] = [
     ("guard", "filter", hook::PREROUTING, -300),
     ("arriving", "nat", hook::PREROUTING, -100),
     ("own-output", "nat", hook::OUTPUT, -100),
@@ -113,28 +145,35 @@ const CHAINS: [(&str, &str, u32, i32); 6] = [
     ("refuse-output", "filter", hook::OUTPUT, 0),
 ];
 
-mod hook {
+pub(super) mod hook {
     pub(super) const PREROUTING: u32 = 0;
-    pub(super) const FORWARD: u32 = 2;
+    pub(in super::super) const INPUT: u32 = 1;
+    pub(in super::super) const FORWARD: u32 = 2;
     pub(super) const OUTPUT: u32 = 3;
     pub(super) const POSTROUTING: u32 = 4;
 }
 
-fn put_chains(messages: &mut Messages, layout: &Layout) {
-    for (name, kind, hook, priority) in CHAINS {
-        message(messages, "an nft chain", (super::NEW_CHAIN, CREATE), |top| {
-            top.put_text(1, &layout.table);
-            top.put_text(3, name);
-            top.nest(4, |place| {
-                place.put_be32(1, hook);
-                place.put_be32(2, priority as u32);
-            });
-            top.put_text(7, kind);
+pub(super) fn put_base_chain(messages: &mut Messages, layout: &Layout, (name, kind, hook, priority): &BaseChain) {
+    message(messages, "an nft chain", (super::NEW_CHAIN, CREATE), |top| {
+        top.put_text(1, &layout.table);
+        top.put_text(3, name);
+        top.nest(4, |place| {
+            place.put_be32(1, *hook);
+            place.put_be32(2, *priority as u32);
         });
-    }
+        top.put_text(7, kind);
+    });
 }
 
-fn put_rule(messages: &mut Messages, layout: &Layout, chain: &str, fill: impl FnOnce(&mut Rule<'_, '_>)) {
+/// A chain that packets come to by a jump.
+pub(super) fn put_chain(messages: &mut Messages, layout: &Layout, name: &str) {
+    message(messages, "an nft chain", (super::NEW_CHAIN, CREATE), |top| {
+        top.put_text(1, &layout.table);
+        top.put_text(3, name);
+    });
+}
+
+pub(super) fn put_rule(messages: &mut Messages, layout: &Layout, chain: &str, fill: impl FnOnce(&mut Rule<'_, '_>)) {
     const NEW_RULE: u16 = 6;
     message(messages, "an nft rule", (NEW_RULE, CREATE | APPEND), |top| {
         top.put_text(1, &layout.table);
@@ -217,10 +256,7 @@ fn put_source_rules(messages: &mut Messages, layout: &Layout) {
 /// The chain that chooses one of so many endpoints.
 pub(super) fn put_spread(messages: &mut Messages, layout: &Layout, spread: Spread) {
     let name = chain_name(spread);
-    message(messages, "an nft chain of a service size", (super::NEW_CHAIN, CREATE), |top| {
-        top.put_text(1, &layout.table);
-        top.put_text(3, &name);
-    });
+    put_chain(messages, layout, &name);
     for any_address in [false, true] {
         put_rule(messages, layout, &name, |rule| {
             match any_address {

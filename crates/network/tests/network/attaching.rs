@@ -60,7 +60,7 @@ fn a_pod_reaches_the_outside_under_the_machines_address() {
 }
 
 #[test]
-fn a_pod_can_neither_forge_its_address_nor_reach_the_machines_loopback() {
+fn a98_a_pod_can_neither_forge_its_address_nor_reach_the_machines_loopback() {
     on_a_machine(|machine| async move {
         let (a, b) = (machine.pod("a").await, machine.pod("b").await);
         let own = UdpSocket::bind("127.0.0.1:7001").expect("a free port");
@@ -88,7 +88,7 @@ fn a_pod_can_neither_forge_its_address_nor_reach_the_machines_loopback() {
 }
 
 #[test]
-fn a_pod_does_not_reach_the_address_that_tells_about_the_machine() {
+fn a100_a_pod_does_not_reach_the_address_that_tells_about_the_machine() {
     on_a_machine(|machine| async move {
         let a = machine.pod("a").await;
         run("ip", &["address", "add", "169.254.169.254/32", "dev", "lo"]);
@@ -171,6 +171,35 @@ fn what_was_removed_behind_our_back_is_put_right() {
         let at_pod = serve(&pod, 80);
         call_within(at_pod, TIMEOUT).expect("the machine reaches the pod");
     });
+}
+
+#[test]
+fn f61_a_run_directory_that_was_removed_is_made_again() {
+    on_a_machine(|machine| async move {
+        let (a, b) = (machine.pod("a").await, machine.pod("b").await);
+        assert_eq!(machine.network.unplugged().expect("read").len(), 0);
+        std::fs::remove_dir_all(machine.config.run_dir.join("leases")).expect("the test's own");
+        run("umount", &[&b.netns.to_string_lossy()]);
+        std::fs::remove_file(&b.netns).expect("the test's own");
+        assert_eq!(machine.network.unplugged().expect("read"), ["b".to_owned()].into(), "whose namespace is gone");
+        assert!(matches!(machine.network.verify().await.expect("verified"), Verified::Restored { .. }));
+        assert_eq!(machine.network.verify().await.expect("verified"), Verified::Intact);
+        let at_a = serve(&a, 80);
+        call(at_a).expect("who was not touched goes on");
+        let b = machine.pod("b").await;
+        call(serve(&b, 80)).expect("who was is attached anew");
+        run("ip", &["link", "delete", &format!("{}{:08x}", prefix(), a.address.to_bits())]);
+        assert_eq!(machine.network.unplugged().expect("read"), ["a".to_owned()].into(), "whose interface is gone");
+        let again = machine.restarted().await;
+        assert_eq!(again.attachments().len(), 2, "the leases are on disk again");
+    });
+}
+
+/// What the names of the stage's pod interfaces begin with.
+fn prefix() -> String {
+    let names = run("ip", &["-o", "link"]);
+    let name = names.split_whitespace().find(|word| word.starts_with("wl")).expect("a pod's interface");
+    name.split_once('-').map(|(prefix, _)| format!("{prefix}-")).expect("a dash")
 }
 
 #[test]

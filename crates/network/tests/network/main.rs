@@ -4,5 +4,6 @@
 
 mod attaching;
 mod naming;
+mod policing;
 mod serving;
 mod stage;

@@ -1,4 +1,5 @@
-//! The agent: one task for each pod bound to this node, one that keeps the Node alive, one that keeps services reachable.
+//! The agent: one task for each pod bound to this node, one that keeps the Node alive, one that keeps services
+//! reachable, one that keeps traffic within what policies allow.
 //!
 //! Flow        records on disk → tasks of the pods that ran here → first list of pods → what is not in it is torn down
 //! Guarantees  containers outlive the agent and are taken over by uid; without the API pods go on as last seen
@@ -8,6 +9,7 @@ mod directory;
 mod kept;
 mod lasting;
 mod pods;
+mod policing;
 mod pressure;
 mod serving;
 mod shutdown;
@@ -24,6 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use windlass_api::kinds;
 use windlass_api::types::core;
 use windlass_client::{Backoff, Cache, Client, Recorder, Scope};
+use windlass_network::Cidr;
 use windlass_stdx::World;
 
 pub use directory::{PodDirectory, PodEntry};
@@ -65,6 +68,8 @@ pub struct Shared {
     pub starts: Arc<Starts>,
     /// What has been promised to pods.
     pub budget: Budget,
+    /// The pods of this machine that network policies may restrict.
+    pub locals: policing::Locals,
     services: Cache,
     slices: Cache,
     /// What an earlier agent kept of both.
@@ -193,6 +198,7 @@ impl Agent {
             pulls: Pulls::default(),
             starts: Arc::default(),
             budget: Budget::default(),
+            locals: policing::Locals::default(),
             services: Cache::start(client.clone(), &kinds::SERVICE, Scope::all()),
             slices: Cache::start(client.clone(), &kinds::ENDPOINT_SLICE, Scope::all()),
             kept: OnceLock::new(),
@@ -244,6 +250,10 @@ impl Agent {
                 }
             }
         }
+        // What restricts them must not be let go of before they are looked at.
+        for (uid, record) in &records {
+            pods::recall(&self.shared, uid, record);
+        }
         if let Some(kept) = records.get(NODE_KEY) {
             let pod_cidr = String::from_utf8_lossy(kept).into_owned();
             self.raise_network(&pod_cidr).await;
@@ -253,6 +263,7 @@ impl Agent {
                 pods::run(&self.shared, &self.directory, records),
                 pods::pass_on_hints(&self.shared, &self.directory),
                 serving::run(&self.shared),
+                policing::run(&self.shared),
                 lasting::run(&self.shared),
                 self.keep_alive(),
                 self.relieve(),
@@ -271,6 +282,9 @@ impl Agent {
     async fn raise_network(&self, pod_cidr: &str) -> bool {
         match self.shared.machine.network_up(pod_cidr).await {
             Ok(()) => {
+                // The gateway is where names are answered.
+                let gateway = pod_cidr.parse::<Cidr>().ok().and_then(|cidr| cidr.nth(1));
+                self.shared.locals.set_gateway(gateway);
                 self.shared.network_ready.send_replace(true);
                 true
             }

@@ -82,6 +82,15 @@ pub(super) async fn pass_on_hints(shared: &Arc<Shared>, directory: &PodDirectory
     }
 }
 
+/// Notes the address that a pod had, so that what restricts it stays.
+pub(super) fn recall(shared: &Shared, uid: &str, record: &[u8]) {
+    let Some((pod, known)) = pod::read_record(record).ok().filter(|_| uid != NODE_KEY) else { return };
+    match pod.decode() {
+        Ok(pod) if !known.left => drop(shared.locals.set(&uid.into(), &pod, &known.addresses)),
+        _ => {}
+    }
+}
+
 /// A task that ended.
 struct Ended {
     uid: Arc<str>,
@@ -243,6 +252,9 @@ impl Pods {
     fn strike_off(&self, ended: Ended, cache: &Cache) {
         self.directory.remove(&ended.uid);
         self.shared.set_host_ports(&ended.uid, Vec::new());
+        if !ended.panicked {
+            self.shared.locals.remove(&ended.uid);
+        }
         for object in self.statics.values() {
             self.begin_static(object);
         }

@@ -254,6 +254,54 @@ mod tests {
         assert_eq!(answered(answer).await.0.expect("an answer").body.len(), OUTPUT_BYTES_MAX);
     }
 
+    /// A88: what a pod asks for in its probe cannot become another request, and what it answers cannot hold the node up.
+    #[tokio::test]
+    async fn a88_a_probe_is_one_request_and_ends_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let get = |path: &str, header: (&str, &str)| HttpGet {
+            scheme: "http".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port,
+            path: path.to_owned(),
+            headers: vec![(header.0.to_owned(), header.1.to_owned())],
+            from: None,
+            timeout: Duration::from_millis(500),
+        };
+        for (path, header) in [
+            ("/x\r\nX-Injected: yes", ("A", "b")),
+            ("/x HTTP/1.1\r\n\r\nGET /y", ("A", "b")),
+            ("/", ("A", "b\r\nX-Injected: yes")),
+            ("/", ("A: b\r\nX-Injected", "yes")),
+        ] {
+            let silent = async {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut said = Vec::new();
+                stream.read_to_end(&mut said).await.expect("it ends");
+                said
+            };
+            let asked = get(path, header);
+            let (answer, said) = tokio::join!(http_get(&asked, None), silent);
+            assert!(matches!(answer, Err(MachineError::Failed { .. })), "{path:?} {header:?}: {answer:?}");
+            assert_eq!(said, b"", "nothing was sent");
+        }
+        // A server that says nothing, one that never ends its headers, one whose body drips.
+        for beginning in ["", "HTTP/1.1 200 OK\r\nA: b\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"] {
+            let begun = tokio::time::Instant::now();
+            let dripping = async {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                stream.write_all(beginning.as_bytes()).await.expect("sent");
+                while stream.write_all(b"x").await.is_ok() && begun.elapsed() < Duration::from_secs(5) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            let asked = get("/", ("A", "b"));
+            let (answer, ()) = tokio::join!(http_get(&asked, None), dripping);
+            assert!(answer.is_err(), "{beginning:?}: {answer:?}");
+            assert!(begun.elapsed() < Duration::from_secs(4), "{beginning:?}: {:?}", begun.elapsed());
+        }
+    }
+
     #[tokio::test]
     async fn a_closed_port_is_an_error() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -5,6 +5,7 @@
 
 mod container;
 mod content;
+mod damage;
 mod facts;
 mod fetch;
 mod group;
@@ -14,6 +15,7 @@ mod make;
 mod manifests;
 pub(crate) mod namespace;
 mod provider;
+mod resolver;
 mod seccomp;
 mod signal;
 mod volume;
@@ -30,7 +32,7 @@ use futures::FutureExt;
 use tokio::sync::{RwLock, broadcast};
 use tokio::task::AbortHandle;
 use windlass_network::{
-    AttachSpec, Cidr, DnsConfig, DnsServer, DnsTable, Network, NetworkConfig, ServiceTable, Verified,
+    AttachSpec, Cidr, DnsConfig, DnsTable, Network, NetworkConfig, PolicyTable, ServiceTable, Verified,
 };
 use windlass_runtime::image::{Access, Credentials, ImageError, Images, PullOptions, Reference, Registries};
 use windlass_runtime::{Runtime, RuntimeConfig, RuntimeError};
@@ -47,7 +49,7 @@ use provider::Providers;
 /// Hints that wait for a slow agent; one that lags is told so and looks at everything.
 const CHANGES_MAX: usize = 4096;
 /// How often it is looked whether the network still is as it was made.
-const VERIFY_INTERVAL: Duration = Duration::from_secs(5);
+const VERIFY_INTERVAL: Duration = Duration::from_secs(2);
 /// The largest packet of a pod's interface: what an Ethernet carries.
 const MTU: u32 = 1500;
 /// The largest record that is read back.
@@ -90,6 +92,8 @@ pub struct Kernel {
     changes: broadcast::Sender<String>,
     /// Where each attached pod's network namespace is.
     namespaces: Mutex<BTreeMap<String, PathBuf>>,
+    /// Pods from which somebody else took something they need, and what.
+    damaged: Mutex<BTreeMap<String, &'static str>>,
     /// Tasks that pass on what happens in sandboxes.
     listeners: Mutex<BTreeMap<String, AbortHandle>>,
 }
@@ -98,7 +102,7 @@ pub struct Kernel {
 struct Up {
     pod_cidr: String,
     network: Network,
-    dns: DnsServer,
+    resolver: Arc<resolver::Resolver>,
     verify: AbortHandle,
 }
 
@@ -138,6 +142,7 @@ impl Kernel {
             network: RwLock::new(None),
             changes: broadcast::Sender::new(CHANGES_MAX),
             namespaces: Mutex::default(),
+            damaged: Mutex::default(),
             listeners: Mutex::default(),
             runtime: runtime.clone(),
             config,
@@ -145,6 +150,7 @@ impl Kernel {
         for sandbox in runtime.sandboxes() {
             kernel.listen(&sandbox);
         }
+        damage::begin(&kernel);
         Ok(kernel)
     }
 
@@ -200,6 +206,7 @@ impl Kernel {
         if let Some(listener) = listener {
             listener.abort();
         }
+        self.forget_damage(pod);
         Ok(())
     }
 
@@ -230,9 +237,13 @@ impl Kernel {
             local: vec![cluster, services],
             resolvers: windlass_network::resolvers_of(&facts::resolv_conf()),
         };
-        let dns = DnsServer::start(dns, self.world.clone()).map_err(|error| failed("start the DNS server", &error))?;
-        let verify = tokio::spawn(keep_intact(made.clone())).abort_handle();
-        *network = Some(Up { pod_cidr: pod_cidr.to_owned(), network: made, dns, verify });
+        let resolver = Arc::new(resolver::Resolver::new(dns, self.world.clone()));
+        resolver.ensure();
+        // Pods that an earlier agent attached.
+        let attached = made.attachments().into_iter().map(|attached| (attached.id, attached.netns));
+        self.namespaces.lock().expect("nothing panics while holding it").extend(attached);
+        let verify = tokio::spawn(keep_intact(made.clone(), Arc::clone(&resolver))).abort_handle();
+        *network = Some(Up { pod_cidr: pod_cidr.to_owned(), network: made, resolver, verify });
         Ok(())
     }
 
@@ -308,11 +319,12 @@ impl Kernel {
 }
 
 /// Puts right what others did to the network, for ever.
-async fn keep_intact(network: Network) {
+async fn keep_intact(network: Network, resolver: Arc<resolver::Resolver>) {
     let mut timer = tokio::time::interval(VERIFY_INTERVAL);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         timer.tick().await;
+        resolver.ensure();
         match network.verify().await {
             Ok(Verified::Intact) => {}
             Ok(Verified::Restored { why }) => tracing::warn!(why, "the network was put right"),
@@ -513,7 +525,9 @@ impl Machine for Kernel {
             let containers = sandbox.states().into_iter();
             let containers =
                 containers.map(|status| crate::machine::ContainerStatus { id: status.id, state: status.state });
-            Ok(Observed { sandbox_alive: sandbox.is_alive(), containers: containers.collect() })
+            let damage = self.damage(pod);
+            let sandbox_alive = sandbox.is_alive() && damage.is_none();
+            Ok(Observed { sandbox_alive, damage, containers: containers.collect() })
         }
         .boxed()
     }
@@ -558,9 +572,17 @@ impl Machine for Kernel {
                 tracing::warn!(refused = ?applied.refused, "some endpoints are not used");
             }
             if let Some(up) = &*self.network.read().await {
-                up.dns.replace(names);
+                up.resolver.replace(names);
             }
             Ok(())
+        }
+        .boxed()
+    }
+
+    fn apply_policies(&self, policies: PolicyTable) -> Answer<'_, ()> {
+        async move {
+            let applied = self.network().await?.apply_policies(policies).await;
+            applied.map_err(|error| failed("write the network policies", &error))
         }
         .boxed()
     }

@@ -34,6 +34,9 @@ impl PodTask {
         }
         if matches!(self.ground, Ground::Up(_)) && !observed.sandbox_alive {
             self.ground = Ground::Broken;
+            if let Some(why) = observed.damage {
+                self.context.note(EventKind::Warning, "SandboxDamaged", format!("Pod sandbox is damaged: {why}"));
+            }
         }
         for name in self.tracks.keys().cloned().collect::<Vec<_>>() {
             self.observe_container(&name, newest(&observed.containers, &name), first).await;

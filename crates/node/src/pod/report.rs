@@ -118,6 +118,7 @@ impl PodTask {
             Ground::Up(addresses) => addresses.clone(),
             _ => Vec::new(),
         };
+        self.context.shared.locals.set(&self.context.uid, &self.context.pod, &addresses);
         let ports = addresses.first().and_then(|address| match address {
             IpAddr::V4(address) => Some(services::host_ports(self.context.spec(), *address)),
             IpAddr::V6(_) => None,

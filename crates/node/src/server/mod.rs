@@ -95,6 +95,7 @@ async fn connection(
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), windlass_stdx::BoxError> {
     stream.set_nodelay(true)?;
+    windlass_stdx::expect_life(&stream)?;
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
     // R1
     let allowed = identity::is_allowed(stream.get_ref().1.peer_certificates());

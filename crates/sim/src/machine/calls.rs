@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use jiff::SignedDuration;
 use tokio::sync::broadcast;
-use windlass_network::{DnsTable, ServiceTable};
+use windlass_network::{DnsTable, PolicyTable, ServiceTable};
 use windlass_node::machine::{
     Access, Answer, Container, ContainerState, ContainerStatus, Credentials, Exec, ExecResult, Facts, HealthCheck,
     HttpAnswer, HttpGet, Image, MachineError, MessageSource, Observed, PodUsage, ProcessUser, Resize, Sandbox, Stop,
@@ -208,7 +208,7 @@ impl Machine {
             return Ok(Observed::default());
         };
         let containers = sandbox.iter().map(|(id, state)| ContainerStatus { id: id.clone(), state: state.clone() });
-        Ok(Observed { sandbox_alive: true, containers: containers.collect() })
+        Ok(Observed { sandbox_alive: true, damage: None, containers: containers.collect() })
     }
 
     /// Whether a pod answers at this address: it does when one of its containers has warmed up.
@@ -439,6 +439,14 @@ impl windlass_node::Machine for Handle {
         self.call(async move {
             self.machine.take_time(WRITE).await;
             self.machine.state().services = services.clone();
+            Ok(())
+        })
+    }
+
+    /// No packets are simulated that could be restricted.
+    fn apply_policies(&self, _policies: PolicyTable) -> Answer<'_, ()> {
+        self.call(async move {
+            self.machine.take_time(WRITE).await;
             Ok(())
         })
     }
