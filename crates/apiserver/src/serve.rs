@@ -93,7 +93,8 @@ async fn accept(
 }
 
 async fn serve_connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
+    let ready = stream.set_nodelay(true).and_then(|()| windlass_stdx::expect_life(&stream));
+    if let Err(error) = ready {
         tracing::debug!(%error, "a connection ended before it began");
         return;
     }

@@ -271,6 +271,7 @@ impl Link {
     async fn connect_tcp(&self) -> std::io::Result<TcpStream> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
         tcp.set_nodelay(true)?;
+        windlass_stdx::expect_life(&tcp)?;
         Ok(tcp)
     }
 

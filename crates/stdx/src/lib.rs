@@ -6,10 +6,12 @@
 //! The same program runs on a real machine and inside the simulator because time, randomness and the
 //! link to the server come in as values from here.
 
+mod life;
 mod memo;
 mod transport;
 mod world;
 
+pub use life::expect_life;
 pub use memo::Memo;
 pub use transport::{Body, BoxError, Request, Response, Transport, TransportError, body_empty, body_from, read_body};
 pub use world::{Clock, World};

@@ -291,6 +291,7 @@ pub(crate) async fn connect(
     let connected = tokio::time::timeout(CONNECT_TIME_MAX, async {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
+        windlass_stdx::expect_life(&tcp)?;
         connector.connect(name, tcp).await
     });
     let tls = match connected.await {
