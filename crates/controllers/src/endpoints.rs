@@ -2,16 +2,17 @@
 //!
 //! Goal        the Endpoints named like a Service hold what its EndpointSlices do, in the Service's first family
 //! Watches     Service; Pod (selected); Endpoints
-//! Writes      Endpoints: create, subsets and labels, delete
+//! Writes      Endpoints: create, subsets and labels, delete; the owner of those that a user wrote for a Service
 //! Relies on   endpoint_slice for whose a Service's endpoints are, and which they are
 //!
 //! Rules, in order
-//!   R1 whose       those of a Service without selector, or of type ExternalName, are somebody else's
+//!   R1 whose       those of a Service without selector, or of type ExternalName, are somebody else's; they belong to the
+//!                  Service, so that they go with it
 //!   R2 state       ready addresses, and beside them those that are not; ending pods only where the Service publishes all
 //!   R3 subsets     addresses with the same ports are one subset; a Service without pods has none
 //!   R4 bounded     at most ADDRESSES_MAX, the ready ones first; what was cut off is said in an annotation
 //!   R5 gone        what this controller made goes with its Service
-//! Not here       mirroring of what users write (endpoint_slice_mirroring) · deleting what users wrote with their Service
+//! Not here       mirroring of what users write (endpoint_slice_mirroring) · deleting what an owner leaves (garbage)
 
 use std::sync::Arc;
 
@@ -41,8 +42,8 @@ pub(crate) struct EndpointsObjects {
 pub(crate) struct View {
     /// The Service with its pods; `None` when it is gone or its endpoints are somebody else's.
     service: Option<endpoint_slice::View>,
-    /// Whether there is such a Service at all.
-    is_there: bool,
+    /// The Service, whosever its endpoints are.
+    named: Option<Arc<Cached>>,
     endpoints: Option<Arc<Cached>>,
 }
 
@@ -65,9 +66,9 @@ impl Controller for EndpointsObjects {
     }
 
     fn view(&self, key: &Key, _look: &Look) -> Option<View> {
-        let is_there = self.services.get_key(key.as_str()).is_some_and(|service| !service.header.is_ending());
+        let named = self.services.get_key(key.as_str()).filter(|service| !service.header.is_ending());
         let service = self.slices.pods_of(key).filter(|service| !service.header.is_ending());
-        Some(View { service, is_there, endpoints: self.endpoints.get_key(key.as_str()) })
+        Some(View { service, named, endpoints: self.endpoints.get_key(key.as_str()) })
     }
 
     fn plan(view: &View) -> Plan {
@@ -80,13 +81,32 @@ impl Controller for EndpointsObjects {
                 plan.create(&kinds::ENDPOINTS, namespace, wanted(service), why);
             }
             (Some(service), Some(found)) => keep(service, found, &mut plan),
-            (None, Some(found)) if !view.is_there && is_ours(found) => {
-                plan.delete(Target::of(&kinds::ENDPOINTS, &found.header), "its service is gone");
-            }
+            (None, Some(found)) => match &view.named {
+                Some(service) => belong(service, found, &mut plan),
+                None if is_ours(found) => {
+                    plan.delete(Target::of(&kinds::ENDPOINTS, &found.header), "its service is gone");
+                }
+                None => {}
+            },
             _ => {}
         }
         plan
     }
+}
+
+/// R1: what a user wrote for a Service gets it as an owner. The API's own Service keeps its Endpoints itself.
+fn belong(service: &Cached, found: &Cached, plan: &mut Plan) {
+    let (header, owner) = (&found.header, &service.header);
+    let is_of_the_api = (owner.namespace(), owner.name()) == ("default", "kubernetes");
+    if is_of_the_api || header.owners().iter().any(|known| known.uid == owner.uid()) {
+        return;
+    }
+    let mut owners = found.value()["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+    // A Service of the name that is gone owns nothing any more.
+    owners.retain(|known| known["kind"] != "Service" || known["name"] != owner.name());
+    owners.push(json!({"apiVersion": "v1", "kind": "Service", "name": owner.name(), "uid": owner.uid()}));
+    let patch = json!({"metadata": {"resourceVersion": header.revision.to_string(), "ownerReferences": owners}});
+    plan.patch(Target::of(&kinds::ENDPOINTS, header), patch, format!("they are those of service {}", owner.name()));
 }
 
 fn is_ours(endpoints: &Cached) -> bool {
@@ -238,7 +258,7 @@ mod tests {
             .map(object)
             .filter(|service| facts(service).selector().is_some())
             .map(|service| endpoint_slice::View::of(&service, pods.iter().map(object).collect(), BTreeMap::new()));
-        EndpointsObjects::plan(&View { service: view, is_there: service.is_some(), endpoints: endpoints.map(object) })
+        EndpointsObjects::plan(&View { service: view, named: service.map(object), endpoints: endpoints.map(object) })
     }
 
     /// What a plan creates, as the API would then hold it.
@@ -251,10 +271,25 @@ mod tests {
     }
 
     #[test]
-    fn r1_endpoints_of_a_service_without_selector_are_left_alone() {
-        let own = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web", "namespace": "a"}});
-        check(&plan(Some(&service(json!({"/spec/selector": null}))), &[], Some(&own)), "");
+    fn r1_endpoints_of_a_service_without_selector_only_get_their_owner() {
+        let mut own = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web", "namespace": "a"}});
         check(&plan(None, &[], Some(&own)), "");
+        let without = service(json!({"/spec/selector": null}));
+        let belongs = plan(Some(&without), &[], Some(&own));
+        check(&belongs, "patch endpoints a/web: they are those of service web");
+        let Action::Patch { patch: Patch::Merge(patch), .. } = &belongs.items[0].action else {
+            panic!("a merge patch")
+        };
+        own["metadata"]["ownerReferences"] = patch["metadata"]["ownerReferences"].clone();
+        check(&plan(Some(&without), &[], Some(&own)), "");
+        own["metadata"]["ownerReferences"][0]["uid"] = json!("an earlier one");
+        let again = plan(Some(&without), &[], Some(&own));
+        let Action::Patch { patch: Patch::Merge(patch), .. } = &again.items[0].action else { panic!("a merge patch") };
+        assert_eq!(patch["metadata"]["ownerReferences"].as_array().map(Vec::len), Some(1));
+        let api =
+            service(json!({"/spec/selector": null, "/metadata/namespace": "default", "/metadata/name": "kubernetes"}));
+        let of_api = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "kubernetes", "namespace": "default"}});
+        check(&plan(Some(&api), &[], Some(&of_api)), "");
     }
 
     #[test]

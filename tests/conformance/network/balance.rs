@@ -156,3 +156,39 @@ pub async fn one_host_port_serves_addresses_and_protocols(test: &Test) {
         test.until_shell("client", &ask, |text| text.trim() == answer).await;
     }
 }
+
+/// A Service without a selector, whose slices the test writes: one for each pod and each of its ports.
+async fn by_slices(test: &Test, pods: &[(&str, &[u16])]) {
+    let ports = json!([{"name": "first", "port": 80, "targetPort": 3000}, {"name": "second", "port": 8080, "targetPort": 3001}]);
+    let service = json!({"metadata": {"name": "sliced"}, "spec": {"ports": ports}});
+    let service = test.api.create(&test.path("v1", "services"), &service).await.ok();
+    for (name, ports) in pods {
+        let settings: Vec<String> = ports.iter().map(|port| format!("http={port}")).collect();
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let pod = test.start_ready(&server(name, &settings)).await;
+        for port in *ports {
+            let slice = json!({
+                "metadata": {"name": format!("sliced-{name}-{port}"), "labels": {"kubernetes.io/service-name": "sliced",
+                    "endpointslice.kubernetes.io/managed-by": "conformance"}},
+                "addressType": "IPv4", "endpoints": [{"addresses": [pod["status"]["podIP"]]}],
+                "ports": [{"name": if *port == 3000 { "first" } else { "second" }, "port": port, "protocol": "TCP"}],
+            });
+            test.api.create(&test.path("discovery.k8s.io/v1", "endpointslices"), &slice).await.ok();
+        }
+    }
+    test.start_ready(&waiting("client")).await;
+    let address = service["spec"]["clusterIP"].as_str().expect("a Service has an address");
+    for (port, own) in [(80, 3000), (8080, 3001)] {
+        let expected: BTreeSet<String> =
+            pods.iter().filter(|(_, ports)| ports.contains(&own)).map(|(name, _)| (*name).to_owned()).collect();
+        until_who(test, &format!("{address}:{port}"), |who| *who == expected).await;
+    }
+}
+
+pub async fn slices_of_many_addresses_and_ports_are_served(test: &Test) {
+    by_slices(test, &[("one", &[3000]), ("two", &[3001])]).await;
+}
+
+pub async fn slices_of_one_address_and_many_ports_are_served(test: &Test) {
+    by_slices(test, &[("one", &[3000, 3001])]).await;
+}

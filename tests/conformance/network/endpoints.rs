@@ -104,6 +104,21 @@ pub async fn a_service_without_pods_has_empty_endpoints(test: &Test) {
     leads_to(test, &[]).await;
     test.api.delete(&service).await.ok();
     test.api.until_gone(&format!("{}/led", test.path("v1", "endpoints"))).await;
+    a_service_without_selector_takes_its_endpoints_along(test).await;
+}
+
+/// What a user writes for a Service without a selector.
+async fn a_service_without_selector_takes_its_endpoints_along(test: &Test) {
+    let service = json!({"metadata": {"name": "led"}, "spec": {"ports": [{"port": 80}]}});
+    test.api.create(&test.path("v1", "services"), &service).await.ok();
+    let path = test.path("v1", "endpoints");
+    let object =
+        json!({"metadata": {"name": "led"}, "subsets": [{"addresses": [{"ip": "10.1.2.3"}], "ports": [{"port": 80}]}]});
+    test.api.create(&path, &object).await.ok();
+    let owned = |reply: &Reply| reply.json()["metadata"]["ownerReferences"][0]["name"] == "led";
+    test.api.until(&format!("{path}/led"), "its service's", owned).await;
+    test.api.delete(&format!("{}/led", test.path("v1", "services"))).await.ok();
+    test.api.until_gone(&format!("{path}/led")).await;
 }
 
 pub async fn endpoints_are_the_pods_of_a_service(test: &Test) {

@@ -6,6 +6,7 @@ mod endpoint_slice;
 mod endpoints;
 mod ingress;
 mod ip_address;
+mod latency;
 mod proxy;
 mod service;
 mod service_cidr;
@@ -22,6 +23,9 @@ pub(crate) fn cases() -> Vec<Case> {
         case!("Endpoint resource lifecycle", endpoints::endpoints_live),
         case!("Endpoints, \"empty\" Service", endpoints::a_service_without_pods_has_empty_endpoints),
         case!("Endpoints, creation/deletion", endpoints::endpoints_are_the_pods_of_a_service),
+        on_node!("EndpointSlice, multiple IPs, multiple ports", balance::slices_of_many_addresses_and_ports_are_served),
+        on_node!("EndpointSlice, single IP, multiple ports", balance::slices_of_one_address_and_many_ports_are_served),
+        case!("Service endpoint latency, thresholds", latency::endpoints_follow_their_services_quickly),
         row!("Ingress API", ingress::row),
         row!("IngressClass API", ingress::class_row),
         row!("IPAddress API", ip_address::row),
