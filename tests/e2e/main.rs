@@ -170,6 +170,7 @@ const LONE: &[Lone] = &[
     ("f47_a_killed_shim_is_noticed_and_its_pod_restarted", fault::a_killed_shim_is_noticed_and_its_pod_restarted),
     ("a_full_disk_refuses_writes_and_heals", fault::a_full_disk_refuses_writes_and_heals),
     ("limits_hold_on_cgroup_v2_in_a_guest", guest::limits_hold_on_cgroup_v2_in_a_guest),
+    ("layers_come_from_a_node_that_has_them", registry::layers_come_from_a_node_that_has_them),
     ("server_and_node_run_apart", cluster::server_and_node_run_apart),
     (
         "f56_a_node_that_returns_ends_the_copies_that_moved_away",

@@ -73,8 +73,14 @@ pub trait Machine: Send + Sync + 'static {
     /// The image of this name, if it is here.
     fn find_image<'a>(&'a self, name: &'a str) -> Answer<'a, Option<Image>>;
 
-    /// Fetches the image of this name. Credentials are tried in order, then none.
-    fn pull_image<'a>(&'a self, name: &'a str, credentials: &'a [Credentials]) -> Answer<'a, Image>;
+    /// Fetches the image of this name. Credentials are tried in order, then none. Peers are nodes (`host:port`) that have an
+    /// image of that name.
+    fn pull_image<'a>(
+        &'a self,
+        name: &'a str,
+        credentials: &'a [Credentials],
+        peers: &'a [String],
+    ) -> Answer<'a, Image>;
 
     /// Gives the pod its place in the network; the same one when it has one already.
     fn attach<'a>(&'a self, pod: &'a str) -> Answer<'a, Vec<IpAddr>>;

@@ -50,7 +50,12 @@ async fn carry_out(place: &Place, command: ImageCommand) -> Result<()> {
                 let shown = shown.clone();
                 Arc::new(move |progress| shown.say(progress))
             };
-            let options = PullOptions { credentials, registries: Arc::new(registries), progress: Some(tell) };
+            let options = PullOptions {
+                credentials,
+                registries: Arc::new(registries),
+                progress: Some(tell),
+                ..PullOptions::default()
+            };
             let pulled = images.pull(&name, options).await;
             shown.end();
             let image = pulled.with_context(|| format!("cannot pull {name}"))?;

@@ -186,6 +186,7 @@ impl Parts<'_> {
     }
 
     async fn start(self, client: Client, identity: ServerIdentity, stop: watch::Receiver<bool>) -> Result<Node> {
+        self.kernel.join_peers(&identity).context("the node's identity cannot be used")?;
         let address =
             *self.addresses().await?.first().context("this machine has no address: give one with --node-address")?;
         let listen = SocketAddr::new(address, self.flags.node_port);

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,7 +34,7 @@ use tokio::task::AbortHandle;
 use windlass_network::{
     AttachSpec, Cidr, DnsConfig, DnsTable, Network, NetworkConfig, PolicyTable, ServiceTable, Verified,
 };
-use windlass_runtime::image::{Access, Credentials, ImageError, Images, PullOptions, Reference, Registries};
+use windlass_runtime::image::{Access, Credentials, ImageError, Images, Peer, PullOptions, Reference, Registries};
 use windlass_runtime::{Runtime, RuntimeConfig, RuntimeError};
 use windlass_stdx::World;
 
@@ -88,6 +88,8 @@ pub struct Kernel {
     runtime: Runtime,
     images: Images,
     providers: Providers,
+    /// How other nodes are spoken to, once it is known who this one is.
+    peer_tls: OnceLock<Arc<rustls::ClientConfig>>,
     network: RwLock<Option<Up>>,
     changes: broadcast::Sender<String>,
     /// Where each attached pod's network namespace is.
@@ -139,6 +141,7 @@ impl Kernel {
             world,
             images,
             providers,
+            peer_tls: OnceLock::new(),
             network: RwLock::new(None),
             changes: broadcast::Sender::new(CHANGES_MAX),
             namespaces: Mutex::default(),
@@ -157,6 +160,13 @@ impl Kernel {
     /// Clock and randomness.
     pub fn world(&self) -> &World {
         &self.world
+    }
+
+    /// Says who this node is to the other nodes of its cluster, which then are asked for layers.
+    pub fn join_peers(&self, identity: &crate::server::ServerIdentity) -> Result<(), crate::server::ServerError> {
+        let tls = identity.to_client_tls()?;
+        self.peer_tls.get_or_init(|| tls);
+        Ok(())
     }
 
     /// The images of this computer.
@@ -276,11 +286,15 @@ impl Kernel {
         Ok(Some(container::image(image, name, access)))
     }
 
-    async fn pull(&self, name: &str, credentials: &[Credentials]) -> Result<Image, MachineError> {
+    async fn pull(&self, name: &str, credentials: &[Credentials], peers: &[String]) -> Result<Image, MachineError> {
         let reference = image_name(name)?;
         let mut credentials = credentials.to_vec();
         credentials.extend(self.providers.find(&reference).await);
-        let options = PullOptions { credentials, registries: self.registries().await?, progress: None };
+        let peers = self.peer_tls.get().map_or_else(Vec::new, |tls| {
+            peers.iter().map(|host| Peer { host: host.clone(), tls: Arc::clone(tls) }).collect()
+        });
+        let registries = self.registries().await?;
+        let options = PullOptions { credentials, registries, peers: peers.into(), progress: None };
         let record = self.images.pull(name, options).await.map_err(|error| of_image(&error))?;
         let image = self.images.find(&record.id).map_err(|error| of_image(&error))?;
         let image = image.ok_or(MachineError::NotFound { what: "image", id: record.id })?;
@@ -348,8 +362,13 @@ impl Machine for Kernel {
         self.find(name).boxed()
     }
 
-    fn pull_image<'a>(&'a self, name: &'a str, credentials: &'a [Credentials]) -> Answer<'a, Image> {
-        self.pull(name, credentials).boxed()
+    fn pull_image<'a>(
+        &'a self,
+        name: &'a str,
+        credentials: &'a [Credentials],
+        peers: &'a [String],
+    ) -> Answer<'a, Image> {
+        self.pull(name, credentials, peers).boxed()
     }
 
     fn attach<'a>(&'a self, pod: &'a str) -> Answer<'a, Vec<IpAddr>> {

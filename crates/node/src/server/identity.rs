@@ -5,11 +5,13 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The API server's name.
 const APISERVER: &str = "system:apiserver";
+/// The group of all nodes.
+const NODES: &str = "system:nodes";
 /// The group that may do everything.
 const MASTERS: &str = "system:masters";
 
@@ -64,19 +66,53 @@ impl ServerIdentity {
     }
 }
 
-/// Whether the client with this certificate (which the CA has signed) is the API server or one of the masters.
-pub(super) fn is_allowed(chain: Option<&[CertificateDer<'_>]>) -> bool {
-    let Some(leaf) = chain.and_then(<[_]>::first) else { return false };
-    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return false };
+impl ServerIdentity {
+    /// How this node speaks to others of its cluster.
+    pub(crate) fn to_client_tls(&self) -> Result<Arc<ClientConfig>, ServerError> {
+        let pem = |what| move |source| ServerError::Pem { what, source };
+        let unusable = |error: rustls::Error| ServerError::Tls(error.to_string());
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(self.cert_pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(pem("certificate"))?;
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(pem("key"))?;
+        let ca = CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).map_err(pem("CA"))?;
+        let mut roots = RootCertStore::empty();
+        roots.add(ca).map_err(unusable)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.map_err(unusable)?.with_root_certificates(roots);
+        Ok(Arc::new(config.with_client_auth_cert(chain, key).map_err(unusable)?))
+    }
+}
+
+/// Who connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// The API server, or one of the masters.
+    ApiServer,
+    /// Another node of the cluster.
+    Node,
+    /// Somebody else.
+    Stranger,
+}
+
+/// Who the client with this certificate (which the CA has signed) is.
+pub(super) fn caller(chain: Option<&[CertificateDer<'_>]>) -> Caller {
+    let Some(leaf) = chain.and_then(<[_]>::first) else { return Caller::Stranger };
+    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return Caller::Stranger };
     let subject = certificate.subject();
     let is_apiserver = subject.iter_common_name().any(|name| name.as_str() == Ok(APISERVER));
-    let is_master = subject.iter_organization().any(|group| group.as_str() == Ok(MASTERS));
-    is_apiserver || is_master
+    let in_group = |wanted| subject.iter_organization().any(|group| group.as_str() == Ok(wanted));
+    match (is_apiserver || in_group(MASTERS), in_group(NODES)) {
+        (true, _) => Caller::ApiServer,
+        (false, true) => Caller::Node,
+        (false, false) => Caller::Stranger,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_allowed;
+    use super::{Caller, caller};
     use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
     use rustls::pki_types::CertificateDer;
 
@@ -90,17 +126,17 @@ mod tests {
     }
 
     #[test]
-    fn only_the_api_server_and_masters_may_connect() {
+    fn the_api_server_masters_and_nodes_are_told_apart() {
         let rows = [
-            ("system:apiserver", "x", true),
-            ("system:windlass:apiserver", "system:masters", true),
-            ("system:node:n1", "system:nodes", false),
-            ("alice", "developers", false),
-            ("system:masters", "system:apiserver", false),
+            ("system:apiserver", "x", Caller::ApiServer),
+            ("system:windlass:apiserver", "system:masters", Caller::ApiServer),
+            ("system:node:n1", "system:nodes", Caller::Node),
+            ("alice", "developers", Caller::Stranger),
+            ("system:masters", "system:apiserver", Caller::Stranger),
         ];
         for (name, group, expected) in rows {
-            assert_eq!(is_allowed(Some(&[certificate(name, group)])), expected, "{name} {group}");
+            assert_eq!(caller(Some(&[certificate(name, group)])), expected, "{name} {group}");
         }
-        assert!(!is_allowed(None));
+        assert_eq!(caller(None), Caller::Stranger);
     }
 }

@@ -1,13 +1,15 @@
 //! The node agent's HTTP server: logs, pods, health; and the doors for exec, attach and port-forward.
 //!
 //! Rules
-//!   R1 who       only the API server: a client certificate of the cluster's CA, CN `system:apiserver` or group `system:masters`
+//!   R1 who       the API server (a client certificate of the cluster's CA, CN `system:apiserver` or group `system:masters`); other
+//!                nodes of the cluster (group `system:nodes`) for layers of images and nothing else
 //!   R2 where     a path names a pod and a container that this node has; nothing of it becomes part of a file name unchecked
 //!   R3 bounded   handshakes, headers and connections have limits; a follower costs a look every 100 ms and nothing else
 //!
 //! Not here       who may read which pod's logs: the API server has decided that before it asks
 
 mod identity;
+mod layers;
 mod logs;
 mod query;
 mod target;
@@ -25,6 +27,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use windlass_stdx::{Body, body_from};
 
+use identity::Caller;
 pub use identity::{ServerError, ServerIdentity};
 pub use query::Query;
 pub use target::{Refusal, StreamOptions, Target};
@@ -98,13 +101,16 @@ async fn connection(
     windlass_stdx::expect_life(&stream)?;
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
     // R1
-    let allowed = identity::is_allowed(stream.get_ref().1.peer_certificates());
+    let caller = identity::caller(stream.get_ref().1.peer_certificates());
     let answer = service_fn(move |request| {
         let site = Arc::clone(&site);
         async move {
-            let response = match allowed {
-                true => route(&site, request).await,
-                false => refused(&Refusal::forbidden("only the API server may ask a node agent")),
+            let response = match caller {
+                Caller::ApiServer => route(&site, request).await,
+                Caller::Node if request.uri().path().starts_with("/v2/") => route(&site, request).await,
+                Caller::Node | Caller::Stranger => {
+                    refused(&Refusal::forbidden("only the API server may ask a node agent"))
+                }
             };
             Ok::<_, std::convert::Infallible>(response)
         }
@@ -128,6 +134,7 @@ async fn route(site: &Arc<Site>, request: hyper::Request<Incoming>) -> Response<
     let answer = match (request.method(), parts.as_slice()) {
         (&Method::GET, ["healthz"]) => Ok(text("ok")),
         (&Method::GET, ["metrics"]) => Ok(text(&metrics(site))),
+        (&Method::GET, ["v2", "layers", "blobs", digest]) => layers::answer(site, digest).await,
         (&Method::GET, ["pods"]) => Ok(json_answer(&pods(site))),
         (&Method::GET, ["starts", namespace, pod]) => Target::find_pod(site, namespace, pod)
             .map(|target| json_answer(&json!({"spans": site.starts.of(&target.pod.uid)}))),

@@ -7,20 +7,27 @@
 //!   R2 secrets    only the pod's imagePullSecrets of the two docker types count, each for the places it names; one that is
 //!                 missing or cannot be read is told of, and the pull is tried without it
 //!   R3 allowed    an image that was pulled with a secret is here only for pods that have it; others ask the registry
-//!   R4 apart      pods that want one image cause one pull; a registry that hangs keeps only its own images waiting
+//!   R4 peers      nodes that have an image of that name are asked for its layers before the registry; what the image is, the
+//!                registry says
+//!   R5 apart      pods that want one image cause one pull; a registry that hangs keeps only its own images waiting
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::Semaphore;
+use windlass_api::kinds;
 use windlass_api::types::core;
-use windlass_client::EventKind;
+use windlass_client::{EventKind, ListOptions};
 use windlass_runtime::image::{Keyring, Reference};
 
 use super::PodContext;
 use crate::machine::{Credentials, Image, MachineError};
 use crate::source::SourceView;
 
+/// Nodes that are looked at for an image.
+const NODES_MAX: u32 = 250;
+/// Nodes that are asked for its layers.
+const PEERS_MAX: usize = 3;
 /// Images fetched at a time from one registry: more only share the line and the disk.
 const PULLS_MAX: usize = 3;
 
@@ -48,7 +55,7 @@ impl Pulls {
         shared(&self.turns, name, Arc::default)
     }
 
-    /// What the images of one registry share (R4).
+    /// What the images of one registry share (R5).
     fn slots(&self, name: &str) -> Arc<Semaphore> {
         let registry = name.parse::<Reference>().map(|reference| reference.registry).unwrap_or_default();
         shared(&self.slots, &registry, || Arc::new(Semaphore::new(PULLS_MAX)))
@@ -131,7 +138,8 @@ pub async fn ensure(pod: &PodContext, wanted: &Wanted<'_>, sources: &SourceView)
     let _slot = slots.acquire().await.expect("the semaphore is never closed");
     wanted.note(pod, EventKind::Normal, "Pulling", format!("Pulling image {name:?}"));
     let began = tokio::time::Instant::now();
-    match machine.pull_image(name, &credentials).await {
+    let peers = peers(pod, name).await;
+    match machine.pull_image(name, &credentials, &peers).await {
         Ok(image) => {
             let took = began.elapsed().as_millis();
             let message = format!("Successfully pulled image {name:?} in {took}ms. Image size: {} bytes.", image.size);
@@ -145,6 +153,40 @@ pub async fn ensure(pod: &PodContext, wanted: &Wanted<'_>, sources: &SourceView)
             Err(trouble)
         }
     }
+}
+
+/// Other nodes that have an image of this name, in an order of chance so that not all ask the same one.
+async fn peers(pod: &PodContext, name: &str) -> Vec<String> {
+    let Ok(wanted) = name.parse::<Reference>() else { return Vec::new() };
+    let options = ListOptions { limit: NODES_MAX, ..ListOptions::default() };
+    let nodes = match pod.shared.client.list(&kinds::NODE, None, &options).await {
+        Ok(list) => list.items,
+        Err(error) => {
+            tracing::info!(%error, "no node is asked for layers");
+            return Vec::new();
+        }
+    };
+    let own = &pod.shared.config.name;
+    let others = nodes.iter().filter(|node| node.header.name() != own);
+    let mut peers: Vec<String> =
+        others.filter_map(|node| peer(&node.decode::<core::Node>().ok()?.status?, &wanted)).collect();
+    while peers.len() > PEERS_MAX {
+        let one = pod.shared.world.random_below(peers.len() as u64);
+        peers.swap_remove(usize::try_from(one).unwrap_or(0));
+    }
+    peers
+}
+
+/// Where this node listens, if it has an image of this name.
+fn peer(node: &core::NodeStatus, wanted: &Reference) -> Option<String> {
+    let mut names = node.images.iter().flatten().flat_map(|image| image.names.iter().flatten());
+    if !names.any(|name| name.parse::<Reference>().is_ok_and(|name| name == *wanted)) {
+        return None;
+    }
+    let address = node.addresses.iter().flatten().find(|address| address.type_ == "InternalIP")?;
+    let port = node.daemon_endpoints.as_ref()?.kubelet_endpoint.as_ref()?.port;
+    let address = &address.address;
+    Some(if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") })
 }
 
 /// What the pod's pull secrets hold for this image (R2).

@@ -76,7 +76,7 @@ fn a_credential_provider_opens_its_registry_for_every_pod() {
         let refused =
             cluster.until("before", |pod| waiting(pod).ends_with("ImagePull") || waiting(pod).ends_with("BackOff"));
         let message = status(&refused.await)["state"]["waiting"]["message"].to_string();
-        assert!(message.contains("401"), "{message}");
+        assert!(message.contains("wants a user and password"), "{message}");
         cluster.delete("before").await;
         cluster.stop_agent().await;
 

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -34,6 +34,18 @@ const CHUNKS_MAX: usize = 16;
 const RESUMES_MAX: usize = 20;
 const IDLE_RESUMES_MAX: usize = 2;
 
+/// Other machines that are asked for one layer before its registry is.
+const PEERS_MAX: usize = 3;
+
+/// Another machine that may have layers of the image.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where it listens: `host:port`.
+    pub host: String,
+    /// How it is spoken to, and who we are to it.
+    pub tls: Arc<rustls::ClientConfig>,
+}
+
 /// Told how far a pull is.
 pub type Tell = Arc<dyn Fn(Progress) + Send + Sync>;
 
@@ -44,6 +56,8 @@ pub struct PullOptions {
     pub credentials: Vec<Credentials>,
     /// What is known about registries.
     pub registries: Arc<Registries>,
+    /// Asked for layers before the registry is. What the image is, its registry says all the same.
+    pub peers: Arc<[Peer]>,
     /// Is told how far the pull is.
     pub progress: Option<Tell>,
 }
@@ -76,6 +90,13 @@ struct Resolved {
     manifest: Manifest,
     /// The digest of the first document: the manifest's own, or that of the index which lists it.
     digest: String,
+}
+
+/// Where a layer comes from: packed, by its own digest, or as its archive, by the digest of that.
+#[derive(Clone, Copy)]
+enum Source {
+    Registry,
+    Peer,
 }
 
 /// A layer that has to be fetched.
@@ -115,7 +136,7 @@ impl Images {
             let is_own = number + 1 == places.len();
             let mut credentials = if is_own { options.credentials.clone() } else { Vec::new() };
             credentials.extend(options.registries.credentials(place));
-            match self.pull_from(reference, place, (credentials, &options.registries), &tell).await {
+            match self.pull_from(reference, place, (credentials, &options), &tell).await {
                 Ok(record) => return Ok(record),
                 Err(error) if is_own => last = Some(error),
                 Err(error) => {
@@ -130,9 +151,10 @@ impl Images {
         &self,
         reference: &Reference,
         place: &Place,
-        (credentials, registries): (Vec<Credentials>, &Arc<Registries>),
+        (credentials, options): (Vec<Credentials>, &PullOptions),
         tell: &Tell,
     ) -> Result<ImageRecord, ImageError> {
+        let registries = &options.registries;
         let resolved = self.resolve(reference, place, credentials, registries).await?;
         let keys = registries.keys(reference);
         if !keys.is_empty() {
@@ -145,7 +167,7 @@ impl Images {
         let missing = missing_layers(&self.store, &manifest, &parsed, &place)?;
         let bytes = missing.iter().map(|layer| layer.descriptor.size).sum();
         tell(Progress::Started { layers: missing.len(), bytes });
-        let fetched = fetch_layers(&self.store, &registry, missing, tell).await;
+        let fetched = fetch_layers(&self.store, (&registry, &options.peers), missing, tell).await;
         let store = self.store.clone();
         let names = BTreeSet::from([reference.key()]);
         let pulled_as = Some((reference.place(), registry.credentials().cloned()));
@@ -292,45 +314,70 @@ fn missing_layers(
 
 async fn fetch_layers(
     store: &Arc<Store>,
-    registry: &Arc<Registry>,
+    (registry, peers): (&Arc<Registry>, &Arc<[Peer]>),
     missing: Vec<Missing>,
     tell: &Tell,
 ) -> Result<StagedLayers, ImageError> {
     // Dropped on the first error, which ends the others: their threads notice that nothing comes any more.
     let mut tasks = JoinSet::new();
     for layer in missing {
-        let (store, registry, tell) = (store.clone(), registry.clone(), tell.clone());
+        let (store, registry, peers, tell) = (store.clone(), registry.clone(), peers.clone(), tell.clone());
         tasks.spawn(async move {
             let turn = store.turn(registry.host()).await;
-            let size = fetch_layer(&registry, &layer, &tell).await;
+            for (number, peer) in peers.iter().take(PEERS_MAX).enumerate() {
+                let peer = Registry::peer(peer, (store.holds.clone(), store.world.clone()));
+                let into = layer.into.with_extension(format!("peer{number}"));
+                match fetch_layer(&peer, Source::Peer, (&layer, &into), &tell).await {
+                    Ok(size) => return Ok((layer, into, size)),
+                    Err(error) => {
+                        tracing::info!(
+                            peer = peer.host(),
+                            layer = layer.diff_id,
+                            error = said(&error),
+                            "no layer from a peer"
+                        );
+                    }
+                }
+            }
+            let into = layer.into.clone();
+            let size = fetch_layer(&registry, Source::Registry, (&layer, &into), &tell).await;
             drop(turn);
-            size.map(|size| (layer, size))
+            size.map(|size| (layer, into, size))
         });
     }
     let mut layers = StagedLayers::new();
     while let Some(done) = tasks.join_next().await {
-        let (layer, size) = done.unwrap_or(Err(ImageError::CutOff))?;
+        let (layer, into, size) = done.unwrap_or(Err(ImageError::CutOff))?;
         tell(Progress::Layer { bytes: layer.descriptor.size });
-        layers.insert(layer.diff_id, (layer.into, size));
+        layers.insert(layer.diff_id, (into, size));
     }
     Ok(layers)
 }
 
 /// Fetches one layer and unpacks it while it comes; its unpacked bytes.
-async fn fetch_layer(registry: &Registry, layer: &Missing, tell: &Tell) -> Result<u64, ImageError> {
-    let (content, _) = registry.blob(&layer.descriptor.digest, 0).await?;
+async fn fetch_layer(
+    registry: &Registry,
+    source: Source,
+    (layer, into): (&Missing, &Path),
+    tell: &Tell,
+) -> Result<u64, ImageError> {
+    let (packed, digest) = match source {
+        Source::Registry => {
+            (Some((layer.descriptor.digest.clone(), layer.descriptor.size)), layer.descriptor.digest.clone())
+        }
+        Source::Peer => (None, layer.diff_id.clone()),
+    };
+    let (content, _) = registry.blob(&digest, 0).await?;
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
-    let packed = Some((layer.descriptor.digest.clone(), layer.descriptor.size));
     let promise = Promise { packed, diff_id: layer.diff_id.clone() };
-    let (into, digest, place) = (layer.into.clone(), layer.descriptor.digest.clone(), layer.place.clone());
+    let (into, name, place) = (into.to_owned(), digest.clone(), layer.place.clone());
     let unpacking = off_the_runtime(move || {
         let _place = place;
         std::fs::create_dir(&into).map_err(ImageError::file("make", &into))?;
-        let refused = |source: LayerError| ImageError::Layer { layer: digest, source };
+        let refused = |source: LayerError| ImageError::Layer { layer: name, source };
         unpack(Incoming { receiver, chunk: Bytes::new() }, &promise, &into).map_err(refused)
     });
-    let (sent, unpacked) =
-        tokio::join!(pass_on(registry, &layer.descriptor.digest, (content, sender), tell), unpacking);
+    let (sent, unpacked) = tokio::join!(pass_on(registry, &digest, (content, sender), tell), unpacking);
     // Where the registry broke off, that is the reason, not the half archive it caused.
     sent.and(unpacked)
 }

@@ -33,6 +33,7 @@ use windlass_stdx::World;
 use super::config::short;
 use super::error::ImageError;
 use super::keyring::Credentials;
+use super::pull::Peer;
 use super::registries::{Place, Registries};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -119,6 +120,21 @@ impl Registry {
         let (host, repository) = (place.host.clone(), place.path.clone());
         let authorization = Mutex::default();
         Ok(Registry { host, repository, registries, plain, tls, credentials, authorization, holds, world })
+    }
+
+    /// Another machine that has layers, and knows us by a certificate.
+    pub(super) fn peer(peer: &Peer, (holds, world): (Arc<Holds>, World)) -> Registry {
+        Registry {
+            host: peer.host.clone(),
+            repository: "layers".to_owned(),
+            registries: Arc::default(),
+            plain: false,
+            tls: tokio_rustls::TlsConnector::from(peer.tls.clone()),
+            credentials: None,
+            authorization: Mutex::default(),
+            holds,
+            world,
+        }
     }
 
     /// Host and port.

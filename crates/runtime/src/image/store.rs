@@ -3,6 +3,7 @@
 //! ```text
 //! <root>/index.json      the list; what is not on it does not exist
 //! <root>/l/<number>      one unpacked layer, a lower directory of overlayfs (short: mount options are)
+//! <root>/recipes/<number> how the archive of that layer is made again, where that can be done
 //! <root>/configs/<hex>   one config document
 //! <root>/tmp/<name>      what is being unpacked; locked by the process that does it
 //! ```
@@ -24,6 +25,7 @@ use super::config;
 use super::error::ImageError;
 use super::index::{Index, Listed, ListedLayer, Lock, Stamp, lock, save_durably};
 use super::keyring::Credentials;
+use super::recipe::{self, LayerArchive};
 use super::reference::{Reference, is_digest};
 use super::registry::Holds;
 use super::{Access, Image, ImageRecord, archive};
@@ -32,6 +34,8 @@ use super::{Access, Image, ImageRecord, archive};
 const LAYERS_OF_ONE_REGISTRY_MAX: usize = 3;
 /// Layers of all registries together: a few registries that drip keep nobody waiting.
 const LAYERS_MAX: usize = 12;
+/// Layers that are given to others at one time.
+const GIVEN_MAX: usize = 4;
 /// Marks of one image and repository; who comes later asks the registry anew.
 const MARKS_MAX: usize = 256;
 
@@ -49,6 +53,7 @@ pub(super) struct Store {
     /// One for each registry that layers are fetched from now.
     lanes: Mutex<BTreeMap<String, Weak<Semaphore>>>,
     pub(super) holds: Arc<Holds>,
+    given: Arc<Semaphore>,
     /// One lock per name being pulled, so that many pods with one image cause one pull.
     pub(super) turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -104,7 +109,7 @@ impl Images {
     /// Opens the store at `root`, which is made when it is missing, and removes what a crash left.
     pub fn open(root: impl Into<PathBuf>, world: World) -> Result<Images, ImageError> {
         let root = root.into();
-        for name in ["l", "configs", "tmp"] {
+        for name in ["l", "recipes", "configs", "tmp"] {
             let path = root.join(name);
             std::fs::create_dir_all(&path).map_err(ImageError::file("make", &path))?;
         }
@@ -115,6 +120,7 @@ impl Images {
             layers: Arc::new(Semaphore::new(LAYERS_MAX)),
             lanes: Mutex::default(),
             holds: Arc::default(),
+            given: Arc::new(Semaphore::new(GIVEN_MAX)),
             turns: Mutex::default(),
         };
         store.sweep()?;
@@ -147,6 +153,19 @@ impl Images {
             None => Access::Preloaded,
         };
         Ok(Some((self.store.image(&index, id, listed)?, access)))
+    }
+
+    /// The archive of a layer by its diff_id, made again; `Ok(Some(None))` when too many are given already.
+    pub fn layer_archive(&self, diff_id: &str) -> Result<Option<Option<LayerArchive>>, ImageError> {
+        let index = self.store.index()?;
+        let Some(layer) = index.layers.get(diff_id) else { return Ok(None) };
+        let recipe = self.store.recipe_path(layer.number);
+        if !recipe.exists() {
+            return Ok(None);
+        }
+        let Ok(permit) = self.store.given.clone().try_acquire_owned() else { return Ok(Some(None)) };
+        let opened = LayerArchive::open(&self.store.layer_path(layer.number), &recipe, permit);
+        opened.map(|archive| Some(Some(archive))).map_err(ImageError::file("read", &recipe))
     }
 
     /// Every image.
@@ -246,6 +265,10 @@ impl Store {
         self.root.join("l").join(number.to_string())
     }
 
+    fn recipe_path(&self, number: u64) -> PathBuf {
+        self.root.join("recipes").join(number.to_string())
+    }
+
     fn config_path(&self, id: &str) -> PathBuf {
         self.root.join("configs").join(id.trim_start_matches("sha256:"))
     }
@@ -296,6 +319,10 @@ impl Store {
         let number = index.next_layer;
         let place = self.layer_path(number);
         std::fs::rename(&path, &place).map_err(ImageError::file("move", &path))?;
+        let recipe = recipe::place(&path);
+        if recipe.exists() {
+            std::fs::rename(&recipe, self.recipe_path(number)).map_err(ImageError::file("move", &recipe))?;
+        }
         index.next_layer += 1;
         index.layers.insert(layer.to_owned(), ListedLayer { number, size });
         Ok(())
@@ -366,6 +393,7 @@ impl Store {
         for layer in &layers {
             let path = self.layer_path(layer.number);
             std::fs::remove_dir_all(&path).map_err(ImageError::file("remove", &path))?;
+            remove_file(&self.recipe_path(layer.number))?;
         }
         let bytes = layers.iter().map(|layer| layer.size).sum();
         Ok(Freed { images: ids.len(), layers: layers.len(), bytes })
@@ -378,6 +406,10 @@ impl Store {
         let layers: BTreeSet<PathBuf> = index.layers.values().map(|layer| self.layer_path(layer.number)).collect();
         for path in entries(&self.root.join("l"))?.into_iter().filter(|path| !layers.contains(path)) {
             std::fs::remove_dir_all(&path).map_err(ImageError::file("remove", &path))?;
+        }
+        let recipes: BTreeSet<PathBuf> = index.layers.values().map(|layer| self.recipe_path(layer.number)).collect();
+        for path in entries(&self.root.join("recipes"))?.into_iter().filter(|path| !recipes.contains(path)) {
+            remove_file(&path)?;
         }
         let configs: BTreeSet<PathBuf> = index.images.keys().map(|id| self.config_path(id)).collect();
         for path in entries(&self.root.join("configs"))?.into_iter().filter(|path| !configs.contains(path)) {

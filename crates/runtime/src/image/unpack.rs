@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::digest::Checked;
 use super::entry::{Extensions, Kind, Meta};
+use super::recipe::{self, Recipe, Recorded};
 use super::tree::{Inner, PathRefusal, Present, Tree, create, present};
 
 /// Entries of one layer.
@@ -88,9 +89,15 @@ pub(super) fn unpack(packed: impl Read, promise: &Promise, directory: &Path) -> 
     let packed_max = promise.packed.as_ref().map_or(UNPACKED_BYTES_MAX, |(_, size)| *size);
     let mut packed = BufReader::with_capacity(128 << 10, Checked::new(packed, packed_max));
     let archive = decompressed(&mut packed).map_err(LayerError::Archive)?;
-    let mut archive = Checked::new(archive, UNPACKED_BYTES_MAX);
-    let unpacked = unpack_archive(&mut archive, directory);
-    let finished = unpacked.and_then(|size| Ok((size, archive.finish().map_err(LayerError::Archive)?.0)));
+    let written = |source| LayerError::Write { path: recipe::place(directory), source };
+    let recipe = Recipe::begin(directory).map_err(written)?;
+    let mut archive = Recorded { inner: Checked::new(archive, UNPACKED_BYTES_MAX), recipe: recipe.clone() };
+    let unpacked = unpack_archive(&mut archive, directory, &recipe);
+    let finished = unpacked.and_then(|size| {
+        // What comes after the last entry belongs to the archive too.
+        io::copy(&mut archive, &mut io::sink()).map_err(LayerError::Archive)?;
+        Ok((size, archive.inner.finish().map_err(LayerError::Archive)?.0))
+    });
     // Content that is not what was promised is mostly also damaged: the former is the reason worth telling.
     match (packed.into_inner().finish(), &promise.packed) {
         (Ok(found), Some(expected)) if found != *expected => {
@@ -101,6 +108,7 @@ pub(super) fn unpack(packed: impl Read, promise: &Promise, directory: &Path) -> 
         _ => {}
     }
     let (size, diff_id) = finished?;
+    recipe.finish().map_err(written)?;
     if diff_id != promise.diff_id {
         return Err(LayerError::Digest { expected: format!("diff_id {}", promise.diff_id), found: diff_id });
     }
@@ -123,9 +131,9 @@ pub(super) fn decompressed<'a, R: io::BufRead + 'a>(mut packed: R) -> io::Result
     }
 }
 
-fn unpack_archive(archive: &mut impl Read, directory: &Path) -> Result<u64, LayerError> {
+fn unpack_archive(archive: &mut impl Read, directory: &Path, recipe: &Recipe) -> Result<u64, LayerError> {
     let tree = Tree::open(directory).map_err(|source| LayerError::Write { path: directory.to_owned(), source })?;
-    let mut layer = Layer { tree, directories: Vec::new(), bytes: 0 };
+    let mut layer = Layer { tree, recipe, directories: Vec::new(), bytes: 0 };
     let mut reader = tar::Archive::new(archive);
     let mut extensions = Extensions::default();
     let mut count = 0;
@@ -145,14 +153,15 @@ fn unpack_archive(archive: &mut impl Read, directory: &Path) -> Result<u64, Laye
 }
 
 /// A layer while it is unpacked.
-struct Layer {
+struct Layer<'a> {
     tree: Tree,
+    recipe: &'a Recipe,
     /// Times of directories, to be set when nothing is put into them any more.
     directories: Vec<(PathBuf, (i64, u32))>,
     bytes: u64,
 }
 
-impl Layer {
+impl Layer<'_> {
     fn add(&mut self, meta: &Meta, content: &mut impl Read) -> Result<(), LayerError> {
         let refuse = |why: String| LayerError::Entry { path: shown(&meta.path), why };
         let place = Inner::parse(&meta.path).map_err(|why: PathRefusal| refuse(why.to_string()))?;
@@ -219,6 +228,7 @@ impl Layer {
             }
             (Kind::File, _) => {
                 let mut file = create(directory, name)?;
+                self.recipe.content(&place.path(), meta.size)?;
                 let copied = io::copy(content, &mut file)?;
                 if copied != meta.size {
                     return Err(io::ErrorKind::UnexpectedEof.into());
@@ -250,6 +260,7 @@ impl Layer {
     /// Makes room for an entry that comes a second time, as another thing.
     fn clear(&mut self, place: &Inner, there: Present) -> io::Result<()> {
         let flags = if there == Present::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        self.recipe.spoil();
         rustix::fs::unlinkat(self.tree.directory(&place.parent)?, &place.name, flags)?;
         self.tree.forget();
         Ok(())

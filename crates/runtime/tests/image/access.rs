@@ -26,7 +26,7 @@ pub fn openssl(stage: &Stage, line: &str) {
 }
 
 /// An authority `ca.pem`, and from it a certificate NAME.pem with its key NAME.key for this subject.
-fn certify(stage: &Stage, name: &str, subject: &str) {
+pub fn certify(stage: &Stage, name: &str, subject: &str) {
     let fresh = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     if !stage.directory.join("ca.pem").exists() {
         openssl(stage, &format!("req -x509 {fresh} -keyout ca.key -out ca.pem -days 2 -subj /CN=authority"));
@@ -209,7 +209,7 @@ async fn mirrors_come_first_and_are_passed_over_when_they_fail() {
         let name = format!("{}/{image}", own.host);
         // What pods have for the registry itself is not for a mirror to see.
         let credentials = vec![user("pod", "pods")];
-        let options = PullOptions { credentials, registries: described.clone(), progress: None };
+        let options = PullOptions { credentials, registries: described.clone(), ..PullOptions::default() };
         let record =
             stage.images.pull(&name, options).await.unwrap_or_else(|error| panic!("{image}: {}", told(&error)));
         assert_eq!(record.names, std::slice::from_ref(&name));

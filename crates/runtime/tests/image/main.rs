@@ -7,6 +7,7 @@ mod archives;
 mod attack;
 mod fake;
 mod hostile;
+mod peer;
 mod registries;
 mod registry;
 mod signature;

@@ -286,7 +286,12 @@ impl windlass_node::Machine for Handle {
         })
     }
 
-    fn pull_image<'a>(&'a self, name: &'a str, _credentials: &'a [Credentials]) -> Answer<'a, Image> {
+    fn pull_image<'a>(
+        &'a self,
+        name: &'a str,
+        _credentials: &'a [Credentials],
+        _peers: &'a [String],
+    ) -> Answer<'a, Image> {
         self.call(self.machine.pull(name))
     }
 
