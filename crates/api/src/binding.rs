@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::Object;
 use crate::field::{Errors, Path};
@@ -46,6 +47,8 @@ pub struct Volume {
     pub policy: String,
     /// The CSI driver that has made it; empty for none.
     pub driver: String,
+    /// What its driver calls it.
+    pub handle: String,
     /// From where it can be reached; `None` is from everywhere.
     pub reach: Option<Reach>,
     /// It is going.
@@ -92,6 +95,8 @@ pub struct Claim {
     pub selected_node: String,
     /// Who shall make its volume, as its annotation has it.
     pub provisioner: String,
+    /// Who shall make it larger, as its annotation has it.
+    pub resizer: String,
     /// What its status says that it has.
     pub capacity_bytes: i64,
     /// It is going.
@@ -104,10 +109,34 @@ pub struct Claim {
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// The annotation that says who shall make a claim's volume.
 pub const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
+/// The annotation that says who shall make a claim's volume larger.
+pub const RESIZER: &str = "volume.kubernetes.io/storage-resizer";
 /// The driver of volumes that are directories on their node, made by the node's own agent.
 pub const LOCAL_DRIVER: &str = "local.windlass.dev";
+/// The parameter of a class of [`LOCAL_DRIVER`], and the attribute of its volumes, by which they hold no more than they say.
+pub const ENFORCE_SIZE: &str = "enforceSize";
 /// What keeps a PersistentVolume of [`LOCAL_DRIVER`] until its node has removed the directory.
 pub const LOCAL_FINALIZER: &str = "windlass.dev/local-volume";
+
+/// The name of the VolumeAttachment of a driver's volume to a node, by which drivers' own programs know it.
+pub fn attachment_name(driver: &str, handle: &str, node: &str) -> String {
+    format!("csi-{}", hash(&[handle, driver, node]))
+}
+
+/// What a driver calls a volume that lives and ends with its pod; `name` is the volume's in the pod.
+pub fn inline_handle(pod_uid: &str, name: &str) -> String {
+    format!("csi-{}", hash(&[pod_uid, name]))
+}
+
+fn hash(parts: &[&str]) -> String {
+    let digest = Sha256::digest(parts.concat().as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the status of a Node calls a driver's volume.
+pub fn volume_in_use(driver: &str, handle: &str) -> String {
+    format!("kubernetes.io/csi/{driver}^{handle}")
+}
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
@@ -144,6 +173,7 @@ impl Volume {
             }),
             policy: text(&spec["persistentVolumeReclaimPolicy"]),
             driver: text(&spec["csi"]["driver"]),
+            handle: text(&spec["csi"]["volumeHandle"]),
             reach: Reach::read(&spec["nodeAffinity"]["required"]),
             is_ending: header.is_ending(),
             finalizers: header.finalizers().map(str::to_owned).collect(),
@@ -198,6 +228,7 @@ impl Claim {
             volume: text(&spec["volumeName"]),
             selected_node: text(&annotations[SELECTED_NODE]),
             provisioner: text(&annotations[PROVISIONER]),
+            resizer: text(&annotations[RESIZER]),
             capacity_bytes: bytes(&value["status"]["capacity"]["storage"]),
             is_ending: header.is_ending(),
             finalizers: header.finalizers().map(str::to_owned).collect(),

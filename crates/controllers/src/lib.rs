@@ -34,6 +34,7 @@ mod selector;
 mod served;
 mod service_account;
 mod template;
+mod volume_attachment;
 
 pub use driver::{Counters, Metrics};
 
@@ -102,6 +103,7 @@ pub async fn run(
     list.add(persistent_volume_claim::PersistentVolumeClaims::new(&caches));
     list.add(ephemeral_volume::EphemeralVolumes::new(&caches));
     list.add(persistent_volume::PersistentVolumes::new(&caches));
+    list.add(volume_attachment::VolumeAttachments::new(&caches));
     list.add(resource_quota::ResourceQuotas::new(&caches));
     list.run().await;
     Ok(())

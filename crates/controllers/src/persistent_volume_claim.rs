@@ -14,7 +14,8 @@
 //!   R5 first pod   a claim whose class waits for its first pod is matched only once the scheduler has named a node, and
 //!                  only to a volume that this node reaches
 //!   R6 provision   without a match the class's provisioner is asked; ours makes a volume on the claim's node
-//!   R7 growth      a bound claim of a class that allows it grows with what it asks for, where the volume is ours
+//!   R7 growth      a bound claim of a class that allows it grows with what it asks for: where the volume is ours at once; a
+//!                  driver's own programs are asked, and what has become of it then is theirs and the node's to say
 //! Not here        what becomes of a volume when its claim goes (persistent_volume) · directories (node)
 //! Source: Kubernetes documentation, "Persistent Volumes", "Storage Classes".
 
@@ -22,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use windlass_api::binding::{self, Claim, LOCAL_DRIVER, Volume};
+use windlass_api::binding::{self, Claim, ENFORCE_SIZE, LOCAL_DRIVER, Volume};
 use windlass_api::quantity::Quantity;
 use windlass_api::{Object, kinds};
 use windlass_client::{Cache, Caches, Key, ObjectRef, Patch};
@@ -236,8 +237,18 @@ impl View {
     /// Volume and claim name each other.
     fn agree(&self, volume: &Volume, plan: &mut Plan) {
         let claim = &self.claim;
-        let grows = self.class.as_ref().is_some_and(|class| class.may_grow) && volume.driver == LOCAL_DRIVER;
-        if claim.bytes > volume.bytes && grows {
+        let may_grow = self.class.as_ref().is_some_and(|class| class.may_grow);
+        let is_drivers = !volume.driver.is_empty() && volume.driver != LOCAL_DRIVER;
+        if is_drivers && claim.phase == "Bound" {
+            if claim.bytes > claim.capacity_bytes && may_grow && claim.resizer != volume.driver {
+                let patch = json!({"metadata": {"annotations": {binding::RESIZER: volume.driver}}});
+                let why = "waiting for an external controller to expand this PVC";
+                let item = plan.patch(self.target.clone(), self.with_revision(patch), why);
+                item.tell(self.about.clone(), "ExternalExpanding");
+            }
+            return;
+        }
+        if claim.bytes > volume.bytes && may_grow && volume.driver == LOCAL_DRIVER {
             let target = volume_target(volume);
             let patch = json!({"metadata": {"resourceVersion": volume.revision.to_string()},
                 "spec": {"capacity": {"storage": amount(claim.bytes)}}});
@@ -331,12 +342,13 @@ impl View {
 
     fn make(&self, class: &Class, node: &str, plan: &mut Plan) {
         let claim = &self.claim;
-        if claim.is_block || claim.access.iter().any(|mode| mode.ends_with("Many") && mode != "ReadOnlyMany") {
-            let why = "a directory of one node can be neither a device nor shared between nodes";
+        if claim.access.iter().any(|mode| mode.ends_with("Many") && mode != "ReadOnlyMany") {
+            let why = "what lies on one node cannot be shared between nodes";
             return self.complain(plan, "ProvisioningFailed", why);
         }
         let name = format!("pvc-{}", claim.uid);
         let expression = json!({"key": "metadata.name", "operator": "In", "values": [node]});
+        let attributes = class.enforces_size.then(|| json!({ENFORCE_SIZE: "true"}));
         let volume = json!({
             "apiVersion": "v1", "kind": "PersistentVolume",
             "metadata": {"name": name,
@@ -344,11 +356,16 @@ impl View {
             "spec": {
                 "capacity": {"storage": amount(claim.bytes)}, "accessModes": claim.access,
                 "storageClassName": class.name, "persistentVolumeReclaimPolicy": class.policy,
-                "claimRef": self.claim_ref(), "csi": {"driver": LOCAL_DRIVER, "volumeHandle": name},
+                "claimRef": self.claim_ref(), "csi": {"driver": LOCAL_DRIVER, "volumeHandle": name, "volumeAttributes": attributes},
+                "volumeMode": if claim.is_block { "Block" } else { "Filesystem" },
                 "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchFields": [expression]}]}},
             },
         });
-        let why = format!("Successfully provisioned volume {name} on node {node}");
+        let limit = match claim.is_block || class.enforces_size {
+            true => "",
+            false => "; it may hold more than it says, unless its class has the parameter enforceSize",
+        };
+        let why = format!("Successfully provisioned volume {name} on node {node}{limit}");
         let item = plan.create(&kinds::PERSISTENT_VOLUME, "", volume, why);
         item.tell(self.about.clone(), "ProvisioningSucceeded").tell_failure("ProvisioningFailed");
     }

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -103,6 +104,21 @@ pub trait Machine: Send + Sync + 'static {
 
     /// Makes a volume of the pod hold exactly this. Files change all at once for those who look.
     fn volume_up<'a>(&'a self, pod: &'a str, volume: &'a Volume) -> Answer<'a, ()>;
+
+    /// Gives back what drivers have lent to the pod; it may be done already. What cannot be given back yet is an error.
+    fn volumes_down<'a>(&'a self, pod: &'a str) -> Answer<'a, ()>;
+
+    /// Lets what is on a lent volume of the pod grow to this many bytes.
+    fn expand_volume<'a>(&'a self, pod: &'a str, volume: &'a LentVolume, bytes: u64) -> Answer<'a, ()>;
+
+    /// How the lent volumes of the pod are, by name; of those whose drivers say.
+    fn volume_stats<'a>(&'a self, pod: &'a str) -> Answer<'a, BTreeMap<String, VolumeStats>>;
+
+    /// All volumes that drivers have lent, or are about to: for which pod, which driver, its handle.
+    fn lent(&self) -> Answer<'_, Vec<(String, String, String)>>;
+
+    /// The plugins that have registered, looking for new ones first.
+    fn plugins(&self) -> Answer<'_, Vec<Arc<Plugin>>>;
 
     /// The names of all [`Lasting::Own`] directories.
     fn lasting(&self) -> Answer<'_, Vec<String>>;
@@ -326,6 +342,10 @@ pub enum VolumeContent {
     },
     /// A directory that outlives the pod.
     Lasting(Lasting),
+    /// A device of this machine.
+    Device(PathBuf),
+    /// What a CSI driver lends.
+    Lent(Box<LentVolume>),
     /// The files of an image; nobody writes to them.
     Image {
         /// [`Image::id`].
@@ -340,6 +360,119 @@ pub enum Lasting {
     There(PathBuf),
     /// A directory of the node's own, by name; made when it is missing.
     Own(String),
+    /// A file system of the node's own that holds so many bytes, by name; made when it is missing, grown when it is smaller.
+    Sized(String, u64),
+    /// A device of the node's own that holds so many bytes, by name; likewise.
+    Device(String, u64),
+}
+
+/// A volume that a CSI driver of this machine lends. Everything is resolved; the words are the API's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LentVolume {
+    /// The driver's name.
+    pub driver: String,
+    /// What the driver calls it.
+    pub handle: String,
+    /// The name of its PersistentVolume; of one that lives and ends with its pod, its name in the pod.
+    pub name: String,
+    /// It lives and ends with its pod.
+    pub is_inline: bool,
+    /// It is a device, not a file system.
+    pub is_block: bool,
+    /// How it may be mounted, in the API's words.
+    pub access: Vec<String>,
+    /// Empty leaves it to the driver.
+    pub fs_type: String,
+    /// More words for the mount.
+    pub mount_options: Vec<String>,
+    /// Refuse writes.
+    pub read_only: bool,
+    /// What its maker has said of it.
+    pub attributes: BTreeMap<String, String>,
+    /// What the driver is told of the pod.
+    pub pod_attributes: BTreeMap<String, String>,
+    /// What whoever attached it to this node has said.
+    pub attachment: BTreeMap<String, String>,
+    /// For staging it.
+    pub stage_secrets: Secrets,
+    /// For publishing it.
+    pub publish_secrets: Secrets,
+    /// For letting it grow.
+    pub expand_secrets: Secrets,
+    /// What is in it is given to the pod's group, unless the driver does that.
+    pub is_groups: bool,
+    /// Publish it again although it is published: the driver brings it up to date so.
+    pub is_republished: bool,
+}
+
+/// What nobody may see in a log.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secrets(pub BTreeMap<String, String>);
+
+/// How full a volume is, and whether it is well; zero is what the driver does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumeStats {
+    /// Bytes that can be written.
+    pub bytes_free: u64,
+    /// Bytes in all.
+    pub bytes_total: u64,
+    /// Bytes in use.
+    pub bytes_used: u64,
+    /// Files that can be made.
+    pub inodes_free: u64,
+    /// Files in all.
+    pub inodes_total: u64,
+    /// Files there are.
+    pub inodes_used: u64,
+    /// What is wrong with it.
+    pub trouble: Option<String>,
+}
+
+/// What a plugin is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PluginKind {
+    /// A driver of volumes.
+    Csi,
+    /// A driver of devices that pods claim.
+    Dra,
+}
+
+/// A program of this machine that has offered itself and was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plugin {
+    /// What it is.
+    pub kind: PluginKind,
+    /// Its name, as objects have it.
+    pub name: String,
+    /// The socket where it serves.
+    pub endpoint: PathBuf,
+    /// The versions that it speaks.
+    pub versions: Vec<String>,
+    /// Of a CSI driver: what it says of this node and itself.
+    pub driver: Option<DriverFacts>,
+}
+
+/// What a CSI driver says of this node and of what it can.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DriverFacts {
+    /// What the driver calls this node.
+    pub node_id: String,
+    /// How many of its volumes this node takes; `None` is any number.
+    pub volumes_max: Option<u32>,
+    /// Where this node is to the driver.
+    pub topology: BTreeMap<String, String>,
+    /// It stages.
+    pub stages: bool,
+    /// It counts what is in volumes.
+    pub counts: bool,
+    /// It lets file systems grow.
+    pub expands: bool,
+    /// It says when something is wrong with a volume.
+    pub tells_health: bool,
+    /// It tells one writer of a node from several.
+    pub tells_writers: bool,
+    /// It gives a volume to a group itself.
+    pub takes_group: bool,
 }
 
 /// A file in a volume.
@@ -376,6 +509,8 @@ pub struct Container {
     pub image_groups: ImageGroups,
     /// What is mounted.
     pub mounts: Vec<Mount>,
+    /// Devices that it may use.
+    pub devices: Vec<Device>,
     /// What root may do.
     pub capabilities: Capabilities,
     /// Which system calls are allowed.
@@ -425,6 +560,26 @@ pub struct ProcessUser {
     pub gid: u32,
     /// More groups.
     pub groups: Vec<u32>,
+}
+
+/// A device that a container may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Which.
+    pub source: DeviceSource,
+    /// Where, absolute.
+    pub target: String,
+    /// Some of `r`, `w` and `m`, in this order.
+    pub access: String,
+}
+
+/// Where a device is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceSource {
+    /// A volume of the pod, by name.
+    Volume(String),
+    /// A path of this machine.
+    Path(PathBuf),
 }
 
 /// Something a container sees at a path.
@@ -570,6 +725,12 @@ pub enum MessageSource {
     File,
     /// The file it may write; when that is empty, the end of its log.
     FileOrLog,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_list().entries(self.0.keys()).finish()
+    }
 }
 
 impl Facts {

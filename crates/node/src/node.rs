@@ -269,7 +269,11 @@ pub async fn report(shared: &Shared, current: &Value) -> Result<(), ClientError>
         (false, false) => Some("the network is not up: the node waits for spec.podCIDR"),
         (false, true) => None,
     };
-    let desired = status(&shared.config, &node, current, trouble, shared.world.now());
+    let mut desired = status(&shared.config, &node, current, trouble, shared.world.now());
+    let in_use = shared.in_use.names();
+    if !in_use.is_empty() || current["volumesInUse"].is_array() {
+        desired["volumesInUse"] = json!(in_use);
+    }
     let Some(patch) = patch(&desired, current) else { return Ok(()) };
     let (patch, status) = (Patch::Strategic(patch), Some(Subresource::Status));
     shared.client.patch(&kinds::NODE, "", &shared.config.name, &patch, status).await.map(|_| ())

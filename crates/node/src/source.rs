@@ -1,4 +1,5 @@
-//! The ConfigMaps and Secrets that this node's pods name, watched one by one: a node reads nothing else.
+//! The ConfigMaps and Secrets that this node's pods name, watched one by one, and the ClusterTrustBundles while a pod names
+//! any: a node reads nothing else.
 //!
 //! Guarantees  pods that name the same object share one watch; it ends with the last of them
 
@@ -7,8 +8,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use futures::future::select_all;
-use windlass_api::kinds;
+use windlass_api::resources::cluster_trust_bundle::certificates;
 use windlass_api::types::core;
+use windlass_api::{Object, kinds};
 use windlass_client::{Cache, Client, Scope, Subscription};
 
 use crate::steps::container::{containers_of, visitors_of};
@@ -25,6 +27,8 @@ pub enum Source {
     ConfigMap(String),
     /// A Secret of this name.
     Secret(String),
+    /// All ClusterTrustBundles.
+    Trust,
 }
 
 /// The objects a pod names, as they are now; what is missing does not exist.
@@ -34,6 +38,35 @@ pub struct SourceView {
     pub config_maps: BTreeMap<String, Arc<core::ConfigMap>>,
     /// By name.
     pub secrets: BTreeMap<String, Arc<core::Secret>>,
+    /// The ClusterTrustBundles, by name.
+    pub trust: Vec<Arc<Bundle>>,
+}
+
+/// Certificates that may be trusted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bundle {
+    /// Its name.
+    pub name: String,
+    /// Who has signed; empty for nobody.
+    pub signer: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The certificates, each as PEM.
+    pub certificates: Vec<String>,
+}
+
+impl Bundle {
+    fn read(object: &Object) -> Bundle {
+        let spec = object.value()["spec"].take();
+        let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
+        Bundle {
+            name: object.header.name().to_owned(),
+            signer: text("signerName"),
+            labels: object.header.labels().to_map(),
+            // The API has judged them.
+            certificates: certificates(&text("trustBundle")).unwrap_or_default(),
+        }
+    }
 }
 
 /// The watches of this node. Cheap to clone.
@@ -65,13 +98,15 @@ impl Sources {
         all.retain(|_, cache| cache.strong_count() > 0);
         let mut watched = BTreeMap::new();
         for source in named_by(pod) {
-            let key = (namespace.clone(), source.clone());
+            // What the whole cluster has is watched once.
+            let place = if source == Source::Trust { String::new() } else { namespace.clone() };
+            let key = (place, source.clone());
             let cache = all.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
-                let (kind, name) = match &source {
-                    Source::ConfigMap(name) => (&kinds::CONFIG_MAP, name),
-                    Source::Secret(name) => (&kinds::SECRET, name),
+                let (kind, scope) = match &source {
+                    Source::ConfigMap(name) => (&kinds::CONFIG_MAP, Scope::named(Some(&namespace), name)),
+                    Source::Secret(name) => (&kinds::SECRET, Scope::named(Some(&namespace), name)),
+                    Source::Trust => (&kinds::CLUSTER_TRUST_BUNDLE, Scope::all()),
                 };
-                let scope = Scope::named(Some(&namespace), name);
                 Arc::new(Cache::start(self.client.clone(), kind, scope))
             });
             all.insert(key, Arc::downgrade(&cache));
@@ -129,6 +164,7 @@ fn view_of(caches: &[(Source, Arc<Cache>)], namespace: &str) -> Result<SourceVie
                 let secret = object.decode::<core::Secret>().map_err(|error| error.to_string())?;
                 view.secrets.insert(name.clone(), Arc::new(secret));
             }
+            Source::Trust => view.trust = cache.list().iter().map(|object| object.memo(Bundle::read)).collect(),
         }
     }
     Ok(view)
@@ -151,10 +187,11 @@ fn named_by(pod: &core::Pod) -> BTreeSet<Source> {
         for part in volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten()) {
             out.extend(part.config_map.iter().map(|map| Source::ConfigMap(map.name.clone())));
             out.extend(part.secret.iter().map(|secret| Source::Secret(secret.name.clone())));
+            out.extend(part.cluster_trust_bundle.iter().map(|_| Source::Trust));
         }
     }
     out.extend(spec.image_pull_secrets.iter().flatten().map(|secret| Source::Secret(secret.name.clone())));
-    out.retain(|source| matches!(source, Source::ConfigMap(name) | Source::Secret(name) if !name.is_empty()));
+    out.retain(|source| !matches!(source, Source::ConfigMap(name) | Source::Secret(name) if name.is_empty()));
     out
 }
 

@@ -28,6 +28,9 @@ pub struct TokenRequest {
 }
 
 impl TokenRequest {
+    /// How long a token lives that nobody says more of.
+    pub const SECONDS: i64 = LIFETIME_DEFAULT_SECONDS;
+
     /// What a volume asks for.
     pub fn of(projection: &core::ServiceAccountTokenProjection) -> TokenRequest {
         let seconds = projection.expiration_seconds.unwrap_or(LIFETIME_DEFAULT_SECONDS).max(LIFETIME_SECONDS_MIN);
@@ -37,6 +40,8 @@ impl TokenRequest {
 
 struct Token {
     text: String,
+    /// When it ends, in the API's words.
+    ends: String,
     renew_at: Instant,
 }
 
@@ -55,15 +60,15 @@ impl Tokens {
         for request in requests {
             let known = {
                 let tokens = self.0.lock().expect("nothing panics while holding it");
-                tokens.get(&request).map(|token| (token.text.clone(), token.renew_at > Instant::now()))
+                tokens.get(&request).map(|token| (token.told(), token.renew_at > Instant::now()))
             };
             let text = match known {
-                Some((text, true)) => text,
+                Some(((text, _), true)) => text,
                 known => match (ask(pod, &request).await, known) {
-                    (Ok(text), _) => self.keep(&request, text),
-                    (Err(why), Some((text, _))) => {
+                    (Ok(told), _) => self.keep(&request, told),
+                    (Err(why), Some((told, _))) => {
                         tracing::warn!(pod = pod.name(), why, "a service account token was not renewed; it is used on");
-                        self.keep(&TokenRequest { seconds: LIFETIME_SECONDS_MIN, ..request.clone() }, text)
+                        self.keep(&TokenRequest { seconds: LIFETIME_SECONDS_MIN, ..request.clone() }, told)
                     }
                     (Err(why), None) => return Err(why),
                 },
@@ -78,16 +83,29 @@ impl Tokens {
         self.0.lock().expect("nothing panics while holding it").values().map(|token| token.renew_at).min()
     }
 
-    fn keep(&self, request: &TokenRequest, text: String) -> String {
+    /// When a token that was fetched ends, in the API's words.
+    pub fn ends(&self, request: &TokenRequest) -> String {
+        let tokens = self.0.lock().expect("nothing panics while holding it");
+        tokens.get(request).map(|token| token.ends.clone()).unwrap_or_default()
+    }
+
+    fn keep(&self, request: &TokenRequest, (text, ends): (String, String)) -> String {
         // At four fifths of its life, as kubelet does.
         let life = Duration::from_secs(u64::try_from(request.seconds).unwrap_or(0)) * 4 / 5;
-        let token = Token { text: text.clone(), renew_at: Instant::now() + life };
+        let token = Token { text: text.clone(), ends, renew_at: Instant::now() + life };
         self.0.lock().expect("nothing panics while holding it").insert(request.clone(), token);
         text
     }
 }
 
-async fn ask(pod: &PodContext, request: &TokenRequest) -> Result<String, String> {
+impl Token {
+    fn told(&self) -> (String, String) {
+        (self.text.clone(), self.ends.clone())
+    }
+}
+
+/// A token and when it ends.
+async fn ask(pod: &PodContext, request: &TokenRequest) -> Result<(String, String), String> {
     let account = pod.spec().service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
     let audiences: Vec<&str> =
         Some(request.audience.as_str()).filter(|audience| !audience.is_empty()).into_iter().collect();
@@ -99,7 +117,8 @@ async fn ask(pod: &PodContext, request: &TokenRequest) -> Result<String, String>
     let client = &pod.shared.client;
     let answer = client.create_sub(&kinds::SERVICE_ACCOUNT, pod.namespace(), account, "token", &body).await;
     let answer = answer.map_err(|error| format!("failed to fetch token of service account {account:?}: {error}"))?;
-    answer["status"]["token"].as_str().map(str::to_owned).ok_or_else(|| {
+    let ends = answer["status"]["expirationTimestamp"].as_str().unwrap_or_default().to_owned();
+    answer["status"]["token"].as_str().map(|token| (token.to_owned(), ends)).ok_or_else(|| {
         format!("failed to fetch token of service account {account:?}: expected status.token in the answer, found none")
     })
 }

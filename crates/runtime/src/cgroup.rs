@@ -221,7 +221,7 @@ impl ContainerCgroup {
     }
 
     /// Makes it, with all limits except that on CPU time: libcontainer's own work must not be slowed by it.
-    pub fn create(&self, resources: &Resources, all_devices: bool) -> Result<(), RuntimeError> {
+    pub fn create(&self, resources: &Resources, all_devices: bool, devices: &[String]) -> Result<(), RuntimeError> {
         for (hierarchy, dir) in self.hierarchies() {
             make(hierarchy, &dir, &self.sandbox.all)?;
             limit(hierarchy, &dir, resources, self.sandbox.all.is_v2)?;
@@ -231,7 +231,8 @@ impl ContainerCgroup {
             }
             if hierarchy.has("devices") && !all_devices {
                 put(&dir, "devices.deny", "a")?;
-                DEVICES.iter().try_for_each(|device| put(&dir, "devices.allow", device))?;
+                let allowed = DEVICES.into_iter().chain(devices.iter().map(String::as_str));
+                allowed.into_iter().try_for_each(|device| put(&dir, "devices.allow", device))?;
             }
         }
         Ok(())

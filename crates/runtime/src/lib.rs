@@ -41,7 +41,7 @@ pub use sandbox::{Events, Sandbox};
 pub use seccomp::{SeccompProfile, SeccompProfileError};
 pub use shim::shim_main;
 pub use spec::{
-    Bind, ContainerSpec, ExecSpec, ImageGroups, IpcMode, LogSpec, Mount, NetworkMode, PidMode, Propagation, Resources,
-    Rlimit, SandboxSpec, Seccomp, TerminalSize,
+    Bind, ContainerSpec, Device, ExecSpec, ImageGroups, IpcMode, LogSpec, Mount, NetworkMode, PidMode, Propagation,
+    Resources, Rlimit, SandboxSpec, Seccomp, TerminalSize,
 };
 pub use state::{ContainerEvent, ContainerState, ContainerStatus, Exit, ExitReason, Usage};

@@ -97,6 +97,8 @@ pub struct ContainerSpec {
     pub image_groups: ImageGroups,
     /// What is mounted into the container beside `/proc`, `/dev`, `/sys`; in this order.
     pub mounts: Vec<Mount>,
+    /// Devices of the machine that it may use, beside those that every container has.
+    pub devices: Vec<Device>,
     /// What root inside may do. The default has neither `NET_RAW` nor `MKNOD`.
     pub capabilities: Capabilities,
     /// Which system calls are allowed.
@@ -127,6 +129,52 @@ pub struct ContainerSpec {
     pub masked_paths: Option<Vec<PathBuf>>,
     /// Kernel files the container may only read; `None` is the usual list.
     pub readonly_paths: Option<Vec<PathBuf>>,
+}
+
+/// A device of the machine that a container may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Absolute path in the container.
+    pub target: PathBuf,
+    /// It is one of blocks, not of characters.
+    pub is_block: bool,
+    /// Its number.
+    pub number: (u32, u32),
+    /// Permission bits of its node, and whose that is.
+    pub mode: u32,
+    /// The node's user and group.
+    pub owner: (u32, u32),
+    /// What the container may do with it: some of `r`, `w` and `m`, in this order.
+    pub access: String,
+}
+
+impl Device {
+    /// The device whose node is at `source`, or at the end of that link.
+    pub fn of(source: &Path, target: &Path, access: &str) -> std::io::Result<Device> {
+        use std::os::unix::fs::{FileTypeExt, MetadataExt};
+        let found = std::fs::metadata(source)?;
+        let kind = found.file_type();
+        if !kind.is_block_device() && !kind.is_char_device() {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidInput,
+                "expected a device, found something else",
+            ));
+        }
+        Ok(Device {
+            target: target.to_owned(),
+            is_block: kind.is_block_device(),
+            number: (libc::major(found.rdev()), libc::minor(found.rdev())),
+            mode: found.mode() & 0o777,
+            owner: (found.uid(), found.gid()),
+            access: access.to_owned(),
+        })
+    }
+
+    /// As the devices controller of v1 has it: `b 7:0 rwm`.
+    pub(crate) fn rule(&self) -> String {
+        let (major, minor) = self.number;
+        format!("{} {major}:{minor} {}", if self.is_block { "b" } else { "c" }, self.access)
+    }
 }
 
 /// Something mounted into a container.

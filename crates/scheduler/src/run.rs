@@ -293,7 +293,8 @@ impl Scheduler {
     fn schedule(&mut self, key: &Key) {
         let Some(entry) = self.queue.get_mut(key) else { return };
         let (pod, about) = (Arc::clone(&entry.pod), entry.about.clone());
-        let wants = match self.storage.wants(&pod) {
+        let placed = self.binding.iter().map(|(key, placed)| (key, &*placed.placed.node));
+        let wants = match self.storage.wants(&pod, placed) {
             Ok(wants) => wants,
             Err((cured_by, why)) => {
                 let message = format!("0/{} nodes are available: {why}.", self.cluster.len());

@@ -7,14 +7,22 @@
 //!   S4 at once    a pod whose claim is to be bound without it waits until that is done
 //!   S5 first pod  the node must reach a volume that fits the claim, or the claim's class must have a provisioner that can
 //!                 make one there; then the claim is told the node, and the pod waits until it is bound
+//!   S6 topology   a volume is made only where its class allows it, and where its driver, if it says, has room for it
+//!   S7 count      a node takes as many volumes of a driver as its CSINode says, those still attached to it included
 //!
-//! Source: Kubernetes documentation, "Storage Classes", volumeBindingMode; the words are those of its events.
+//! Source: Kubernetes documentation, "Storage Classes", volumeBindingMode and allowedTopologies, "Storage Capacity",
+//! "Node-specific Volume Limits"; the words are those of its events.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use windlass_api::binding::{Claim, Reach, Volume};
+use serde_json::{Value, json};
+use windlass_api::binding::{Claim, LOCAL_DRIVER, Reach, Volume};
+use windlass_api::field::{Errors, Path};
+use windlass_api::quantity::Quantity;
+use windlass_api::selector::LabelSelector;
 use windlass_api::{Object, kinds};
-use windlass_client::{Cache, Caches, Key, Notice, Subscription};
+use windlass_client::{Cache, Cached, Caches, Key, Notice, Subscription};
 
 use crate::filter::Cure;
 use crate::node::{Node, NodeFacts};
@@ -29,7 +37,11 @@ pub(crate) struct Storage {
     volumes: Cache,
     classes: Cache,
     pods: Cache,
-    changes: [Subscription; 3],
+    drivers: Cache,
+    driver_nodes: Cache,
+    capacities: Cache,
+    attachments: Cache,
+    changes: [Subscription; 6],
 }
 
 /// What a pod's claims ask.
@@ -41,10 +53,24 @@ pub(crate) struct Wants {
     pub(crate) undecided: Vec<Key>,
 }
 
-/// A node must be within one of these reaches.
+/// The volumes of a pod, by their drivers: handles, and names of claims that have none yet.
+type Drivers = BTreeMap<String, BTreeSet<String>>;
+
+/// Where a pod's node must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// Within one of these reaches.
+    Within(Vec<Reach>),
+    /// Where its labels are selected by one of these.
+    Selected(Vec<LabelSelector>),
+    /// Not one of these.
+    Not(BTreeSet<String>),
+}
+
+/// What a node must be like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Need {
-    reaches: Vec<Reach>,
+    place: Place,
     /// What is said of a node that is not.
     pub(crate) why: &'static str,
 }
@@ -52,23 +78,90 @@ pub(crate) struct Need {
 impl Need {
     /// Whether a node is within reach.
     pub(crate) fn is_met(&self, node: &Node, facts: &NodeFacts) -> bool {
-        self.reaches.iter().any(|reach| reach.includes(&node.name, &facts.labels))
+        match &self.place {
+            Place::Within(reaches) => reaches.iter().any(|reach| reach.includes(&node.name, &facts.labels)),
+            Place::Selected(selectors) => selectors.iter().any(|selector| selector.matches(&facts.labels)),
+            Place::Not(nodes) => !nodes.contains(&*node.name),
+        }
     }
+}
+
+/// What is said of a node where no volume can be had.
+const NONE_TO_BIND: &str = "node(s) didn't find available persistent volumes to bind";
+
+/// Counts a volume to its driver.
+fn count(drivers: &mut Drivers, volume: &Volume) {
+    if !volume.driver.is_empty() && volume.driver != LOCAL_DRIVER {
+        drivers.entry(volume.driver.clone()).or_default().insert(volume.handle.clone());
+    }
+}
+
+/// How many volumes of which driver a node takes, as its CSINode says.
+fn limits_of(object: &Object) -> BTreeMap<String, usize> {
+    let value = object.value();
+    let rows = value["spec"]["drivers"].as_array().into_iter().flatten();
+    let limit = |row: &Value| {
+        let count = usize::try_from(row["allocatable"]["count"].as_u64()?).ok()?;
+        Some((row["name"].as_str()?.to_owned(), count))
+    };
+    rows.filter_map(limit).collect()
 }
 
 /// What a class says about where its volumes can be.
 #[derive(Default)]
 struct Class {
+    name: String,
     waits: bool,
     makes: bool,
+    provisioner: String,
+    /// Where its volumes may be made; `None` is everywhere.
+    topology: Option<Reach>,
 }
 
 impl Class {
     fn read(object: &Object) -> Class {
         let value = object.value();
+        let terms = value["allowedTopologies"].as_array().filter(|terms| !terms.is_empty());
+        let topology = terms.and_then(|terms| {
+            let terms: Vec<Value> = terms.iter().map(topology_term).collect();
+            Reach::read(&json!({"nodeSelectorTerms": terms}))
+        });
         Class {
+            name: object.header.name().to_owned(),
             waits: value["volumeBindingMode"] == "WaitForFirstConsumer",
             makes: value["provisioner"] != NO_PROVISIONER,
+            provisioner: value["provisioner"].as_str().unwrap_or_default().to_owned(),
+            topology,
+        }
+    }
+}
+
+/// A term of allowedTopologies as one of a node selector.
+fn topology_term(term: &Value) -> Value {
+    let expressions = term["matchLabelExpressions"].as_array().into_iter().flatten();
+    let expressions: Vec<Value> =
+        expressions.map(|found| json!({"key": found["key"], "operator": "In", "values": found["values"]})).collect();
+    json!({"matchExpressions": expressions})
+}
+
+/// Where a driver has how much room for volumes of a class.
+#[derive(Default)]
+struct Capacity {
+    class: String,
+    selector: Option<LabelSelector>,
+    bytes: i64,
+}
+
+impl Capacity {
+    fn read(object: &Object) -> Capacity {
+        let value = object.value();
+        let bytes = |field: &str| Quantity::from_json(&value[field]).map(Quantity::units).ok();
+        let selector = value.get("nodeTopology").filter(|selector| selector.is_object());
+        let mut errors = Errors::new();
+        Capacity {
+            class: value["storageClassName"].as_str().unwrap_or_default().to_owned(),
+            selector: selector.map(|found| LabelSelector::from_json(found, &Path::new("nodeTopology"), &mut errors)),
+            bytes: bytes("maximumVolumeSize").or_else(|| bytes("capacity")).unwrap_or(0),
         }
     }
 }
@@ -78,25 +171,35 @@ impl Storage {
         let [claims, volumes, classes] =
             [&kinds::PERSISTENT_VOLUME_CLAIM, &kinds::PERSISTENT_VOLUME, &kinds::STORAGE_CLASS]
                 .map(|kind| caches.of(kind));
-        let changes = [claims.subscribe(), volumes.subscribe(), classes.subscribe()];
-        Storage { claims, volumes, classes, pods: caches.of(&kinds::POD), changes }
+        let [drivers, driver_nodes, capacities, attachments] =
+            [&kinds::CSI_DRIVER, &kinds::CSI_NODE, &kinds::CSI_STORAGE_CAPACITY, &kinds::VOLUME_ATTACHMENT]
+                .map(|kind| caches.of(kind));
+        let changes =
+            [&claims, &volumes, &classes, &driver_nodes, &capacities, &attachments].map(|cache| cache.subscribe());
+        let pods = caches.of(&kinds::POD);
+        Storage { claims, volumes, classes, pods, drivers, driver_nodes, capacities, attachments, changes }
     }
 
     /// Resolves once everything has been seen.
     pub(crate) async fn synced(&self) {
-        for cache in [&self.claims, &self.volumes, &self.classes] {
+        let own = [&self.claims, &self.volumes, &self.classes];
+        let of_drivers = [&self.drivers, &self.driver_nodes, &self.capacities, &self.attachments];
+        for cache in own.into_iter().chain(of_drivers) {
             cache.synced().await;
         }
     }
 
     /// Waits for a change that may let a pod go on. Cancel safe.
     pub(crate) async fn changed(&mut self) -> Notice {
-        let [claims, volumes, classes] = &mut self.changes;
+        let [claims, volumes, classes, nodes, capacities, attachments] = &mut self.changes;
         tokio::select! {
             biased;
             notice = claims.next() => notice,
             notice = volumes.next() => notice,
             notice = classes.next() => notice,
+            notice = nodes.next() => notice,
+            notice = capacities.next() => notice,
+            notice = attachments.next() => notice,
         }
     }
 
@@ -111,9 +214,15 @@ impl Storage {
         any
     }
 
-    /// What this pod's claims ask, or why it cannot go anywhere yet, and what may change that.
-    pub(crate) fn wants(&self, pod: &Pod) -> Result<Wants, (Cure, String)> {
+    /// What this pod's claims ask, or why it cannot go anywhere yet, and what may change that. `placed` are pods on their way
+    /// to their nodes.
+    pub(crate) fn wants<'a>(
+        &self,
+        pod: &Pod,
+        placed: impl Iterator<Item = (&'a Key, &'a str)> + Clone,
+    ) -> Result<Wants, (Cure, String)> {
         let mut wants = Wants::default();
+        let mut drivers = Drivers::new();
         let waits = |why: String| (Cure::NodeChanged, why);
         for name in &pod.volume_claims {
             let found = self.claims.get(pod.key.namespace(), name);
@@ -130,19 +239,25 @@ impl Storage {
                     "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
                 return Err((Cure::PodLeft, why.to_owned()));
             }
-            self.ask(&claim, &Key::of(&object.header), &mut wants).map_err(waits)?;
+            self.ask(&claim, &Key::of(&object.header), &mut wants, &mut drivers).map_err(waits)?;
+        }
+        let full = self.full(&drivers, placed);
+        if !full.is_empty() {
+            wants.needs.push(Need { place: Place::Not(full), why: "node(s) exceed max volume count" });
         }
         Ok(wants)
     }
 
-    fn ask(&self, claim: &Claim, key: &Key, wants: &mut Wants) -> Result<(), String> {
+    fn ask(&self, claim: &Claim, key: &Key, wants: &mut Wants, drivers: &mut Drivers) -> Result<(), String> {
         if claim.phase == "Bound" {
             let volume = self.volumes.get("", &claim.volume);
             let volume = volume.ok_or_else(|| format!("persistentvolume {:?} not found", claim.volume))?;
-            if let Some(reach) = &volume.memo(Volume::read).reach {
+            let volume = volume.memo(Volume::read);
+            if let Some(reach) = &volume.reach {
                 let why = "node(s) had volume node affinity conflict";
-                wants.needs.push(Need { reaches: vec![reach.clone()], why });
+                wants.needs.push(Need { place: Place::Within(vec![reach.clone()]), why });
             }
+            count(drivers, &volume);
             return Ok(());
         }
         let class = claim.class.as_deref().and_then(|class| self.classes.get("", class));
@@ -152,15 +267,88 @@ impl Storage {
         }
         wants.undecided.push(key.clone());
         if class.makes {
+            drivers.entry(class.provisioner.clone()).or_default().insert(key.as_str().to_owned());
+            wants.needs.extend(self.made_where(claim, &class));
             return Ok(());
         }
         let volumes: Vec<Arc<Volume>> = self.volumes.list().iter().map(|volume| volume.memo(Volume::read)).collect();
         let fitting: Vec<_> = volumes.iter().filter(|volume| volume.fits(claim)).collect();
         if fitting.is_empty() || fitting.iter().all(|volume| volume.reach.is_some()) {
             let reaches = fitting.iter().filter_map(|volume| volume.reach.clone()).collect();
-            wants.needs.push(Need { reaches, why: "node(s) didn't find available persistent volumes to bind" });
+            wants.needs.push(Need { place: Place::Within(reaches), why: NONE_TO_BIND });
         }
         Ok(())
+    }
+
+    /// S6.
+    fn made_where(&self, claim: &Claim, class: &Class) -> Vec<Need> {
+        let topology = class.topology.clone();
+        let mut needs: Vec<Need> =
+            topology.map(|reach| Need { place: Place::Within(vec![reach]), why: NONE_TO_BIND }).into_iter().collect();
+        let driver = self.drivers.get("", &class.provisioner);
+        if driver.is_some_and(|driver| driver.value()["spec"]["storageCapacity"] == true) {
+            let all: Vec<Arc<Capacity>> = self.capacities.list().iter().map(|it| it.memo(Capacity::read)).collect();
+            let enough = all.iter().filter(|room| room.class == class.name && room.bytes >= claim.bytes);
+            let place = Place::Selected(enough.filter_map(|room| room.selector.clone()).collect());
+            needs.push(Need { place, why: "node(s) did not have enough free storage" });
+        }
+        needs
+    }
+
+    /// S7: the nodes that would have more volumes of one of these drivers than they take.
+    fn full<'a>(
+        &self,
+        drivers: &Drivers,
+        placed: impl Iterator<Item = (&'a Key, &'a str)> + Clone,
+    ) -> BTreeSet<String> {
+        let mut full = BTreeSet::new();
+        if drivers.is_empty() {
+            return full;
+        }
+        for object in self.driver_nodes.list() {
+            let limits = object.memo(limits_of);
+            if !limits.keys().any(|driver| drivers.contains_key(driver)) {
+                continue;
+            }
+            let node = object.header.name();
+            let coming =
+                placed.clone().filter(|(_, to)| *to == node).filter_map(|(key, _)| self.pods.get_key(key.as_str()));
+            let mut there = self.volumes_on(node, coming);
+            for (driver, new) in drivers {
+                let all = there.entry(driver.clone()).or_default();
+                let before = all.len();
+                all.extend(new.iter().cloned());
+                // What is there already asks for no more room.
+                if all.len() > before && limits.get(driver).is_some_and(|limit| all.len() > *limit) {
+                    full.insert(node.to_owned());
+                }
+            }
+        }
+        full
+    }
+
+    /// The volumes of drivers that a node has, for its pods or still attached.
+    fn volumes_on(&self, node: &str, coming: impl Iterator<Item = Arc<Cached>>) -> Drivers {
+        let mut there = Drivers::new();
+        for pod in self.pods.on_node(node).into_iter().chain(coming) {
+            if matches!(pod.header.phase(), "Succeeded" | "Failed") {
+                continue;
+            }
+            for name in &Pod::read(&pod).volume_claims {
+                let claim = self.claims.get(pod.header.namespace(), name).map(|claim| claim.memo(Claim::read));
+                if let Some(volume) = claim.and_then(|claim| self.volumes.get("", &claim.volume)) {
+                    count(&mut there, &volume.memo(Volume::read));
+                }
+            }
+        }
+        for attachment in self.attachments.list() {
+            let spec = attachment.value()["spec"].take();
+            let volume = spec["source"]["persistentVolumeName"].as_str().filter(|_| spec["nodeName"] == node);
+            if let Some(volume) = volume.and_then(|name| self.volumes.get("", name)) {
+                count(&mut there, &volume.memo(Volume::read));
+            }
+        }
+        there
     }
 
     /// S2.
@@ -172,5 +360,50 @@ impl Storage {
                 && !matches!(header.phase(), "Succeeded" | "Failed")
                 && Pod::read(other).volume_claims.iter().any(|name| name == claim)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Capacity, Class, Need, Place, limits_of};
+    use crate::fixture::node;
+    use serde_json::{Value, json};
+    use windlass_api::Object;
+
+    fn object(value: Value) -> Object {
+        Object::parse(value.to_string().into_bytes().into()).expect("an object")
+    }
+
+    fn is_met(place: Place, labels: Value) -> bool {
+        let node = node("n1", json!({"/metadata/labels": labels}));
+        let facts = node.facts.clone().expect("the fixture's node says something");
+        Need { place, why: "" }.is_met(&node, &facts)
+    }
+
+    #[test]
+    fn s6_a_volume_is_made_only_where_its_class_allows_it_and_there_is_room() {
+        let terms = json!([{"matchLabelExpressions": [{"key": "zone", "values": ["a", "b"]}]}]);
+        let class = object(json!({"metadata": {"name": "c"}, "provisioner": "d", "allowedTopologies": terms}));
+        let reach = Class::read(&class).topology.expect("it says where");
+        assert!(is_met(Place::Within(vec![reach.clone()]), json!({"zone": "b"})));
+        assert!(!is_met(Place::Within(vec![reach]), json!({"zone": "c"})));
+        let room = object(json!({"metadata": {"name": "r"}, "storageClassName": "c", "capacity": "10Gi",
+            "maximumVolumeSize": "1Gi", "nodeTopology": {"matchLabels": {"zone": "a"}}}));
+        let room = Capacity::read(&room);
+        assert_eq!((room.class.as_str(), room.bytes), ("c", 1 << 30), "no volume is larger than the largest");
+        let selector = || room.selector.clone().into_iter().collect();
+        assert!(is_met(Place::Selected(selector()), json!({"zone": "a"})));
+        assert!(!is_met(Place::Selected(selector()), json!({"zone": "b"})));
+        let nowhere = Capacity::read(&object(json!({"metadata": {"name": "r"}, "capacity": "10Gi"})));
+        assert!(nowhere.selector.is_none(), "without a topology no node is meant");
+    }
+
+    #[test]
+    fn s7_a_node_takes_as_many_volumes_as_its_csi_node_says() {
+        let drivers = json!([{"name": "d", "nodeID": "n", "allocatable": {"count": 2}}, {"name": "e", "nodeID": "n"}]);
+        let limits = limits_of(&object(json!({"metadata": {"name": "n1"}, "spec": {"drivers": drivers}})));
+        assert_eq!(limits.into_iter().collect::<Vec<_>>(), [("d".to_owned(), 2)]);
+        assert!(!is_met(Place::Not(["n1".to_owned()].into()), json!({})));
+        assert!(is_met(Place::Not(["n2".to_owned()].into()), json!({})));
     }
 }

@@ -166,6 +166,7 @@ impl Parts<'_> {
             service_cidr: networks.service_cidr.clone(),
             cluster_dns: cluster_dns(networks)?,
             cluster_domain: "cluster.local".to_owned(),
+            kubelet: place.kubelet(),
             manifests: flags.manifests.clone(),
             credential_providers: flags.credential_providers()?,
         };

@@ -44,6 +44,8 @@ pub struct Running {
     pub ready: bool,
 }
 
+/// The instance of who names none.
+const MAIN_INSTANCE: &str = "windlass";
 /// The bridge is `<instance>0` and a network interface's name has at most 15 characters.
 const INSTANCE_CHARS_MAX: usize = 13;
 
@@ -72,6 +74,15 @@ impl Place {
             builder.create(path).with_context(|| format!("could not create {}: are you root?", path.display()))?;
         }
         Ok(())
+    }
+
+    /// Where drivers of volumes and devices meet the node. Their manifests name kubelet's directory, which is the main
+    /// instance's; others keep theirs apart.
+    pub fn kubelet(&self) -> PathBuf {
+        match self.instance.as_str() {
+            MAIN_INSTANCE => PathBuf::from("/var/lib/kubelet"),
+            _ => self.data.join("kubelet"),
+        }
     }
 
     /// The cluster's certificates.

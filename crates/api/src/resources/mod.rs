@@ -10,6 +10,7 @@ mod amount;
 mod api_service;
 mod certificate_signing_request;
 mod check;
+pub mod cluster_trust_bundle;
 mod component_status;
 mod config_map;
 mod controller_revision;
@@ -127,6 +128,7 @@ pub fn all() -> Vec<Resource> {
         priority_class::resource(),
         runtime_class::resource(),
         certificate_signing_request::resource(),
+        cluster_trust_bundle::resource(),
         admission_registration::webhook::validating(),
         admission_registration::webhook::mutating(),
         admission_registration::policy::validating(),

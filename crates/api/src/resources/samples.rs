@@ -123,6 +123,11 @@ const ROWS: &[(&str, &str)] = &[
     ("{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: sample}, value: 10}", ""),
     ("{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: sample}, handler: sample}", ""),
     (
+        "{apiVersion: certificates.k8s.io/v1, kind: ClusterTrustBundle, metadata: {name: sample}, \
+         spec: {trustBundle: \"-----BEGIN CERTIFICATE-----\\nMAA=\\n-----END CERTIFICATE-----\"}}",
+        "",
+    ),
+    (
         "{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {name: sample}, \
          spec: {signerName: example.com/sample, usages: [client auth], request: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlHaU1GWUNBUUF3SXpFUE1BMEdBMVVFQXd3R2MyRnRjR3hsTVJB\
          d0RnWURWUVFLREFkellXMXdiR1Z6TUNvdwpCUVlESzJWd0F5RUFST2JwUFROUitRUHJOOFJkOWU1ZHR4T1F1V2U4M045WG9veDE2\

@@ -113,6 +113,16 @@ fn may_for_signer(call: Call<'_>, verb: &str, signer: &str) -> bool {
     })
 }
 
+/// Whoever writes a bundle of a signer's speaks for it.
+pub(super) fn check_bundle(call: Call<'_>, old: &Value, bundle: &Value) -> Result<(), ApiError> {
+    let signer = text(&bundle["spec"], "signerName");
+    if signer.is_empty() || old["spec"] == bundle["spec"] || may_for_signer(call, "attest", signer) {
+        return Ok(());
+    }
+    let why = format!("user not permitted to attest for signerName {signer:?}");
+    Err(ApiError::forbidden(&call.target.resource.kind, text(&bundle["metadata"], "name"), &why))
+}
+
 /// R4 and R5.
 fn check_signer(call: Call<'_>, part: Part, old: &Value, request: &Value) -> Result<(), ApiError> {
     let verb = match part {

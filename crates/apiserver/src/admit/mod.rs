@@ -137,7 +137,9 @@ pub(crate) async fn update(call: Call<'_>, part: Part, old: &Value, object: &mut
 /// Admits what gives rights: only who has them gives them, whatever a policy made of the object.
 fn rights(call: Call<'_>, old: &Value, object: &Value) -> Result<(), ApiError> {
     let kind = &call.target.resource.kind;
-    if [&kinds::ROLE, &kinds::CLUSTER_ROLE].contains(&kind) {
+    if *kind == kinds::CLUSTER_TRUST_BUNDLE {
+        certificate::check_bundle(call, old, object)
+    } else if [&kinds::ROLE, &kinds::CLUSTER_ROLE].contains(&kind) {
         rbac::check_role(call, old, object)
     } else if [&kinds::ROLE_BINDING, &kinds::CLUSTER_ROLE_BINDING].contains(&kind) {
         rbac::check_binding(call, old, object)

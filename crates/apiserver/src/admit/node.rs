@@ -7,6 +7,7 @@
 //!   R2 pods         only those bound to the node are changed or deleted
 //!   R3 privileges   an agent changes neither its taints, nor its owners, nor labels reserved for the cluster's admin
 //!   R4 volumes      of a PersistentVolume only the finalizer of the node's own driver is put on and taken off
+//!   R5 claims       of a claim only how large its volume has become is said
 //!
 //! Source: admission controllers reference, NodeRestriction; CVE-2025-5187.
 
@@ -55,6 +56,9 @@ pub(super) fn update(call: Call<'_>, part: Part, old: &Value, object: &Value) ->
     if *kind == kinds::PERSISTENT_VOLUME {
         check_volume(call, node, old, object)?;
     }
+    if *kind == kinds::PERSISTENT_VOLUME_CLAIM {
+        check_claim(call, node, old, object)?;
+    }
     Ok(())
 }
 
@@ -85,6 +89,26 @@ fn check_volume(call: Call<'_>, node: &str, old: &Value, object: &Value) -> Resu
         return Ok(());
     }
     let why = format!("node {node:?} can only change its own finalizer on volumes of {LOCAL_DRIVER} that lie on it");
+    Err(refuse(call, &call.target.name, &why))
+}
+
+/// R5.
+fn check_claim(call: Call<'_>, node: &str, old: &Value, object: &Value) -> Result<(), ApiError> {
+    const SAID: [&str; 4] = ["capacity", "conditions", "allocatedResources", "allocatedResourceStatuses"];
+    let rest = |object: &Value| {
+        let mut rest = object.clone();
+        for field in ["resourceVersion", "managedFields", "generation"] {
+            rest["metadata"].as_object_mut().map(|metadata| metadata.remove(field));
+        }
+        for field in SAID {
+            rest["status"].as_object_mut().map(|status| status.remove(field));
+        }
+        rest
+    };
+    if rest(old) == rest(object) {
+        return Ok(());
+    }
+    let why = format!("node {node:?} can only say of claims how large their volumes have become");
     Err(refuse(call, &call.target.name, &why))
 }
 

@@ -7,7 +7,9 @@
 //!   N4 tokens       of the accounts of its pods; for which pod is checked in `admit`
 //!   N5 traffic      reads services, endpoints, namespaces and network policies
 //!   N6 volumes      reads, one by one, the PersistentVolumes behind the claims of N3, and the Secrets that these name
-//!   N7 certificates asks for its own, and reads what became of the request
+//!                  and how these claims are, which it says when it has grown into a volume; the VolumeAttachments of its own,
+//!                  one by one, and what drivers want
+//!   N7 certificates asks for its own, reads what became of the request, and whom pods may trust
 //!   N8 directories  reads, one by one, the PersistentVolumes that are directories of its own; what it changes of them is
 //!                   checked in `admit`
 //!
@@ -43,10 +45,14 @@ pub(super) fn may(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool 
         ("" | "events.k8s.io", "events", "") => write || asked.verb == "create",
         ("", "secrets" | "configmaps", "") => read && is_named(server, node, asked),
         ("", "persistentvolumeclaims" | "serviceaccounts", "") => asked.verb == "get" && is_named(server, node, asked),
+        ("", "persistentvolumeclaims", "status") => (write || asked.verb == "get") && is_named(server, node, asked),
+        ("storage.k8s.io", "csidrivers", "") => read,
+        ("storage.k8s.io", "volumeattachments", "") => asked.verb == "get" && is_attached(server, node, asked),
         ("", "persistentvolumes", "") => {
             (asked.verb == "get" && is_named(server, node, asked))
                 || ((read || asked.verb == "patch") && is_here(server, node, asked))
         }
+        ("certificates.k8s.io", "clustertrustbundles", "") => read,
         ("certificates.k8s.io", "certificatesigningrequests", "") => read || asked.verb == "create",
         ("certificates.k8s.io", "certificatesigningrequests", "selfnodeclient") => asked.verb == "create",
         ("", "serviceaccounts", "token") => asked.verb == "create" && is_named(server, node, asked),
@@ -64,6 +70,15 @@ fn is_here(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool {
     }
     let entry = server.store.get(&key::object(&kinds::PERSISTENT_VOLUME, "", asked.name));
     entry.is_some_and(|entry| binding::is_local_on(&tree(&entry), node))
+}
+
+/// N6: one that is not there is nobody's, and may be somebody else's in a moment.
+fn is_attached(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool {
+    if asked.name.is_empty() || asked.name.contains('/') {
+        return false;
+    }
+    let entry = server.store.get(&key::object(&kinds::VOLUME_ATTACHMENT, "", asked.name));
+    entry.is_some_and(|entry| tree(&entry)["spec"]["nodeName"] == node)
 }
 
 /// N3.

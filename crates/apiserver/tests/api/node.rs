@@ -144,3 +144,45 @@ async fn n8_a_node_keeps_its_own_volumes_and_changes_nothing_else_of_them() {
         assert!(answer.starts_with(expected), "{node} {name}: {answer}");
     }
 }
+
+#[tokio::test]
+async fn n6_r5_a_node_reads_its_attachments_and_says_how_large_its_claims_have_become() {
+    const ATTACHMENTS: &str = "/apis/storage.k8s.io/v1/volumeattachments";
+    const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let api = Api::start().await;
+    for node in ["n1", "n2"] {
+        let spec = json!({"attacher": "example.com", "nodeName": node, "source": {"persistentVolumeName": "v"}});
+        api.make(ATTACHMENTS, &json!({"metadata": {"name": format!("of-{node}")}, "spec": spec})).await;
+    }
+    let node = Identity::node("n1");
+    let get = async |path: String| said(&api, &node, Method::GET, &path, &Value::Null).await;
+    assert_eq!(get(format!("{ATTACHMENTS}/of-n1")).await, "200");
+    for path in [format!("{ATTACHMENTS}/of-n2"), format!("{ATTACHMENTS}/none"), ATTACHMENTS.to_owned()] {
+        assert!(get(path.clone()).await.starts_with("403"), "{path}");
+    }
+    assert_eq!(get("/apis/storage.k8s.io/v1/csidrivers".to_owned()).await, "200");
+    for name in ["used", "other"] {
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+        api.make(CLAIMS, &json!({"metadata": {"name": name}, "spec": spec})).await;
+    }
+    let mut wished = pod("p");
+    wished["spec"]["volumes"] = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "used"}}]);
+    api.make(PODS, &wished).await;
+    bind(&api, "p", "n1").await;
+    let patched = async |node: &str, path: &str, patch: Value| {
+        let media = [("content-type", "application/merge-patch+json")];
+        let path = format!("{CLAIMS}/{path}");
+        api.call_as(Identity::node(node), Method::PATCH, &path, &media, patch.to_string()).await.said()
+    };
+    let larger = || json!({"status": {"capacity": {"storage": "2Gi"}, "conditions": null}});
+    assert_eq!(patched("n1", "used/status", larger()).await, "200");
+    for (node, path, patch) in [
+        ("n2", "used/status", larger()),
+        ("n1", "other/status", larger()),
+        ("n1", "used", json!({"metadata": {"labels": {"a": "b"}}})),
+        ("n1", "used/status", json!({"status": {"phase": "Lost"}})),
+    ] {
+        let answer = patched(node, path, patch.clone()).await;
+        assert!(answer.starts_with("403"), "{node} {path} {patch}: {answer}");
+    }
+}

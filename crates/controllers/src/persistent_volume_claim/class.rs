@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use windlass_api::Object;
+use windlass_api::binding::ENFORCE_SIZE;
 
 /// A provisioner that makes no volumes: they are made by hand.
 pub(super) const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
@@ -19,6 +20,8 @@ pub(super) struct Class {
     pub(super) policy: String,
     /// Its claims wait for their first pod.
     pub(super) waits: bool,
+    /// Its volumes hold no more than they say.
+    pub(super) enforces_size: bool,
     /// Its claims may grow.
     pub(super) may_grow: bool,
     is_default: bool,
@@ -35,6 +38,7 @@ impl Class {
             provisioner: value["provisioner"].as_str().unwrap_or_default().to_owned(),
             policy: value["reclaimPolicy"].as_str().unwrap_or("Delete").to_owned(),
             waits: value["volumeBindingMode"] == "WaitForFirstConsumer",
+            enforces_size: value["parameters"][ENFORCE_SIZE] == "true",
             may_grow: value["allowVolumeExpansion"] == true,
             is_default: IS_DEFAULT.iter().any(|annotation| annotations[annotation] == "true"),
             created: header.created().to_owned(),

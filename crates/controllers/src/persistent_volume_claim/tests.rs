@@ -133,12 +133,16 @@ fn r6_the_provisioner_of_the_class_is_asked() {
     let chosen = || claim(json!({"/metadata/annotations": {SELECTED_NODE: "n1"}}));
     planned(
         &view(chosen(), &[], Some(class(json!({})))),
+        "create persistentvolumes pvc-uc: Successfully provisioned volume pvc-uc on node n1; it may hold more than it says, unless its class has the parameter enforceSize",
+    );
+    planned(
+        &view(chosen(), &[], Some(class(json!({"/parameters": {"enforceSize": "true"}})))),
         "create persistentvolumes pvc-uc: Successfully provisioned volume pvc-uc on node n1",
     );
     let many = json!({"/metadata/annotations": {SELECTED_NODE: "n1"}, "/spec/accessModes": ["ReadWriteMany"]});
     planned(
         &view(claim(many), &[], Some(class(json!({})))),
-        "tell ns/c ProvisioningFailed: a directory of one node can be neither a device nor shared between nodes",
+        "tell ns/c ProvisioningFailed: what lies on one node cannot be shared between nodes",
     );
     let external = Some(class(json!({"/provisioner": "csi.example.com", "/volumeBindingMode": "Immediate"})));
     planned(

@@ -6,8 +6,10 @@
 //! Relies on   [`Machine`] for everything outside the process; no thread, no clock of its own
 
 mod directory;
+mod in_use;
 mod kept;
 mod lasting;
+mod plugins;
 mod pods;
 mod policing;
 mod pressure;
@@ -23,13 +25,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior};
-use windlass_api::kinds;
 use windlass_api::types::core;
+use windlass_api::{binding, kinds};
 use windlass_client::{Backoff, Cache, Client, Recorder, Scope};
 use windlass_network::Cidr;
 use windlass_stdx::World;
 
 pub use directory::{PodDirectory, PodEntry};
+pub use in_use::InUse;
 pub use shutdown::Shutdown;
 
 use crate::budget::Budget;
@@ -70,6 +73,8 @@ pub struct Shared {
     pub budget: Budget,
     /// The pods of this machine that network policies may restrict.
     pub locals: policing::Locals,
+    /// The volumes of drivers that pods use.
+    pub in_use: InUse,
     services: Cache,
     slices: Cache,
     /// What an earlier agent kept of both.
@@ -119,6 +124,21 @@ impl Shared {
     /// The uid of the Node, once it is registered.
     pub fn node_uid(&self) -> Option<String> {
         Some(self.node.get("", &self.config.name)?.header.uid().to_owned())
+    }
+
+    /// Waits until the Node says that a volume is in use. Cancel safe.
+    pub async fn says_in_use(&self, name: &str) {
+        let mut changes = self.node.subscribe();
+        loop {
+            let says = self.node.get("", &self.config.name).is_some_and(|node| {
+                let named = node.value()["status"]["volumesInUse"].take();
+                named.as_array().is_some_and(|all| all.iter().any(|found| found == name))
+            });
+            if says {
+                return;
+            }
+            changes.next().await;
+        }
     }
 
     /// Whether pods can be attached.
@@ -199,6 +219,7 @@ impl Agent {
             starts: Arc::default(),
             budget: Budget::default(),
             locals: policing::Locals::default(),
+            in_use: InUse::default(),
             services: Cache::start(client.clone(), &kinds::SERVICE, Scope::all()),
             slices: Cache::start(client.clone(), &kinds::ENDPOINT_SLICE, Scope::all()),
             kept: OnceLock::new(),
@@ -258,6 +279,14 @@ impl Agent {
             let pod_cidr = String::from_utf8_lossy(kept).into_owned();
             self.raise_network(&pod_cidr).await;
         }
+        match self.shared.machine.lent().await {
+            Ok(lent) => {
+                for (pod, driver, handle) in lent {
+                    self.shared.in_use.add(&pod, &binding::volume_in_use(&driver, &handle));
+                }
+            }
+            Err(error) => tracing::error!(%error, "what drivers have lent is not known; their volumes may be detached"),
+        }
         let work = async {
             tokio::join!(
                 pods::run(&self.shared, &self.directory, records),
@@ -265,6 +294,7 @@ impl Agent {
                 serving::run(&self.shared),
                 policing::run(&self.shared),
                 lasting::run(&self.shared),
+                plugins::run(&self.shared),
                 self.keep_alive(),
                 self.relieve(),
                 self.keep_network(),
@@ -305,10 +335,12 @@ impl Agent {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut network_ready = shared.network_ready.subscribe();
         let mut changes = shared.node.subscribe();
+        let mut in_use = shared.in_use.subscribe();
         loop {
             tokio::select! {
                 biased;
                 _ = network_ready.changed() => {}
+                _ = in_use.changed() => {}
                 _ = changes.next() => {}
                 _ = timer.tick() => {
                     self.renew().await;

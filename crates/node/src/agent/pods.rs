@@ -19,7 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use windlass_api::{Object, kinds};
-use windlass_client::{Cache, Cached, DeleteOptions, Notice, Scope};
+use windlass_client::{Backoff, Cache, Cached, DeleteOptions, Notice, Scope};
 
 use super::{NODE_KEY, PodDirectory, Shared, kept};
 use crate::manifest;
@@ -31,6 +31,8 @@ const ENDED_MAX: usize = 256;
 /// A task that panicked is begun again after this long, so that a pod that always makes it panic costs little.
 const PANIC_PAUSE: Duration = Duration::from_secs(5);
 
+/// How soon it is tried again to tear down what is left of a pod, and how late at most.
+const STRAY_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How often the files of static pods are looked at.
 const MANIFESTS_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -89,6 +91,17 @@ pub(super) fn recall(shared: &Shared, uid: &str, record: &[u8]) {
         Ok(pod) if !known.left => drop(shared.locals.set(&uid.into(), &pod, &known.addresses)),
         _ => {}
     }
+}
+
+/// Tears down what is left of a pod; what it has borrowed can only be given back when its lender is there.
+async fn tear_down(shared: &Shared, uid: &str) {
+    tracing::info!(uid, why = "the API does not know this pod", "what is left of a pod is torn down");
+    let mut backoff = Backoff::new(STRAY_RETRY.0, STRAY_RETRY.1);
+    while let Err(error) = shared.machine.pod_down(uid).await {
+        tracing::warn!(uid, %error, "what is left of a pod was not torn down; it is tried again");
+        tokio::time::sleep(backoff.next(&shared.world)).await;
+    }
+    shared.in_use.remove(uid);
 }
 
 /// A task that ended.
@@ -239,12 +252,7 @@ impl Pods {
         let (shared, strays) = (Arc::clone(&self.shared), strays.collect::<Vec<_>>());
         // Apart: what a pod has left may take minutes to remove, and the others must not wait for it.
         tokio::spawn(async move {
-            for uid in strays {
-                tracing::info!(uid, why = "the API does not know this pod", "what is left of a pod is torn down");
-                if let Err(error) = shared.machine.pod_down(&uid).await {
-                    tracing::warn!(uid, %error, "what is left of a pod was not torn down");
-                }
-            }
+            futures::future::join_all(strays.iter().map(|uid| tear_down(&shared, uid))).await;
         });
     }
 

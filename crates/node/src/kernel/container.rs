@@ -6,13 +6,15 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use windlass_runtime::image::Images;
-use windlass_runtime::{Bind, Mount as RuntimeMount};
+use windlass_runtime::{Bind, Device as RuntimeDevice, Mount as RuntimeMount};
 
 use super::layout::Layout;
 use super::volume::{self, Source};
 use super::{file_error, make_private_dir, of_image};
 use crate::logs;
-use crate::machine::{Access, Container, Image, MESSAGE_BYTES_MAX, MachineError, MessageSource, MountSource};
+use crate::machine::{
+    Access, Container, Device, DeviceSource, Image, MESSAGE_BYTES_MAX, MachineError, MessageSource, MountSource,
+};
 
 /// Lines of a log that stand in for a message (API reference, FallbackToLogsOnError).
 const MESSAGE_LINES_MAX: usize = 80;
@@ -72,6 +74,22 @@ pub fn mounts(
         out.push(RuntimeMount::Bind(Bind { source: message.to_owned(), target, ..Bind::default() }));
     }
     Ok(out)
+}
+
+/// The devices that a container may use.
+pub fn devices(layout: &Layout, pod: &str, container: &Container) -> Result<Vec<RuntimeDevice>, MachineError> {
+    let device = |wanted: &Device| {
+        let source = match &wanted.source {
+            DeviceSource::Path(path) => path.clone(),
+            DeviceSource::Volume(name) => match volume::source(layout, pod, name)? {
+                Source::Path(path) => path,
+                Source::Image(id) => return Err(MachineError::NotFound { what: "device", id }),
+            },
+        };
+        let found = RuntimeDevice::of(&source, Path::new(&wanted.target), &wanted.access);
+        found.map_err(|error| file_error("give device", &source, &error))
+    };
+    container.devices.iter().map(device).collect()
 }
 
 fn layers(images: &Images, id: String) -> Result<Vec<PathBuf>, MachineError> {

@@ -39,7 +39,7 @@ pub fn read(images: &Images, data: &Path, not: Option<Cidr>) -> Result<Facts, Ma
         kernel_version: text("/proc/sys/kernel/osrelease"),
         os_image: os_image(&text("/etc/os-release")),
         machine_id: text("/etc/machine-id"),
-        boot_id: text("/proc/sys/kernel/random/boot_id"),
+        boot_id: boot_id(),
         runtime_version: concat!("windlass://", env!("CARGO_PKG_VERSION")).to_owned(),
         images: images.into_iter().map(|image| (image.names, image.size)).collect(),
         app_armor: text("/sys/module/apparmor/parameters/enabled") == "Y",
@@ -48,6 +48,11 @@ pub fn read(images: &Images, data: &Path, not: Option<Cidr>) -> Result<Facts, Ma
         hosts: fs::read_to_string("/etc/hosts").unwrap_or_default(),
         resolv_conf: resolv_conf(),
     })
+}
+
+/// Changes with every boot.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// Most files that are counted below one place: what is left out only makes a pod look smaller.

@@ -87,7 +87,7 @@ impl Kernel {
         let image = image.ok_or_else(|| MachineError::NotFound { what: "image", id: wanted.image.clone() })?;
         let log = self.layout.log(pod, &wanted.id)?;
         let message = self.layout.message(pod, &wanted.id)?;
-        let mounts = {
+        let (mounts, devices) = {
             let (layout, images) = (self.layout.clone(), self.images.clone());
             let (pod, wanted) = (pod.to_owned(), wanted.clone());
             let log = log.clone();
@@ -95,7 +95,8 @@ impl Kernel {
                 let parents = [log.parent(), message.parent()];
                 parents.into_iter().flatten().try_for_each(make_private_dir)?;
                 container::make_message_file(&message)?;
-                container::mounts(&layout, &images, &pod, &wanted, &message)
+                let mounts = container::mounts(&layout, &images, &pod, &wanted, &message)?;
+                Ok((mounts, container::devices(&layout, &pod, &wanted)?))
             })
             .await?
         };
@@ -114,6 +115,7 @@ impl Kernel {
             additional_gids: wanted.groups.clone(),
             image_groups: wanted.image_groups,
             mounts,
+            devices,
             capabilities: wanted.capabilities.clone(),
             seccomp,
             app_armor: wanted.app_armor.clone(),

@@ -5,7 +5,9 @@
 
 mod container;
 mod content;
+mod csi;
 mod damage;
+mod disk_image;
 mod facts;
 mod fetch;
 mod group;
@@ -14,6 +16,7 @@ pub(crate) mod layout;
 mod make;
 mod manifests;
 pub(crate) mod namespace;
+mod plugins;
 mod provider;
 mod resolver;
 mod seccomp;
@@ -39,10 +42,13 @@ use windlass_runtime::{Runtime, RuntimeConfig, RuntimeError};
 use windlass_stdx::World;
 
 use crate::machine::{
-    Answer, Container, Exec, ExecResult, Facts, HealthCheck, HttpAnswer, HttpGet, Image, Machine, MachineError,
-    MessageSource, Observed, PodUsage, ProcessUser, Resize, Sandbox, Stop, Volume,
+    Answer, Container, Exec, ExecResult, Facts, HealthCheck, HttpAnswer, HttpGet, Image, LentVolume, Machine,
+    MachineError, MessageSource, Observed, Plugin, PodUsage, ProcessUser, Resize, Sandbox, Stop, Volume, VolumeContent,
+    VolumeStats,
 };
+use csi::{Borrower, Lending};
 use layout::Layout;
+use plugins::Plugins;
 pub use provider::ProviderFiles;
 use provider::Providers;
 
@@ -74,6 +80,8 @@ pub struct KernelConfig {
     pub cluster_dns: Ipv4Addr,
     /// The domain that services have their names in.
     pub cluster_domain: String,
+    /// Where drivers of volumes and devices meet the node: `/var/lib/kubelet`.
+    pub kubelet: PathBuf,
     /// The directory whose files are static pods.
     pub manifests: Option<PathBuf>,
     /// Programs that provide credentials for registries.
@@ -91,6 +99,8 @@ pub struct Kernel {
     /// How other nodes are spoken to, once it is known who this one is.
     peer_tls: OnceLock<Arc<rustls::ClientConfig>>,
     network: RwLock<Option<Up>>,
+    plugins: Arc<Plugins>,
+    lending: Lending,
     changes: broadcast::Sender<String>,
     /// Where each attached pod's network namespace is.
     namespaces: Mutex<BTreeMap<String, PathBuf>>,
@@ -130,6 +140,11 @@ impl Kernel {
         for directory in [layout.pods(), layout.records()] {
             make_private_dir(&directory)?;
         }
+        let registry = config.kubelet.join("plugins_registry");
+        for directory in [registry.clone(), config.kubelet.join("plugins"), config.kubelet.join("pods")] {
+            csi::make_dir(&directory)?;
+        }
+        let plugins = Arc::new(Plugins::new(registry));
         let images = Images::open(config.data.join("images"), world.clone());
         let images = images.map_err(|error| failed("open the image store", &error))?;
         let providers = config.credential_providers.as_ref().map(Providers::open).transpose();
@@ -143,6 +158,8 @@ impl Kernel {
             providers,
             peer_tls: OnceLock::new(),
             network: RwLock::new(None),
+            lending: Lending::new(config.kubelet.clone(), facts::boot_id(), Arc::clone(&plugins)),
+            plugins,
             changes: broadcast::Sender::new(CHANGES_MAX),
             namespaces: Mutex::default(),
             damaged: Mutex::default(),
@@ -304,6 +321,7 @@ impl Kernel {
     async fn left_pods(&self) -> Result<Vec<String>, MachineError> {
         let mut all: BTreeSet<String> = names(&self.layout.pods())?.into_iter().collect();
         all.extend(self.runtime.sandboxes().iter().map(|sandbox| sandbox.id().to_owned()));
+        all.extend(self.lending.pods().await?);
         if let Ok(network) = self.network().await {
             all.extend(network.held());
         }
@@ -313,6 +331,7 @@ impl Kernel {
     async fn remove_pod(&self, pod: &str) -> Result<(), MachineError> {
         self.end_sandbox(pod).await?;
         self.give_back(pod).await?;
+        self.lending.give_back(pod).await?;
         let (layout, pod) = (self.layout.clone(), pod.to_owned());
         off_the_runtime(move || {
             volume::remove_all(&layout, &pod)?;
@@ -403,8 +422,37 @@ impl Machine for Kernel {
     }
 
     fn volume_up<'a>(&'a self, pod: &'a str, volume: &'a Volume) -> Answer<'a, ()> {
-        let (layout, pod, volume) = (self.layout.clone(), pod.to_owned(), volume.clone());
-        off_the_runtime(move || volume::up(&layout, &pod, &volume)).boxed()
+        let (layout, own, wanted) = (self.layout.clone(), pod.to_owned(), volume.clone());
+        async move {
+            if let VolumeContent::Lent(lent) = &wanted.content {
+                let (volume, group, trust_top) = (wanted.name.as_str(), wanted.group, wanted.trust_top);
+                let path = self.lending.lend(Borrower { pod: &own, volume, group, trust_top }, lent).await?;
+                let name = wanted.name.clone();
+                return off_the_runtime(move || volume::point(&layout, &own, &name, &path)).await;
+            }
+            off_the_runtime(move || volume::up(&layout, &own, &wanted)).await
+        }
+        .boxed()
+    }
+
+    fn volumes_down<'a>(&'a self, pod: &'a str) -> Answer<'a, ()> {
+        self.lending.give_back(pod).boxed()
+    }
+
+    fn expand_volume<'a>(&'a self, pod: &'a str, volume: &'a LentVolume, bytes: u64) -> Answer<'a, ()> {
+        self.lending.expand(pod, volume, bytes).boxed()
+    }
+
+    fn volume_stats<'a>(&'a self, pod: &'a str) -> Answer<'a, BTreeMap<String, VolumeStats>> {
+        self.lending.stats(pod).boxed()
+    }
+
+    fn lent(&self) -> Answer<'_, Vec<(String, String, String)>> {
+        self.lending.lent().boxed()
+    }
+
+    fn plugins(&self) -> Answer<'_, Vec<Arc<Plugin>>> {
+        self.plugins.look().boxed()
     }
 
     fn lasting(&self) -> Answer<'_, Vec<String>> {

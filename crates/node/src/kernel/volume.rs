@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use super::disk_image;
 use super::group::give_tree;
 use super::layout::{Layout, file_name};
 use super::{failed, file_error, make_private_dir, names, remove_file};
@@ -56,10 +57,18 @@ pub fn up(layout: &Layout, pod: &str, volume: &Volume) -> Result<(), MachineErro
         },
         VolumeContent::Lasting(lasting) => {
             let directory = lasting_directory(layout, lasting)?;
-            if let Some(group) = volume.group {
+            if let (Some(group), false) = (volume.group, matches!(lasting, Lasting::Device(..))) {
                 give_tree(&directory, group, volume.trust_top)?;
             }
             link_to(&path, &directory)
+        }
+        VolumeContent::Device(device) => {
+            check_host_path(device, "BlockDevice")?;
+            link_to(&path, device)
+        }
+        VolumeContent::Lent(lent) => {
+            let why = format!("{} is borrowed before it is shown", lent.name);
+            Err(MachineError::Failed { operation: "show a volume".to_owned(), why })
         }
         VolumeContent::Image { image } => {
             let (_, hash) = image.split_once(':').unwrap_or(("", image));
@@ -69,12 +78,20 @@ pub fn up(layout: &Layout, pod: &str, volume: &Volume) -> Result<(), MachineErro
     }
 }
 
+/// Makes a volume of the pod be what is at this path of the machine.
+pub fn point(layout: &Layout, pod: &str, name: &str, at: &Path) -> Result<(), MachineError> {
+    make_private_dir(&layout.volumes(pod)?)?;
+    link_to(&layout.volume(pod, name)?, at)
+}
+
 fn lasting_directory(layout: &Layout, lasting: &Lasting) -> Result<PathBuf, MachineError> {
     match lasting {
         Lasting::There(path) => {
             check_host_path(path, "Directory")?;
             Ok(path.clone())
         }
+        Lasting::Sized(name, bytes) => disk_image::file_system(&layout.lasting(name)?, *bytes),
+        Lasting::Device(name, bytes) => disk_image::device(&layout.lasting(name)?, *bytes),
         Lasting::Own(name) => {
             let path = layout.lasting(name)?;
             make_private_dir(path.parent().expect("it lies in the node's data"))?;
@@ -86,7 +103,9 @@ fn lasting_directory(layout: &Layout, lasting: &Lasting) -> Result<PathBuf, Mach
 
 /// Removes a directory that outlived its pods.
 pub fn remove_lasting(layout: &Layout, name: &str) -> Result<(), MachineError> {
-    super::remove_tree(&layout.lasting(name)?)
+    let directory = layout.lasting(name)?;
+    disk_image::release(&directory)?;
+    super::remove_tree(&directory)
 }
 
 /// What of a volume is mounted into containers.

@@ -5,6 +5,7 @@
 //! Relies on   `plan` decides, `steps` act, `status` tells; this file only carries between them
 
 mod admit;
+mod lent;
 mod mirror;
 mod observe;
 mod outcome;
@@ -123,6 +124,11 @@ pub struct PodTask {
     saved: Option<Known>,
     seen_at: Instant,
     usage_at: Instant,
+    lent_at: Instant,
+    /// How often what is lent has been looked at.
+    lent_looks: u64,
+    /// Some volume may have to be looked at again.
+    tends: bool,
     /// The resources that the API wishes for each container; those promised are the context's pod's.
     wished: BTreeMap<String, core::ResourceRequirements>,
     resizing: Resizing,
@@ -171,6 +177,7 @@ impl PodTask {
             context.shared.starts.begin(&context.uid, context.shared.world.now());
         }
         let (tracks, ground) = begin(&context, &current, known.as_ref());
+        let tends = crate::steps::lent::may_borrow(&context);
         let mut task = PodTask {
             context,
             header: object.header.clone(),
@@ -195,6 +202,9 @@ impl PodTask {
             saved: known,
             seen_at: Instant::now(),
             usage_at: Instant::now() + usage::INTERVAL,
+            lent_at: Instant::now() + lent::INTERVAL,
+            lent_looks: 0,
+            tends,
             wished: BTreeMap::new(),
             resizing: Resizing::Done,
             resize_retry: RetryBackoff::new(Duration::from_secs(1), Duration::from_secs(10)),
@@ -451,11 +461,13 @@ impl PodTask {
             self.finish();
         }
         let usage = self.look_at_usage();
+        let lent = self.look_at_lent();
         plan.wake
             .into_iter()
             .chain(resize)
             .chain(deadline)
             .chain(usage)
+            .chain(lent)
             .chain(self.remove_retry.retry_at().filter(|at| *at > now))
             .min()
     }

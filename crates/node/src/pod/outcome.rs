@@ -49,6 +49,7 @@ impl PodTask {
                 self.written(Err(error));
             }
             (_, Outcome::MirrorDeleted(_)) => {}
+            (_, Outcome::Tended(tends)) => self.tends = tends,
             (_, Outcome::Saved(Err(error))) => {
                 tracing::warn!(pod = self.header.key(), %error, "the pod's record was not kept");
             }

@@ -30,6 +30,8 @@ pub enum Slot {
     Resize,
     /// Counting what the volumes hold.
     Usage,
+    /// Keeping what drivers have lent up to date.
+    Lent,
     /// Writing the status.
     Status,
     /// Writing the record.
@@ -63,6 +65,8 @@ pub enum Outcome {
     Resized(Result<(), MachineError>),
     /// Why the pod must go for what it has put into its volumes, if it must.
     Counted(Option<String>),
+    /// What drivers have lent has been looked at; whether to look again.
+    Tended(bool),
     /// The likeness of a static pod is deleted, or not.
     MirrorDeleted(Result<(), ClientError>),
     /// The status is written, or not.

@@ -234,6 +234,7 @@ fn build(
         args: args(container, image, &env)?,
         cwd: container.working_dir.clone().filter(|cwd| !cwd.is_empty()).unwrap_or_else(|| image.working_dir.clone()),
         mounts: mount::of_container(spec, container, &env)?,
+        devices: mount::devices_of(spec, container)?,
         resources: resources::of_container(container),
         oom_score_adj: resources::oom_score_adj(spec, container, node.facts.memory_bytes),
         stdin: container.stdin == Some(true),

@@ -7,6 +7,7 @@
 pub mod claim;
 pub mod container;
 pub mod image;
+pub mod lent;
 pub mod lifecycle;
 pub mod mount;
 pub mod network;

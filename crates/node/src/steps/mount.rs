@@ -5,7 +5,7 @@ use windlass_api::types::core;
 use super::volume::is_ours;
 use crate::env::ConfigError;
 use crate::expansion::expand;
-use crate::machine::{Mount, MountSource, Propagation};
+use crate::machine::{Device, DeviceSource, Mount, MountSource, Propagation};
 
 /// The pod's own files and where they belong.
 const FILES: [(&str, &str); 3] =
@@ -17,9 +17,6 @@ pub fn of_container(
     container: &core::Container,
     env: &[(String, String)],
 ) -> Result<Vec<Mount>, ConfigError> {
-    if container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
-        return Err(ConfigError::Refused("volumeDevices are not supported by this node; use volumeMounts".to_owned()));
-    }
     let mut out = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
         let mut made = mount_of(mount, env)?;
@@ -43,6 +40,26 @@ pub fn of_container(
     // A mount below another must come after it.
     out.sort_by_key(|mount| mount.target.split('/').filter(|part| !part.is_empty()).count());
     Ok(out)
+}
+
+/// The devices of a container: volumes of its pod that are no file systems.
+pub fn devices_of(spec: &core::PodSpec, container: &core::Container) -> Result<Vec<Device>, ConfigError> {
+    let device = |wanted: &core::VolumeDevice| {
+        let is_path = wanted.device_path.starts_with('/') && !wanted.device_path.split('/').any(|part| part == "..");
+        let volume = spec.volumes.iter().flatten().find(|found| found.name == wanted.name);
+        match volume.filter(|_| is_path) {
+            Some(volume) => Ok(Device {
+                source: DeviceSource::Volume(wanted.name.clone()),
+                target: wanted.device_path.clone(),
+                access: if is_read_only(volume) { "rm" } else { "rwm" }.to_owned(),
+            }),
+            None => Err(ConfigError::Refused(format!(
+                "volumeDevice {:?}: expected a volume of the pod and an absolute path without .., found {:?}",
+                wanted.name, wanted.device_path
+            ))),
+        }
+    };
+    container.volume_devices.iter().flatten().map(device).collect()
 }
 
 /// Whether the pod has its claim for reading only.

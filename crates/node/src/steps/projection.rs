@@ -2,14 +2,17 @@
 //!
 //! Source: API reference, KeyToPath, DownwardAPIVolumeFile, VolumeProjection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use serde_json::json;
+use windlass_api::field::{Errors, Path};
+use windlass_api::selector::LabelSelector;
 use windlass_api::types::{ByteString, core};
 
 use crate::downward::{self, PodView};
 use crate::machine::FileContent;
-use crate::source::SourceView;
+use crate::source::{Bundle, SourceView};
 use crate::token::TokenRequest;
 
 /// All files of one volume: no object is larger than 1 MiB, and a projected volume holds several.
@@ -137,11 +140,43 @@ impl<'a> Files<'a> {
         if let Some(downward) = &part.downward_api {
             return self.add_downward(downward.items.as_deref());
         }
+        if let Some(bundle) = &part.cluster_trust_bundle {
+            return self.add_trust(bundle);
+        }
         let Some(token) = &part.service_account_token else {
-            return Err("this node projects configMap, secret, downwardAPI and serviceAccountToken".to_owned());
+            let known = "configMap, secret, downwardAPI, serviceAccountToken and clusterTrustBundle";
+            return Err(format!("this node projects {known}"));
         };
         let found = self.view.tokens.get(&TokenRequest::of(token)).cloned();
         self.add_token(&token.path, found.ok_or("its token has not been fetched")?)
+    }
+
+    /// The certificates of one bundle by name, or of all of a signer's that a selector picks, each once.
+    fn add_trust(&mut self, wanted: &core::ClusterTrustBundleProjection) -> Result<(), String> {
+        let all = &self.view.sources.trust;
+        let (found, what): (Vec<&Bundle>, String) = match (&wanted.name, &wanted.signer_name) {
+            (Some(name), _) => (
+                all.iter().map(|bundle| &**bundle).filter(|bundle| bundle.name == *name).collect(),
+                format!("clustertrustbundle {name:?} not found"),
+            ),
+            (None, Some(signer)) => {
+                let mut errors = Errors::new();
+                let selector = wanted.label_selector.as_ref().map(|selector| json!(selector)).unwrap_or_default();
+                let selector = LabelSelector::from_json(&selector, &Path::new("labelSelector"), &mut errors);
+                let is_it = |bundle: &&Bundle| bundle.signer == *signer && selector.matches(&bundle.labels);
+                (
+                    all.iter().map(|bundle| &**bundle).filter(is_it).collect(),
+                    format!("no clustertrustbundle of signer {signer:?} is selected"),
+                )
+            }
+            (None, None) => return Err("a clusterTrustBundle names neither itself nor its signer".to_owned()),
+        };
+        if found.is_empty() && wanted.optional != Some(true) {
+            return Err(what);
+        }
+        let certificates: BTreeSet<&str> =
+            found.iter().flat_map(|bundle| bundle.certificates.iter().map(String::as_str)).collect();
+        self.add(&wanted.path, certificates.into_iter().collect::<String>(), None)
     }
 
     /// A token is read by whom the pod runs as, or by the pod's group, and by nobody else; when its containers run as

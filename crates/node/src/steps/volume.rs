@@ -1,7 +1,7 @@
 //! Step: the pod's volumes hold what they should.
 //!
 //! Source: API reference, Volume: configMap, secret, downwardAPI, projected, emptyDir, hostPath, image, and
-//! persistentVolumeClaim and ephemeral (`claim`). Other kinds are refused.
+//! persistentVolumeClaim and ephemeral (`claim`), csi (`lent`). Other kinds are refused.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use windlass_api::quantity::Quantity;
 use windlass_api::types::core;
 
 use super::projection::{Files, VolumeView};
-use super::{Ground, PodContext, Step, StepError, claim, image};
+use super::{Ground, PodContext, Step, StepError, claim, image, lent};
 use crate::machine::{MachineError, Volume, VolumeContent};
 use crate::source::SourceView;
 use crate::token::TokenRequest;
@@ -47,9 +47,9 @@ impl Step for Volumes {
         .boxed()
     }
 
-    fn down<'a>(&'a self, _: &'a PodContext) -> BoxFuture<'a, Result<(), MachineError>> {
-        // Volumes last as long as their pod is known: the machine removes them with the pod.
-        async { Ok(()) }.boxed()
+    fn down<'a>(&'a self, pod: &'a PodContext) -> BoxFuture<'a, Result<(), MachineError>> {
+        // The node's own volumes last as long as their pod is known: the machine removes them with the pod.
+        lent::down(pod).boxed()
     }
 }
 
@@ -86,31 +86,37 @@ pub fn tells_of_pod(volume: &core::Volume) -> bool {
     volume.downward_api.is_some() || parts.into_iter().any(|part| part.downward_api.is_some())
 }
 
-async fn make(pod: &PodContext, sources: &SourceView, volume: &core::Volume) -> Result<(), StepError> {
+async fn make(pod: &PodContext, sources: &SourceView, source: &core::Volume) -> Result<(), StepError> {
     let node = pod.shared.node_facts();
     let group = pod.spec().security_context.as_ref().and_then(|context| context.fs_group);
     let group = group.and_then(|group| u32::try_from(group).ok());
     let failed = |why: String| StepError {
         reason: "FailedMount",
-        message: format!("MountVolume.SetUp failed for volume {:?} : {why}", volume.name),
+        message: format!("MountVolume.SetUp failed for volume {:?} : {why}", source.name),
     };
-    let content = match &volume.image {
-        Some(source) => VolumeContent::Image { image: image_of(pod, sources, source).await? },
-        None if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() => {
-            let name = claim::name_of(pod, volume).unwrap_or_default();
-            claim::content(pod, &name, volume.ephemeral.is_some()).await.map_err(failed)?
+    let content = match &source.image {
+        Some(image) => VolumeContent::Image { image: image_of(pod, sources, image).await? },
+        None if source.persistent_volume_claim.is_some() || source.ephemeral.is_some() => {
+            claim::content(pod, source).await.map_err(failed)?
         }
+        None if source.csi.is_some() => VolumeContent::Lent(Box::new(lent::inline(pod, source).await.map_err(failed)?)),
         None => {
-            let tokens = pod.tokens.fetch(pod, token_requests(volume)).await.map_err(failed)?;
+            let tokens = pod.tokens.fetch(pod, token_requests(source)).await.map_err(failed)?;
             let view = VolumeView { pod: pod.view(&[], &node), sources, tokens: &tokens, has_group: group.is_some() };
-            content(&view, volume).map_err(failed)?
+            content(&view, source).map_err(failed)?
         }
     };
     let context = pod.spec().security_context.as_ref();
     let trust_top = context.is_some_and(|context| context.fs_group_change_policy.as_deref() == Some("OnRootMismatch"));
-    let volume = Volume { name: volume.name.clone(), group, trust_top, content };
+    let volume = Volume { name: source.name.clone(), group, trust_top, content };
     let made = pod.shared.machine.volume_up(&pod.uid, &volume).await;
-    made.map_err(|error| failed(error.to_string()))
+    made.map_err(|error| failed(error.to_string()))?;
+    match &volume.content {
+        VolumeContent::Lent(lent) if !lent.is_inline => {
+            lent::grow(pod, source, Some(lent)).await.map(drop).map_err(failed)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The image whose files the volume shows: fetched as its policy says when the pod comes up, the same one from then on.
@@ -165,8 +171,7 @@ fn content(view: &VolumeView, volume: &core::Volume) -> Result<VolumeContent, St
         return Ok(VolumeContent::Files { files: files.finish(), secret: false });
     }
     let Some(projected) = &volume.projected else {
-        let known =
-            "configMap, secret, downwardAPI, projected, emptyDir, hostPath, image, persistentVolumeClaim and ephemeral";
+        let known = "configMap, secret, downwardAPI, projected, emptyDir, hostPath, image, csi, persistentVolumeClaim and ephemeral";
         return Err(format!("this node knows {known} volumes"));
     };
     let mut files = Files::new(view, projected.default_mode.unwrap_or(MODE_DEFAULT));
@@ -190,7 +195,7 @@ mod tests {
     use super::content;
     use crate::downward::{Allocatable, PodView};
     use crate::machine::VolumeContent;
-    use crate::source::SourceView;
+    use crate::source::{Bundle, SourceView};
     use crate::token::TokenRequest;
     use serde_json::{Value, json};
     use std::collections::BTreeMap;
@@ -206,6 +211,11 @@ mod tests {
         sources.config_maps.insert("m".to_owned(), Arc::new(serde_json::from_value(map).expect("a map")));
         let secret = json!({"metadata": {}, "data": {"key": "c2VjcmV0"}});
         sources.secrets.insert("s".to_owned(), Arc::new(serde_json::from_value(secret).expect("a secret")));
+        for (name, team, text) in [("example.com:ca:a", "red", "A\n"), ("example.com:ca:b", "blue", "B\n")] {
+            let labels = [("team".to_owned(), team.to_owned())].into();
+            let (name, signer) = (name.to_owned(), "example.com/ca".to_owned());
+            sources.trust.push(Arc::new(Bundle { name, signer, labels, certificates: vec![text.to_owned()] }));
+        }
         let pod = json!({"metadata": {"name": "p", "labels": {"app": "web"}}, "spec": spec});
         let pod = serde_json::from_value(pod).expect("a pod");
         let pod = PodView { pod: &pod, pod_ips: &[], host_ips: &[], allocatable: Allocatable::default() };
@@ -228,8 +238,27 @@ mod tests {
             VolumeContent::Empty { memory, bytes_max } => format!("empty {memory} {bytes_max:?}"),
             VolumeContent::Host { path, expect } => format!("host {} {expect}", path.display()),
             VolumeContent::Image { image } => format!("image {image}"),
-            other @ (VolumeContent::Lasting(_) | VolumeContent::Kept) => format!("{other:?}"),
+            other => format!("{other:?}"),
         })
+    }
+
+    #[test]
+    fn bundles_of_trust_are_found_by_name_or_by_their_signer_and_labels() {
+        let of = |more: Value| {
+            let mut source = json!({"path": "ca.pem"});
+            for (key, value) in more.as_object().into_iter().flatten() {
+                source[key] = value.clone();
+            }
+            check(json!({"projected": {"sources": [{"clusterTrustBundle": source}]}}), false)
+        };
+        let signer = "example.com/ca";
+        assert_eq!(of(json!({"name": "example.com:ca:b"})).as_deref(), Ok("ca.pem:644:B\n"));
+        assert_eq!(of(json!({"signerName": signer, "labelSelector": {}})).as_deref(), Ok("ca.pem:644:A\nB\n"));
+        let red = json!({"signerName": signer, "labelSelector": {"matchLabels": {"team": "red"}}});
+        assert_eq!(of(red).as_deref(), Ok("ca.pem:644:A\n"));
+        assert!(of(json!({"signerName": signer})).expect_err("nothing is selected").contains("no clustertrustbundle"));
+        assert!(of(json!({"name": "none"})).expect_err("it is not there").contains("not found"));
+        assert_eq!(of(json!({"name": "none", "optional": true})).as_deref(), Ok("ca.pem:644:"));
     }
 
     #[test]

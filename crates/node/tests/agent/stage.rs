@@ -100,6 +100,7 @@ impl Cluster {
         let config = KernelConfig {
             instance: name.to_owned(),
             data: dir.join("data"),
+            kubelet: dir.join("kubelet"),
             run: dir.join("run"),
             shim_exe: env!("CARGO_BIN_EXE_windlass-node-shim-test").into(),
             cluster_cidr: "10.42.0.0/16".to_owned(),

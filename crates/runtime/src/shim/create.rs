@@ -55,7 +55,8 @@ pub(super) fn make(job: Job, report: Reporter) -> Result<(), String> {
     let shared = stage::shared_sources(&job)?;
     rootfs::leave_mount_namespace().map_err(|error| format!("could not take a mount namespace: {error}"))?;
     // Before the stage: with a user namespace the control groups are part of it.
-    job.cgroup.create(&job.spec.resources, job.spec.privileged).map_err(|error| in_full(&error))?;
+    let devices: Vec<String> = job.spec.devices.iter().map(crate::spec::Device::rule).collect();
+    job.cgroup.create(&job.spec.resources, job.spec.privileged, &devices).map_err(|error| in_full(&error))?;
     let staged = stage::stage(&job, shared)?;
     let wanted = user::Wanted {
         user: &job.spec.user,

@@ -172,8 +172,21 @@ impl Plan<'_> {
         bind(source, target, if self.staged.is_final { &[] } else { options })
     }
 
-    /// All devices of the machine, for those who may have them.
+    /// The devices that were asked for, and all of the machine for those who may have them.
     fn devices(&self) -> Vec<Value> {
+        let given = self.spec.devices.iter().map(|device| {
+            json!({
+                "path": device.target, "type": if device.is_block { "b" } else { "c" },
+                "major": device.number.0, "minor": device.number.1,
+                "fileMode": device.mode, "uid": device.owner.0, "gid": device.owner.1,
+            })
+        });
+        let is_given = |found: &Value| self.spec.devices.iter().any(|device| json!(device.target) == found["path"]);
+        let all = self.all_devices().into_iter().filter(|found| !is_given(found));
+        given.chain(all).collect()
+    }
+
+    fn all_devices(&self) -> Vec<Value> {
         // In a user namespace a device node opens nothing.
         if !self.spec.privileged || self.user_namespace.is_some() {
             return Vec::new();

@@ -176,6 +176,72 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    /// Swaps a directory of a volume with a link out of it so many times, while `look` looks.
+    fn raced(name: &str, swaps: u32, mut look: impl FnMut(&Path)) {
+        use rustix::fs::{RenameFlags, renameat_with};
+        let top = std::env::temp_dir().join(format!("windlass-{name}-{}", std::process::id()));
+        let (volume, outside) = (top.join("volume"), top.join("outside"));
+        fs::create_dir_all(&outside).expect("a directory");
+        fs::write(outside.join("canary"), "alive").expect("a file");
+        fs::create_dir_all(volume.join("in/deep")).expect("a directory");
+        symlink(&outside, volume.join("swap")).expect("a link");
+        let racer = {
+            let volume = volume.clone();
+            std::thread::spawn(move || {
+                for _ in 0..swaps {
+                    let (one, other) = (volume.join("in"), volume.join("swap"));
+                    match renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE) {
+                        Ok(()) => {}
+                        // Whoever looks takes things away, too: they are put there again.
+                        Err(_) => {
+                            let _ = fs::create_dir(&volume);
+                            let _ = fs::create_dir(volume.join("in"));
+                            let _ = symlink("../outside", volume.join("swap"));
+                        }
+                    }
+                }
+            })
+        };
+        let mut looks = 0;
+        while !racer.is_finished() || looks == 0 {
+            look(&volume);
+            looks += 1;
+        }
+        racer.join().expect("the racer does not panic");
+        assert_eq!(fs::read_to_string(outside.join("canary")).expect("it lives"), "alive");
+        assert_eq!(fs::read_dir(&outside).expect("a directory").count(), 1, "nothing was made outside");
+        crate::remove_tree(&top).expect("our own directory");
+    }
+
+    #[test]
+    fn a73_a_sub_path_swapped_100_000_times_never_leads_outside() {
+        let mut found = 0;
+        raced("a73", 100_000, |volume| {
+            for path in ["in", "in/deep", "in/made/new"] {
+                let Ok(opened) = open_beneath(volume, Path::new(path)) else { continue };
+                found += 1;
+                let place = fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd())).expect("it is open");
+                assert!(place.starts_with(volume), "{path} led to {}", place.display());
+            }
+        });
+        assert!(found > 0, "it was never there");
+    }
+
+    #[test]
+    fn a73_a_volume_removed_while_it_is_swapped_takes_nothing_outside_along() {
+        raced("a73-removed", 10_000, |volume| {
+            // Somebody may make anew what was just removed; the next look takes it.
+            let _ = crate::remove_tree(volume);
+        });
+    }
+
+    #[test]
+    fn a73_a_sub_path_of_a_volume_that_is_gone_is_an_error() {
+        let gone = std::env::temp_dir().join(format!("windlass-gone-{}", std::process::id()));
+        assert!(open_beneath(&gone, Path::new("in")).is_err());
+        assert!(!gone.exists(), "nothing is made for it");
+    }
+
     #[test]
     fn a_sub_path_never_leads_outside_its_volume() {
         let volume = std::env::temp_dir().join(format!("windlass-rootfs-{}", std::process::id()));

@@ -47,7 +47,7 @@ pub(crate) const LIST: [Filter; 9] = [
     Filter { cured_by: Cure::NodeChanged, yields: false, fits: unschedulable::fits },
     Filter { cured_by: Cure::NodeChanged, yields: false, fits: taint::fits },
     Filter { cured_by: Cure::NodeChanged, yields: false, fits: affinity::fits },
-    Filter { cured_by: Cure::NodeChanged, yields: false, fits: volume::fits },
+    Filter { cured_by: Cure::PodLeft, yields: false, fits: volume::fits },
     Filter { cured_by: Cure::PodLeft, yields: true, fits: port::fits },
     Filter { cured_by: Cure::PodLeft, yields: true, fits: resource::fits },
     Filter { cured_by: Cure::PodsChanged, yields: true, fits: spread::fits },

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +12,8 @@ use tokio::sync::broadcast;
 use windlass_network::{DnsTable, PolicyTable, ServiceTable};
 use windlass_node::machine::{
     Access, Answer, Container, ContainerState, ContainerStatus, Credentials, Exec, ExecResult, Facts, HealthCheck,
-    HttpAnswer, HttpGet, Image, MachineError, MessageSource, Observed, PodUsage, ProcessUser, Resize, Sandbox, Stop,
-    Volume,
+    HttpAnswer, HttpGet, Image, LentVolume, MachineError, MessageSource, Observed, Plugin, PodUsage, ProcessUser,
+    Resize, Sandbox, Stop, Volume, VolumeStats,
 };
 
 use super::sandbox::{Pod, exit};
@@ -326,6 +327,27 @@ impl windlass_node::Machine for Handle {
             self.machine.take_time(LOOK).await;
             Ok(self.machine.held().into_iter().collect())
         })
+    }
+
+    fn volumes_down<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
+        // The simulated machine has no drivers: nothing is lent.
+        async { Ok(()) }.boxed()
+    }
+
+    fn expand_volume<'a>(&'a self, _: &'a str, volume: &'a LentVolume, _: u64) -> Answer<'a, ()> {
+        async move { Err(failed("expand volume", &format!("there is no driver {}", volume.driver))) }.boxed()
+    }
+
+    fn volume_stats<'a>(&'a self, _: &'a str) -> Answer<'a, BTreeMap<String, VolumeStats>> {
+        async { Ok(BTreeMap::new()) }.boxed()
+    }
+
+    fn lent(&self) -> Answer<'_, Vec<(String, String, String)>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn plugins(&self) -> Answer<'_, Vec<Arc<Plugin>>> {
+        async { Ok(Vec::new()) }.boxed()
     }
 
     fn lasting(&self) -> Answer<'_, Vec<String>> {
