@@ -39,9 +39,9 @@ impl Cluster {
         self.directory.join("data")
     }
 
-    /// Where sockets and the like are.
+    /// Where sockets and the like are: in memory, as `/run` is where Windlass is installed.
     pub fn run_dir(&self) -> PathBuf {
-        self.directory.join("run")
+        PathBuf::from(format!("/dev/shm/windlass-bench-{}", std::process::id()))
     }
 
     /// `windlass …` for this cluster.
@@ -154,5 +154,6 @@ impl Drop for Cluster {
             process.wait().ok();
         }
         fs::remove_dir_all(&self.directory).ok();
+        fs::remove_dir_all(self.run_dir()).ok();
     }
 }
