@@ -25,6 +25,7 @@ mod python;
 mod registry;
 mod service;
 mod stream;
+mod usage;
 mod volume;
 
 use windlass_tests::suite::{Case, is_chosen, run_cases};
@@ -99,6 +100,9 @@ const SHARED: &[Case] = cases![
     service::endpoints_follow_readiness,
     service::the_service_of_the_api_comes_back_after_it_was_deleted,
     service::node_port_answers,
+    usage::top_shows_what_nodes_and_pods_use,
+    usage::a_node_tells_a_summary_through_its_proxy,
+    usage::who_takes_more_disk_than_allowed_is_evicted,
     volume::a_claim_gets_a_volume_that_outlives_pods_and_grows,
     volume::a_volume_made_by_hand_is_bound_by_its_claim_and_kept,
     volume::an_ephemeral_volume_goes_with_its_pod,

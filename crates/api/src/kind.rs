@@ -269,6 +269,10 @@ pub mod kinds {
     /// resource.k8s.io/v1 ResourceClaimTemplate.
     pub static RESOURCE_CLAIM_TEMPLATE: Kind =
         Kind::built_in("resource.k8s.io", "v1", "ResourceClaimTemplate", "resourceclaimtemplates", true);
+    /// metrics.k8s.io/v1beta1 NodeMetrics.
+    pub static NODE_METRICS: Kind = Kind::built_in("metrics.k8s.io", "v1beta1", "NodeMetrics", "nodes", false);
+    /// metrics.k8s.io/v1beta1 PodMetrics.
+    pub static POD_METRICS: Kind = Kind::built_in("metrics.k8s.io", "v1beta1", "PodMetrics", "pods", true);
     /// resource.k8s.io/v1 ResourceSlice.
     pub static RESOURCE_SLICE: Kind = Kind::built_in("resource.k8s.io", "v1", "ResourceSlice", "resourceslices", false);
 }

@@ -67,6 +67,7 @@ mod token;
 mod turns;
 mod update;
 mod upkeep;
+mod usage;
 mod watch;
 mod write;
 
@@ -91,6 +92,7 @@ use crate::page::PageKey;
 use crate::server::Server;
 use crate::token::{SigningKey, Tokens};
 use crate::turns::Turns;
+use crate::usage::Usage;
 
 pub use audit::{Audit, AuditConfig, AuditError, Policy as AuditPolicy, PolicyError as AuditPolicyError, Rotation};
 pub use component::Part;
@@ -139,6 +141,7 @@ impl Apiserver {
             policies: Followed::default(),
             aggregated: Followed::default(),
             graph: Followed::default(),
+            usage: Usage::default(),
             parts: Parts::default(),
             is_kept_up: AtomicBool::new(false),
             closing: tokio::sync::watch::Sender::new(false),

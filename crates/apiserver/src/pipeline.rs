@@ -22,7 +22,7 @@ use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use windlass_api::handover::AsObjects;
-use windlass_api::{ApiError, Reason, Subresource, Verbs};
+use windlass_api::{ApiError, Reason, Subresource, Verbs, kinds};
 use windlass_stdx::{Body, Request, Response, body_empty, body_from};
 
 use crate::aggregate;
@@ -52,6 +52,7 @@ use crate::server::{Call, Server, Warned};
 use crate::sub::{self, binding, eviction, proxy, scale, stream};
 use crate::token;
 use crate::update::{patch, update};
+use crate::usage;
 use crate::watch::watch;
 
 /// Answers a request of `who`.
@@ -218,8 +219,14 @@ async fn verb(call: Call<'_>, form: Form, body: Body, upgrade: Option<OnUpgrade>
     match (call.target.verb, call.target.sub) {
         (_, Some(sub @ (Log | Exec | Attach | PortForward))) => stream::stream(call, sub, upgrade).boxed().await,
         (Verb::Get, Some(Scale)) => scale::get(call).await,
-        (Verb::Get, _) if call.target.resource.verbs == Verbs::ReadOnly => component::get(call).await,
-        (Verb::List, _) if call.target.resource.verbs == Verbs::ReadOnly => component::list(call).await,
+        (verb, _) if call.target.resource.verbs == Verbs::ReadOnly => {
+            match (verb, call.target.resource.kind == kinds::COMPONENT_STATUS) {
+                (Verb::Get, true) => component::get(call).await,
+                (_, true) => component::list(call).await,
+                (Verb::Get, false) => usage::get(call).boxed().await,
+                (_, false) => usage::list(call).boxed().await,
+            }
+        }
         (Verb::Get, _) => get(call).await,
         (Verb::List, _) => list(call, form).await,
         (Verb::Watch, _) => watch(call, form).await,

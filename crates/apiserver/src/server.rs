@@ -28,6 +28,7 @@ use crate::request::{Query, Target};
 use crate::starts::Starts;
 use crate::token::Tokens;
 use crate::turns::Turns;
+use crate::usage::Usage;
 
 /// The parts of the server.
 pub(crate) struct Server {
@@ -59,6 +60,8 @@ pub(crate) struct Server {
     pub aggregated: Followed<All>,
     /// What the pods of each node name.
     pub graph: Followed<Graph>,
+    /// What nodes have said they use.
+    pub usage: Usage,
     /// What runs beside this server.
     pub parts: Parts,
     /// Whether the upkeep has begun.

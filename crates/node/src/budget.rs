@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use crate::downward::Allocatable;
+use crate::steps::resources::{HUGE_1GI, HUGE_2MI};
 
 /// What a pod is promised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,24 @@ pub struct Amounts {
     pub memory_bytes: u64,
     /// In bytes.
     pub disk_bytes: u64,
+    /// In pages of 2 MiB, in bytes.
+    pub huge_2mi_bytes: u64,
+    /// In pages of 1 GiB, in bytes.
+    pub huge_1gi_bytes: u64,
+}
+
+impl Amounts {
+    /// Of each kind what `pick` makes of both.
+    #[must_use]
+    pub fn each(self, other: Amounts, pick: fn(u64, u64) -> u64) -> Amounts {
+        Amounts {
+            cpu_millis: pick(self.cpu_millis, other.cpu_millis),
+            memory_bytes: pick(self.memory_bytes, other.memory_bytes),
+            disk_bytes: pick(self.disk_bytes, other.disk_bytes),
+            huge_2mi_bytes: pick(self.huge_2mi_bytes, other.huge_2mi_bytes),
+            huge_1gi_bytes: pick(self.huge_1gi_bytes, other.huge_1gi_bytes),
+        }
+    }
 }
 
 /// What there is too little of.
@@ -56,6 +75,20 @@ impl Budget {
                 sum(|a| a.disk_bytes),
                 positive(has.disk_bytes),
             ),
+            (
+                "OutOfhugepages-2Mi",
+                HUGE_2MI,
+                wanted.huge_2mi_bytes,
+                sum(|a| a.huge_2mi_bytes),
+                positive(has.huge_2mi_bytes),
+            ),
+            (
+                "OutOfhugepages-1Gi",
+                HUGE_1GI,
+                wanted.huge_1gi_bytes,
+                sum(|a| a.huge_1gi_bytes),
+                positive(has.huge_1gi_bytes),
+            ),
         ];
         for (reason, resource, requested, used, capacity) in rows {
             // A pod that asks for nothing fits even where too much has been promised.
@@ -86,11 +119,15 @@ mod tests {
 
     #[test]
     fn no_more_is_promised_than_there_is() {
-        let (budget, has) = (Budget::default(), Allocatable { cpu_millis: 2000, memory_bytes: 100, disk_bytes: 100 });
+        let has = Allocatable { cpu_millis: 2000, huge_2mi_bytes: 4 << 20, ..Allocatable::default() };
+        let budget = Budget::default();
         let take = |name: &str, cpu_millis, pods_max| {
             let wanted = Amounts { cpu_millis, ..Amounts::default() };
             budget.take(&Arc::from(name), wanted, has, pods_max).map_err(|shortage| shortage.reason)
         };
+        let pages = Amounts { huge_2mi_bytes: 6 << 20, ..Amounts::default() };
+        let short = budget.take(&Arc::from("a"), pages, has, 3).expect_err("more than there is");
+        assert_eq!((short.reason, short.resource), ("OutOfhugepages-2Mi", "hugepages-2Mi"));
         assert_eq!(take("a", 1500, 3), Ok(()));
         assert_eq!(take("b", 501, 3), Err("OutOfcpu"));
         assert_eq!(take("b", 500, 3), Ok(()));

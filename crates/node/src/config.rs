@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::budget::Amounts;
+pub use crate::cpus::CpuPolicy;
+pub use crate::machine::CpuSet;
 
 /// The agent's settings. `NodeConfig::named("n1")` has the defaults of every field.
 #[derive(Clone, Debug)]
@@ -32,6 +35,12 @@ pub struct NodeConfig {
     pub unsafe_sysctls: Vec<String>,
     /// Kept from pods for the system and the agent itself.
     pub reserved: Amounts,
+    /// Whether containers may have CPUs for themselves.
+    pub cpu_policy: CpuPolicy,
+    /// The CPUs that nobody has for itself; `None` is as many as [`NodeConfig::reserved`] has, rounded up.
+    pub reserved_cpus: Option<CpuSet>,
+    /// Where programs of this machine may ask which pod has which devices; `None` is nowhere.
+    pub pod_resources: Option<PathBuf>,
     /// Less free memory than this is pressure; `None` is 100 MiB, or a tenth of a small machine.
     pub memory_free_bytes_min: Option<u64>,
     /// Less free disk space than this is pressure; `None` is 1 GiB, or a tenth of a small disk.
@@ -55,10 +64,19 @@ impl NodeConfig {
             pods_max: 110,
             unsafe_sysctls: Vec::new(),
             reserved: Amounts::default(),
+            cpu_policy: CpuPolicy::None,
+            reserved_cpus: None,
+            pod_resources: None,
             memory_free_bytes_min: None,
             disk_free_bytes_min: None,
             version: format!("v1.37.0+windlass.{}", env!("CARGO_PKG_VERSION")),
         }
+    }
+
+    /// Which CPUs are kept for the system, or how many.
+    pub(crate) fn kept_cpus(&self) -> Result<CpuSet, usize> {
+        let count = usize::try_from(self.reserved.cpu_millis.div_ceil(1000)).unwrap_or(usize::MAX);
+        self.reserved_cpus.ok_or(count)
     }
 
     /// How often the Lease is renewed.

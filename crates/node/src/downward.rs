@@ -29,6 +29,10 @@ pub struct Allocatable {
     pub memory_bytes: i64,
     /// In bytes.
     pub disk_bytes: i64,
+    /// In pages of 2 MiB, in bytes.
+    pub huge_2mi_bytes: i64,
+    /// In pages of 1 GiB, in bytes.
+    pub huge_1gi_bytes: i64,
 }
 
 /// Why a field or resource has no value.
@@ -164,7 +168,7 @@ mod tests {
     #[test]
     fn resources_are_divided_and_rounded_up() {
         let pod = pod();
-        let allocatable = Allocatable { cpu_millis: 2000, memory_bytes: 1 << 30, disk_bytes: 0 };
+        let allocatable = Allocatable { cpu_millis: 2000, memory_bytes: 1 << 30, ..Allocatable::default() };
         let view = PodView { pod: &pod, pod_ips: &[], host_ips: &[], allocatable };
         let check = |resource_name: &str, divisor: &str| {
             let selector = json!({"resource": resource_name, "divisor": divisor});

@@ -9,6 +9,8 @@
 //!   G3 in full    an answer counts only with the server's word that it is whole (grpc-status 0)
 //! Source: gRPC documentation, "gRPC over HTTP2"; RFC 9113.
 
+pub mod server;
+
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
@@ -31,8 +33,12 @@ const WORDS_BYTES_MAX: usize = 4096;
 
 /// Codes that callers tell apart (gRPC documentation, "Status codes").
 pub mod code {
+    /// The question makes no sense.
+    pub const INVALID_ARGUMENT: u32 = 3;
     /// What was asked for is not there.
     pub const NOT_FOUND: u32 = 5;
+    /// There is no more of it.
+    pub const EXHAUSTED: u32 = 8;
     /// The server does not know the method.
     pub const UNIMPLEMENTED: u32 = 12;
 }

@@ -25,6 +25,8 @@ pub mod services;
 mod admission;
 mod backoff;
 mod budget;
+mod cpus;
+mod devices;
 mod downward;
 mod env;
 mod env_file;

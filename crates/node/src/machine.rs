@@ -15,10 +15,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use windlass_network::{PolicyTable, ServiceTable};
 pub use windlass_runtime::image::{Access, Credentials};
-pub use windlass_runtime::{Capabilities, ContainerState, Exit, ExitReason, ImageGroups, Propagation, Resources};
+pub use windlass_runtime::{
+    Capabilities, ContainerState, CpuSet, Exit, ExitReason, ImageGroups, Propagation, Resources,
+    SandboxUsage as PodUsage, Usage,
+};
 
 /// The most of a probe's or hook's output that is kept.
 pub const OUTPUT_BYTES_MAX: usize = 10 << 10;
@@ -130,9 +133,6 @@ pub trait Machine: Send + Sync + 'static {
     /// [`ENV_FILE_BYTES_MAX`] is refused.
     fn read_volume<'a>(&'a self, pod: &'a str, volume: &'a str, path: &'a str) -> Answer<'a, Option<Bytes>>;
 
-    /// Whether a volume of the pod holds more than this many bytes.
-    fn holds_more<'a>(&'a self, pod: &'a str, volume: &'a str, bytes: u64) -> Answer<'a, bool>;
-
     /// Makes a container; it does not run yet.
     fn create<'a>(&'a self, pod: &'a str, container: &'a Container) -> Answer<'a, ()>;
 
@@ -158,14 +158,29 @@ pub trait Machine: Send + Sync + 'static {
     /// freed.
     fn reclaim(&self, bytes: u64) -> Answer<'_, u64>;
 
-    /// What the pod's containers use now; counting what they have on disk takes time and is only done when asked for.
-    fn usage<'a>(&'a self, pod: &'a str, with_disk: bool) -> Answer<'a, PodUsage>;
+    /// What the pod's containers use now.
+    fn usage<'a>(&'a self, pod: &'a str) -> Answer<'a, PodUsage>;
+
+    /// What the pod has on disk. Counting takes time: seconds where there are many files.
+    fn disk<'a>(&'a self, pod: &'a str) -> Answer<'a, PodDisk>;
 
     /// What there is of the pod's sandbox and containers.
     fn observe<'a>(&'a self, pod: &'a str) -> Answer<'a, Observed>;
 
     /// Says which pod has a container or sandbox that changed; after a lag, look at all.
     fn changes(&self) -> broadcast::Receiver<String>;
+
+    /// The devices that plugins of this machine list, and when that changes.
+    fn devices(&self) -> watch::Receiver<Arc<DeviceTable>>;
+
+    /// Which devices their plugin would give together; none when it does not care.
+    fn prefer_devices<'a>(&'a self, resource: &'a str, wish: &'a DeviceWish) -> Answer<'a, Vec<String>>;
+
+    /// What a container needs to use these devices.
+    fn allocate_devices<'a>(&'a self, resource: &'a str, devices: &'a [String]) -> Answer<'a, Allocated>;
+
+    /// Readies devices for a container that is about to start.
+    fn ready_devices<'a>(&'a self, resource: &'a str, devices: &'a [String]) -> Answer<'a, ()>;
 
     /// Runs a command in a running container. It is killed when the time is over.
     fn exec<'a>(&'a self, pod: &'a str, container: &'a str, exec: &'a Exec) -> Answer<'a, ExecResult>;
@@ -211,6 +226,8 @@ pub struct Facts {
     pub addresses: Vec<IpAddr>,
     /// How many CPUs it has.
     pub cpus: u32,
+    /// Where each of them is.
+    pub cpu_places: Vec<CpuPlace>,
     /// Its memory in bytes.
     pub memory_bytes: u64,
     /// Disk space for images, containers and emptyDirs in bytes.
@@ -219,6 +236,8 @@ pub struct Facts {
     pub memory_free_bytes: u64,
     /// Disk space that is free now.
     pub disk_free_bytes: u64,
+    /// Memory set apart in pages of 2 MiB and of 1 GiB, in bytes; `None` where there are no pages of the size.
+    pub huge_bytes: [Option<u64>; 2],
     /// Process ids the kernel has and those in use.
     pub pids: (u64, u64),
     /// `amd64`, `arm64`.
@@ -247,6 +266,17 @@ pub struct Facts {
     pub hosts: String,
     /// What the machine itself has as `/etc/resolv.conf`.
     pub resolv_conf: String,
+}
+
+/// Where a CPU is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuPlace {
+    /// Its number.
+    pub cpu: usize,
+    /// The core it is a thread of, unique in its socket.
+    pub core: u32,
+    /// The socket.
+    pub socket: u32,
 }
 
 /// An image and what it says about running it.
@@ -326,8 +356,8 @@ pub enum VolumeContent {
     },
     /// What containers put there; empty at first.
     Empty {
-        /// In memory instead of on disk.
-        memory: bool,
+        /// Where.
+        medium: Medium,
         /// How much may be put there.
         bytes_max: Option<u64>,
     },
@@ -351,6 +381,17 @@ pub enum VolumeContent {
         /// [`Image::id`].
         image: String,
     },
+}
+
+/// Where an empty volume is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// On disk.
+    Disk,
+    /// In memory.
+    Memory,
+    /// In pages of memory of this size in bytes.
+    HugePages(u64),
 }
 
 /// A directory that outlives the pods that use it.
@@ -511,6 +552,8 @@ pub struct Container {
     pub mounts: Vec<Mount>,
     /// Devices that it may use.
     pub devices: Vec<Device>,
+    /// Names of devices that files of this machine explain (Container Device Interface).
+    pub cdi: Vec<String>,
     /// What root may do.
     pub capabilities: Capabilities,
     /// Which system calls are allowed.
@@ -562,8 +605,58 @@ pub struct ProcessUser {
     pub groups: Vec<u32>,
 }
 
+/// The devices that plugins list, by resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceTable(pub BTreeMap<String, Vec<ListedDevice>>);
+
+/// A device as its plugin lists it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListedDevice {
+    /// Its name, unique in the resource.
+    pub id: String,
+    /// It can be used.
+    pub is_healthy: bool,
+    /// Where it is near.
+    pub numa_nodes: Vec<i64>,
+}
+
+/// What devices are looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceWish {
+    /// Those that nobody has.
+    pub available: Vec<String>,
+    /// Those of them that are to be among the chosen.
+    pub included: Vec<String>,
+    /// How many.
+    pub count: usize,
+}
+
+/// What a container needs to use its devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Allocated {
+    /// Variables.
+    pub env: BTreeMap<String, String>,
+    /// What is mounted.
+    pub mounts: Vec<DeviceMount>,
+    /// Device nodes.
+    pub nodes: Vec<Device>,
+    /// Names of devices that files of this machine explain (Container Device Interface).
+    pub cdi: Vec<String>,
+}
+
+/// A path of this machine that comes with a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DeviceMount {
+    /// The path.
+    pub source: PathBuf,
+    /// Where it is seen, absolute.
+    pub target: String,
+    /// Refuse writes.
+    pub read_only: bool,
+}
+
 /// A device that a container may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Device {
     /// Which.
     pub source: DeviceSource,
@@ -574,7 +667,7 @@ pub struct Device {
 }
 
 /// Where a device is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum DeviceSource {
     /// A volume of the pod, by name.
     Volume(String),
@@ -606,17 +699,70 @@ pub enum MountSource {
     Volume(String),
     /// A file of the sandbox, by name.
     File(String),
+    /// A path of this machine.
+    Path(PathBuf),
 }
 
-/// What the containers of a pod use together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PodUsage {
-    /// Memory in bytes, without what the kernel could take back at once.
-    pub memory_bytes: u64,
-    /// Processes and threads.
-    pub pids: u64,
-    /// Files it has written: layers, volumes, logs. Zero when not asked for.
-    pub disk_bytes: u64,
+/// What a pod has on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodDisk {
+    /// Writable layers, by `NAME.ATTEMPT`.
+    pub layers: BTreeMap<String, Held>,
+    /// Logs of all attempts, by the container's name.
+    pub logs: BTreeMap<String, Held>,
+    /// Volumes that go with the pod and are not in memory, by name.
+    pub volumes: BTreeMap<String, Held>,
+    /// What the node keeps for it beside these.
+    pub rest: Held,
+}
+
+impl PodDisk {
+    /// All of it together.
+    pub fn sum(&self) -> Held {
+        let parts = self.layers.values().chain(self.logs.values()).chain(self.volumes.values());
+        parts.fold(self.rest, |sum, part| sum.and(*part))
+    }
+
+    /// What a container has, all its attempts together: layers and logs.
+    pub fn of_container(&self, name: &str) -> Held {
+        let is_own = |id: &str| id.rsplit_once('.').is_some_and(|(own, _)| own == name);
+        let layers = self.layers.iter().filter(|(id, _)| is_own(id)).map(|(_, held)| *held);
+        layers.chain(self.logs.get(name).copied()).fold(Held::default(), Held::and)
+    }
+}
+
+/// What a place on disk holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The room it takes.
+    pub bytes: u64,
+    /// Files and directories.
+    pub files: u64,
+    /// There was not too much to be counted.
+    pub is_whole: bool,
+}
+
+impl Default for Held {
+    fn default() -> Held {
+        Held { bytes: 0, files: 0, is_whole: true }
+    }
+}
+
+impl Held {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Held) -> Held {
+        Held {
+            bytes: self.bytes.saturating_add(other.bytes),
+            files: self.files.saturating_add(other.files),
+            is_whole: self.is_whole && other.is_whole,
+        }
+    }
+
+    /// Whether it is more than this. Whoever hides what it holds gets no more than who shows it.
+    pub fn exceeds(self, bytes: u64) -> bool {
+        !self.is_whole || self.bytes > bytes
+    }
 }
 
 /// New limits.

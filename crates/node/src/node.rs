@@ -20,6 +20,7 @@ use crate::agent::{NodeFacts, Shared};
 use crate::config::NodeConfig;
 use crate::downward::Allocatable;
 use crate::machine::Facts;
+use crate::steps::resources::{HUGE_1GI, HUGE_2MI};
 
 /// Where the leases of nodes are.
 const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -42,11 +43,17 @@ pub fn node_facts(config: &NodeConfig, facts: Facts) -> NodeFacts {
         None => facts.addresses.clone(),
     };
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let [huge_2mi, huge_1gi] = facts.huge_bytes.map(Option::unwrap_or_default);
     let allocatable = Allocatable {
         cpu_millis: (i64::from(facts.cpus) * 1000).saturating_sub(signed(config.reserved.cpu_millis)).max(0),
+        // Huge pages are set apart: nobody has them as ordinary memory.
         memory_bytes: signed(
-            facts.memory_bytes.saturating_sub(MEMORY_FREE_BYTES_MIN).saturating_sub(config.reserved.memory_bytes),
+            [MEMORY_FREE_BYTES_MIN, config.reserved.memory_bytes, huge_2mi, huge_1gi]
+                .into_iter()
+                .fold(facts.memory_bytes, u64::saturating_sub),
         ),
+        huge_2mi_bytes: signed(huge_2mi),
+        huge_1gi_bytes: signed(huge_1gi),
         disk_bytes: signed((facts.disk_bytes - facts.disk_bytes / 10).saturating_sub(config.reserved.disk_bytes)),
     };
     NodeFacts { addresses, allocatable, facts }
@@ -97,8 +104,6 @@ pub fn status(
     now: Timestamp,
 ) -> Value {
     let facts = &node.facts;
-    let quantity = |millis: i64| Quantity::from_millis(millis).to_string();
-    let bytes = |bytes: i64| Quantity::from_units(bytes, Notation::Binary).to_string();
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let mut addresses: Vec<Value> =
         node.addresses.iter().map(|ip| json!({"type": "InternalIP", "address": ip.to_string()})).collect();
@@ -107,15 +112,14 @@ pub fn status(
     images.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let images: Vec<Value> =
         images.iter().take(IMAGES_MAX).map(|(names, size)| json!({"names": names, "sizeBytes": size})).collect();
+    let has = Allocatable {
+        cpu_millis: i64::from(facts.cpus) * 1000,
+        memory_bytes: signed(facts.memory_bytes),
+        disk_bytes: signed(facts.disk_bytes),
+        ..node.allocatable
+    };
     json!({
-        "capacity": {
-            "cpu": facts.cpus.to_string(), "memory": bytes(signed(facts.memory_bytes)),
-            "ephemeral-storage": bytes(signed(facts.disk_bytes)), "pods": config.pods_max.to_string(),
-        },
-        "allocatable": {
-            "cpu": quantity(node.allocatable.cpu_millis), "memory": bytes(node.allocatable.memory_bytes),
-            "ephemeral-storage": bytes(node.allocatable.disk_bytes), "pods": config.pods_max.to_string(),
-        },
+        "capacity": amounts(config, facts, &has), "allocatable": amounts(config, facts, &node.allocatable),
         "addresses": addresses,
         "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
         "nodeInfo": {
@@ -129,6 +133,20 @@ pub fn status(
         "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": true}}],
         "conditions": conditions(config, facts, current, trouble, now),
     })
+}
+
+/// What there is, by the names of the API.
+fn amounts(config: &NodeConfig, facts: &Facts, has: &Allocatable) -> Map<String, Value> {
+    let bytes = |bytes: i64| json!(Quantity::from_units(bytes, Notation::Binary).to_string());
+    let huge = [(HUGE_2MI, has.huge_2mi_bytes), (HUGE_1GI, has.huge_1gi_bytes)].into_iter().zip(facts.huge_bytes);
+    let huge = huge.filter(|(_, pages)| pages.is_some()).map(|((name, has), _)| (name.to_owned(), bytes(has)));
+    let usual = [
+        ("cpu", json!(Quantity::from_millis(has.cpu_millis).to_string())),
+        ("memory", bytes(has.memory_bytes)),
+        ("ephemeral-storage", bytes(has.disk_bytes)),
+        ("pods", json!(config.pods_max.to_string())),
+    ];
+    usual.into_iter().map(|(name, amount)| (name.to_owned(), amount)).chain(huge).collect()
 }
 
 /// Less free disk space than this is pressure.
@@ -252,6 +270,13 @@ pub fn patch(desired: &Value, current: &Value) -> Option<Value> {
                 list.extend(value.as_array().into_iter().flatten().cloned());
                 changed.insert(field.clone(), json!(list));
             }
+            // What others say there is beside ours stays.
+            "capacity" | "allocatable" => {
+                let ours = value.as_object().into_iter().flatten();
+                if ours.into_iter().any(|(name, amount)| &current[field.as_str()][name.as_str()] != amount) {
+                    changed.insert(field.clone(), value.clone());
+                }
+            }
             _ if &current[field.as_str()] != value => {
                 changed.insert(field.clone(), value.clone());
             }
@@ -273,6 +298,10 @@ pub async fn report(shared: &Shared, current: &Value) -> Result<(), ClientError>
     let in_use = shared.in_use.names();
     if !in_use.is_empty() || current["volumesInUse"].is_array() {
         desired["volumesInUse"] = json!(in_use);
+    }
+    for (resource, (all, healthy)) in shared.devices.counts(&shared.machine.devices().borrow()) {
+        desired["capacity"][resource.as_str()] = json!(all.to_string());
+        desired["allocatable"][resource.as_str()] = json!(healthy.to_string());
     }
     let Some(patch) = patch(&desired, current) else { return Ok(()) };
     let (patch, status) = (Patch::Strategic(patch), Some(Subresource::Status));
@@ -354,11 +383,28 @@ mod tests {
 
     #[test]
     fn what_is_reserved_is_not_given_to_pods() {
-        let reserved = crate::config::Amounts { cpu_millis: 500, memory_bytes: 1 << 30, disk_bytes: 10 << 30 };
+        let reserved = crate::config::Amounts {
+            cpu_millis: 500,
+            memory_bytes: 1 << 30,
+            disk_bytes: 10 << 30,
+            ..crate::config::Amounts::default()
+        };
         let config = NodeConfig { reserved, ..NodeConfig::named("n1") };
         let has = node_facts(&config, facts()).allocatable;
         assert_eq!((has.cpu_millis, has.memory_bytes), (1500, (3 << 30) - (100 << 20)));
         assert_eq!(has.disk_bytes, 80 << 30);
+    }
+
+    #[test]
+    fn huge_pages_are_told_and_are_no_ordinary_memory() {
+        let config = NodeConfig::named("n1");
+        let facts = Facts { huge_bytes: [Some(1 << 30), None], ..facts() };
+        let node = node_facts(&config, facts);
+        assert_eq!(node.allocatable.memory_bytes, (3 << 30) - (100 << 20));
+        let status = status(&config, &node, &Value::Null, None, Timestamp::UNIX_EPOCH);
+        for list in ["capacity", "allocatable"] {
+            assert_eq!((&status[list]["hugepages-2Mi"], &status[list]["hugepages-1Gi"]), (&json!("1Gi"), &Value::Null));
+        }
     }
 
     #[test]

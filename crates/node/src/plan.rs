@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use windlass_api::types::core;
 
 use crate::backoff::{CrashBackoff, RetryBackoff};
-use crate::machine::{Exit, ProcessUser};
+use crate::machine::{CpuSet, Exit, ProcessUser};
 use crate::probe::{ProbeKind, ProbeState};
 
 /// A back-off is shown as such only after its cause has been shown for this long.
@@ -47,6 +47,8 @@ pub struct Track {
     pub image: ImageFacts,
     /// The resources it was last given, while it runs or ran.
     pub applied: Option<core::ResourceRequirements>,
+    /// The CPUs it was last told to run on; `None` is all.
+    pub cpus: Option<CpuSet>,
     /// Why it could not be started.
     pub trouble: Option<Trouble>,
     /// When a failed start may be tried again.
@@ -213,6 +215,7 @@ impl Track {
             busy: None,
             image: ImageFacts::default(),
             applied: None,
+            cpus: None,
             trouble: None,
             retry: RetryBackoff::pull(),
             crash: CrashBackoff::default(),

@@ -11,7 +11,9 @@ use serde_json::value::RawValue;
 use windlass_api::types::core;
 
 use crate::backoff::CrashBackoff;
-use crate::machine::{Exit, ExitReason, lost_exit};
+use crate::cpus::OwnCpus;
+use crate::devices::OwnDevices;
+use crate::machine::{CpuSet, Exit, ExitReason, lost_exit};
 use crate::plan::{Ended, ImageFacts, Stage, Track};
 
 /// One pod's record.
@@ -33,6 +35,12 @@ pub struct Known {
     pub containers: BTreeMap<String, KnownContainer>,
     /// The pod is over and its sandbox given back.
     pub left: bool,
+    /// CPUs that its containers have for themselves.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub own_cpus: OwnCpus,
+    /// Devices that its containers have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub own_devices: OwnDevices,
 }
 
 /// What this node knows of a container.
@@ -54,6 +62,9 @@ pub struct KnownContainer {
     /// The resources it was last given.
     #[serde(default)]
     pub applied: Option<core::ResourceRequirements>,
+    /// The CPUs it was last told to run on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<CpuSet>,
 }
 
 impl Record {
@@ -82,20 +93,20 @@ impl KnownContainer {
             image: track.image.clone(),
             applied: track.applied.clone(),
             anew: track.anew,
+            cpus: track.cpus,
         }
     }
 
     /// The track to go on from. A container that ran is taken for running until the machine has been looked at.
     pub fn track(self) -> Track {
-        let stage = match (self.ended, self.begun) {
+        let KnownContainer { attempt, begun, ended, last, image, applied, anew, cpus } = self;
+        let stage = match (ended, begun) {
             (Some(ended), _) => Stage::Ended(ended),
             (None, true) => Stage::Running { since: jiff::Timestamp::UNIX_EPOCH },
             (None, false) => Stage::Absent,
         };
-        let crash = CrashBackoff::resumed(self.attempt);
-        let (last, image, applied) = (self.last, self.image, self.applied);
-        let anew = self.anew;
-        Track { attempt: self.attempt, stage, last, image, applied, crash, anew, ..Track::new() }
+        let crash = CrashBackoff::resumed(attempt);
+        Track { attempt, stage, last, image, applied, anew, cpus, crash, ..Track::new() }
     }
 }
 

@@ -327,6 +327,10 @@ fn conditions(view: &StatusView, spec: &core::PodSpec, phase: &str) -> Vec<Value
     wanted.push(gates);
     wanted.push(containers);
     wanted.push(Condition { kind: "PodScheduled", holds: true, reason: "", message: String::new() });
+    if let Some(("Evicted", why)) = &view.failure {
+        let reason = "TerminationByKubelet";
+        wanted.push(Condition { kind: "DisruptionTarget", holds: true, reason, message: why.clone() });
+    }
     match view.resizing {
         Resizing::Done => {}
         Resizing::Pending { reason, message } => {

@@ -25,9 +25,12 @@ const SHIMS: &str = "shims";
 const REMOVE_STEP: Duration = Duration::from_millis(2);
 const REMOVE_STEPS_MAX: u32 = 2500;
 /// Controllers switched on for containers, v2.
-const V2_CONTROLLERS: [&str; 5] = ["cpu", "memory", "pids", "cpuset", "io"];
+const V2_CONTROLLERS: [&str; 6] = ["cpu", "memory", "pids", "cpuset", "io", "hugetlb"];
 /// Hierarchies a container may look at, v1: programs size themselves by them.
 const V1_VISIBLE: [&str; 5] = ["memory", "cpu", "cpuacct", "cpuset", "pids"];
+/// Of memory.stat: file pages not used of late, pages of no file, faults, faults that read a disk, pages swapped out.
+const V1_MEMORY: [&str; 5] = ["total_inactive_file", "total_rss", "total_pgfault", "total_pgmajfault", "total_swap"];
+const V2_MEMORY: [&str; 5] = ["inactive_file", "anon", "pgfault", "pgmajfault", ""];
 /// Device nodes every container has, v1 devices controller: null, zero, full, random, urandom, tty, console, ptmx, pts/*.
 const DEVICES: [&str; 9] = [
     "c 1:3 rwm",
@@ -117,6 +120,40 @@ impl Cgroups {
         SandboxCgroup { all: self.clone(), name: id.to_owned() }
     }
 
+    /// What all sandboxes use now.
+    pub fn usage(&self) -> Usage {
+        self.usage_of(&self.limiting.iter().map(|hierarchy| self.below_parent(hierarchy)).collect::<Vec<_>>())
+    }
+
+    /// What a group uses, of which these are the directories, in the order of the limiting hierarchies.
+    fn usage_of(&self, dirs: &[PathBuf]) -> Usage {
+        let mut usage = Usage::default();
+        for (hierarchy, dir) in self.limiting.iter().zip(dirs) {
+            let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default();
+            let number = |file: &str| read(file).trim().parse::<u64>().unwrap_or(0);
+            let has = |controller: &str| self.is_v2 || hierarchy.has(controller);
+            if has("memory") {
+                let stat = read("memory.stat");
+                // v1 counts the groups below apart, v2 together.
+                let names = if self.is_v2 { V2_MEMORY } else { V1_MEMORY };
+                let [inactive, rss, faults, major, swap] = names.map(|name| field(&stat, name));
+                usage.memory_bytes = number(if self.is_v2 { "memory.current" } else { "memory.usage_in_bytes" });
+                usage.working_set_bytes = usage.memory_bytes.saturating_sub(inactive);
+                usage.swap_bytes = if self.is_v2 { number("memory.swap.current") } else { swap };
+                (usage.rss_bytes, usage.page_faults, usage.major_page_faults) = (rss, faults, major);
+            }
+            if self.is_v2 {
+                usage.cpu_ns = field(&read("cpu.stat"), "usage_usec").saturating_mul(1000);
+            } else if hierarchy.has("cpuacct") {
+                usage.cpu_ns = number("cpuacct.usage");
+            }
+            if has("pids") {
+                usage.pids = number("pids.current");
+            }
+        }
+        usage
+    }
+
     /// Moves this process to where the instance's shims are.
     pub fn join_shims(&self) -> Result<(), RuntimeError> {
         let places = if self.is_v2 { &self.limiting } else { &self.tracking };
@@ -165,27 +202,9 @@ impl SandboxCgroup {
         Ok(())
     }
 
-    /// What everything in it uses now; what the kernel does not count is zero.
+    /// What everything in it uses now.
     pub fn usage(&self) -> Usage {
-        let mut usage = Usage::default();
-        for (hierarchy, dir) in self.all.limiting.iter().zip(self.dirs()) {
-            let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default();
-            let number = |file: &str| read(file).trim().parse::<u64>().unwrap_or(0);
-            let field = |name: &str| {
-                let text = read("memory.stat");
-                let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-                value.and_then(|value| value.trim().parse::<u64>().ok()).unwrap_or(0)
-            };
-            if self.all.is_v2 {
-                usage.memory_bytes = number("memory.current").saturating_sub(field("inactive_file"));
-                usage.pids = number("pids.current");
-            } else if hierarchy.has("memory") {
-                usage.memory_bytes = number("memory.usage_in_bytes").saturating_sub(field("total_inactive_file"));
-            } else if hierarchy.has("pids") {
-                usage.pids = number("pids.current");
-            }
-        }
-        usage
+        self.all.usage_of(&self.dirs())
     }
 
     /// Kills everything in it and removes it.
@@ -273,6 +292,11 @@ impl ContainerCgroup {
         self.dirs().iter().try_for_each(|dir| put(dir, "cgroup.procs", "0"))
     }
 
+    /// What everything in it uses now.
+    pub fn usage(&self) -> Usage {
+        self.sandbox.all.usage_of(&self.dirs())
+    }
+
     /// How often the kernel killed in it for want of memory.
     pub fn oom_kills(&self) -> u64 {
         let file = if self.sandbox.all.is_v2 { "memory.events" } else { "memory.oom_control" };
@@ -310,6 +334,12 @@ impl ContainerCgroup {
     pub fn is_v1(&self) -> bool {
         !self.sandbox.all.is_v2
     }
+}
+
+/// One of the numbers in a file of lines `NAME NUMBER`.
+fn field(text: &str, name: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
 fn put(dir: &Path, file: &str, value: &str) -> Result<(), RuntimeError> {
@@ -382,7 +412,26 @@ fn limit(hierarchy: &Hierarchy, dir: &Path, resources: &Resources, is_v2: bool) 
     {
         put(dir, "pids.max", &count.to_string())?;
     }
+    if let Some(cpus) = resources.cpus
+        && (is_v2 || hierarchy.has("cpuset"))
+    {
+        put(dir, "cpuset.cpus", &cpus.to_string())?;
+    }
+    if is_v2 || hierarchy.has("hugetlb") {
+        limit_huge_pages(dir, ("2MB", resources.huge_2mi_bytes), is_v2)?;
+        limit_huge_pages(dir, ("1GB", resources.huge_1gi_bytes), is_v2)?;
+    }
     Ok(())
+}
+
+/// Both what is used and what is reserved: a program that maps more than it may is refused, where it would be killed by
+/// a signal when it touched it. A machine without pages of the size gives none.
+fn limit_huge_pages(dir: &Path, (size, bytes): (&str, Option<u64>), is_v2: bool) -> Result<(), RuntimeError> {
+    let Some(bytes) = bytes else { return Ok(()) };
+    let word = if is_v2 { "max" } else { "limit_in_bytes" };
+    put_if_there(dir, &format!("hugetlb.{size}.rsvd.{word}"), &bytes.to_string())?;
+    let file = format!("hugetlb.{size}.{word}");
+    if bytes == 0 { put_if_there(dir, &file, "0") } else { put(dir, &file, &bytes.to_string()) }
 }
 
 /// Memory with swap may never be less than memory alone, so growing goes from the outer to the inner, shrinking back.

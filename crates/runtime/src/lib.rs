@@ -15,6 +15,7 @@
 
 mod capability;
 mod cgroup;
+mod cpu_set;
 mod error;
 pub mod image;
 mod kernel;
@@ -32,6 +33,7 @@ mod spec;
 mod state;
 
 pub use capability::{Capabilities, Capability, UnknownCapability};
+pub use cpu_set::{CPUS_MAX, CpuSet, CpuSetError};
 pub use error::RuntimeError;
 pub use kernel::mounts_below;
 pub use process::{Attachment, Process, ProcessExit, Resizer, Stream};
@@ -41,7 +43,7 @@ pub use sandbox::{Events, Sandbox};
 pub use seccomp::{SeccompProfile, SeccompProfileError};
 pub use shim::shim_main;
 pub use spec::{
-    Bind, ContainerSpec, Device, ExecSpec, ImageGroups, IpcMode, LogSpec, Mount, NetworkMode, PidMode, Propagation,
-    Resources, Rlimit, SandboxSpec, Seccomp, TerminalSize,
+    Bind, ContainerSpec, Device, ExecSpec, Hook, HookPoint, ImageGroups, IpcMode, LogSpec, Mount, NetworkMode, PidMode,
+    Propagation, Resources, Rlimit, SandboxSpec, Seccomp, TerminalSize,
 };
-pub use state::{ContainerEvent, ContainerState, ContainerStatus, Exit, ExitReason, Usage};
+pub use state::{ContainerEvent, ContainerState, ContainerStatus, Exit, ExitReason, SandboxUsage, Usage};

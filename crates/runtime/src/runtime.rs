@@ -16,6 +16,7 @@ use crate::kernel;
 use crate::layout::{self, Boot, SandboxDir, make_private_dir, names, remove_tree};
 use crate::sandbox::{Sandbox, blocking, kill_shim, to_the_end};
 use crate::spec::{ContainerSpec, Mount, SandboxSpec, USER_IDS};
+use crate::state::Usage;
 
 /// Where an instance lives.
 #[derive(Clone, Debug)]
@@ -200,6 +201,11 @@ impl Runtime {
     pub fn sandbox(&self, id: &str) -> Option<Sandbox> {
         let sandboxes = self.shared.sandboxes.lock().expect("nobody panics with it");
         sandboxes.get(id).filter(|sandbox| !sandbox.is_removed()).cloned()
+    }
+
+    /// What all sandboxes use together now. Looks at the kernel's files.
+    pub fn usage(&self) -> Usage {
+        self.shared.cgroups.usage()
     }
 
     /// The image layers that containers of an instance are made of, whether or not an agent runs.

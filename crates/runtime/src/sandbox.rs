@@ -28,7 +28,7 @@ use crate::link::Link;
 use crate::process::{Attachment, Process, Streams};
 use crate::protocol::{Answer, Request};
 use crate::spec::{ContainerSpec, ExecSpec, Resources, SandboxSpec, TerminalSize};
-use crate::state::{ContainerEvent, ContainerState, ContainerStatus, Exit, ExitReason};
+use crate::state::{ContainerEvent, ContainerState, ContainerStatus, Exit, ExitReason, SandboxUsage};
 
 /// Events kept for a reader that is behind; one that is further behind is given the current states instead.
 const EVENTS_MAX: usize = 256;
@@ -346,10 +346,19 @@ impl Sandbox {
         self.link()?.done("update container", Request::Update { id: id.to_owned(), resources }).await
     }
 
-    /// What all containers use together now.
-    pub async fn usage(&self) -> Result<crate::state::Usage, RuntimeError> {
+    /// What the containers use now, together and each.
+    pub async fn usage(&self) -> Result<SandboxUsage, RuntimeError> {
         let cgroup = self.0.cgroup.clone();
-        blocking("look at what a sandbox uses", move || Ok(cgroup.usage())).await
+        let running = self.states().into_iter().filter(|one| matches!(one.state, ContainerState::Running { .. }));
+        let ids: Vec<String> = running.map(|one| one.id).collect();
+        blocking("look at what a sandbox uses", move || {
+            let containers = ids.into_iter().map(|id| {
+                let usage = cgroup.container(&id).usage();
+                (id, usage)
+            });
+            Ok(SandboxUsage { whole: cgroup.usage(), containers: containers.collect() })
+        })
+        .await
     }
 
     /// Changes the limits on all containers together. What is `None` stays as it is.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::capability::Capabilities;
+use crate::cpu_set::CpuSet;
 use crate::error::RuntimeError;
 use crate::seccomp::SeccompProfile;
 
@@ -99,6 +100,8 @@ pub struct ContainerSpec {
     pub mounts: Vec<Mount>,
     /// Devices of the machine that it may use, beside those that every container has.
     pub devices: Vec<Device>,
+    /// Programs of the machine that are run while it is made.
+    pub hooks: Vec<Hook>,
     /// What root inside may do. The default has neither `NET_RAW` nor `MKNOD`.
     pub capabilities: Capabilities,
     /// Which system calls are allowed.
@@ -175,6 +178,32 @@ impl Device {
         let (major, minor) = self.number;
         format!("{} {major}:{minor} {}", if self.is_block { "b" } else { "c" }, self.access)
     }
+}
+
+/// A program of the machine that is run while a container is made, and told about it (OCI runtime specification, "Hooks").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// When.
+    pub point: HookPoint,
+    /// Absolute path on the machine.
+    pub path: PathBuf,
+    /// Its arguments, its own name first.
+    pub args: Vec<String>,
+    /// `NAME=VALUE`.
+    pub env: Vec<String>,
+    /// Seconds after which it is killed, and the container not made.
+    pub timeout_s: Option<u32>,
+}
+
+/// When a [`Hook`] is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HookPoint {
+    /// Outside, when the namespaces are made; deprecated by OCI.
+    Prestart,
+    /// Outside, when the namespaces are made.
+    CreateRuntime,
+    /// Inside them, before the root file system is the container's.
+    CreateContainer,
 }
 
 /// Something mounted into a container.
@@ -271,6 +300,12 @@ pub struct Resources {
     pub memory_bytes: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
+    /// The CPUs that it runs on; it must be one at least.
+    pub cpus: Option<CpuSet>,
+    /// Memory in pages of 2 MiB, in bytes.
+    pub huge_2mi_bytes: Option<u64>,
+    /// Memory in pages of 1 GiB, in bytes.
+    pub huge_1gi_bytes: Option<u64>,
 }
 
 impl Resources {
@@ -284,6 +319,9 @@ impl Resources {
             cpu_period_us: wider(|one| one.cpu_period_us),
             memory_bytes: wider(|one| one.memory_bytes),
             pids: wider(|one| one.pids),
+            cpus: self.cpus.zip(other.cpus).map(|(one, other)| one.union(other)),
+            huge_2mi_bytes: wider(|one| one.huge_2mi_bytes),
+            huge_1gi_bytes: wider(|one| one.huge_1gi_bytes),
         }
     }
 }
@@ -481,6 +519,9 @@ fn check_resources(field: &'static str, resources: &Resources) -> Result<(), Run
     let period = resources.cpu_period_us.unwrap_or(100_000);
     if !(1_000..=1_000_000).contains(&period) || resources.cpu_quota_us.is_some_and(|quota| quota < 1_000) {
         return Err(invalid(field, "the CPU quota is at least 1,000 µs and its period 1,000 to 1,000,000 µs"));
+    }
+    if resources.cpus.is_some_and(|cpus| cpus.is_empty()) {
+        return Err(invalid(field, "a set of CPUs has one CPU at least"));
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What became of a container: the states it goes through and how it ended.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -51,13 +53,34 @@ pub enum ExitReason {
     Unknown,
 }
 
-/// What the containers of a sandbox use together.
+/// What the processes of a group use; what the kernel does not count is zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Memory in bytes, without pages of files that the kernel could take back at once.
+    /// CPU time since the group was made, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Memory in bytes.
     pub memory_bytes: u64,
+    /// The same without pages of files that the kernel could take back at once.
+    pub working_set_bytes: u64,
+    /// Memory that is nobody's file.
+    pub rss_bytes: u64,
+    /// What of it is swapped out.
+    pub swap_bytes: u64,
+    /// Pages that were not there when they were needed.
+    pub page_faults: u64,
+    /// Those of them that had to be read from a disk.
+    pub major_page_faults: u64,
     /// Processes and threads.
     pub pids: u64,
+}
+
+/// What a sandbox uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SandboxUsage {
+    /// All its containers together.
+    pub whole: Usage,
+    /// Each that runs, by its id.
+    pub containers: BTreeMap<String, Usage>,
 }
 
 /// A container and its state.

@@ -41,8 +41,10 @@ pub mod write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use windlass_api::quantity::Quantity;
+use windlass_node::config::CpuSet;
+use windlass_node::kernel::CDI_DIRECTORIES;
 
 use self::verb::Verb;
 use crate::place::PlaceFlags;
@@ -162,12 +164,27 @@ pub struct NodeFlags {
     /// The directory with these programs
     #[arg(long, value_name = "DIRECTORY")]
     pub image_credential_provider_bin_dir: Option<PathBuf>,
+    /// The directory where device plugins register; kubelet's own unless given
+    #[arg(long, value_name = "DIRECTORY")]
+    pub device_plugins: Option<PathBuf>,
+    /// The directory of the socket that says which pod has which devices; kubelet's own unless given
+    #[arg(long, value_name = "DIRECTORY")]
+    pub pod_resources: Option<PathBuf>,
+    /// Directories whose files say what containers need to use devices (CDI); later ones have precedence
+    #[arg(long, value_name = "DIRECTORIES", value_delimiter = ',', default_values_os_t = CDI_DIRECTORIES.map(PathBuf::from))]
+    pub cdi_dirs: Vec<PathBuf>,
     /// Seconds without a sign of life after which the node counts as lost
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(4..=600))]
     pub node_lease_seconds: u64,
     /// Kernel parameters that pods may set beyond the safe ones, as kernel.msg*,net.core.somaxconn
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// Whether containers of Guaranteed pods that ask for whole CPUs have these for themselves
+    #[arg(long, value_enum, default_value_t = CpuPolicyFlag::None)]
+    pub cpu_manager_policy: CpuPolicyFlag,
+    /// CPUs that pods are not promised and nobody has for itself, as 0 or 0-1,8
+    #[arg(long, value_name = "CPUS", conflicts_with = "reserved_cpu")]
+    pub reserved_cpus: Option<CpuSet>,
     /// CPU that pods are not promised, as 500m
     #[arg(long, value_name = "QUANTITY")]
     pub reserved_cpu: Option<Quantity>,
@@ -190,6 +207,13 @@ pub struct NodeFlags {
     /// Less free disk space than this makes the node remove unused images, then evict pods, as 5Gi
     #[arg(long, value_name = "QUANTITY")]
     pub eviction_storage: Option<Quantity>,
+}
+
+/// `--cpu-manager-policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CpuPolicyFlag {
+    None,
+    Static,
 }
 
 /// `windlass up`.

@@ -15,13 +15,13 @@ use windlass_api::types::core::Node as NodeObject;
 use windlass_apiserver::{AddressRange, Identity};
 use windlass_client::{Backoff, Client, HttpsConfig, HttpsTransport};
 use windlass_node::agent::Shutdown;
-use windlass_node::config::Amounts;
+use windlass_node::config::{Amounts, CpuPolicy};
 use windlass_node::join::{JoinConfig, join};
 use windlass_node::server::Site;
 use windlass_node::{Agent, Kernel, KernelConfig, Machine, NodeConfig, ProviderFiles, ServerIdentity, serve};
 use windlass_stdx::World;
 
-use crate::cli::{JoinFlags, NetworkFlags, NodeFlags};
+use crate::cli::{CpuPolicyFlag, JoinFlags, NetworkFlags, NodeFlags};
 use crate::place::Place;
 use crate::server::Server;
 
@@ -56,6 +56,8 @@ struct Parts<'a> {
     networks: &'a NetworkFlags,
     world: &'a World,
     kernel: Arc<Kernel>,
+    /// Where programs of this machine ask which pod has which devices.
+    pod_resources: PathBuf,
 }
 
 impl Node {
@@ -169,9 +171,12 @@ impl Parts<'_> {
             kubelet: place.kubelet(),
             manifests: flags.manifests.clone(),
             credential_providers: flags.credential_providers()?,
+            device_plugins: flags.device_plugins.clone(),
+            cdi: flags.cdi_dirs.clone(),
         };
         let kernel = Kernel::open(config, world.clone()).await.context("cannot ready this machine for containers")?;
-        Ok(Parts { name: node_name(flags), flags, networks, world, kernel })
+        let pod_resources = flags.pod_resources.clone().unwrap_or_else(|| place.kubelet().join("pod-resources"));
+        Ok(Parts { name: node_name(flags), flags, networks, world, kernel, pod_resources })
     }
 
     /// The addresses others reach this machine at, best first.
@@ -196,8 +201,11 @@ impl Parts<'_> {
             port: self.flags.node_port,
             cluster_dns: cluster_dns(self.networks)?,
             reserved: self.flags.reserved(),
+            cpu_policy: self.flags.cpu_policy()?,
+            reserved_cpus: self.flags.reserved_cpus,
             memory_free_bytes_min: self.flags.eviction_memory.map(units),
             disk_free_bytes_min: self.flags.eviction_storage.map(units),
+            pod_resources: Some(self.pod_resources),
             unsafe_sysctls: self.flags.allowed_unsafe_sysctls.clone(),
             lease_duration: Duration::from_secs(self.flags.node_lease_seconds),
             ..NodeConfig::named(&self.name)
@@ -207,7 +215,7 @@ impl Parts<'_> {
             Agent::new(client.clone(), self.world.clone(), machine, config).await.context("cannot start the agent")?;
         let shutdown = agent.shutdown();
         let grace = [self.flags.shutdown_grace, self.flags.shutdown_grace_critical].map(Duration::from_secs);
-        let site = Site { kernel: self.kernel, pods: agent.directory(), starts: agent.starts() };
+        let site = Site::new(self.kernel, agent.directory(), agent.starts(), &self.name);
         let mut tasks = JoinSet::new();
         let serving_stop = stop.clone();
         let backoff = Backoff::new(PORT_RETRY_FIRST, PORT_RETRY_MOST);
@@ -273,11 +281,28 @@ impl NodeFlags {
         }
     }
 
+    /// Some CPU must be left to all who have none for themselves.
+    fn cpu_policy(&self) -> Result<CpuPolicy> {
+        let keeps = self.reserved_cpus.is_some_and(|cpus| !cpus.is_empty()) || self.reserved().cpu_millis > 0;
+        match self.cpu_manager_policy {
+            CpuPolicyFlag::None => Ok(CpuPolicy::None),
+            CpuPolicyFlag::Static if keeps => Ok(CpuPolicy::Static),
+            CpuPolicyFlag::Static => {
+                bail!(
+                    "--cpu-manager-policy static needs a CPU that is kept: give --reserved-cpus 0 or --reserved-cpu 1"
+                )
+            }
+        }
+    }
+
     fn reserved(&self) -> Amounts {
+        let whole = self.reserved_cpus.map(|cpus| cpus.len() as u64 * 1000);
+        let part = self.reserved_cpu.map_or(0, |cpu| u64::try_from(cpu.millis()).unwrap_or(0));
         Amounts {
-            cpu_millis: self.reserved_cpu.map_or(0, |cpu| u64::try_from(cpu.millis()).unwrap_or(0)),
+            cpu_millis: whole.unwrap_or(part),
             memory_bytes: self.reserved_memory.map_or(0, units),
             disk_bytes: self.reserved_storage.map_or(0, units),
+            ..Amounts::default()
         }
     }
 }

@@ -31,6 +31,7 @@ pub(crate) mod label_selector;
 mod lease;
 mod limit_range;
 mod metadata;
+mod metrics;
 mod namespace;
 mod networking;
 mod node;
@@ -142,6 +143,8 @@ pub fn all() -> Vec<Resource> {
         device::resource_claim::resource(),
         device::resource_claim_template::resource(),
         device::resource_slice::resource(),
+        metrics::node(),
+        metrics::pod(),
         custom_resource_definition::resource(),
     ]
 }

@@ -193,9 +193,14 @@ mod tests {
             let found = defaults.iter().find(|role| role.object["metadata"]["name"] == name).expect("a role");
             found.object["rules"].as_array().expect("rules").clone()
         };
-        let parts = ["system:aggregate-to-admin", "system:aggregate-to-edit", "system:aggregate-to-view"];
+        let parts = [
+            "system:aggregate-to-admin",
+            "system:aggregate-to-edit",
+            "system:aggregate-to-view",
+            "system:aggregated-metrics-reader",
+        ];
         let all: usize = parts.iter().map(|part| rules(part).len()).sum();
-        assert_eq!((rules("admin").len(), rules("view")), (all, rules(parts[2])));
+        assert_eq!((rules("admin").len(), rules("view")), (all, [rules(parts[2]), rules(parts[3])].concat()));
         assert!(parts.iter().all(|part| rules(part).iter().all(|rule| rules("admin").contains(rule))));
     }
 }

@@ -147,9 +147,9 @@ async fn to_service(call: Call<'_>, named: &Named<'_>) -> Result<Way, ApiError> 
 /// X4.
 async fn to_node(call: Call<'_>, named: &Named<'_>) -> Result<Way, ApiError> {
     find(call, &kinds::NODE, named.name)?;
-    let agent = stream::agent_address(call, named.name)?;
+    let agent = stream::agent_address(call.server, named.name)?;
     if named.port.is_empty() || named.number() == Some(agent.port()) {
-        let sender = stream::connect(call, named.name).await?;
+        let sender = stream::connect(call.server, named.name).await?;
         return Ok(Way { sender, host: named.name.to_owned() });
     }
     let port = named.number().ok_or_else(|| ApiError::bad_request(format!("{:?} is not a port", named.port)))?;

@@ -33,7 +33,7 @@ use crate::failure::{commit_failed, later};
 use crate::flow::Unhurried;
 use crate::key;
 use crate::request::Query;
-use crate::server::Call;
+use crate::server::{Call, Server};
 use crate::write::{self, text};
 
 /// How long the way to an agent may take: connection and TLS.
@@ -83,7 +83,7 @@ pub(crate) async fn stream(call: Call<'_>, sub: Subresource, upgrade: Option<OnU
     if !is_log && upgrade.is_none() {
         return Err(ApiError::bad_request("Upgrade request required"));
     }
-    let mut sender = connect(call, node).await?;
+    let mut sender = connect(call.server, node).await?;
     let method = if is_log { Method::GET } else { method_of(call) };
     let mut request = Request::new(body_empty());
     *request.method_mut() = method;
@@ -279,13 +279,13 @@ fn pass(from: &HeaderMap, into: &mut HeaderMap) {
 
 /// R1.
 pub(crate) async fn connect(
-    call: Call<'_>,
+    server: &Server,
     node: &str,
 ) -> Result<hyper::client::conn::http1::SendRequest<windlass_stdx::Body>, ApiError> {
-    let Some(link) = &call.server.config.node_link else {
+    let Some(link) = &server.config.node_link else {
         return Err(later(Reason::ServiceUnavailable, "this server has no way to reach node agents"));
     };
-    let address = agent_address(call, node)?;
+    let address = agent_address(server, node)?;
     let connector = tokio_rustls::TlsConnector::from(link.tls.clone());
     let name = ServerName::try_from(node.to_owned()).map_err(|error| unreachable(node, &error))?;
     let connected = tokio::time::timeout(CONNECT_TIME_MAX, async {
@@ -309,8 +309,8 @@ pub(crate) async fn connect(
     Ok(sender)
 }
 
-pub(super) fn agent_address(call: Call<'_>, node: &str) -> Result<SocketAddr, ApiError> {
-    let entry = call.server.store.get(&key::object(&kinds::NODE, "", node));
+pub(super) fn agent_address(server: &Server, node: &str) -> Result<SocketAddr, ApiError> {
+    let entry = server.store.get(&key::object(&kinds::NODE, "", node));
     let entry = entry.ok_or_else(|| unreachable(node, &"there is no such node"))?;
     let object = write::tree(&entry);
     let status = &object["status"];
@@ -329,7 +329,7 @@ pub(super) fn agent_address(call: Call<'_>, node: &str) -> Result<SocketAddr, Ap
     Ok(SocketAddr::new(address, port))
 }
 
-fn unreachable(node: &str, why: &dyn std::fmt::Display) -> ApiError {
+pub(crate) fn unreachable(node: &str, why: &dyn std::fmt::Display) -> ApiError {
     later(Reason::ServiceUnavailable, format!("cannot reach the agent of node {node:?}: {why}"))
 }
 
@@ -359,7 +359,7 @@ async fn refusal(code: StatusCode, body: hyper::body::Incoming) -> ApiError {
 }
 
 /// R3 and R4.
-pub(crate) async fn tunnel(client: OnUpgrade, agent: OnUpgrade, server: Arc<crate::server::Server>) {
+pub(crate) async fn tunnel(client: OnUpgrade, agent: OnUpgrade, server: Arc<Server>) {
     let (client, agent) = match tokio::try_join!(client, agent) {
         Ok(both) => both,
         Err(error) => {

@@ -10,6 +10,7 @@ mod in_use;
 mod kept;
 mod lasting;
 mod plugins;
+mod pod_resources;
 mod pods;
 mod policing;
 mod pressure;
@@ -37,9 +38,11 @@ pub use shutdown::Shutdown;
 
 use crate::budget::Budget;
 use crate::config::NodeConfig;
+use crate::cpus::Cpus;
+use crate::devices::{self, Devices};
 use crate::downward::Allocatable;
 use crate::env;
-use crate::machine::{Facts, Machine, MachineError};
+use crate::machine::{DeviceTable, Facts, Machine, MachineError};
 use crate::node;
 use crate::services::HostPort;
 use crate::source::Sources;
@@ -75,6 +78,10 @@ pub struct Shared {
     pub locals: policing::Locals,
     /// The volumes of drivers that pods use.
     pub in_use: InUse,
+    /// Which CPUs run whose containers.
+    pub cpus: Cpus,
+    /// Which containers have which devices.
+    pub devices: Devices,
     services: Cache,
     slices: Cache,
     /// What an earlier agent kept of both.
@@ -220,6 +227,8 @@ impl Agent {
             budget: Budget::default(),
             locals: policing::Locals::default(),
             in_use: InUse::default(),
+            devices: Devices::default(),
+            cpus: Cpus::new(config.cpu_policy, facts.facts.cpu_places.clone(), config.kept_cpus()),
             services: Cache::start(client.clone(), &kinds::SERVICE, Scope::all()),
             slices: Cache::start(client.clone(), &kinds::ENDPOINT_SLICE, Scope::all()),
             kept: OnceLock::new(),
@@ -287,6 +296,9 @@ impl Agent {
             }
             Err(error) => tracing::error!(%error, "what drivers have lent is not known; their volumes may be detached"),
         }
+        if let Some(kept) = records.get(devices::KEY) {
+            self.shared.devices.recall(kept);
+        }
         let work = async {
             tokio::join!(
                 pods::run(&self.shared, &self.directory, records),
@@ -295,6 +307,7 @@ impl Agent {
                 policing::run(&self.shared),
                 lasting::run(&self.shared),
                 plugins::run(&self.shared),
+                pod_resources::run(&self.shared, &self.directory),
                 self.keep_alive(),
                 self.relieve(),
                 self.keep_network(),
@@ -336,11 +349,17 @@ impl Agent {
         let mut network_ready = shared.network_ready.subscribe();
         let mut changes = shared.node.subscribe();
         let mut in_use = shared.in_use.subscribe();
+        let mut devices = shared.machine.devices();
+        devices.mark_changed();
         loop {
             tokio::select! {
                 biased;
                 _ = network_ready.changed() => {}
                 _ = in_use.changed() => {}
+                Ok(()) = devices.changed() => {
+                    let table = Arc::clone(&devices.borrow_and_update());
+                    self.learn_devices(&table).await;
+                }
                 _ = changes.next() => {}
                 _ = timer.tick() => {
                     self.renew().await;
@@ -375,6 +394,14 @@ impl Agent {
         let renewed = node::renew(&shared.client, &shared.config, node.header.uid(), shared.world.now()).await;
         if let Err(error) = renewed {
             tracing::warn!(error = &error as &dyn std::error::Error, "the node's lease was not renewed");
+        }
+    }
+
+    /// Resources whose plugins are away after the agent's next start are told of all the same.
+    async fn learn_devices(&self, table: &DeviceTable) {
+        let Some(kept) = self.shared.devices.learn(table) else { return };
+        if let Err(error) = self.shared.machine.save(devices::KEY, kept).await {
+            tracing::warn!(%error, "the names of devices' resources were not kept");
         }
     }
 

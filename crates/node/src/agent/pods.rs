@@ -22,6 +22,7 @@ use windlass_api::{Object, kinds};
 use windlass_client::{Backoff, Cache, Cached, DeleteOptions, Notice, Scope};
 
 use super::{NODE_KEY, PodDirectory, Shared, kept};
+use crate::devices;
 use crate::manifest;
 use crate::pod::{self, Desired, PodTask};
 use crate::record::Known;
@@ -43,7 +44,7 @@ pub(super) async fn run(shared: &Arc<Shared>, directory: &PodDirectory, records:
     let mut pods = Pods { shared, directory, ended, files: BTreeMap::new(), statics: BTreeMap::new() };
     let shared = Arc::clone(&pods.shared);
     for (uid, record) in &records {
-        if uid != NODE_KEY && uid != kept::KEY {
+        if uid != NODE_KEY && uid != kept::KEY && uid != devices::KEY {
             pods.take_over(uid, record);
         }
     }

@@ -7,7 +7,7 @@ use windlass_api::types::core;
 
 use super::{PodDirectory, Shared};
 use crate::eviction::{self, Candidate, Shortage};
-use crate::machine::PodUsage;
+use crate::machine::MachineError;
 use crate::node;
 use crate::steps::resources;
 
@@ -25,8 +25,8 @@ pub(super) async fn relieve(shared: &Arc<Shared>, directory: &PodDirectory) {
         if !runs || pod.metadata.deletion_timestamp.is_some() {
             continue;
         }
-        match shared.machine.usage(&entry.uid, shortage == Shortage::Disk).await {
-            Ok(usage) => candidates.push(candidate(entry.uid, &spec, usage, shortage)),
+        match used(shared, &entry.uid, shortage).await {
+            Ok(used) => candidates.push(candidate(entry.uid, &spec, used, shortage)),
             Err(error) => tracing::warn!(pod = &*entry.uid, %error, "what a pod uses is not known"),
         }
     }
@@ -54,12 +54,21 @@ async fn has_reclaimed(shared: &Arc<Shared>) -> bool {
     }
 }
 
-fn candidate(uid: Arc<str>, spec: &core::PodSpec, usage: PodUsage, shortage: Shortage) -> Candidate {
+/// How much a pod uses of what the node is short of.
+async fn used(shared: &Shared, pod: &str, shortage: Shortage) -> Result<u64, MachineError> {
+    Ok(match shortage {
+        Shortage::Memory => shared.machine.usage(pod).await?.whole.working_set_bytes,
+        Shortage::Pids => shared.machine.usage(pod).await?.whole.pids,
+        Shortage::Disk => shared.machine.disk(pod).await?.sum().bytes,
+    })
+}
+
+fn candidate(uid: Arc<str>, spec: &core::PodSpec, used: u64, shortage: Shortage) -> Candidate {
     let promised = resources::promised(spec);
-    let (promised, used) = match shortage {
-        Shortage::Memory => (promised.memory_bytes, usage.memory_bytes),
-        Shortage::Disk => (promised.disk_bytes, usage.disk_bytes),
-        Shortage::Pids => (0, usage.pids),
+    let promised = match shortage {
+        Shortage::Memory => promised.memory_bytes,
+        Shortage::Disk => promised.disk_bytes,
+        Shortage::Pids => 0,
     };
     Candidate { uid, priority: spec.priority.unwrap_or(0), promised, used }
 }

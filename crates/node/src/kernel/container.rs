@@ -58,6 +58,7 @@ pub fn mounts(
         let source = match &mount.source {
             MountSource::Volume(name) => volume::source(layout, pod, name)?,
             MountSource::File(name) => Source::Path(layout.file(pod, name)?),
+            MountSource::Path(path) => Source::Path(path.clone()),
         };
         let sub_path = Some(PathBuf::from(&mount.sub_path)).filter(|path| !path.as_os_str().is_empty());
         let target = PathBuf::from(&mount.target);

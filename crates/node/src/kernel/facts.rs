@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use windlass_network::Cidr;
 use windlass_runtime::image::Images;
 
 use super::{failed, volume};
-use crate::machine::{Facts, MachineError};
+use crate::machine::{CpuPlace, CpuSet, Facts, MachineError};
 
 /// An address outside of everybody's network (RFC 5737): asking for the way to it sends nothing.
 const OUTSIDE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
@@ -29,11 +28,16 @@ pub fn read(images: &Images, data: &Path, not: Option<Cidr>) -> Result<Facts, Ma
         hostname: text("/proc/sys/kernel/hostname"),
         addresses: addresses(not),
         cpus: std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
+        cpu_places: cpu_places(),
         memory_bytes: memory_field(&memory, "MemTotal"),
         memory_free_bytes: memory_field(&memory, "MemAvailable"),
         disk_bytes,
         disk_free_bytes,
-        pids: (text("/proc/sys/kernel/pid_max").parse().unwrap_or(0), processes(&text("/proc/loadavg"))),
+        huge_bytes: [2048, 1_048_576].map(|kib: u64| {
+            let pages = fs::read_to_string(format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages")).ok()?;
+            Some(pages.trim().parse::<u64>().ok()?.saturating_mul(kib << 10))
+        }),
+        pids: (pids_max(), processes(&text("/proc/loadavg"))),
         architecture: architecture().to_owned(),
         operating_system: "linux".to_owned(),
         kernel_version: text("/proc/sys/kernel/osrelease"),
@@ -55,33 +59,6 @@ pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// Most files that are counted below one place: what is left out only makes a pod look smaller.
-const FILES_MAX: usize = 200_000;
-
-/// How much lies on disk below a directory; links are not followed, nor what is mounted there from elsewhere.
-pub fn bytes_below(directory: &Path) -> u64 {
-    let (mut total, mut files) = (0, 0);
-    let Ok(top) = fs::symlink_metadata(directory) else { return 0 };
-    let mut open = vec![directory.to_owned()];
-    while let Some(next) = open.pop() {
-        for entry in fs::read_dir(&next).into_iter().flatten().flatten() {
-            let Ok(found) = entry.metadata() else { continue };
-            files += 1;
-            if files > FILES_MAX {
-                return total;
-            }
-            if found.dev() != top.dev() {
-                continue;
-            }
-            total += found.blocks() * 512;
-            if found.is_dir() {
-                open.push(entry.path());
-            }
-        }
-    }
-    total
-}
-
 /// A line of the loaded profiles: `NAME (enforce)`.
 fn is_default_profile(line: &str) -> bool {
     line.split(' ').next() == Some(crate::steps::security::APP_ARMOR_DEFAULT)
@@ -96,15 +73,33 @@ fn architecture() -> &'static str {
     }
 }
 
+/// The CPUs that are on, and where they are (sysfs, devices/system/cpu).
+fn cpu_places() -> Vec<CpuPlace> {
+    let text = |path: &str| fs::read_to_string(format!("/sys/devices/system/cpu/{path}")).unwrap_or_default();
+    let online: CpuSet = text("online").parse().unwrap_or_default();
+    let place = |cpu: usize| {
+        let number = |name: &str| text(&format!("cpu{cpu}/topology/{name}")).trim().parse::<u32>().ok();
+        // Of a machine that does not say each is a core of its own.
+        let core = number("core_id").unwrap_or_else(|| u32::try_from(cpu).unwrap_or(u32::MAX));
+        CpuPlace { cpu, core, socket: number("physical_package_id").unwrap_or(0) }
+    };
+    online.iter().map(place).collect()
+}
+
+/// How many process ids there are.
+pub fn pids_max() -> u64 {
+    fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default().trim().parse().unwrap_or(0)
+}
+
 /// A field of /proc/meminfo in bytes.
-fn memory_field(text: &str, name: &str) -> u64 {
+pub fn memory_field(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
 
 /// Processes and threads that exist, from `0.10 0.20 0.30 1/234 5678`.
-fn processes(loadavg: &str) -> u64 {
+pub fn processes(loadavg: &str) -> u64 {
     let running = loadavg.split_whitespace().nth(3).and_then(|field| field.split_once('/'));
     running.and_then(|(_, all)| all.parse().ok()).unwrap_or(0)
 }

@@ -71,6 +71,11 @@ impl Layout {
         Ok(self.pod(uid)?.join("files").join(file_name(name)?))
     }
 
+    /// The writable layers of a pod's containers, by `NAME.ATTEMPT`; the runtime's.
+    pub fn layers(&self, uid: &str) -> Result<PathBuf, MachineError> {
+        Ok(self.data.join("runtime/containers").join(file_name(uid)?))
+    }
+
     /// A pod's volumes.
     pub fn volumes(&self, uid: &str) -> Result<PathBuf, MachineError> {
         Ok(self.pod(uid)?.join("volumes"))

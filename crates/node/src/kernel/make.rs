@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use windlass_runtime::{ContainerSpec, IpcMode, LogSpec, NetworkMode, PidMode, RuntimeError, SandboxSpec};
+use windlass_runtime::{ContainerSpec, IpcMode, LogSpec, Mount, NetworkMode, PidMode, RuntimeError, SandboxSpec};
 
+use super::device::cdi;
 use super::{Kernel, container, file_error, make_private_dir, of_image, of_runtime, off_the_runtime, seccomp};
 use crate::machine::{Container, MachineError, Sandbox};
 
@@ -87,7 +88,8 @@ impl Kernel {
         let image = image.ok_or_else(|| MachineError::NotFound { what: "image", id: wanted.image.clone() })?;
         let log = self.layout.log(pod, &wanted.id)?;
         let message = self.layout.message(pod, &wanted.id)?;
-        let (mounts, devices) = {
+        let (mut mounts, mut devices, edits) = {
+            let directories = self.config.cdi.clone();
             let (layout, images) = (self.layout.clone(), self.images.clone());
             let (pod, wanted) = (pod.to_owned(), wanted.clone());
             let log = log.clone();
@@ -96,10 +98,18 @@ impl Kernel {
                 parents.into_iter().flatten().try_for_each(make_private_dir)?;
                 container::make_message_file(&message)?;
                 let mounts = container::mounts(&layout, &images, &pod, &wanted, &message)?;
-                Ok((mounts, container::devices(&layout, &pod, &wanted)?))
+                let devices = container::devices(&layout, &pod, &wanted)?;
+                let edits = cdi::resolve(&directories, &wanted.cdi)
+                    .map_err(|why| MachineError::Failed { operation: "look up devices".to_owned(), why })?;
+                Ok((mounts, devices, edits))
             })
             .await?
         };
+        mounts.extend(edits.mounts.into_iter().map(Mount::Bind));
+        devices.extend(edits.nodes);
+        // What the device needs is not the author's to change.
+        let named = |name: &String| edits.env.iter().any(|(own, _)| own == name);
+        let env = wanted.env.iter().filter(|(name, _)| !named(name)).chain(&edits.env).cloned().collect();
         let (profiles, filter) = (self.layout.seccomp(), wanted.seccomp.clone());
         let seccomp = off_the_runtime(move || seccomp::filter(&profiles, &filter)).await?;
         let unmasked = wanted.proc_unmasked.then(Vec::new);
@@ -109,13 +119,14 @@ impl Kernel {
             labels: Default::default(),
             layers: image.layers,
             args: wanted.args.clone(),
-            env: wanted.env.clone(),
+            env,
             cwd: wanted.cwd.clone(),
             user: wanted.user.clone(),
-            additional_gids: wanted.groups.clone(),
+            additional_gids: wanted.groups.iter().chain(&edits.groups).copied().collect(),
             image_groups: wanted.image_groups,
             mounts,
             devices,
+            hooks: edits.hooks,
             capabilities: wanted.capabilities.clone(),
             seccomp,
             app_armor: wanted.app_armor.clone(),

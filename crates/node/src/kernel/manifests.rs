@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
 
-use super::file_error;
+use super::{file_error, read_bounded};
 use crate::machine::MachineError;
 
 /// Files that are read; a directory with more is a mistake.
 const FILES_MAX: usize = 256;
 /// The longest file that is read: as long as an object may be.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// Every regular file that is not hidden, by name. A directory that is not there has none.
 pub fn read(directory: &Path) -> Result<BTreeMap<String, Bytes>, MachineError> {
@@ -48,12 +48,7 @@ fn text(path: &Path) -> io::Result<Option<Bytes>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     }
-    let mut text = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("expected at most {FILE_BYTES_MAX} bytes, found more")));
-    }
-    Ok(Some(text.into()))
+    Ok(Some(read_bounded(File::open(path)?, FILE_BYTES_MAX)?.into()))
 }
 
 #[cfg(test)]
@@ -70,7 +65,7 @@ mod tests {
         }
         let found = read(&directory).expect("readable");
         assert_eq!(found.into_iter().collect::<Vec<_>>(), [("a.yaml".to_owned(), "a".into())]);
-        std::fs::write(directory.join("huge"), vec![b'x'; FILE_BYTES_MAX as usize + 1]).expect("the directory is ours");
+        std::fs::write(directory.join("huge"), vec![b'x'; FILE_BYTES_MAX + 1]).expect("the directory is ours");
         assert!(read(&directory).is_err());
         std::fs::remove_dir_all(&directory).expect("the directory is ours");
     }

@@ -5,8 +5,11 @@
 
 mod container;
 mod content;
+mod counters;
 mod csi;
 mod damage;
+mod device;
+mod disk;
 mod disk_image;
 mod facts;
 mod fetch;
@@ -32,7 +35,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use tokio::sync::{RwLock, broadcast};
+use tokio::sync::{RwLock, broadcast, watch};
 use tokio::task::AbortHandle;
 use windlass_network::{
     AttachSpec, Cidr, DnsConfig, DnsTable, Network, NetworkConfig, PolicyTable, ServiceTable, Verified,
@@ -42,11 +45,13 @@ use windlass_runtime::{Runtime, RuntimeConfig, RuntimeError};
 use windlass_stdx::World;
 
 use crate::machine::{
-    Answer, Container, Exec, ExecResult, Facts, HealthCheck, HttpAnswer, HttpGet, Image, LentVolume, Machine,
-    MachineError, MessageSource, Observed, Plugin, PodUsage, ProcessUser, Resize, Sandbox, Stop, Volume, VolumeContent,
-    VolumeStats,
+    Allocated, Answer, Container, DeviceTable, DeviceWish, Exec, ExecResult, Facts, HealthCheck, HttpAnswer, HttpGet,
+    Image, LentVolume, Machine, MachineError, MessageSource, Observed, Plugin, PodDisk, PodUsage, ProcessUser, Resize,
+    Sandbox, Stop, Usage, Volume, VolumeContent, VolumeStats,
 };
+pub(crate) use counters::{Interface, Machine as MachineCounters, Room};
 use csi::{Borrower, Lending};
+pub use device::cdi::DIRECTORIES as CDI_DIRECTORIES;
 use layout::Layout;
 use plugins::Plugins;
 pub use provider::ProviderFiles;
@@ -86,6 +91,10 @@ pub struct KernelConfig {
     pub manifests: Option<PathBuf>,
     /// Programs that provide credentials for registries.
     pub credential_providers: Option<ProviderFiles>,
+    /// Where device plugins register and serve; `None` is `device-plugins` in [`KernelConfig::kubelet`].
+    pub device_plugins: Option<PathBuf>,
+    /// Where what devices need is described; later ones have precedence.
+    pub cdi: Vec<PathBuf>,
 }
 
 /// This computer.
@@ -106,6 +115,7 @@ pub struct Kernel {
     namespaces: Mutex<BTreeMap<String, PathBuf>>,
     /// Pods from which somebody else took something they need, and what.
     damaged: Mutex<BTreeMap<String, &'static str>>,
+    device_plugins: device::Plugins,
     /// Tasks that pass on what happens in sandboxes.
     listeners: Mutex<BTreeMap<String, AbortHandle>>,
 }
@@ -151,7 +161,9 @@ impl Kernel {
         let providers = providers.map_err(|why| refused("read the credential providers", why))?.unwrap_or_default();
         let runtime = Runtime::open(runtime_config(&config));
         let runtime = runtime.await.map_err(|error| failed("open the container runtime", &error))?;
+        let devices = config.device_plugins.clone().unwrap_or_else(|| config.kubelet.join("device-plugins"));
         let kernel = Arc::new(Kernel {
+            device_plugins: device::Plugins::open(&devices)?,
             layout,
             world,
             images,
@@ -204,6 +216,35 @@ impl Kernel {
     /// Where a container's log is: the directory that must not be left, and the path beneath it.
     pub fn log_place(&self, pod: &str, container: &str) -> Result<(PathBuf, PathBuf), MachineError> {
         Ok((self.layout.logs(pod)?, layout::log_name(container)?))
+    }
+
+    /// What this computer uses, what all pods do, its interfaces and the one that leads out, and how many process ids it has.
+    pub(crate) async fn counters(&self) -> (MachineCounters, Usage, Vec<Interface>, Option<String>, u64) {
+        let runtime = self.runtime.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let network = (counters::interfaces(None), counters::default_interface());
+            (counters::machine(), runtime.usage(), network.0, network.1, facts::pids_max())
+        });
+        read.await.expect("reading the kernel's files does not panic")
+    }
+
+    /// The interfaces of the network that a process is in.
+    pub(crate) async fn interfaces_of(&self, pid: u32) -> Vec<Interface> {
+        let read = tokio::task::spawn_blocking(move || counters::interfaces(Some(pid)));
+        read.await.expect("reading the kernel's files does not panic")
+    }
+
+    /// The room of the disk that images, layers, logs and volumes are on.
+    pub(crate) fn room(&self) -> Option<Room> {
+        counters::room(&self.config.data)
+    }
+
+    /// The room of the file system that a volume of a pod is on; `None` where it is not one.
+    pub(crate) fn volume_room(&self, pod: &str, volume: &str) -> Option<Room> {
+        match volume::source(&self.layout, pod, volume).ok()? {
+            volume::Source::Path(path) => counters::room(&path),
+            volume::Source::Image(_) => None,
+        }
     }
 
     fn living_sandbox(&self, pod: &str) -> Result<windlass_runtime::Sandbox, MachineError> {
@@ -470,11 +511,6 @@ impl Machine for Kernel {
         off_the_runtime(move || content::read(&layout, &pod, &volume, &path)).boxed()
     }
 
-    fn holds_more<'a>(&'a self, pod: &'a str, volume: &'a str, bytes: u64) -> Answer<'a, bool> {
-        let (layout, pod, volume) = (self.layout.clone(), pod.to_owned(), volume.to_owned());
-        off_the_runtime(move || content::holds_more(&layout, &pod, &volume, bytes)).boxed()
-    }
-
     fn create<'a>(&'a self, pod: &'a str, container: &'a Container) -> Answer<'a, ()> {
         self.make_container(pod, container).boxed()
     }
@@ -571,19 +607,17 @@ impl Machine for Kernel {
         .boxed()
     }
 
-    fn usage<'a>(&'a self, pod: &'a str, with_disk: bool) -> Answer<'a, PodUsage> {
+    fn usage<'a>(&'a self, pod: &'a str) -> Answer<'a, PodUsage> {
         async move {
             let Some(sandbox) = self.runtime.sandbox(pod) else { return Ok(PodUsage::default()) };
-            let used = sandbox.usage().await.map_err(|error| of_runtime("look at what a pod uses", &error))?;
-            let mut usage = PodUsage { memory_bytes: used.memory_bytes, pids: used.pids, disk_bytes: 0 };
-            if with_disk {
-                let places = [self.layout.pod(pod)?, self.config.data.join("runtime/containers").join(pod)];
-                let count = move || Ok(places.iter().map(|place| facts::bytes_below(place)).sum());
-                usage.disk_bytes = off_the_runtime(count).await?;
-            }
-            Ok(usage)
+            sandbox.usage().await.map_err(|error| of_runtime("look at what a pod uses", &error))
         }
         .boxed()
+    }
+
+    fn disk<'a>(&'a self, pod: &'a str) -> Answer<'a, PodDisk> {
+        let (layout, pod) = (self.layout.clone(), pod.to_owned());
+        off_the_runtime(move || disk::of_pod(&layout, &pod)).boxed()
     }
 
     fn observe<'a>(&'a self, pod: &'a str) -> Answer<'a, Observed> {
@@ -601,6 +635,22 @@ impl Machine for Kernel {
 
     fn changes(&self) -> broadcast::Receiver<String> {
         self.changes.subscribe()
+    }
+
+    fn devices(&self) -> watch::Receiver<Arc<DeviceTable>> {
+        self.device_plugins.table()
+    }
+
+    fn prefer_devices<'a>(&'a self, resource: &'a str, wish: &'a DeviceWish) -> Answer<'a, Vec<String>> {
+        self.device_plugins.prefer(resource, wish).boxed()
+    }
+
+    fn allocate_devices<'a>(&'a self, resource: &'a str, devices: &'a [String]) -> Answer<'a, Allocated> {
+        self.device_plugins.allocate(resource, devices).boxed()
+    }
+
+    fn ready_devices<'a>(&'a self, resource: &'a str, devices: &'a [String]) -> Answer<'a, ()> {
+        self.device_plugins.ready(resource, devices).boxed()
     }
 
     fn exec<'a>(&'a self, pod: &'a str, container: &'a str, exec: &'a Exec) -> Answer<'a, ExecResult> {
@@ -693,6 +743,21 @@ fn load_all(records: &Path) -> Result<BTreeMap<String, Bytes>, MachineError> {
         out.insert(key.to_owned(), Bytes::from(bytes));
     }
     Ok(out)
+}
+
+/// All of a regular file that is no longer than this.
+fn read_bounded(file: impl Into<std::fs::File>, bytes_max: usize) -> io::Result<Vec<u8>> {
+    use std::io::Read;
+    let file = file.into();
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("expected a regular file, found something else"));
+    }
+    let mut bytes = Vec::new();
+    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+    match bytes.len() > bytes_max {
+        true => Err(io::Error::other(format!("expected at most {bytes_max} bytes, found more; make it shorter"))),
+        false => Ok(bytes),
+    }
 }
 
 /// Writes a file so that a reader sees all of the old or all of the new.

@@ -1,16 +1,15 @@
 //! Profiles of system calls that lie on this machine: `DATA/seccomp/PATH`.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use windlass_runtime::{Seccomp as RuntimeSeccomp, SeccompProfile};
 
+use super::read_bounded;
 use crate::machine::{MachineError, Seccomp};
 
 /// The longest profile that is read.
-const PROFILE_BYTES_MAX: u64 = 1 << 20;
+const PROFILE_BYTES_MAX: usize = 1 << 20;
 
 /// What the runtime is told. Profiles lie beneath `directory` and nothing leads out of it, not even a link.
 pub fn filter(directory: &Path, wanted: &Seccomp) -> Result<RuntimeSeccomp, MachineError> {
@@ -32,15 +31,7 @@ fn read(directory: &Path, path: &str) -> Result<SeccompProfile, String> {
     let root = openat(CWD, directory, flags | OFlags::DIRECTORY, Mode::empty()).map_err(|error| error.to_string())?;
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let file = openat2(&root, path, flags, Mode::empty(), beneath).map_err(|error| error.to_string())?;
-    let found = fstat(&file).map_err(|error| error.to_string())?;
-    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
-        return Err("it is not a regular file".to_owned());
-    }
-    let mut text = Vec::new();
-    File::from(file).take(PROFILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(|error| error.to_string())?;
-    if text.len() as u64 > PROFILE_BYTES_MAX {
-        return Err(format!("it is longer than {PROFILE_BYTES_MAX} bytes"));
-    }
+    let text = read_bounded(file, PROFILE_BYTES_MAX).map_err(|error| error.to_string())?;
     SeccompProfile::parse(&text).map_err(|error| error.to_string())
 }
 

@@ -17,7 +17,7 @@ use super::disk_image;
 use super::group::give_tree;
 use super::layout::{Layout, file_name};
 use super::{failed, file_error, make_private_dir, names, remove_file};
-use crate::machine::{FileContent, Lasting, MachineError, Volume, VolumeContent};
+use crate::machine::{FileContent, Lasting, MachineError, Medium, Volume, VolumeContent};
 
 /// The link that is swapped.
 const DATA: &str = "..data";
@@ -33,12 +33,14 @@ pub fn up(layout: &Layout, pod: &str, volume: &Volume) -> Result<(), MachineErro
             check_host_path(host, expect)?;
             link_to(&path, host)
         }
-        VolumeContent::Empty { memory, bytes_max } => {
+        VolumeContent::Empty { medium, bytes_max } => {
             let mut is_new = make_dir(&path, 0o777)?;
-            if *memory {
-                // After a reboot the directory is there and what was mounted on it is not.
-                is_new |= mount_memory(&path, *bytes_max, 0o1777)?;
-            }
+            // After a reboot the directory is there and what was mounted on it is not.
+            is_new |= match medium {
+                Medium::Disk => false,
+                Medium::Memory => mount_memory(&path, *bytes_max, 0o1777)?,
+                Medium::HugePages(size) => mount_huge_pages(&path, *size, *bytes_max)?,
+            };
             match volume.group {
                 Some(group) if is_new => give_to_group(&path, group),
                 _ => Ok(()),
@@ -172,14 +174,23 @@ fn make_dir(path: &Path, mode: u32) -> Result<bool, MachineError> {
 /// Puts a memory file system on a directory, unless one is there already.
 /// Returns whether it was put there just now.
 fn mount_memory(path: &Path, bytes_max: Option<u64>, mode: u32) -> Result<bool, MachineError> {
+    mount_on(path, "tmpfs", &format!("mode={mode:o}"), bytes_max)
+}
+
+/// The same of pages of this size; who takes more of them than its containers may is refused by their control group.
+fn mount_huge_pages(path: &Path, size: u64, bytes_max: Option<u64>) -> Result<bool, MachineError> {
+    mount_on(path, "hugetlbfs", &format!("mode=1777,pagesize={size}"), bytes_max)
+}
+
+fn mount_on(path: &Path, kind: &str, options: &str, bytes_max: Option<u64>) -> Result<bool, MachineError> {
     if is_mounted(path)? {
         return Ok(false);
     }
     let size = bytes_max.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
-    let options = std::ffi::CString::new(format!("mode={mode:o}{size}")).expect("no NUL in numbers");
+    let options = std::ffi::CString::new(format!("{options}{size}")).expect("no NUL in numbers");
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    let mounted = rustix::mount::mount("tmpfs", path, "tmpfs", flags, Some(options.as_c_str()));
-    mounted.map(|()| true).map_err(|error| file_error("mount memory on", path, &io::Error::from(error)))
+    let mounted = rustix::mount::mount(kind, path, kind, flags, Some(options.as_c_str()));
+    mounted.map(|()| true).map_err(|error| file_error(&format!("mount {kind} on"), path, &io::Error::from(error)))
 }
 
 fn is_mounted(path: &Path) -> Result<bool, MachineError> {
@@ -351,6 +362,7 @@ pub fn disk_of(path: &Path) -> Result<(u64, u64), MachineError> {
 mod tests {
     use super::{Lasting, Source, remove_all, source, up};
     use crate::kernel::layout::Layout;
+    use crate::machine::Medium;
     use crate::machine::{FileContent, Volume, VolumeContent};
     use bytes::Bytes;
     use std::collections::BTreeMap;
@@ -466,7 +478,7 @@ mod tests {
     #[test]
     fn what_containers_mounted_in_a_volume_is_unmounted_before_it_is_removed() {
         let (scratch, layout) = Scratch::new("mounts");
-        let content = VolumeContent::Empty { memory: true, bytes_max: Some(1 << 20) };
+        let content = VolumeContent::Empty { medium: Medium::Memory, bytes_max: Some(1 << 20) };
         up(&layout, "u", &Volume { name: "v".to_owned(), group: Some(7), trust_top: false, content }).expect("made");
         let (path, kept) = (layout.volume("u", "v").expect("a name"), scratch.0.join("kept"));
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o7777, 0o2777);

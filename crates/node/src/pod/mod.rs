@@ -29,6 +29,7 @@ use windlass_client::EventKind;
 
 use crate::agent::Shared;
 use crate::backoff::RetryBackoff;
+use crate::machine::CpuSet;
 use crate::plan::{self, Action, Busy, Ending, Ground, Stage, Track, View};
 use crate::probe::{Check, Place};
 use crate::record::{Known, Record, track_of_status};
@@ -133,6 +134,8 @@ pub struct PodTask {
     wished: BTreeMap<String, core::ResourceRequirements>,
     resizing: Resizing,
     resize_retry: RetryBackoff,
+    /// The CPUs that containers without their own run on.
+    pool: watch::Receiver<CpuSet>,
     status_retry: RetryBackoff,
     remove_retry: RetryBackoff,
 }
@@ -176,6 +179,11 @@ impl PodTask {
         if known.is_none() {
             context.shared.starts.begin(&context.uid, context.shared.world.now());
         }
+        if let Some(known) = &known {
+            context.shared.cpus.note(&context.uid, &known.own_cpus);
+            context.shared.devices.note(&context.uid, &known.own_devices);
+        }
+        let pool = context.shared.cpus.pool();
         let (tracks, ground) = begin(&context, &current, known.as_ref());
         let tends = crate::steps::lent::may_borrow(&context);
         let mut task = PodTask {
@@ -208,6 +216,7 @@ impl PodTask {
             wished: BTreeMap::new(),
             resizing: Resizing::Done,
             resize_retry: RetryBackoff::new(Duration::from_secs(1), Duration::from_secs(10)),
+            pool,
             status_retry: RetryBackoff::new(Duration::from_millis(200), Duration::from_secs(10)),
             remove_retry: RetryBackoff::new(Duration::from_millis(500), Duration::from_secs(30)),
         };
@@ -223,7 +232,9 @@ impl PodTask {
             // What changed while no agent looked, and tokens whose age nobody knows any more.
             self.fill_volumes();
         }
-        self.admit();
+        if self.admit().await {
+            self.keep_now().await;
+        }
         loop {
             let planned = self.act();
             let reported = self.report();
@@ -261,6 +272,8 @@ impl PodTask {
             }
             (slot, outcome) = self.work.next() => self.conclude(slot, outcome).await,
             () = self.sources.changed() => self.sources_changed(),
+            // Containers are moved by the next look at what has been promised.
+            Ok(()) = self.pool.changed() => {}
             () = timer => {}
         }
     }

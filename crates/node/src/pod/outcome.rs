@@ -23,7 +23,7 @@ impl PodTask {
             }
             (_, Outcome::Left(Ok(()))) => {
                 self.ground = Ground::Left;
-                self.context.shared.budget.give_back(&self.context.uid);
+                self.give_back();
             }
             (_, Outcome::Left(Err(error))) => self.not_down(&error),
             (Slot::Container(name), Outcome::Started(started)) => self.started(&name, started).await,
@@ -43,7 +43,7 @@ impl PodTask {
             (_, Outcome::Filled(Err(StepError { reason, message }))) => {
                 self.context.note(EventKind::Warning, reason, message);
             }
-            (_, Outcome::Counted(Some(why))) => self.evict(why),
+            (_, Outcome::Counted(counted)) => self.counted(counted),
             (_, Outcome::Written(written)) => self.written(written),
             (_, Outcome::MirrorDeleted(Err(error))) if !error.is_not_found() && !error.is_conflict() => {
                 self.written(Err(error));
@@ -55,7 +55,7 @@ impl PodTask {
             }
             (_, Outcome::Removed(Ok(()))) => {
                 self.is_removed = true;
-                self.context.shared.budget.give_back(&self.context.uid);
+                self.give_back();
             }
             (_, Outcome::Removed(Err(error))) => {
                 self.remove_retry.failed(Instant::now());
@@ -66,10 +66,17 @@ impl PodTask {
                 self.remove_retry.failed(Instant::now());
                 tracing::warn!(pod = self.header.key(), %error, "the ended pod was not deleted; it is tried again");
             }
-            (_, Outcome::Counted(None) | Outcome::Swept(Ok(())) | Outcome::Filled(Ok(())) | Outcome::Saved(Ok(()))) => {
-            }
+            (_, Outcome::Swept(Ok(())) | Outcome::Filled(Ok(())) | Outcome::Saved(Ok(()))) => {}
             (slot, outcome) => unreachable!("{outcome:?} is no outcome of {slot:?}"),
         }
+    }
+
+    /// The pod needs nothing of the node any more.
+    pub(super) fn give_back(&self) {
+        let shared = &self.context.shared;
+        shared.budget.give_back(&self.context.uid);
+        shared.cpus.give_back(&self.context.uid);
+        shared.devices.give_back(&self.context.uid);
     }
 
     async fn raised(&mut self, raised: Result<crate::steps::Ground, StepError>) {
@@ -101,8 +108,9 @@ impl PodTask {
     async fn started(&mut self, name: &str, started: Result<Started, StartError>) {
         self.track(name).busy = None;
         match started {
-            Ok(Started { image, digest, stop_signal, user, hook_failure }) => {
+            Ok(Started { image, digest, stop_signal, user, cpus, hook_failure }) => {
                 self.track(name).applied = Some(self.resources_of(name));
+                self.track(name).cpus = cpus;
                 self.track(name).image = ImageFacts { id: image, digest, stop_signal, user: Some(user) };
                 self.observe(false).await;
                 let track = self.track(name);

@@ -89,7 +89,19 @@ impl PodTask {
             _ => self.saved.as_ref().map(|saved| saved.addresses.clone()).unwrap_or_default(),
         };
         let containers = self.tracks.iter().map(|(name, track)| (name.clone(), KnownContainer::of(track))).collect();
-        Known { addresses, containers, left: self.ground == Ground::Left }
+        let (shared, uid) = (&self.context.shared, &self.context.uid);
+        let (own_cpus, own_devices) = (shared.cpus.own_of(uid), shared.devices.own_of(uid));
+        Known { addresses, containers, left: self.ground == Ground::Left, own_cpus, own_devices }
+    }
+
+    /// What nobody else may have is kept before it is used: the next agent must not give it away.
+    pub(super) async fn keep_now(&mut self) {
+        let known = self.known();
+        let record = Record::encode(&self.json, &known);
+        match self.context.shared.machine.save(&self.context.uid, record).await {
+            Ok(()) => self.saved = Some(known),
+            Err(error) => tracing::warn!(pod = self.header.key(), %error, "what a pod was given was not kept yet"),
+        }
     }
 
     fn save(&mut self) {

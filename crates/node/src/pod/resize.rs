@@ -7,6 +7,7 @@
 //!   Z1 promise    what is wished is promised when the node has room; else it is Deferred, or Infeasible if it never will
 //!   Z2 in place   limits of running containers change without touching them
 //!   Z3 restart    a container whose resizePolicy asks for it is started again instead, at once
+//!   Z4 moved      a container whose CPUs are others now runs on them; CPUs that are a container's own are not resized
 //! Source: KEP-1287; API reference, ContainerResizePolicy, PodStatus.conditions.
 
 use std::collections::BTreeMap;
@@ -21,11 +22,11 @@ use windlass_client::EventKind;
 use super::PodTask;
 use super::work::{Outcome, Slot};
 use crate::backoff::CrashBackoff;
-use crate::machine::{MachineError, Resize};
+use crate::machine::{CpuSet, MachineError, Resize, Resources};
 use crate::plan::{Ground, runs_again};
 use crate::status::Resizing;
 use crate::steps::container::containers_of;
-use crate::steps::resources;
+use crate::steps::resources::{self, Quality};
 
 /// How often it is looked whether there is room by now.
 const ROOM_LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -114,6 +115,14 @@ impl PodTask {
             container.resources = self.wished.get(&container.name).cloned();
         }
         let shared = &self.context.shared;
+        if shared.cpus.are_given() && resources::quality(self.context.spec()) == Quality::Guaranteed {
+            let cpu = |pod: &core::Pod| resources::promised(pod.spec.as_ref().expect("it has one")).cpu_millis;
+            if cpu(&pod) != cpu(&self.context.pod) {
+                let message = "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\"";
+                self.wait_for_room(Resizing::Pending { reason: "Infeasible", message: message.to_owned() });
+                return false;
+            }
+        }
         let wanted = resources::promised(pod.spec.as_ref().expect("a pod without a spec is not taken in"));
         let has = shared.node_facts().allocatable;
         let resizing = match shared.budget.take(&self.context.uid, wanted, has, shared.config.pods_max) {
@@ -138,6 +147,12 @@ impl PodTask {
                 ),
             },
         };
+        self.wait_for_room(resizing);
+        false
+    }
+
+    /// Tells why what is wished is not promised.
+    fn wait_for_room(&mut self, resizing: Resizing) {
         if let Resizing::Pending { reason, message } = &resizing
             && self.resizing != resizing
         {
@@ -145,7 +160,6 @@ impl PodTask {
             self.context.note(EventKind::Warning, event, message.clone());
         }
         self.resizing = resizing;
-        false
     }
 
     /// The same amounts, written otherwise, are taken over as they are written.
@@ -167,9 +181,10 @@ impl PodTask {
         }
     }
 
-    /// Z2, Z3.
+    /// Z2, Z3, Z4.
     fn apply(&mut self) {
         let mut changes = Vec::new();
+        let (mut moved, mut resized) = (Vec::new(), false);
         let mut again = Vec::new();
         let mut starting = false;
         let mut before = (*self.context.pod).clone();
@@ -177,9 +192,12 @@ impl PodTask {
             let track = &self.tracks[&container.name];
             let Some(applied) = track.applied.clone() else { continue };
             let promised = own(container);
-            if same(&applied, &promised) {
+            let cpus = self.context.shared.cpus.of(&self.context.uid, &container.name, track.cpus);
+            let is_same = same(&applied, &promised);
+            if is_same && (cpus == track.cpus || !track.is_running()) {
                 continue;
             }
+            resized |= !is_same;
             if !track.is_running() {
                 let code = track.ended().map_or(0, |ended| ended.exit.code);
                 starting |= runs_again(self.context.spec(), container, false, code);
@@ -188,7 +206,9 @@ impl PodTask {
             match restarts(container, &applied, &promised) {
                 true => again.push(container.name.clone()),
                 false => {
-                    changes.push((format!("{}.{}", container.name, track.attempt), resources::of_container(container)))
+                    let limits = Resources { cpus, ..resources::of_container(container) };
+                    changes.push((format!("{}.{}", container.name, track.attempt), limits));
+                    moved.extend(cpus.map(|cpus| (container.name.clone(), cpus)));
                 }
             }
             container.resources = Some(applied);
@@ -210,23 +230,31 @@ impl PodTask {
         if changes.is_empty() && !news {
             return;
         }
-        if !matches!(self.resizing, Resizing::InProgress { .. } | Resizing::Pending { .. }) {
+        if resized && !matches!(self.resizing, Resizing::InProgress { .. } | Resizing::Pending { .. }) {
             self.resizing = Resizing::InProgress { trouble: None };
         }
         let before = resources::of_pod(before.spec.as_ref().expect("a pod without a spec is not taken in"));
         let resize = Resize { before, after: resources::of_pod(self.context.spec()), containers: changes };
         let context = self.context.clone();
         self.work.begin(Slot::Resize, async move {
-            Outcome::Resized(context.shared.machine.resize(&context.uid, &resize).await)
+            Outcome::Resized(context.shared.machine.resize(&context.uid, &resize).await.map(|()| moved))
         });
     }
 
-    pub(super) fn resized(&mut self, resized: Result<(), MachineError>) {
-        if let Err(error) = resized {
-            self.resize_retry.failed(Instant::now());
-            self.context.note(EventKind::Warning, "ResizeError", error.to_string());
-            self.resizing = Resizing::InProgress { trouble: Some(error.to_string()) };
-            return;
+    pub(super) fn resized(&mut self, resized: Result<Vec<(String, CpuSet)>, MachineError>) {
+        let moved = match resized {
+            Ok(moved) => moved,
+            Err(error) => {
+                self.resize_retry.failed(Instant::now());
+                self.context.note(EventKind::Warning, "ResizeError", error.to_string());
+                if matches!(self.resizing, Resizing::InProgress { .. }) {
+                    self.resizing = Resizing::InProgress { trouble: Some(error.to_string()) };
+                }
+                return;
+            }
+        };
+        for (name, cpus) in moved {
+            self.track(&name).cpus = Some(cpus);
         }
         self.resize_retry.reset();
         if let Resizing::InProgress { trouble } = &mut self.resizing {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use windlass_api::Object;
 use windlass_client::ClientError;
 
-use crate::machine::MachineError;
+use crate::machine::{CpuSet, MachineError};
 use crate::probe::{ProbeKind, ProbeResult};
 use crate::steps::container::{StartError, Started};
 use crate::steps::{Ground, StepError};
@@ -28,7 +29,7 @@ pub enum Slot {
     Volumes,
     /// Changing limits.
     Resize,
-    /// Counting what the volumes hold.
+    /// Counting what it has on disk.
     Usage,
     /// Keeping what drivers have lent up to date.
     Lent,
@@ -61,10 +62,10 @@ pub enum Outcome {
     Swept(Result<(), MachineError>),
     /// The volumes are as they should be, or not.
     Filled(Result<(), StepError>),
-    /// The limits are as they should be, or not.
-    Resized(Result<(), MachineError>),
-    /// Why the pod must go for what it has put into its volumes, if it must.
-    Counted(Option<String>),
+    /// The limits are as they should be, or not; of which containers the CPUs.
+    Resized(Result<Vec<(String, CpuSet)>, MachineError>),
+    /// What the pod has on disk was counted.
+    Counted(Counted),
     /// What drivers have lent has been looked at; whether to look again.
     Tended(bool),
     /// The likeness of a static pod is deleted, or not.
@@ -77,6 +78,15 @@ pub enum Outcome {
     Removed(Result<(), MachineError>),
     /// The object is deleted, or not.
     Deleted(Result<(), ClientError>),
+}
+
+/// What counting has found.
+#[derive(Debug)]
+pub struct Counted {
+    /// Why the pod must go, if it must.
+    pub over: Option<String>,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Work under way. Dropping it abandons all of it.

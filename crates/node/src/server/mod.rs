@@ -1,4 +1,4 @@
-//! The node agent's HTTP server: logs, pods, health; and the doors for exec, attach and port-forward.
+//! The node agent's HTTP server: logs, pods, figures, health; and the doors for exec, attach and port-forward.
 //!
 //! Rules
 //!   R1 who       the API server (a client certificate of the cluster's CA, CN `system:apiserver` or group `system:masters`); other
@@ -12,6 +12,7 @@ mod identity;
 mod layers;
 mod logs;
 mod query;
+mod stats;
 mod target;
 
 use std::sync::Arc;
@@ -54,6 +55,16 @@ pub struct Site {
     pub pods: PodDirectory,
     /// How the last of them came up.
     pub starts: Arc<Starts>,
+    /// The Node's name.
+    node: String,
+    stats: stats::Sampler,
+}
+
+impl Site {
+    /// The site of the node of this name.
+    pub fn new(kernel: Arc<Kernel>, pods: PodDirectory, starts: Arc<Starts>, node: &str) -> Site {
+        Site { kernel, pods, starts, node: node.to_owned(), stats: stats::Sampler::default() }
+    }
 }
 
 /// Serves until `shutdown` is true.
@@ -135,6 +146,10 @@ async fn route(site: &Arc<Site>, request: hyper::Request<Incoming>) -> Response<
         (&Method::GET, ["healthz"]) => Ok(text("ok")),
         (&Method::GET, ["metrics"]) => Ok(text(&metrics(site))),
         (&Method::GET, ["v2", "layers", "blobs", digest]) => layers::answer(site, digest).await,
+        (&Method::GET, ["metrics", "resource"]) => Ok(text(&stats::metrics(site).await)),
+        (&Method::GET, ["stats", "summary"]) => {
+            stats::summary(site, &Query::parse(request.uri().query())).await.map(|summary| json_answer(&summary))
+        }
         (&Method::GET, ["pods"]) => Ok(json_answer(&pods(site))),
         (&Method::GET, ["starts", namespace, pod]) => Target::find_pod(site, namespace, pod)
             .map(|target| json_answer(&json!({"spans": site.starts.of(&target.pod.uid)}))),

@@ -11,10 +11,11 @@ use windlass_client::EventKind;
 use super::image::ImageTrouble;
 use super::{PodContext, image, lifecycle, mount, resources, security};
 use crate::agent::NodeFacts;
+use crate::devices::Grant;
 use crate::env::{self, ConfigError, EnvView};
 use crate::env_file;
 use crate::expansion::expand;
-use crate::machine::{Container, Image, ProcessUser, Stop};
+use crate::machine::{Container, CpuSet, Image, ProcessUser, Stop};
 use crate::source::SourceView;
 
 /// A stopped container gets at least this long after its preStop hook, as kubelet gives it.
@@ -31,6 +32,8 @@ pub struct Started {
     pub stop_signal: String,
     /// Who its processes are.
     pub user: ProcessUser,
+    /// The CPUs it was told to run on.
+    pub cpus: Option<CpuSet>,
     /// Its postStart hook failed, and how: it must be stopped.
     pub hook_failure: Option<String>,
 }
@@ -94,7 +97,13 @@ pub async fn start(pod: &PodContext, name: &str, plan: StartPlan) -> Result<Star
     let files = env_file::of_container(&*pod.shared.machine, &pod.uid, container).await;
     let view =
         EnvView { pod: pod.view(&plan.addresses, &node), sources: &plan.sources, services: &services, files: &files };
-    let built = build(&view, container, &image, &node).map_err(|error| StartError::Config(error.to_string()));
+    let grants = pod.shared.devices.own_of(&pod.uid).remove(name).unwrap_or_default();
+    for Grant { resource, devices, .. } in &grants {
+        let ready = pod.shared.machine.ready_devices(resource, devices).await;
+        ready.map_err(|error| StartError::Create(error.to_string()))?;
+    }
+    let built =
+        build(&view, container, &image, (&node, &grants)).map_err(|error| StartError::Config(error.to_string()));
     let mut built = match built {
         Ok(built) => built,
         Err(error) => {
@@ -103,6 +112,7 @@ pub async fn start(pod: &PodContext, name: &str, plan: StartPlan) -> Result<Star
         }
     };
     built.id = plan.id.clone();
+    built.resources.cpus = pod.shared.cpus.of(&pod.uid, name, None);
     built.beside = plan.beside.clone();
     run(pod, container, &built, image, &plan.addresses).await
 }
@@ -136,7 +146,8 @@ async fn run(
         pod.note_container(&container.name, EventKind::Warning, "FailedPostStartHook", message.clone());
         hook_failure = Some(message);
     }
-    Ok(Started { image: image.id, digest: image.digest, stop_signal: image.stop_signal, user, hook_failure })
+    let cpus = built.resources.cpus;
+    Ok(Started { image: image.id, digest: image.digest, stop_signal: image.stop_signal, user, cpus, hook_failure })
 }
 
 /// A stop to be carried out.
@@ -225,10 +236,10 @@ fn build(
     view: &EnvView,
     container: &core::Container,
     image: &Image,
-    node: &NodeFacts,
+    (node, grants): (&NodeFacts, &[Grant]),
 ) -> Result<Container, ConfigError> {
     let spec = view.pod.pod.spec.as_ref().expect("a pod without a spec is not taken in");
-    let env = env::of_container(view, container)?;
+    let mut env = env::of_container(view, container)?;
     let mut out = Container {
         image: image.id.clone(),
         args: args(container, image, &env)?,
@@ -243,6 +254,17 @@ fn build(
         message_path: container.termination_message_path.clone().unwrap_or_else(|| "/dev/termination-log".to_owned()),
         ..Container::default()
     };
+    for Grant { allocated, .. } in grants {
+        // What the author says of the same variable holds.
+        for (name, value) in &allocated.env {
+            if !env.iter().any(|(own, _)| own == name) {
+                env.insert(0, (name.clone(), value.clone()));
+            }
+        }
+        out.mounts.extend(allocated.mounts.iter().map(mount::of_device));
+        out.devices.extend(allocated.nodes.iter().cloned());
+        out.cdi.extend(allocated.cdi.iter().cloned());
+    }
     security::apply(&mut out, spec, container, &image.user, &node.facts)?;
     let mut spec_env = env;
     if !spec_env.iter().any(|(name, _)| name == "HOSTNAME") && spec.host_network != Some(true) {

@@ -5,7 +5,7 @@ use windlass_api::types::core;
 use super::volume::is_ours;
 use crate::env::ConfigError;
 use crate::expansion::expand;
-use crate::machine::{Device, DeviceSource, Mount, MountSource, Propagation};
+use crate::machine::{Device, DeviceMount, DeviceSource, Mount, MountSource, Propagation};
 
 /// The pod's own files and where they belong.
 const FILES: [(&str, &str); 3] =
@@ -60,6 +60,18 @@ pub fn devices_of(spec: &core::PodSpec, container: &core::Container) -> Result<V
         }
     };
     container.volume_devices.iter().flatten().map(device).collect()
+}
+
+/// What comes with a device.
+pub fn of_device(mount: &DeviceMount) -> Mount {
+    Mount {
+        source: MountSource::Path(mount.source.clone()),
+        sub_path: String::new(),
+        target: mount.target.clone(),
+        read_only: mount.read_only,
+        recursive: false,
+        propagation: Propagation::Private,
+    }
 }
 
 /// Whether the pod has its claim for reading only.

@@ -22,6 +22,13 @@ const SHARES_MIN: u64 = 2;
 /// The greatest weight there is.
 const SHARES_MAX: u64 = 262_144;
 
+/// Room on disk, as the API names it.
+const DISK: &str = "ephemeral-storage";
+/// Pages larger than the usual.
+pub const HUGE_2MI: &str = "hugepages-2Mi";
+/// Still larger ones.
+pub const HUGE_1GI: &str = "hugepages-1Gi";
+
 /// The limits of one container.
 pub fn of_container(container: &core::Container) -> Resources {
     let asked = Asked::of(container);
@@ -31,6 +38,9 @@ pub fn of_container(container: &core::Container) -> Resources {
         cpu_period_us: asked.cpu_limit.map(|_| PERIOD_US),
         memory_bytes: asked.memory_limit,
         pids: Some(POD_PIDS_MAX),
+        huge_2mi_bytes: Some(asked.huge_2mi),
+        huge_1gi_bytes: Some(asked.huge_1gi),
+        ..Resources::default()
     }
 }
 
@@ -53,12 +63,20 @@ pub fn of_pod(spec: &core::PodSpec) -> Resources {
     let cpu_limit = more(cpu_limit, cpu_overhead);
     let memory_limit = whole.as_ref().and_then(|whole| whole.memory_limit).or_else(|| sum(|asked| asked.memory_limit));
     let memory_limit = more(memory_limit, amount(overhead, "memory", Quantity::units));
+    // Who asks for no huge pages gets none, unlike memory.
+    let huge = |pick: fn(&Asked) -> u64| {
+        let most = containers.iter().map(pick).sum::<u64>().max(init.iter().map(pick).max().unwrap_or(0));
+        Some(whole.as_ref().map(pick).filter(|whole| *whole > 0).unwrap_or(most))
+    };
     Resources {
         cpu_shares: Some(shares(request)),
         cpu_quota_us: cpu_limit.map(quota),
         cpu_period_us: cpu_limit.map(|_| PERIOD_US),
         memory_bytes: memory_limit,
         pids: Some(POD_PIDS_MAX),
+        huge_2mi_bytes: huge(|asked| asked.huge_2mi),
+        huge_1gi_bytes: huge(|asked| asked.huge_1gi),
+        ..Resources::default()
     }
 }
 
@@ -96,16 +114,8 @@ pub fn quality(spec: &core::PodSpec) -> Quality {
 /// that came before it, whichever is more; what is asked for the pod as a whole takes the place of the sum.
 pub fn promised(spec: &core::PodSpec) -> Amounts {
     let (mut sidecars, mut worst) = (Amounts::default(), Amounts::default());
-    let plus = |a: Amounts, b: Amounts| Amounts {
-        cpu_millis: a.cpu_millis + b.cpu_millis,
-        memory_bytes: a.memory_bytes + b.memory_bytes,
-        disk_bytes: a.disk_bytes + b.disk_bytes,
-    };
-    let most = |a: Amounts, b: Amounts| Amounts {
-        cpu_millis: a.cpu_millis.max(b.cpu_millis),
-        memory_bytes: a.memory_bytes.max(b.memory_bytes),
-        disk_bytes: a.disk_bytes.max(b.disk_bytes),
-    };
+    let plus = |a: Amounts, b: Amounts| a.each(b, u64::saturating_add);
+    let most = |a: Amounts, b: Amounts| a.each(b, u64::max);
     for container in spec.init_containers.iter().flatten() {
         let moment = plus(sidecars, Asked::of(container).amounts());
         worst = most(worst, moment);
@@ -118,6 +128,9 @@ pub fn promised(spec: &core::PodSpec) -> Amounts {
     if let Some(whole) = spec.resources.as_ref().map(|resources| Asked::read(Some(resources))) {
         total.cpu_millis = whole.own_cpu_request.unwrap_or(total.cpu_millis);
         total.memory_bytes = whole.own_memory_request.unwrap_or(total.memory_bytes);
+        for (own, total) in [(whole.huge_2mi, &mut total.huge_2mi_bytes), (whole.huge_1gi, &mut total.huge_1gi_bytes)] {
+            *total = if own > 0 { own } else { *total };
+        }
     }
     let overhead = spec.overhead.as_ref();
     plus(
@@ -125,9 +138,31 @@ pub fn promised(spec: &core::PodSpec) -> Amounts {
         Amounts {
             cpu_millis: amount(overhead, "cpu", Quantity::millis).unwrap_or(0),
             memory_bytes: amount(overhead, "memory", Quantity::units).unwrap_or(0),
-            disk_bytes: amount(overhead, "ephemeral-storage", Quantity::units).unwrap_or(0),
+            disk_bytes: amount(overhead, DISK, Quantity::units).unwrap_or(0),
+            ..Amounts::default()
         },
     )
+}
+
+/// The most a pod may have on disk: the limits of its containers that have one, or of one init container if that is more.
+pub fn disk_limit(spec: &core::PodSpec) -> Option<u64> {
+    let own = |container| container_disk_limit(container).map(|(bytes, _)| bytes);
+    let running = spec.containers.iter().chain(sidecars(spec)).filter_map(own).reduce(u64::saturating_add);
+    running.max(spec.init_containers.iter().flatten().filter_map(own).max())
+}
+
+/// The most a container may have on disk, in bytes and as it is written.
+pub fn container_disk_limit(container: &core::Container) -> Option<(u64, &str)> {
+    let limits = container.resources.as_ref()?.limits.as_ref();
+    let bytes = amount(limits, DISK, Quantity::units)?;
+    Some((bytes, limits?.get(DISK)?.0.as_str()))
+}
+
+/// How many CPUs a container asks for, if these are whole ones.
+pub fn whole_cpus(container: &core::Container) -> Option<usize> {
+    let millis = Asked::of(container).cpu_request;
+    let is_whole = millis > 0 && millis.is_multiple_of(1000);
+    is_whole.then(|| usize::try_from(millis / 1000).unwrap_or(usize::MAX))
 }
 
 /// Init containers that stay.
@@ -162,6 +197,8 @@ struct Asked {
     memory_request: u64,
     memory_limit: Option<u64>,
     disk_request: u64,
+    huge_2mi: u64,
+    huge_1gi: u64,
     own_cpu_request: Option<u64>,
     own_memory_request: Option<u64>,
     is_guaranteed: bool,
@@ -174,7 +211,13 @@ impl Asked {
     }
 
     fn amounts(&self) -> Amounts {
-        Amounts { cpu_millis: self.cpu_request, memory_bytes: self.memory_request, disk_bytes: self.disk_request }
+        Amounts {
+            cpu_millis: self.cpu_request,
+            memory_bytes: self.memory_request,
+            disk_bytes: self.disk_request,
+            huge_2mi_bytes: self.huge_2mi,
+            huge_1gi_bytes: self.huge_1gi,
+        }
     }
 
     fn read(resources: Option<&core::ResourceRequirements>) -> Asked {
@@ -191,7 +234,10 @@ impl Asked {
             cpu_limit,
             memory_request: memory_request.unwrap_or(0),
             memory_limit,
-            disk_request: amount(requests, "ephemeral-storage", Quantity::units).unwrap_or(0),
+            disk_request: amount(requests, DISK, Quantity::units).unwrap_or(0),
+            // Requests of huge pages equal their limits: the API makes it so.
+            huge_2mi: amount(limits, HUGE_2MI, Quantity::units).unwrap_or(0),
+            huge_1gi: amount(limits, HUGE_1GI, Quantity::units).unwrap_or(0),
             own_cpu_request: cpu_request,
             own_memory_request: memory_request,
             is_guaranteed: equal(cpu_limit, cpu_request) && equal(memory_limit, memory_request),
@@ -235,6 +281,18 @@ mod tests {
         let both = of_pod(&spec);
         assert_eq!((both.cpu_shares, both.memory_bytes), (Some(512), None), "one container has no limit");
         assert!(both.pids.is_some(), "a fork bomb stays in its pod");
+    }
+
+    #[test]
+    fn who_asks_for_no_huge_pages_gets_none() {
+        let huge = |pages: &str| json!({"limits": {"hugepages-2Mi": pages, "cpu": "1"}});
+        let spec = pod(
+            json!([{"name": "a", "resources": huge("4Mi")}, {"name": "b", "resources": huge("2Mi")}, {"name": "c"}]),
+        );
+        let of = |index: usize| of_container(&spec.containers[index]);
+        assert_eq!((of(0).huge_2mi_bytes, of(0).huge_1gi_bytes), (Some(4 << 20), Some(0)));
+        assert_eq!(of(2).huge_2mi_bytes, Some(0));
+        assert_eq!((of_pod(&spec).huge_2mi_bytes, of_pod(&spec).huge_1gi_bytes), (Some(6 << 20), Some(0)));
     }
 
     #[test]

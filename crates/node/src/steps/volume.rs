@@ -3,6 +3,7 @@
 //! Source: API reference, Volume: configMap, secret, downwardAPI, projected, emptyDir, hostPath, image, and
 //! persistentVolumeClaim and ephemeral (`claim`), csi (`lent`). Other kinds are refused.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use futures::FutureExt;
@@ -10,9 +11,10 @@ use futures::future::BoxFuture;
 use windlass_api::quantity::Quantity;
 use windlass_api::types::core;
 
+use super::container::containers_of;
 use super::projection::{Files, VolumeView};
 use super::{Ground, PodContext, Step, StepError, claim, image, lent};
-use crate::machine::{MachineError, Volume, VolumeContent};
+use crate::machine::{MachineError, Medium, Volume, VolumeContent};
 use crate::source::SourceView;
 use crate::token::TokenRequest;
 
@@ -141,11 +143,12 @@ fn token_requests(volume: &core::Volume) -> Vec<TokenRequest> {
 fn content(view: &VolumeView, volume: &core::Volume) -> Result<VolumeContent, String> {
     if let Some(empty) = &volume.empty_dir {
         let bytes_max = size_limit(empty);
-        return match empty.medium.as_deref().unwrap_or_default() {
-            "" => Ok(VolumeContent::Empty { memory: false, bytes_max }),
-            "Memory" => Ok(VolumeContent::Empty { memory: true, bytes_max }),
-            other => Err(format!("emptyDir.medium {other:?} is not supported; use \"\" or Memory")),
+        let medium = match empty.medium.as_deref().unwrap_or_default() {
+            "" => Medium::Disk,
+            "Memory" => Medium::Memory,
+            other => Medium::HugePages(page_size(view.pod.pod, other)?),
         };
+        return Ok(VolumeContent::Empty { medium, bytes_max });
     }
     if let Some(host) = &volume.host_path {
         let path = PathBuf::from(&host.path);
@@ -181,6 +184,26 @@ fn content(view: &VolumeView, volume: &core::Volume) -> Result<VolumeContent, St
         files.add_projection(part)?;
     }
     Ok(VolumeContent::Files { files: files.finish(), secret })
+}
+
+/// The size of the pages of a medium `HugePages` or `HugePages-SIZE`. Those of which the pod asks for none it may not have.
+fn page_size(pod: &core::Pod, medium: &str) -> Result<u64, String> {
+    let named = medium.strip_prefix("HugePages").filter(|size| size.is_empty() || size.starts_with('-'));
+    let named = named.ok_or_else(|| {
+        format!("emptyDir.medium {medium:?} is not supported; use \"\", Memory, HugePages or HugePages-SIZE")
+    })?;
+    let containers = pod.spec.iter().flat_map(containers_of);
+    let limits = containers.filter_map(|container| container.resources.as_ref()?.limits.as_ref()).flatten();
+    let sizes: BTreeSet<&str> = limits.filter_map(|(name, _)| name.strip_prefix("hugepages-")).collect();
+    let size = match (named.strip_prefix('-'), sizes.len()) {
+        (Some(size), _) if sizes.contains(size) => size,
+        (Some(size), _) => return Err(format!("medium {medium}: the pod asks for no pages of {size}")),
+        (None, 1) => sizes.first().copied().unwrap_or_default(),
+        (None, 0) => return Err(format!("medium {medium}: the pod asks for no huge pages")),
+        (None, _) => return Err(format!("medium {medium}: the pod asks for pages of several sizes; name one")),
+    };
+    let bytes = size.parse::<Quantity>().ok().and_then(|size| u64::try_from(size.units()).ok());
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| format!("medium {medium}: {size:?} is no size of pages"))
 }
 
 /// How much an emptyDir may hold.
@@ -235,7 +258,7 @@ mod tests {
                     .collect();
                 format!("{}{}", if secret { "secret " } else { "" }, shown.join(" "))
             }
-            VolumeContent::Empty { memory, bytes_max } => format!("empty {memory} {bytes_max:?}"),
+            VolumeContent::Empty { medium, bytes_max } => format!("empty {medium:?} {bytes_max:?}"),
             VolumeContent::Host { path, expect } => format!("host {} {expect}", path.display()),
             VolumeContent::Image { image } => format!("image {image}"),
             other => format!("{other:?}"),
@@ -280,8 +303,8 @@ mod tests {
                 {"secret": {"name": "s"}}]}}),
                 "secret b:644:2 key:644:secret",
             ),
-            (json!({"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}), "empty true Some(1048576)"),
-            (json!({"emptyDir": {}}), "empty false None"),
+            (json!({"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}), "empty Memory Some(1048576)"),
+            (json!({"emptyDir": {}}), "empty Disk None"),
             (json!({"hostPath": {"path": "/tmp", "type": "Directory"}}), "host /tmp Directory"),
         ];
         for (volume, expected) in rows {
@@ -300,12 +323,30 @@ mod tests {
             (json!({"configMap": {"name": "m", "items": [{"key": "a", "path": "../z"}]}}), "not a relative path"),
             (json!({"configMap": {"name": "m", "items": [{"key": "a", "path": "/z"}]}}), "not a relative path"),
             (json!({"hostPath": {"path": "/a/../b"}}), "not an absolute path"),
-            (json!({"emptyDir": {"medium": "HugePages"}}), "not supported"),
+            (json!({"emptyDir": {"medium": "HugePages"}}), "asks for no huge pages"),
+            (json!({"emptyDir": {"medium": "Tape"}}), "not supported"),
             (json!({"nfs": {"server": "x", "path": "/"}}), "this node knows"),
         ];
         for (volume, why) in rows {
             let found = check(volume.clone(), false).expect_err("must be refused");
             assert!(found.contains(why), "{volume}: {found}");
+        }
+    }
+
+    #[test]
+    fn huge_pages_are_of_the_size_that_the_pod_asks_for() {
+        let asks = |sizes: &[&str]| {
+            let of = |size: &&str| (format!("hugepages-{size}"), json!("1Gi"));
+            let limits: serde_json::Map<String, Value> = sizes.iter().map(of).collect();
+            json!({"containers": [{"name": "a", "resources": {"limits": limits}}]})
+        };
+        let medium =
+            |medium: &str, sizes: &[&str]| check_in(json!({"emptyDir": {"medium": medium}}), false, asks(sizes));
+        assert_eq!(medium("HugePages", &["2Mi"]).as_deref(), Ok("empty HugePages(2097152) None"));
+        assert_eq!(medium("HugePages-1Gi", &["2Mi", "1Gi"]).as_deref(), Ok("empty HugePages(1073741824) None"));
+        for (name, sizes) in [("HugePages", &["2Mi", "1Gi"][..]), ("HugePages-1Gi", &["2Mi"]), ("HugePages-", &["2Mi"])]
+        {
+            assert!(medium(name, sizes).is_err(), "{name} {sizes:?}");
         }
     }
 

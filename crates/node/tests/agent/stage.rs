@@ -19,6 +19,7 @@ use windlass_api::{Kind, kinds};
 use windlass_apiserver::{Apiserver, Config, Identity, Pki};
 use windlass_client::{Cache, Client, DeleteOptions, Patch, Scope};
 use windlass_network::Network;
+use windlass_node::config::CpuPolicy;
 use windlass_node::server::Site;
 use windlass_node::{Agent, Kernel, KernelConfig, Machine, NodeConfig, ProviderFiles, ServerIdentity};
 use windlass_runtime::image::build::{Entry, write_oci};
@@ -47,6 +48,8 @@ pub struct Cluster {
     pub memory_free_bytes_min: Option<u64>,
     /// The same of disk space.
     pub disk_free_bytes_min: Option<u64>,
+    /// For the next agent: whether containers may have CPUs for themselves; the first one is kept.
+    pub cpu_policy: CpuPolicy,
 }
 
 /// An agent at work.
@@ -109,6 +112,8 @@ impl Cluster {
             cluster_domain: "cluster.local".to_owned(),
             manifests: Some(dir.join("manifests")),
             credential_providers: None,
+            device_plugins: None,
+            cdi: vec![dir.join("cdi")],
         };
         fs::create_dir_all(&config.data).expect("a directory for the test");
         let archive = dir.join("busybox.tar");
@@ -117,8 +122,18 @@ impl Cluster {
         images.import(&archive, Some(IMAGE)).await.expect("an image of our own");
         let (memory_free_bytes_min, disk_free_bytes_min) = (None, None);
         let agent = None;
-        let mut cluster =
-            Cluster { client, pods, dir, config, apiserver, pki, agent, memory_free_bytes_min, disk_free_bytes_min };
+        let mut cluster = Cluster {
+            client,
+            pods,
+            dir,
+            config,
+            apiserver,
+            pki,
+            agent,
+            memory_free_bytes_min,
+            disk_free_bytes_min,
+            cpu_policy: CpuPolicy::None,
+        };
         cluster.start_agent().await;
         cluster
     }
@@ -133,7 +148,12 @@ impl Cluster {
         let Cluster { memory_free_bytes_min, disk_free_bytes_min, .. } = *self;
         let is_short = memory_free_bytes_min.or(disk_free_bytes_min).is_some();
         let lease_duration = if is_short { Duration::from_secs(4) } else { usual.lease_duration };
-        let wanted = NodeConfig { memory_free_bytes_min, disk_free_bytes_min, lease_duration, ..usual };
+        let mut wanted = NodeConfig { memory_free_bytes_min, disk_free_bytes_min, lease_duration, ..usual };
+        wanted.cpu_policy = self.cpu_policy;
+        wanted.pod_resources = Some(self.dir.join("pod-resources"));
+        if self.cpu_policy == CpuPolicy::Static {
+            wanted.reserved.cpu_millis = 1000;
+        }
         let settings = NodeConfig { address: Some(address), ..wanted };
         let listener = TcpListener::bind((address, settings.port)).await.expect("the namespace is ours");
         let agent = Agent::new(client, world, machine, settings).await.expect("an agent");
@@ -141,7 +161,7 @@ impl Cluster {
         let issued = self.pki.issue_node(NODE, &[address]).expect("a certificate for the node");
         let ca_pem = self.pki.ca_pem().to_owned();
         let identity = ServerIdentity { cert_pem: issued.cert_pem, key_pem: issued.key_pem, ca_pem };
-        let site = Site { kernel: kernel.clone(), pods: agent.directory(), starts: agent.starts() };
+        let site = Site::new(kernel.clone(), agent.directory(), agent.starts(), NODE);
         let task = tokio::spawn(async move {
             let served = windlass_node::serve(listener, &identity, site, stopped.clone());
             let (served, ()) = tokio::join!(served, agent.run(stopped));
@@ -282,7 +302,7 @@ fn make_image(archive: &std::path::Path) {
     entries.push(Entry::file("etc/group", "root:x:0:\nweb:x:1000:\nlogs:x:50000:web\n"));
     for name in [
         "sh", "sleep", "cat", "true", "false", "echo", "id", "ls", "nc", "httpd", "wget", "nslookup", "env", "touch",
-        "test", "mkdir", "ln", "chmod", "head", "grep",
+        "test", "mkdir", "ln", "chmod", "head", "grep", "wc",
     ] {
         entries.push(Entry::symlink(&format!("bin/{name}"), "busybox"));
     }

@@ -87,7 +87,7 @@ fn who_puts_more_into_a_volume_than_its_limit_is_evicted() {
         let pod = tokio::time::timeout(PATIENCE, cluster.until("hog", |pod| phase(pod, "Failed"))).await;
         let pod = pod.expect("volumes are counted every ten seconds");
         assert_eq!(pod["status"]["reason"], "Evicted");
-        assert_eq!(pod["status"]["message"], "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\".");
+        assert_eq!(pod["status"]["message"], "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ");
         cluster.delete("hog").await;
     });
 }
@@ -137,4 +137,71 @@ fn a_claims_directory_outlives_pods_and_goes_with_its_volume() {
         until_so("the node lets its volume go", is_gone).await;
         assert!(!directory.exists(), "the directory goes first");
     });
+}
+
+/// The kernel's pages of 2 MiB, as many as a test needs; they are given back.
+struct Pages(String);
+
+const PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+
+impl Pages {
+    fn take(count: u32) -> Option<Pages> {
+        let before = std::fs::read_to_string(PAGES).ok()?;
+        let pages = Pages(before);
+        std::fs::write(PAGES, count.to_string()).ok()?;
+        let found = std::fs::read_to_string(PAGES).ok()?;
+        (found.trim() == count.to_string()).then_some(pages)
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        std::fs::write(PAGES, &self.0).expect("it could be written before");
+    }
+}
+
+#[test]
+fn huge_pages_are_told_given_and_bounded() {
+    let Some(pages) = Pages::take(8) else {
+        eprintln!("this machine has no huge pages to give");
+        return;
+    };
+    on_a_node(|cluster| async move {
+        let cluster = cluster.lock().await;
+        let node = cluster.client.get(&kinds::NODE, "", NODE).await.expect("an answer").expect("a node").value();
+        assert_eq!(node["status"]["allocatable"]["hugepages-2Mi"], "16Mi", "{node:#}");
+        let line = "trap 'exit 0' TERM; grep hugetlbfs /proc/mounts; while true; do sleep 0.1; done";
+        let mut container = shell("a", line);
+        container["resources"] = json!({"limits": {"hugepages-2Mi": "4Mi", "memory": "32Mi", "cpu": "100m"}});
+        container["volumeMounts"] = json!([{"name": "v", "mountPath": "/huge"}]);
+        let volumes = json!([{"name": "v", "emptyDir": {"medium": "HugePages"}}]);
+        let spec = json!({"terminationGracePeriodSeconds": 1, "containers": [container], "volumes": volumes});
+        cluster.pod("huge", spec).await;
+        let pod = cluster.until("huge", |pod| condition(pod, "Ready")).await;
+        until_so("it sees its pages", || async {
+            let said = cluster.log(&pod, "a", 0);
+            said.contains(" /huge hugetlbfs ") && said.contains("pagesize=2M")
+        })
+        .await;
+        let uid = pod["metadata"]["uid"].as_str().expect("a uid");
+        let instance = cluster.dir.file_name().expect("a name").to_string_lossy().into_owned();
+        let group = format!("/sys/fs/cgroup/hugetlb/{instance}/{uid}/a.0/hugetlb.2MB.limit_in_bytes");
+        // Not every machine has the controller.
+        if let Ok(limit) = std::fs::read_to_string(&group) {
+            assert_eq!(limit.trim(), (4 << 20).to_string());
+        }
+        cluster
+            .pod("more", {
+                let mut container = shell("a", "true");
+                container["resources"] = json!({"limits": {"hugepages-2Mi": "14Mi", "memory": "32Mi", "cpu": "100m"}});
+                json!({"containers": [container]})
+            })
+            .await;
+        let more = cluster.until("more", |pod| pod["status"]["phase"] == "Failed").await;
+        assert_eq!(more["status"]["reason"], "OutOfhugepages-2Mi", "{more:#}");
+        for name in ["more", "huge"] {
+            cluster.delete(name).await;
+        }
+    });
+    drop(pages);
 }

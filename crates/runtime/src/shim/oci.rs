@@ -12,7 +12,7 @@ use super::stage::Staged;
 use crate::cgroup::ContainerCgroup;
 use crate::kernel;
 use crate::launch::{Identity, PATH_DEFAULT};
-use crate::spec::{Bind, ContainerSpec, Mount, Propagation};
+use crate::spec::{Bind, ContainerSpec, HookPoint, Mount, Propagation};
 
 /// Kernel files that tell about the machine or let it be influenced.
 const MASKED: [&str; 12] = [
@@ -82,6 +82,7 @@ impl Plan<'_> {
                 "oomScoreAdj": kernel::allowed_oom_score(self.spec.oom_score_adj),
             },
             "mounts": self.mounts(),
+            "hooks": self.hooks(),
             "linux": {
                 "namespaces": namespaces,
                 "cgroupsPath": self.cgroup.path(),
@@ -162,6 +163,25 @@ impl Plan<'_> {
                 mount("tmpfs", "tmpfs", &target.to_string_lossy(), &options)
             }
         }
+    }
+
+    fn hooks(&self) -> Value {
+        let at = |point: HookPoint| -> Vec<Value> {
+            let hooks = self.spec.hooks.iter().filter(|hook| hook.point == point);
+            hooks
+                .map(|hook| {
+                    let mut out = json!({"path": hook.path, "args": hook.args, "env": hook.env});
+                    if let Some(seconds) = hook.timeout_s {
+                        out["timeout"] = json!(seconds);
+                    }
+                    out
+                })
+                .collect()
+        };
+        json!({
+            "prestart": at(HookPoint::Prestart), "createRuntime": at(HookPoint::CreateRuntime),
+            "createContainer": at(HookPoint::CreateContainer),
+        })
     }
 
     fn source(&self, index: usize) -> Option<&Path> {

@@ -12,7 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, openat, openat2};
-use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
 
 use super::user_namespace::UserNamespace;
 use crate::kernel::{self, MountAttributes, check};
@@ -100,8 +100,7 @@ pub(super) fn stage_layers(
 
 /// A copy of the mount at `source`, with its submounts, that goes on sharing what is mounted beneath it.
 pub(super) fn pick_up(source: &Path) -> Result<OwnedFd, String> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    open_tree(CWD, source, flags).map_err(|error| format!("mount source {}: {error}", source.display()))
+    kernel::clone_tree(source).map_err(|error| format!("mount source {}: {error}", source.display()))
 }
 
 /// Puts what was picked up at `staging`.

@@ -35,12 +35,18 @@ async fn limits_stand_in_the_control_group_files_and_can_be_changed() {
         cpu_period_us: Some(100_000),
         memory_bytes: Some(64 << 20),
         pids: Some(32),
+        huge_2mi_bytes: Some(0),
+        cpus: Some([0].into_iter().collect()),
+        ..Resources::default()
     };
     sandbox.create_container(ContainerSpec { resources, ..bench.shell("c", "sleep 1000") }).await.expect("create");
     sandbox.start("c").await.expect("start");
     let pid = pid(&sandbox, "c");
     assert_eq!(group_file(pid, ("memory", "memory.limit_in_bytes"), "memory.max"), (64 << 20).to_string());
     assert_eq!(group_file(pid, ("pids", "pids.max"), "pids.max"), "32");
+    assert_eq!(group_file(pid, ("cpuset", "cpuset.cpus"), "cpuset.cpus"), "0");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    assert!(status.contains("\nCpus_allowed_list:\t0\n"), "{status}");
     if fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_err() {
         assert_eq!(group_file(pid, ("cpu", "cpu.shares"), ""), "512");
         assert_eq!(group_file(pid, ("cpu", "cpu.cfs_quota_us"), ""), "50000");
@@ -88,4 +94,32 @@ async fn a83_a_fork_bomb_stays_in_its_container() {
     .await;
     sandbox.stop_container("bomb", libc::SIGKILL, std::time::Duration::ZERO).await.expect("stop");
     sandbox.remove("bomb").await.expect("remove");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_containers_use_is_counted_together_and_each() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    // One that computes and holds pages, one that does nothing.
+    let busy = "x=$(head -c 8000000 /dev/zero | tr '\\0' a); i=0; while true; do i=$((i+1)); done";
+    for (id, line) in [("busy", busy), ("idle", "sleep 1000")] {
+        sandbox.create_container(bench.shell(id, line)).await.expect("create");
+        sandbox.start(id).await.expect("start");
+    }
+    let seen = async {
+        loop {
+            let usage = sandbox.usage().await.expect("it lives");
+            let busy = usage.containers["busy"];
+            if busy.cpu_ns >= 200_000_000 && busy.rss_bytes >= 8_000_000 {
+                return usage;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let usage = tokio::time::timeout(std::time::Duration::from_secs(30), seen).await.expect("it is busy");
+    let (busy, idle) = (usage.containers["busy"], usage.containers["idle"]);
+    assert!(busy.cpu_ns > idle.cpu_ns && busy.working_set_bytes > idle.working_set_bytes, "{usage:?}");
+    assert!(usage.whole.cpu_ns >= busy.cpu_ns && usage.whole.working_set_bytes >= busy.working_set_bytes, "{usage:?}");
+    assert!(idle.page_faults > 0 && idle.pids == 1 && usage.whole.pids >= 2, "{usage:?}");
+    assert!(bench.runtime().usage().cpu_ns >= usage.whole.cpu_ns);
 }

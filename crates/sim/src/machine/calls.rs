@@ -11,9 +11,9 @@ use jiff::SignedDuration;
 use tokio::sync::broadcast;
 use windlass_network::{DnsTable, PolicyTable, ServiceTable};
 use windlass_node::machine::{
-    Access, Answer, Container, ContainerState, ContainerStatus, Credentials, Exec, ExecResult, Facts, HealthCheck,
-    HttpAnswer, HttpGet, Image, LentVolume, MachineError, MessageSource, Observed, Plugin, PodUsage, ProcessUser,
-    Resize, Sandbox, Stop, Volume, VolumeStats,
+    Access, Allocated, Answer, Container, ContainerState, ContainerStatus, Credentials, DeviceTable, DeviceWish, Exec,
+    ExecResult, Facts, HealthCheck, HttpAnswer, HttpGet, Image, LentVolume, MachineError, MessageSource, Observed,
+    Plugin, PodDisk, PodUsage, ProcessUser, Resize, Sandbox, Stop, Volume, VolumeStats,
 };
 
 use super::sandbox::{Pod, exit};
@@ -362,10 +362,6 @@ impl windlass_node::Machine for Handle {
         async { Ok(None) }.boxed()
     }
 
-    fn holds_more<'a>(&'a self, _: &'a str, _: &'a str, _: u64) -> Answer<'a, bool> {
-        async { Ok(false) }.boxed()
-    }
-
     fn volume_up<'a>(&'a self, pod: &'a str, _volume: &'a Volume) -> Answer<'a, ()> {
         self.call(async move {
             self.machine.take_time(WRITE).await;
@@ -408,9 +404,13 @@ impl windlass_node::Machine for Handle {
         self.call(async { Ok(0) })
     }
 
-    fn usage<'a>(&'a self, _pod: &'a str, _with_disk: bool) -> Answer<'a, PodUsage> {
+    fn usage<'a>(&'a self, _pod: &'a str) -> Answer<'a, PodUsage> {
         // A simulated machine is never short of anything.
         self.call(async { Ok(PodUsage::default()) })
+    }
+
+    fn disk<'a>(&'a self, _pod: &'a str) -> Answer<'a, PodDisk> {
+        self.call(async { Ok(PodDisk::default()) })
     }
 
     fn observe<'a>(&'a self, pod: &'a str) -> Answer<'a, Observed> {
@@ -419,6 +419,23 @@ impl windlass_node::Machine for Handle {
 
     fn changes(&self) -> broadcast::Receiver<String> {
         self.machine.inner.changes.subscribe()
+    }
+
+    fn devices(&self) -> tokio::sync::watch::Receiver<Arc<DeviceTable>> {
+        // A simulated machine has no devices, and gets none.
+        tokio::sync::watch::channel(Arc::default()).1
+    }
+
+    fn prefer_devices<'a>(&'a self, _: &'a str, _: &'a DeviceWish) -> Answer<'a, Vec<String>> {
+        self.call(async { Ok(Vec::new()) })
+    }
+
+    fn allocate_devices<'a>(&'a self, resource: &'a str, _: &'a [String]) -> Answer<'a, Allocated> {
+        self.call(async move { Err(failed("allocate devices", &format!("there are none of {resource}"))) })
+    }
+
+    fn ready_devices<'a>(&'a self, _: &'a str, _: &'a [String]) -> Answer<'a, ()> {
+        self.call(async { Ok(()) })
     }
 
     fn exec<'a>(&'a self, pod: &'a str, container: &'a str, _exec: &'a Exec) -> Answer<'a, ExecResult> {

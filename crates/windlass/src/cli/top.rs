@@ -28,7 +28,7 @@ pub struct TopFlags {
 pub enum TopWhat {
     /// What nodes use
     #[command(alias = "node", alias = "no")]
-    Nodes(WhichFlags),
+    Nodes(NodeFlags),
     /// What pods use
     #[command(alias = "pod", alias = "po")]
     Pods(PodFlags),
@@ -50,6 +50,16 @@ pub struct WhichFlags {
     pub no_headers: bool,
 }
 
+/// Which nodes.
+#[derive(Args)]
+pub struct NodeFlags {
+    #[command(flatten)]
+    pub which: WhichFlags,
+    /// Parts of all a node has, not of what it can give to pods
+    #[arg(long)]
+    pub show_capacity: bool,
+}
+
 /// Which pods.
 #[derive(Args)]
 pub struct PodFlags {
@@ -61,6 +71,12 @@ pub struct PodFlags {
     /// Each container
     #[arg(long)]
     pub containers: bool,
+    /// Only those with these fields, as metadata.name=web
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub field_selector: String,
+    /// All of them together as well
+    #[arg(long)]
+    pub sum: bool,
 }
 
 /// `--sort-by`.
@@ -93,25 +109,30 @@ async fn served(session: &Session, kind: &str) -> Result<Kind> {
     }
 }
 
-async fn fetch(session: &Session, kind: &Kind, namespace: Option<&str>, flags: &WhichFlags) -> Result<Vec<Value>> {
+async fn fetch(
+    session: &Session,
+    kind: &Kind,
+    namespace: Option<&str>,
+    (flags, fields): (&WhichFlags, &str),
+) -> Result<Vec<Value>> {
     match &flags.name {
         Some(name) => Ok(vec![session.get(kind, namespace.unwrap_or_default(), name).await?]),
-        None => session.list(kind, namespace, &[("labelSelector", &flags.selector)]).await,
+        None => session.list(kind, namespace, &[("labelSelector", &flags.selector), ("fieldSelector", fields)]).await,
     }
 }
 
-async fn nodes(session: &Session, flags: &WhichFlags) -> Result<()> {
+async fn nodes(session: &Session, flags: &NodeFlags) -> Result<()> {
     let kind = served(session, "NodeMetrics").await?;
     let mut lines = Vec::new();
-    for metrics in fetch(session, &kind, None, flags).await? {
+    for metrics in fetch(session, &kind, None, (&flags.which, "")).await? {
         let name = text(&metrics["metadata"], "name");
         let node = session.get(&kinds::NODE, "", name).await?;
         let (cpu, memory) = (amount(&metrics["usage"], "cpu"), amount(&metrics["usage"], "memory"));
-        let allocatable = &node["status"]["allocatable"];
-        let behind = (percent(cpu, amount(allocatable, "cpu")), percent(memory, amount(allocatable, "memory")));
+        let whole = &node["status"][if flags.show_capacity { "capacity" } else { "allocatable" }];
+        let behind = (percent(cpu, amount(whole, "cpu")), percent(memory, amount(whole, "memory")));
         lines.push(Usage { cells: vec![name.to_owned()], cpu, memory, behind: Some(behind) });
     }
-    print(lines, &["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)"], flags);
+    print(lines, &["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)"], (&flags.which, false));
     Ok(())
 }
 
@@ -119,7 +140,7 @@ async fn pods(session: &Session, flags: &PodFlags) -> Result<()> {
     let kind = served(session, "PodMetrics").await?;
     let namespace = (!flags.all_namespaces).then_some(session.namespace.as_str());
     let mut lines = Vec::new();
-    for metrics in fetch(session, &kind, namespace, &flags.which).await? {
+    for metrics in fetch(session, &kind, namespace, (&flags.which, &flags.field_selector)).await? {
         let metadata = &metrics["metadata"];
         let mut cells = Vec::new();
         if flags.all_namespaces {
@@ -143,12 +164,16 @@ async fn pods(session: &Session, flags: &PodFlags) -> Result<()> {
     titles.push(if flags.containers { "POD" } else { "NAME" });
     titles.extend(flags.containers.then_some("NAME"));
     titles.extend(["CPU(cores)", "MEMORY(bytes)"]);
-    print(lines, &titles, &flags.which);
+    print(lines, &titles, (&flags.which, flags.sum));
     Ok(())
 }
 
 fn amount(usage: &Value, resource: &str) -> Quantity {
     Quantity::from_json(&usage[resource]).unwrap_or(Quantity::ZERO)
+}
+
+fn shown(cpu: Quantity, memory: Quantity) -> (String, String) {
+    (format!("{}m", cpu.millis()), format!("{}Mi", memory.units() >> 20))
 }
 
 fn percent(used: Quantity, whole: Quantity) -> String {
@@ -158,7 +183,7 @@ fn percent(used: Quantity, whole: Quantity) -> String {
     }
 }
 
-fn print(mut lines: Vec<Usage>, titles: &[&str], flags: &WhichFlags) {
+fn print(mut lines: Vec<Usage>, titles: &[&str], (flags, with_sum): (&WhichFlags, bool)) {
     match flags.sort_by {
         Some(SortBy::Cpu) => lines.sort_by_key(|usage| std::cmp::Reverse(usage.cpu)),
         Some(SortBy::Memory) => lines.sort_by_key(|usage| std::cmp::Reverse(usage.memory)),
@@ -168,14 +193,23 @@ fn print(mut lines: Vec<Usage>, titles: &[&str], flags: &WhichFlags) {
     if !flags.no_headers {
         rows.push(titles.iter().map(|title| (*title).to_owned()).collect());
     }
+    let (cpu, memory) = (lines.iter().map(|usage| usage.cpu).sum(), lines.iter().map(|usage| usage.memory).sum());
     for usage in lines {
         let mut cells: Vec<String> = usage.cells.iter().map(|cell| escape::cell(cell)).collect();
-        let (cpu, memory) = (format!("{}m", usage.cpu.millis()), format!("{}Mi", usage.memory.units() >> 20));
+        let (cpu, memory) = shown(usage.cpu, usage.memory);
         match usage.behind {
             Some((cpu_share, memory_share)) => cells.extend([cpu, cpu_share, memory, memory_share]),
             None => cells.extend([cpu, memory]),
         }
         rows.push(cells);
+    }
+    if with_sum {
+        let (cpu, memory) = shown(cpu, memory);
+        let rule = "________".to_owned();
+        for (cpu, memory) in [(rule.clone(), rule), (cpu, memory)] {
+            let before = std::iter::repeat_n(String::new(), titles.len() - 2);
+            rows.push(before.chain([cpu, memory]).collect());
+        }
     }
     print!("{}", Rows::default().align(&rows, |_, _, cell| cell.to_owned()));
 }
