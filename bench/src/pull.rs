@@ -31,7 +31,7 @@ struct Stage {
 /// Measures it.
 pub fn run(options: Options) -> Result<()> {
     let stage = Stage::start()?;
-    let podman = Path::new("/usr/bin/podman").exists();
+    let podman = Command::new("podman").arg("--version").output().is_ok_and(|output| output.status.success());
     let mut ours = (Sample::default(), Sample::default());
     let mut peers = vec![("skopeo copy", Sample::default(), Sample::default())];
     if podman {
