@@ -178,12 +178,16 @@ pub fn f58_ports_that_are_taken_are_tried_again_and_others_go_on() {
 struct Cut(String);
 
 impl Cut {
-    /// `rule` says which packets, leaving this machine.
+    /// The rules say which packets, leaving this machine.
     fn new(name: &str, rules: &[String]) -> Cut {
-        let rules = rules.concat();
-        let text = format!("table ip {name} {{ chain out {{ type filter hook output priority 0; {rules} }} }}");
-        must(Command::new("/usr/sbin/nft").arg(text));
-        Cut(name.to_owned())
+        must(Command::new("/usr/sbin/nft").args(["add", "table", "ip", name]));
+        let cut = Cut(name.to_owned());
+        let chain = format!("add chain ip {name} out {{ type filter hook output priority 0; }}");
+        must(Command::new("/usr/sbin/nft").arg(chain));
+        for rule in rules {
+            must(Command::new("/usr/sbin/nft").arg(format!("add rule ip {name} out {rule} drop")));
+        }
+        cut
     }
 }
 
@@ -239,7 +243,7 @@ pub fn f17_f19_a_node_notices_a_silent_server_and_goes_on_without_it() {
     assert!(!silent.is_empty(), "the node is connected");
     let rules: Vec<String> = silent
         .iter()
-        .map(|own| format!("ip saddr 127.0.0.2 tcp dport {own} drop; ip daddr 127.0.0.2 tcp sport {own} drop; "))
+        .flat_map(|own| [format!("ip saddr 127.0.0.2 tcp dport {own}"), format!("ip daddr 127.0.0.2 tcp sport {own}")])
         .collect();
     let cut = Cut::new("windlass-f17", &rules);
     let begun = Instant::now();
@@ -250,7 +254,7 @@ pub fn f17_f19_a_node_notices_a_silent_server_and_goes_on_without_it() {
     assert!(took < Duration::from_secs(25), "15 s to notice, and a few to start: {took:?}");
     drop(cut);
 
-    let cut = Cut::new("windlass-f19", &["ip daddr 127.0.0.2 drop; ip saddr 127.0.0.2 drop; ".to_owned()]);
+    let cut = Cut::new("windlass-f19", &["ip daddr 127.0.0.2".to_owned(), "ip saddr 127.0.0.2".to_owned()]);
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(20) {
         request(&address).unwrap_or_else(|error| panic!("it serves without its API: {error}"));
