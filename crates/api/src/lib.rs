@@ -26,7 +26,7 @@ pub mod quota;
 pub mod resource;
 pub mod resources;
 pub mod scale;
-mod schedule;
+pub mod schedule;
 pub mod schema;
 pub mod selector;
 pub mod table;
@@ -40,3 +40,4 @@ pub use object::Object;
 pub use resource::{Column, Custom, Registry, Resource, Rules, Subresource, Verbs};
 /// The transient tree form of an object.
 pub use serde_json::Value;
+pub use zone::find_zone;

@@ -11,7 +11,7 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 const NAME_BYTES_MAX: usize = 64;
 
 /// The zone of exactly this name, such as `Europe/Vienna`.
-pub(crate) fn find_zone(name: &str) -> Option<TimeZone> {
+pub fn find_zone(name: &str) -> Option<TimeZone> {
     static DATABASE: OnceLock<TimeZoneDatabase> = OnceLock::new();
     if name.len() > NAME_BYTES_MAX {
         return None;

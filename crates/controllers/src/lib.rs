@@ -10,6 +10,9 @@ mod claim;
 mod cluster_role;
 mod condition;
 mod controller;
+mod controller_revision;
+mod cron_job;
+mod daemon_set;
 mod deployment;
 mod driver;
 mod endpoint_slice;
@@ -19,6 +22,7 @@ mod ephemeral_volume;
 #[cfg(test)]
 mod fixture;
 mod garbage;
+mod job;
 mod namespace;
 mod node;
 mod persistent_volume;
@@ -33,6 +37,7 @@ mod resource_quota;
 mod selector;
 mod served;
 mod service_account;
+mod stateful_set;
 mod template;
 mod volume_attachment;
 
@@ -88,6 +93,10 @@ pub async fn run(
     list.add(deployment::Deployments::new(&caches));
     list.add(replica_set::ReplicaSets::new(&caches));
     list.add(replication_controller::ReplicationControllers::new(&caches));
+    list.add(daemon_set::DaemonSets::new(&caches));
+    list.add(stateful_set::StatefulSets::new(&caches));
+    list.add(job::Jobs::new(&caches));
+    list.add(cron_job::CronJobs::new(&caches));
     list.add(endpoint_slice::EndpointSlices::new(&caches));
     list.add(endpoints::EndpointsObjects::new(&caches));
     list.add(endpoint_slice_mirroring::EndpointSliceMirrors::new(&caches));

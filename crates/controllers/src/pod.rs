@@ -1,8 +1,9 @@
 //! What controllers want to know of a pod, read once per revision.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use windlass_api::Object;
 use windlass_client::Cached;
@@ -137,6 +138,13 @@ impl PodFacts {
     /// Since when it is ready.
     pub(crate) fn ready_since(&self) -> Option<Timestamp> {
         self.ready_condition().filter(|condition| condition.status == "True")?.last_transition_time
+    }
+
+    /// After how long it will have been ready for so many seconds; `None` while it is not ready.
+    pub(crate) fn available_in(&self, min_ready_seconds: i64, now: Timestamp) -> Option<Duration> {
+        let ready = self.ready_condition().filter(|condition| condition.status == "True")?;
+        let ready_for = ready.last_transition_time.map_or(SignedDuration::ZERO, |since| now.duration_since(since));
+        Some(Duration::try_from(SignedDuration::from_secs(min_ready_seconds) - ready_for).unwrap_or(Duration::ZERO))
     }
 
     /// The restarts of its containers together.

@@ -2,9 +2,11 @@
 
 mod deployment;
 mod garbage;
+mod job;
 mod namespace;
 mod node;
 mod service;
+mod stateful_set;
 mod volume;
 
 use std::path::PathBuf;
