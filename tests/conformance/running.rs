@@ -17,7 +17,7 @@ pub const IMAGE: &str = "windlass.local/test:1";
 /// How often a log is read while a test waits for a line.
 const PERIOD: Duration = Duration::from_millis(100);
 /// What a shell runs to wait for its end and to end at once when it is told to.
-const UNTIL_TOLD: &str = "trap 'exit 0' TERM; while true; do sleep 1000 & wait $!; done";
+pub const UNTIL_TOLD: &str = "trap 'exit 0' TERM; while true; do sleep 1000 & wait $!; done";
 
 /// A container that runs a script.
 pub fn container(name: &str, script: &str) -> Value {

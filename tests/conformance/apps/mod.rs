@@ -13,14 +13,23 @@ mod stateful_set;
 
 use serde_json::{Value, json};
 
-use crate::{Case, Test, case, pod, row};
+use crate::{Case, Test, case, on_node, pod, row};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case!("ControllerRevision, resource lifecycle", controller_revision::revisions_live),
         row!("CronJob API Operations", cron_job::row),
+        case!("CronJob AllowConcurrent", cron_job::jobs_run_beside_each_other),
+        case!("CronJob ForbidConcurrent", cron_job::a_job_that_runs_forbids_the_next),
+        case!("CronJob ReplaceConcurrent", cron_job::a_new_job_replaces_the_one_that_runs),
+        case!("CronJob Suspend", cron_job::a_suspended_one_makes_no_jobs),
         case!("DaemonSet, list and delete a collection of DaemonSets", daemon_set::many_are_listed_and_deleted),
         case!("DaemonSet, status sub-resource", daemon_set::the_status_is_read_patched_and_replaced),
+        on_node!("DaemonSet-Creation", daemon_set::every_node_has_a_pod),
+        on_node!("DaemonSet-FailedPodCreation", daemon_set::a_failed_pod_is_made_again),
+        on_node!("DaemonSet-NodeSelection", daemon_set::labels_choose_the_nodes),
+        on_node!("DaemonSet-Rollback", daemon_set::a_rollback_raises_the_earlier_revision),
+        on_node!("DaemonSet-RollingUpdate", daemon_set::a_rolling_update_replaces_the_pods),
         case!("Deployment, status sub-resource", deployment::the_status_is_read_patched_and_replaced),
         case!("Deployment, completes the scaling of a Deployment subresource", deployment::the_scale_is_the_replicas),
         case!("Deployment, completes the lifecycle of a Deployment", deployment::a_deployment_lives),
@@ -29,6 +38,39 @@ pub(crate) fn cases() -> Vec<Case> {
         case!("Deployment RevisionHistoryLimit", deployment::old_sets_go_beyond_the_history_limit),
         case!("Deployment RollingUpdate", deployment::a_rolling_update_replaces_the_older_set),
         case!("Deployment Rollover", deployment::a_rollout_under_way_gives_way_to_the_next),
+        on_node!("Ensure Pods of an Indexed Job get a unique index.", job::every_index_has_a_pod_of_its_own),
+        on_node!(
+            "Ensure pod failure policy allows to ignore failure matching on the DisruptionTarget condition",
+            job::an_eviction_is_ignored
+        ),
+        on_node!(
+            "Ensure that all indexes are executed for an indexed job with backoffLimitPerIndex despite some failing",
+            job::every_index_is_executed_despite_failures
+        ),
+        on_node!("Ensure that job with successPolicy succeeded when all indexes succeeded", job::all_indexes_succeed),
+        on_node!(
+            "Ensure that job with successPolicy succeededCount rule succeeded even when some indexes remain pending",
+            job::enough_indexes_succeed
+        ),
+        on_node!(
+            "Ensure that job with successPolicy succeededIndexes rule succeeded even when some indexes remain pending",
+            job::the_named_indexes_succeed
+        ),
+        on_node!("Jobs, active pods, graceful termination", job::a_deleted_job_takes_its_pods_along),
+        on_node!("Jobs, completion after task failure", job::tasks_that_fail_are_restarted),
+        on_node!("Jobs, orphan pods, re-adoption", job::orphans_are_adopted_and_strangers_released),
+        on_node!(
+            "Mark indexes as failed when the FailIndex action is matched in podFailurePolicy",
+            job::a_rule_fails_an_index_at_once
+        ),
+        on_node!(
+            "Terminate job execution when the maxFailedIndexes is exceeded",
+            job::too_many_failed_indexes_end_the_job
+        ),
+        on_node!(
+            "Verify Pod Failure policy allows to fail job early on exit code.",
+            job::an_exit_code_fails_the_job_early
+        ),
         case!("Jobs, apply changes to status", job::the_status_is_read_patched_and_replaced),
         case!("Jobs, manage lifecycle", job::a_suspended_job_lives),
         case!("PodDisruptionBudget: create, update, patch, and delete object", pod_disruption_budget::a_budget_lives),
@@ -64,6 +106,11 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
         case!("Replication Controller, lifecycle", replication_controller::a_controller_lives),
         case!("StatefulSet resource Replica scaling", stateful_set::the_scale_is_the_replicas),
+        on_node!("StatefulSet, Burst Scaling", stateful_set::a_burst_waits_for_nobody),
+        on_node!("StatefulSet, Recreate Failed Pod", stateful_set::a_failed_pod_is_made_again),
+        on_node!("StatefulSet, Rolling Update", stateful_set::a_rolling_update_goes_and_comes_back),
+        on_node!("StatefulSet, Rolling Update with Partition", stateful_set::a_partition_holds_the_update_back),
+        on_node!("StatefulSet, Scaling", stateful_set::pods_come_and_go_in_order),
         case!("StatefulSet, list, patch and delete a collection of StatefulSets", stateful_set::many_live_and_end),
         case!("StatefulSet, status sub-resource", stateful_set::the_status_is_read_patched_and_replaced),
     ]
