@@ -8,6 +8,7 @@ mod access;
 mod apply;
 mod cli;
 mod cluster;
+mod csi;
 mod deployment;
 mod fault;
 mod guest;
@@ -106,6 +107,9 @@ const SHARED: &[Case] = cases![
     volume::a_claim_gets_a_volume_that_outlives_pods_and_grows,
     volume::a_volume_made_by_hand_is_bound_by_its_claim_and_kept,
     volume::an_ephemeral_volume_goes_with_its_pod,
+    csi::csi_volumes_are_made_attached_staged_shared_and_grown,
+    csi::csi_devices_and_inline_volumes_reach_their_pods,
+    csi::f74_a_csi_driver_that_hangs_keeps_no_other_pod,
     image::a_bad_archive_is_refused_with_the_reason,
     image::a_missing_image_fails_its_pod_with_the_reason,
     image::a_registry_image_is_pulled,
@@ -170,6 +174,10 @@ const LONE: &[Lone] = &[
     (
         "f17_f19_a_node_notices_a_silent_server_and_goes_on_without_it",
         network_fault::f17_f19_a_node_notices_a_silent_server_and_goes_on_without_it,
+    ),
+    (
+        "csi_the_agent_is_killed_in_each_step_and_nothing_is_left",
+        csi::csi_the_agent_is_killed_in_each_step_and_nothing_is_left,
     ),
     ("f47_a_killed_shim_is_noticed_and_its_pod_restarted", fault::a_killed_shim_is_noticed_and_its_pod_restarted),
     ("a_full_disk_refuses_writes_and_heals", fault::a_full_disk_refuses_writes_and_heals),

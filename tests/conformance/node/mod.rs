@@ -6,6 +6,7 @@ mod container_runtime;
 mod device;
 mod environment;
 mod eviction;
+mod image_volume;
 mod init_container;
 mod kubelet;
 mod lease;
@@ -150,6 +151,7 @@ pub(crate) fn cases() -> Vec<Case> {
         on_node!("Pods, logs from websockets", pod_life::a_log_comes_over_a_websocket),
         on_node!("Pods, remote command execution over websocket", pod_life::a_command_runs_over_a_websocket),
         on_node!("Pods, service environment variables", pod_life::a_pod_knows_the_services),
+        on_node!("Image Volume", image_volume::is_pulled_always),
         on_node!("Ephemeral Container Creation", pod_life::a_visitor_runs),
         on_node!("Ephemeral Container, update ephemeral containers", pod_life::a_second_visitor_runs),
         on_node!("Containers, without command and arguments", command::the_image_says_what_runs),
