@@ -29,16 +29,18 @@ pub fn run(place: &Place, purge: bool) -> Result<()> {
     Runtime::destroy_all(&place.runtime()).context("cannot remove the containers")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(Network::sweep(&place.instance, &place.network_run())).context("cannot remove the network")?;
-    for root in [&place.run, &place.data, &place.kubelet()] {
+    let kubelet = place.kubelet();
+    for root in [&place.run, &place.data, &kubelet] {
         unmount_below(root)?;
     }
     // What is unmounted is lent no more, and its drivers' containers are gone.
     for lent in ["pods", "plugins/kubernetes.io"] {
-        remove(&place.kubelet().join(lent))?;
+        remove(&kubelet.join(lent))?;
     }
     remove(&place.run)?;
     if purge {
         remove(&place.data)?;
+        remove(&kubelet)?;
     }
     println!("down: no process, mount, namespace, cgroup, rule or interface of {} is left", place.instance);
     Ok(())

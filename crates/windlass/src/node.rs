@@ -159,6 +159,7 @@ impl Parts<'_> {
         networks: &'a NetworkFlags,
         world: &'a World,
     ) -> Result<Parts<'a>> {
+        let kubelet = place.take_kubelet()?;
         let config = KernelConfig {
             instance: place.instance.clone(),
             data: place.data.clone(),
@@ -168,14 +169,14 @@ impl Parts<'_> {
             service_cidr: networks.service_cidr.clone(),
             cluster_dns: cluster_dns(networks)?,
             cluster_domain: "cluster.local".to_owned(),
-            kubelet: place.kubelet(),
+            kubelet: kubelet.clone(),
             manifests: flags.manifests.clone(),
             credential_providers: flags.credential_providers()?,
             device_plugins: flags.device_plugins.clone(),
             cdi: flags.cdi_dirs.clone(),
         };
         let kernel = Kernel::open(config, world.clone()).await.context("cannot ready this machine for containers")?;
-        let pod_resources = flags.pod_resources.clone().unwrap_or_else(|| place.kubelet().join("pod-resources"));
+        let pod_resources = flags.pod_resources.clone().unwrap_or_else(|| kubelet.join("pod-resources"));
         Ok(Parts { name: node_name(flags), flags, networks, world, kernel, pod_resources })
     }
 

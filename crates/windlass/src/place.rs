@@ -9,6 +9,11 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use windlass_runtime::RuntimeConfig;
 
+/// The directory that drivers of Kubernetes expect.
+const KUBELET: &str = "/var/lib/kubelet";
+/// A file in a directory of that kind that says whose it is.
+const OWNED: &str = ".windlass";
+
 /// Flags that every command takes.
 #[derive(Args)]
 pub struct PlaceFlags {
@@ -76,13 +81,24 @@ impl Place {
         Ok(())
     }
 
-    /// Where drivers of volumes and devices meet the node. Their manifests name kubelet's directory, which is the main
-    /// instance's; others keep theirs apart.
+    /// Where drivers of volumes and devices meet the node. Their manifests name kubelet's directory, which the main
+    /// instance takes where nobody else has it: what a kubelet has mounted there is not ours to take down. Everybody
+    /// else has a directory of his own.
     pub fn kubelet(&self) -> PathBuf {
-        match self.instance.as_str() {
-            MAIN_INSTANCE => PathBuf::from("/var/lib/kubelet"),
-            _ => self.data.join("kubelet"),
+        match self.instance == MAIN_INSTANCE && is_free_or_ours(Path::new(KUBELET)) {
+            true => PathBuf::from(KUBELET),
+            false => self.data.join("kubelet"),
         }
+    }
+
+    /// The same, made and marked as ours.
+    pub fn take_kubelet(&self) -> Result<PathBuf> {
+        let directory = self.kubelet();
+        let mark = directory.join(OWNED);
+        fs::create_dir_all(&directory)
+            .and_then(|()| fs::write(&mark, "This directory is windlass's.\n"))
+            .with_context(|| format!("could not write {}", mark.display()))?;
+        Ok(directory)
     }
 
     /// The cluster's certificates.
@@ -159,6 +175,17 @@ impl Place {
     }
 }
 
+/// Whether nobody has this directory, or we do.
+fn is_free_or_ours(directory: &Path) -> bool {
+    if directory.join(OWNED).exists() {
+        return true;
+    }
+    match fs::read_dir(directory) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::PlaceFlags;
@@ -174,5 +201,18 @@ mod tests {
         for bad in ["", "Blue", "a/b", "longer-than-13-c"] {
             assert!(resolve(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_directory_of_another_kubelet_is_left_to_it() {
+        let directory = std::env::temp_dir().join(format!("windlass-place-{}", std::process::id()));
+        assert!(super::is_free_or_ours(&directory), "nobody has it");
+        std::fs::create_dir(&directory).expect("a new directory");
+        assert!(super::is_free_or_ours(&directory), "nothing is in it");
+        std::fs::write(directory.join("config.yaml"), "").expect("a new file");
+        assert!(!super::is_free_or_ours(&directory), "a kubelet has it");
+        std::fs::write(directory.join(super::OWNED), "").expect("a new file");
+        assert!(super::is_free_or_ours(&directory), "it is marked");
+        std::fs::remove_dir_all(&directory).expect("our own directory");
     }
 }
