@@ -63,7 +63,8 @@ pub(crate) struct DaemonSets {
 
 /// The failed pods of a set on one node.
 struct Failures {
-    last: String,
+    /// When the latest was created, and its uid.
+    last: (String, String),
     count: u32,
     since: tokio::time::Instant,
 }
@@ -157,7 +158,9 @@ impl DaemonSets {
 
     /// R7: how long each failed pod stays.
     fn waits(&self, set: &Header, pods: &[Arc<Cached>], now: tokio::time::Instant) -> BTreeMap<String, Duration> {
-        let failed = pods.iter().filter(|pod| pod.header.phase() == "Failed" && !pod.header.is_ending());
+        let is_own = |pod: &&Arc<Cached>| pod.header.controller().is_some_and(|owner| owner.uid == set.uid());
+        let failed = pods.iter().filter(is_own);
+        let failed = failed.filter(|pod| pod.header.phase() == "Failed" && !pod.header.is_ending());
         let mut failed = failed.peekable();
         if failed.peek().is_none() {
             return BTreeMap::new();
@@ -167,10 +170,11 @@ impl DaemonSets {
         let mut waits = BTreeMap::new();
         for pod in failed {
             let key = (set.uid().to_owned(), node::of(pod));
-            let failures = known.entry(key).or_insert_with(|| Failures { last: String::new(), count: 0, since: now });
-            if failures.last != pod.header.uid() {
-                *failures =
-                    Failures { last: pod.header.uid().to_owned(), count: failures.count.saturating_add(1), since: now };
+            let new = || Failures { last: Default::default(), count: 0, since: now };
+            let failures = known.entry(key).or_insert_with(new);
+            let latest = (pod.header.created().to_owned(), pod.header.uid().to_owned());
+            if failures.last < latest {
+                *failures = Failures { last: latest, count: failures.count.saturating_add(1), since: now };
             }
             // The first is replaced at once.
             let wait = match failures.count {
@@ -342,7 +346,11 @@ impl OnNodes {
     /// R6, R7.
     fn keep(&self, view: &View, changes: &mut Changes, plan: &mut Plan) {
         // A pod that is bound to a node which is gone is the pod garbage collector's.
-        for pod in self.astray.iter().filter(|pod| !pod.header.is_ending() && pod.header.node_name().is_empty()) {
+        // One that names no node was never for one.
+        let is_lost = |pod: &&Arc<Cached>| {
+            !pod.header.is_ending() && pod.header.node_name().is_empty() && !node::of(pod).is_empty()
+        };
+        for pod in self.astray.iter().filter(is_lost) {
             changes.deleted.push(Arc::clone(pod));
         }
         let surges = rollout::surges(view);

@@ -147,6 +147,9 @@ async fn pass<C: Controller>(
     Outcome { key, end, barriers }
 }
 
+/// The longest wait for a look: what is due later than this, as users may write, is looked at in between.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Remembers how a pass ended and when its key is due again.
 fn settle<C: Controller>(outcome: Outcome, shared: &Shared, queue: &mut Queue, memory: &mut BTreeMap<Key, Memory>) {
     let Outcome { key, end, barriers } = outcome;
@@ -161,7 +164,7 @@ fn settle<C: Controller>(outcome: Outcome, shared: &Shared, queue: &mut Queue, m
             remembered.failures = 0;
             remembered.failure = None;
             if let Some(after) = again {
-                queue.add_later(key.clone(), Instant::now() + after);
+                queue.add_later(key.clone(), Instant::now() + after.min(LOOK_AGAIN_MAX));
             }
             if remembered.barriers.is_empty() {
                 memory.remove(&key);

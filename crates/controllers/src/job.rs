@@ -219,6 +219,9 @@ impl Controller for Jobs {
                         item.guard(Guard::Absent(vec![job]));
                     }
                 }
+                if pods.len() > BURST_MAX {
+                    plan.look_again(Duration::from_secs(1), "more pods of jobs that are gone are to be let go");
+                }
             }
             View::Job(view) => plan_job(view, &mut plan),
         }
@@ -279,7 +282,7 @@ fn expire(view: &JobView, finished: Timestamp, plan: &mut Plan) {
 /// What is left of so many seconds since then.
 fn left_of(since: Timestamp, seconds: i64, now: Timestamp) -> Duration {
     let passed = now.duration_since(since);
-    Duration::try_from(SignedDuration::from_secs(seconds) - passed).unwrap_or(Duration::ZERO)
+    Duration::try_from(SignedDuration::from_secs(seconds).saturating_sub(passed)).unwrap_or(Duration::ZERO)
 }
 
 /// R1.

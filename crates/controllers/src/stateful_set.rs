@@ -26,7 +26,7 @@ mod claim;
 mod pod;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -205,15 +205,17 @@ impl StatefulSets {
         }
     }
 
-    /// The claims of all pods that there are or are to be.
+    /// The claims of all pods that there are, and of those that may be made now.
     fn claims(&self, set: &Header, spec: &Spec, pods: &[Arc<Cached>]) -> BTreeMap<String, Arc<Cached>> {
         let mut found = BTreeMap::new();
         let templates = spec.volume_claim_templates.as_deref().unwrap_or_default();
         if templates.is_empty() {
             return found;
         }
-        let there = pods.iter().filter_map(|pod| ordinal(set, &pod.header));
-        for ordinal in spec.range().chain(there) {
+        let there: BTreeSet<i64> = pods.iter().filter_map(|pod| ordinal(set, &pod.header)).collect();
+        // A pass makes at most so many pods, the lowest first.
+        let missing = spec.range().filter(|ordinal| !there.contains(ordinal)).take(BURST_MAX);
+        for ordinal in missing.chain(there.iter().copied()) {
             for name in templates.iter().map(|template| claim::name(set, template, ordinal)) {
                 if let Some(claim) = self.claims.get(set.namespace(), &name) {
                     found.insert(name, claim);
@@ -397,6 +399,10 @@ impl<'a> Pass<'a> {
                 }
                 continue;
             }
+            if pod.object.header.phase() == "Pending" && !pod.is_ending() {
+                // A claim that was refused before is wanted all the same.
+                claim::make(self.view, ordinal, plan);
+            }
             pod::identify(self.view, ordinal, &pod.object.header, plan);
             if is_ordered && !pod.is_available() {
                 self.wait_for(pod, plan);
@@ -486,10 +492,15 @@ impl<'a> Pass<'a> {
         }
         let range = self.spec().updated_from().max(self.spec().start())..self.spec().range().end;
         let mut left = self.spec().max_unavailable();
-        for pod in range.rev().filter_map(|ordinal| self.pods.get(&ordinal)) {
+        for ordinal in range.rev() {
             if left <= 0 {
                 return;
             }
+            let Some(pod) = self.pods.get(&ordinal) else {
+                // It is only being made.
+                left -= 1;
+                continue;
+            };
             if pod.revision != self.update && !pod.is_ending() {
                 self.delete(pod, plan);
                 left -= 1;

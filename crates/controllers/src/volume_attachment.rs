@@ -18,10 +18,11 @@
 //! Not here       attaching (the driver's programs) · volumes that live with their pods: nobody attaches those
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use windlass_api::binding::{Claim, LOCAL_DRIVER, Volume, attachment_name, volume_in_use};
 use windlass_api::{Object, kinds};
 use windlass_client::{Cache, Cached, Caches, EventKind, Key, ObjectRef, Patch};
@@ -43,7 +44,12 @@ pub(crate) struct VolumeAttachments {
     attachments: Cache,
     nodes: Cache,
     drivers: Cache,
+    /// R2: the node that a volume of one writer was last planned for, which our copy may not show yet.
+    promised: Mutex<BTreeMap<String, (String, Instant)>>,
 }
+
+/// How long a volume is promised to a node: longer than it takes until our copy shows what was written.
+const PROMISE: Duration = Duration::from_secs(15);
 
 /// What a decision about one node depends on.
 pub(crate) struct View {
@@ -137,6 +143,7 @@ impl VolumeAttachments {
             attachments: caches.of(&kinds::VOLUME_ATTACHMENT),
             nodes: caches.of(&kinds::NODE),
             drivers: caches.of(&kinds::CSI_DRIVER),
+            promised: Mutex::default(),
         }
     }
 
@@ -176,14 +183,23 @@ impl VolumeAttachments {
         wanted
     }
 
-    /// R2.
+    /// R2. Nodes are planned for at the same time: who is told no here keeps the volume for nobody else.
     fn is_elsewhere(&self, volume: &Volume, node: &str) -> bool {
-        let is_for_many = volume.access.iter().any(|mode| matches!(mode.as_str(), "ReadWriteMany" | "ReadOnlyMany"));
-        !is_for_many
-            && self.attachments.list().iter().any(|object| {
-                let other = object.memo(Attachment::read);
-                other.volume == volume.name && other.node != node && other.is_ours()
-            })
+        if volume.access.iter().any(|mode| matches!(mode.as_str(), "ReadWriteMany" | "ReadOnlyMany")) {
+            return false;
+        }
+        let is_attached = self.attachments.list().iter().any(|object| {
+            let other = object.memo(Attachment::read);
+            other.volume == volume.name && other.node != node && other.is_ours()
+        });
+        let now = Instant::now();
+        let mut promised = self.promised.lock().expect("nothing panics while holding it");
+        promised.retain(|_, (_, until)| *until > now);
+        if is_attached || promised.get(&volume.name).is_some_and(|(other, _)| other != node) {
+            return true;
+        }
+        promised.insert(volume.name.clone(), (node.to_owned(), now + PROMISE));
+        false
     }
 }
 
@@ -293,6 +309,7 @@ impl View {
                         event.kind = EventKind::Warning;
                     }
                 }
+                plan.look_again(PROMISE, "the other node may not have used it in the end");
                 continue;
             }
             let object = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment", "metadata": {"name": name},
@@ -435,7 +452,7 @@ mod tests {
     fn r2_what_another_node_has_waits_and_the_pod_is_told() {
         planned(
             &view(Some(true), None, NodeFacts::default()),
-            "tell ns/p FailedAttachVolume: Multi-Attach error for volume \"v\" Volume is already exclusively attached to one node and can't be attached to another",
+            "tell ns/p FailedAttachVolume: Multi-Attach error for volume \"v\" Volume is already exclusively attached to one node and can't be attached to another\nagain after 15s: the other node may not have used it in the end",
         );
     }
 

@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use windlass_network::{Block, Direction, Group, PolicyTable, Protocol};
+use windlass_network::{BLOCKS_MAX, Block, Direction, ELEMENTS_MAX, Group, PolicyTable, Protocol};
 
 pub use read::{Peer, Policy, Port, named_ports, peer_of_pod};
 use read::{PeerRule, PortRule, Rule};
@@ -148,6 +148,16 @@ impl Policies {
 
     fn groups_of(&self, policy: &Name) -> impl Iterator<Item = u32> {
         self.groups.iter().filter(|(_, group)| group.key.policies.contains(policy)).map(|(number, _)| *number)
+    }
+
+    /// R9: what another state kept for pods of namespaces that end, and what it knows of those that the API forgets.
+    pub fn keeping(mut self, old: &Policies) -> Policies {
+        let is_meant = |name: &Name| old.is_ending(&name.0) && old.has_locals(&name.0);
+        for (name, policy) in old.policies.iter().filter(|(name, _)| is_meant(name)) {
+            self.policies.insert(name.clone(), Arc::clone(policy));
+            self.kept.insert(name.clone());
+        }
+        self
     }
 
     fn is_ending(&self, namespace: &str) -> bool {
@@ -287,14 +297,16 @@ impl Policies {
         let Some(mut group) = self.groups.remove(&number) else { return };
         let rules = self.rules_of(&group.key);
         group.has_selectors = rules.iter().any(|(_, rule)| rule.has_selectors(group.key.direction));
-        group.blocks = rules.iter().flat_map(|(_, rule)| blocks(&group.key, rule)).collect();
+        group.blocks = rules.iter().flat_map(|(_, rule)| blocks(&group.key, rule)).take(BLOCKS_MAX + 1).collect();
         group.blocks.sort_unstable();
         group.blocks.dedup();
         group.counts = BTreeMap::new();
         for ((namespace, _), peer) in &self.peers {
             let labels = self.namespaces.get(namespace).map(|found| &found.labels);
             for entry in entries(&group.key, &rules, (namespace.as_str(), labels), peer) {
-                *group.counts.entry(entry).or_default() += 1;
+                if group.counts.len() <= ELEMENTS_MAX || group.counts.contains_key(&entry) {
+                    *group.counts.entry(entry).or_default() += 1;
+                }
             }
         }
         group.built = None;
@@ -324,6 +336,9 @@ impl Policies {
                 add_entries(&mut found, (&group.key, own), rule, (namespace, labels), peer);
             }
             for entry in found {
+                if add && group.counts.len() > ELEMENTS_MAX && !group.counts.contains_key(&entry) {
+                    continue;
+                }
                 let count = group.counts.entry(entry).or_default();
                 if add {
                     *count += 1;
@@ -377,7 +392,8 @@ fn dns_name() -> Name {
     ("kube-system".to_owned(), String::new())
 }
 
-/// What is allowed whoever the pods are (R5, R7).
+/// What is allowed whoever the pods are (R5, R7): at most one more than is taken, so that it is said that there are too
+/// many.
 fn blocks(key: &GroupKey, rule: &Rule) -> Vec<Block> {
     let everybody = Block { first: Ipv4Addr::UNSPECIFIED, last: Ipv4Addr::BROADCAST, ports: None };
     let mut ranges: Vec<Block> = rule.peers.iter().flat_map(PeerRule::blocks).copied().collect();
@@ -388,7 +404,8 @@ fn blocks(key: &GroupKey, rule: &Rule) -> Vec<Block> {
         [] => vec![None],
         ports => ports.iter().flat_map(|port| port.of(&key.ports)).map(Some).collect(),
     };
-    ranges.iter().flat_map(|range| ports.iter().map(|ports| Block { ports: *ports, ..*range })).collect()
+    let blocks = ranges.iter().flat_map(|range| ports.iter().map(|ports| Block { ports: *ports, ..*range }));
+    blocks.take(BLOCKS_MAX + 1).collect()
 }
 
 fn entries(

@@ -8,8 +8,9 @@ use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepid
 
 /// A silent connection is asked for a sign of life after this long …
 const IDLE: Duration = Duration::from_secs(10);
-/// … and is over when there is none within this long.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// … and is over when none of so many questions, this far apart, is answered: a packet may be lost.
+const INTERVAL: Duration = Duration::from_secs(1);
+const QUESTIONS: u32 = 5;
 
 /// From now on a connection on which nothing is said ends with an error when the other side's machine is not heard of for
 /// 15 s.
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub fn expect_life(socket: &impl AsFd) -> io::Result<()> {
     set_socket_keepalive(socket, true)?;
     set_tcp_keepidle(socket, IDLE)?;
-    set_tcp_keepintvl(socket, PATIENCE)?;
-    set_tcp_keepcnt(socket, 1)?;
+    set_tcp_keepintvl(socket, INTERVAL)?;
+    set_tcp_keepcnt(socket, QUESTIONS)?;
     Ok(())
 }

@@ -39,7 +39,7 @@ type PodParts<'a> = (&'a Value, &'a Value);
 pub(super) fn check(call: Call<'_>, part: Part, old: &Value, object: &Value) -> Result<(), ApiError> {
     let kind = &call.target.resource.kind;
     if *kind == kinds::NAMESPACE {
-        return if part == Part::Main { namespace(call, old, object) } else { Ok(()) };
+        return if matches!(part, Part::Main | Part::Status) { namespace(call, old, object) } else { Ok(()) };
     }
     let Some((metadata, spec)) = template(kind, part, object) else { return Ok(()) };
     let is_pod = *kind == kinds::POD;
@@ -94,7 +94,10 @@ fn changes(old: &Value, new: &Value) -> bool {
 }
 
 fn standard_of<'l>(mode: &str, label: impl Fn(&str) -> Option<&'l str>) -> Standard {
-    let level = label(&format!("{PREFIX}{mode}")).and_then(Level::parse).unwrap_or(Level::Privileged);
+    // A level that is none, from before it was checked, must not switch the check off.
+    let unreadable = if mode == "enforce" { Level::Restricted } else { Level::Privileged };
+    let level = label(&format!("{PREFIX}{mode}"));
+    let level = level.map_or(Level::Privileged, |text| Level::parse(text).unwrap_or(unreadable));
     let version = label(&format!("{PREFIX}{mode}-version")).and_then(Version::parse).unwrap_or(Version::Latest);
     Standard { level, version }
 }

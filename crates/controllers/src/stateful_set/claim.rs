@@ -42,10 +42,15 @@ fn owner(view: &View, ordinal: i64, pod: Option<&Header>) -> Option<Value> {
     when_deleted.then(|| reference(&kinds::STATEFUL_SET, &view.header))
 }
 
-/// Makes the claims that an ordinal's pod needs; `false` while one of them is ending.
+/// Makes the claims that an ordinal's pod needs; `false` while one of them is ending, or goes with an earlier pod.
 pub(super) fn make(view: &View, ordinal: i64, plan: &mut Plan) -> bool {
+    let pod = format!("{}-{ordinal}", view.header.name());
+    // A claim that belongs to an earlier pod is about to be deleted with it.
+    let is_going = |header: &Header| {
+        header.is_ending() || header.owners().iter().any(|owner| owner.kind == "Pod" && owner.name == pod)
+    };
     let names = templates(view).iter().map(|template| name(&view.header, template, ordinal));
-    if names.filter_map(|name| view.claims.get(&name)).any(|claim| claim.header.is_ending()) {
+    if names.filter_map(|name| view.claims.get(&name)).any(|claim| is_going(&claim.header)) {
         return false;
     }
     for template in templates(view) {

@@ -253,7 +253,9 @@ fn r9_old_pods_go_highest_first_down_to_the_partition() {
     assert!(moves(&rolled(json!({"/spec/updateStrategy": {"type": "OnDelete"}}), &ready(3))).is_empty());
     let parallel = json!({"/spec/podManagementPolicy": "Parallel"});
     pods[2] = pod(2, "db-two", unready());
-    assert!(moves(&rolled(parallel, &pods)).is_empty(), "one is away already");
+    assert!(moves(&rolled(parallel.clone(), &pods)).is_empty(), "one is away already");
+    pods.pop();
+    assert_eq!(moves(&rolled(parallel, &pods)), ["create pods a/db-2"], "one is only being made");
 }
 
 #[test]

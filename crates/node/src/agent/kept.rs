@@ -70,6 +70,9 @@ impl Keeper {
         }
         if let Err(error) = shared.machine.save(KEY, bytes.clone()).await {
             tracing::warn!(%error, "what is served was not kept");
+            // Nothing is written, so the next look writes.
+            self.written = Some((Bytes::new(), Instant::now()));
+            return Some(Instant::now() + INTERVAL);
         }
         self.written = Some((bytes, Instant::now()));
         None

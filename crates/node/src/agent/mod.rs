@@ -354,6 +354,11 @@ impl Agent {
         loop {
             tokio::select! {
                 biased;
+                // First: what changes often must not keep the lease waiting.
+                _ = timer.tick() => {
+                    self.renew().await;
+                    self.look_at_machine().await;
+                }
                 _ = network_ready.changed() => {}
                 _ = in_use.changed() => {}
                 Ok(()) = devices.changed() => {
@@ -361,10 +366,6 @@ impl Agent {
                     self.learn_devices(&table).await;
                 }
                 _ = changes.next() => {}
-                _ = timer.tick() => {
-                    self.renew().await;
-                    self.look_at_machine().await;
-                }
             }
             let Some(node) = shared.node.get("", &shared.config.name) else {
                 if shared.node.is_synced() {

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,7 +41,8 @@ const MANIFESTS_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) async fn run(shared: &Arc<Shared>, directory: &PodDirectory, records: BTreeMap<String, Bytes>) {
     let (ended, mut ended_queue) = mpsc::channel(ENDED_MAX);
     let (shared, directory) = (Arc::clone(shared), directory.clone());
-    let mut pods = Pods { shared, directory, ended, files: BTreeMap::new(), statics: BTreeMap::new() };
+    let (files, statics, torn_down) = (BTreeMap::new(), BTreeMap::new(), Arc::default());
+    let mut pods = Pods { shared, directory, ended, files, statics, torn_down };
     let shared = Arc::clone(&pods.shared);
     for (uid, record) in &records {
         if uid != NODE_KEY && uid != kept::KEY && uid != devices::KEY {
@@ -119,6 +120,8 @@ struct Pods {
     files: BTreeMap<String, Bytes>,
     /// The static pods, by uid.
     statics: BTreeMap<String, Arc<Object>>,
+    /// What pods that nobody knows have left, by uid, while it is being removed.
+    torn_down: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Pods {
@@ -250,10 +253,18 @@ impl Pods {
             Vec::new()
         });
         let strays = left.into_iter().filter(|uid| !bound.contains(uid) && !known.iter().any(|known| &**known == uid));
-        let (shared, strays) = (Arc::clone(&self.shared), strays.collect::<Vec<_>>());
+        let (shared, torn_down) = (Arc::clone(&self.shared), Arc::clone(&self.torn_down));
+        let strays: Vec<String> = {
+            let mut under_way = torn_down.lock().expect("nothing panics while holding it");
+            strays.filter(|uid| under_way.insert(uid.clone())).collect()
+        };
         // Apart: what a pod has left may take minutes to remove, and the others must not wait for it.
         tokio::spawn(async move {
-            futures::future::join_all(strays.iter().map(|uid| tear_down(&shared, uid))).await;
+            let removals = strays.iter().map(|uid| async {
+                tear_down(&shared, uid).await;
+                torn_down.lock().expect("nothing panics while holding it").remove(uid);
+            });
+            futures::future::join_all(removals).await;
         });
     }
 

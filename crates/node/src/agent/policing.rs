@@ -175,14 +175,15 @@ pub(super) async fn run(shared: &Arc<Shared>) {
     let namespaces = Cache::start(shared.client.clone(), &kinds::NAMESPACE, Scope::headers());
     policies.synced().await;
     namespaces.synced().await;
+    let mut before = Policies::new(shared.locals.gateway());
     loop {
         let known = Known {
-            state: Policies::new(shared.locals.gateway()),
+            state: Policies::new(shared.locals.gateway()).keeping(&before),
             policies: Watched::new(policies.clone()),
             namespaces: Watched::new(namespaces.clone()),
             peers: None,
         };
-        let Lagged = known.keep(shared).await;
+        before = known.keep(shared).await;
     }
 }
 
@@ -196,14 +197,14 @@ struct Known {
 }
 
 impl Known {
-    /// Carries out every change until one was missed.
-    async fn keep(mut self, shared: &Shared) -> Lagged {
+    /// Carries out every change until one was missed; what was known then.
+    async fn keep(mut self, shared: &Shared) -> Policies {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         shared.locals.look_at_all();
         loop {
             let (locals, number) = shared.locals.take();
-            if let Err(lagged) = self.take_in(shared, locals).await {
-                return lagged;
+            if let Err(Lagged) = self.take_in(shared, locals).await {
+                return self.state;
             }
             match shared.machine.apply_policies(self.state.table()).await {
                 Ok(()) => {

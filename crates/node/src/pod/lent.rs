@@ -22,7 +22,7 @@ impl PodTask {
     /// Begins to look when it is time. Returns when that will be.
     pub(super) fn look_at_lent(&mut self) -> Option<Instant> {
         let is_up = matches!(self.ground, Ground::Up(_)) && self.ending.is_none();
-        if !is_up || !self.tends || self.work.is_busy(&Slot::Lent) {
+        if !is_up || !self.tends || self.work.is_busy(&Slot::Lent) || self.work.is_busy(&Slot::Ground) {
             return None;
         }
         let now = Instant::now();

@@ -527,6 +527,8 @@ impl PodTask {
             Action::Probe(name, kind) => self.probe(name, kind),
             Action::Leave => {
                 if !self.work.is_busy(&Slot::Ground) {
+                    // What is given back must not be borrowed anew meanwhile.
+                    self.work.abandon(&Slot::Lent);
                     let context = self.context.clone();
                     self.work.begin(Slot::Ground, async move { Outcome::Left(steps::down(&context).await) });
                 }

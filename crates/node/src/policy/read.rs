@@ -111,7 +111,13 @@ impl Policy {
 impl Rule {
     fn read(rule: &Value, peers: &str) -> Rule {
         let peers = list(&rule[peers]).iter().map(PeerRule::read).collect();
-        Rule { peers, ports: list(&rule["ports"]).iter().flat_map(PortRule::read).collect() }
+        let given = list(&rule["ports"]);
+        let mut ports: Vec<PortRule> = given.iter().flat_map(PortRule::read).collect();
+        if ports.is_empty() && !given.is_empty() {
+            // What is not understood allows nothing: no port has this name.
+            ports.push(PortRule::Named { protocol: Protocol::Tcp, name: "\0".to_owned() });
+        }
+        Rule { peers, ports }
     }
 
     /// It allows everybody everything.

@@ -171,6 +171,19 @@ fn r5_blocks_leave_their_exceptions_out() {
     check(&[ingress(json!([{"from": [{"ipBlock": {"cidr": "fd00::/8"}}]}]))], &["1 from "]);
 }
 
+/// Peers times ports are not multiplied out first and counted then.
+#[test]
+fn r5_blocks_are_bounded_before_they_are_multiplied_out() {
+    let peers: Vec<Value> =
+        (0..5_000).map(|at| json!({"ipBlock": {"cidr": format!("10.{}.{}.0/28", at / 250, at % 250)}})).collect();
+    let ports: Vec<Value> = (1..5_000).map(|port| json!({"port": port})).collect();
+    let mut world = world();
+    world.set_policy(("a".to_owned(), "p".to_owned()), policy(ingress(json!([{"from": peers, "ports": ports}]))));
+    let table = world.table();
+    let blocks: usize = table.groups.values().map(|group| group.blocks.len()).sum();
+    assert!((1..=super::BLOCKS_MAX + 1).contains(&blocks), "{blocks} blocks");
+}
+
 #[test]
 fn r6_ports_are_numbers_ranges_and_names() {
     let db = || json!([{"podSelector": {"matchLabels": {"app": "db"}}}]);

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
@@ -36,6 +37,9 @@ const IDLE_RESUMES_MAX: usize = 2;
 
 /// Other machines that are asked for one layer before its registry is.
 const PEERS_MAX: usize = 3;
+/// How long a peer may take for a layer, and how much longer for its size.
+const PEER_PATIENCE: Duration = Duration::from_secs(30);
+const PEER_BYTES_PER_SECOND_MIN: u64 = 256 << 10;
 
 /// Another machine that may have layers of the image.
 #[derive(Clone, Debug)]
@@ -115,6 +119,8 @@ impl Images {
         let key = reference.key();
         let turn = {
             let mut turns = self.store.turns.lock().expect("nothing panics while holding the turns");
+            // Of pulls that were given up, nobody has taken the turn away.
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             turns.entry(key.clone()).or_default().clone()
         };
         let held = turn.lock().await;
@@ -327,7 +333,11 @@ async fn fetch_layers(
             for (number, peer) in peers.iter().take(PEERS_MAX).enumerate() {
                 let peer = Registry::peer(peer, (store.holds.clone(), store.world.clone()));
                 let into = layer.into.with_extension(format!("peer{number}"));
-                match fetch_layer(&peer, Source::Peer, (&layer, &into), &tell).await {
+                // A peer is a short cut: one that is slow is left for the registry.
+                let patience = PEER_PATIENCE + Duration::from_secs(layer.descriptor.size / PEER_BYTES_PER_SECOND_MIN);
+                let fetched =
+                    tokio::time::timeout(patience, fetch_layer(&peer, Source::Peer, (&layer, &into), &tell)).await;
+                match fetched.unwrap_or(Err(ImageError::CutOff)) {
                     Ok(size) => return Ok((layer, into, size)),
                     Err(error) => {
                         tracing::info!(

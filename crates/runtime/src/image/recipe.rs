@@ -28,7 +28,10 @@ const LEVEL: i32 = 1;
 
 /// Where the recipe of the layer that is unpacked into `directory` is written.
 pub(super) fn place(directory: &Path) -> PathBuf {
-    directory.with_extension("recipe")
+    // Not `with_extension`: attempts at one layer differ in theirs.
+    let mut name = directory.as_os_str().to_owned();
+    name.push(".recipe");
+    name.into()
 }
 
 /// An archive that is read, and what of it is written down. Clones are of the same recipe.

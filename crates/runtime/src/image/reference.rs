@@ -120,9 +120,10 @@ fn is_host(component: &str) -> bool {
 }
 
 pub(super) fn normal_registry(host: &str) -> String {
-    match host {
+    let host = host.to_ascii_lowercase();
+    match host.as_str() {
         "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY.to_owned(),
-        _ => host.to_owned(),
+        _ => host,
     }
 }
 
@@ -133,6 +134,7 @@ pub(super) fn is_registry(registry: &str) -> bool {
     };
     let host_is_good = !host.is_empty()
         && !host.starts_with(['-', '.'])
+        && !host.ends_with('.')
         && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
     host_is_good && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }

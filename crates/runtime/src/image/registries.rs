@@ -240,7 +240,9 @@ impl Prefix {
         match self {
             Prefix::All => Some(0),
             Prefix::Place(place) => {
-                let is_ours = place.host == image.registry && is_below(&image.repository, &place.path);
+                // One host is one host, however it is written.
+                let bare = |host: &str| normal_registry(host.strip_suffix(":443").unwrap_or(host));
+                let is_ours = bare(&place.host) == bare(&image.registry) && is_below(&image.repository, &place.path);
                 is_ours.then_some(1 + place.path.len())
             }
         }

@@ -74,6 +74,8 @@ impl Holds {
 
 /// One registry and what we may do there.
 pub(super) struct Registry {
+    /// A peer knows us by our certificate: it leads us nowhere.
+    redirects_max: usize,
     host: String,
     repository: String,
     registries: Arc<Registries>,
@@ -119,12 +121,25 @@ impl Registry {
         let plain = registries.plain_http(place).unwrap_or(on_loopback && ca_pem.is_none());
         let (host, repository) = (place.host.clone(), place.path.clone());
         let authorization = Mutex::default();
-        Ok(Registry { host, repository, registries, plain, tls, credentials, authorization, holds, world })
+        let redirects_max = REDIRECTS_MAX;
+        Ok(Registry {
+            redirects_max,
+            host,
+            repository,
+            registries,
+            plain,
+            tls,
+            credentials,
+            authorization,
+            holds,
+            world,
+        })
     }
 
     /// Another machine that has layers, and knows us by a certificate.
     pub(super) fn peer(peer: &Peer, (holds, world): (Arc<Holds>, World)) -> Registry {
         Registry {
+            redirects_max: 0,
             host: peer.host.clone(),
             repository: "layers".to_owned(),
             registries: Arc::default(),
@@ -234,7 +249,7 @@ impl Registry {
             if status == StatusCode::UNAUTHORIZED && own && !authenticated {
                 authenticated = true;
                 self.authenticate(path, &response).await?;
-            } else if status.is_redirection() && redirects < REDIRECTS_MAX {
+            } else if status.is_redirection() && redirects < self.redirects_max {
                 redirects += 1;
                 uri = self.redirect(path, &uri, &response)?;
             } else if status == StatusCode::OK || (from > 0 && status == StatusCode::PARTIAL_CONTENT) {

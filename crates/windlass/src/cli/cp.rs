@@ -28,6 +28,8 @@ use super::session::{Session, SessionFlags};
 
 /// Chunks that wait to be unpacked.
 const WAITING_MAX: usize = 8;
+/// What may follow the end of an archive.
+const PADDING_BYTES_MAX: u64 = 1 << 20;
 
 /// `windlass cp`.
 #[derive(Args)]
@@ -191,7 +193,7 @@ async fn out(session: &Session, flags: &CpFlags, place: &Place, path: &str, to: 
         let taken = take(&mut archive, &name, &Destination { path: &to, bytes_max }, skipped);
         // What follows the end of an archive is padding.
         if taken.is_ok() {
-            io::copy(&mut archive, &mut io::sink()).ok();
+            io::copy(&mut io::Read::take(&mut archive, PADDING_BYTES_MAX), &mut io::sink()).ok();
         }
         taken
     });

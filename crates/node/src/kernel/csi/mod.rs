@@ -275,8 +275,10 @@ impl Lending {
                 continue;
             }
             let staging = loan.staging.as_deref().map(text).transpose()?.unwrap_or_default();
-            let stats = calls::stats(&plugin.endpoint, &loan.volume_handle, text(&loan.target)?, staging).await;
-            out.insert(loan.volume_name, stats.map_err(|error| failed("look at", &loan.spec_vol_id, error))?);
+            match calls::stats(&plugin.endpoint, &loan.volume_handle, text(&loan.target)?, staging).await {
+                Ok(stats) => drop(out.insert(loan.volume_name, stats)),
+                Err(error) => tracing::warn!(volume = loan.spec_vol_id, %error, "how a volume is was not said"),
+            }
         }
         Ok(out)
     }
@@ -286,8 +288,14 @@ impl Lending {
         self.off(&self.root, |root| {
             let mut out = Vec::new();
             for pod in super::names(&root.join("pods"))? {
-                let loans = record::loans(&record::of_pod(&root, &pod)?)?;
-                out.extend(loans.into_iter().map(|(_, loan)| (pod.clone(), loan.driver_name, loan.volume_handle)));
+                // One pod whose records cannot be read hides no other's.
+                match record::of_pod(&root, &pod).and_then(|directory| record::loans(&directory)) {
+                    Ok(loans) => {
+                        let named = |loan: record::Loan| (pod.clone(), loan.driver_name, loan.volume_handle);
+                        out.extend(loans.into_iter().map(|(_, loan)| named(loan)));
+                    }
+                    Err(error) => tracing::error!(pod, %error, "what drivers have lent to a pod cannot be read"),
+                }
             }
             Ok(out)
         })

@@ -402,7 +402,9 @@ fn devices(list: &[u8]) -> Result<Vec<ListedDevice>, String> {
         return Err(format!("expected at most {DEVICES_MAX} devices, found more"));
     }
     let is_named = |device: &ListedDevice| !device.id.is_empty() && device.id.len() <= DEVICE_BYTES_MAX;
-    Ok(found.into_iter().filter(is_named).collect())
+    // One that is listed twice is one.
+    let mut seen = std::collections::BTreeSet::new();
+    Ok(found.into_iter().filter(is_named).filter(|device| seen.insert(device.id.clone())).collect())
 }
 
 impl Inner {
