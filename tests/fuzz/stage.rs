@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail, ensure};
 use http::Method;
 use http_body_util::BodyExt;
 use serde_json::Value;
-use windlass_api::{Registry, Verbs};
+use windlass_api::{Kind, Registry, Verbs};
 use windlass_apiserver::{Apiserver, Config, GROUP_MASTERS, Identity, Pki};
+use windlass_client::segment;
 use windlass_stdx::{Response, Transport, World, body_from, read_body};
 use windlass_store::{RealDisk, Store};
 
@@ -36,6 +37,11 @@ struct Parts {
     apiserver: Apiserver,
     store: Store,
     link: Arc<dyn Transport>,
+}
+
+/// Names of roles and their bindings may have spaces and the like.
+fn path_of(kind: &Kind, namespace: &str, name: &str) -> String {
+    kind.object_path(&segment(namespace), &segment(name))
 }
 
 impl Stage {
@@ -128,7 +134,7 @@ impl Stage {
         if row.verbs != Verbs::All || metadata["uid"].is_null() {
             return Ok(());
         }
-        let path = row.kind.object_path(&text(&metadata["namespace"]), &text(&metadata["name"]));
+        let path = path_of(&row.kind, &text(&metadata["namespace"]), &text(&metadata["name"]));
         let get = |accept: &str| Request {
             method: Method::GET,
             path: path.clone(),
@@ -160,7 +166,7 @@ impl Stage {
             for item in list["items"].as_array().context("a list has items")? {
                 let metadata = &item["metadata"];
                 let text = |field: &str| metadata[field].as_str().unwrap_or_default();
-                found.insert(row.kind.object_path(text("namespace"), text("name")), item.clone());
+                found.insert(path_of(&row.kind, text("namespace"), text("name")), item.clone());
             }
         }
         Ok(found)
