@@ -66,15 +66,22 @@ pub fn top_shows_what_nodes_and_pods_use(test: &Test) {
 pub fn a_node_tells_a_summary_through_its_proxy(test: &Test) {
     test.sleeping_pod("told", "");
     let raw = |path: &str| test.kubectl(&["get", "--raw", &format!("/api/v1/nodes/node1/proxy/{path}")]);
-    let summary: Value = serde_json::from_str(&raw("stats/summary")).expect("JSON");
+    let of_told = |summary: &Value| {
+        let mut pods = summary["pods"].as_array().into_iter().flatten();
+        pods.find(|pod| pod["podRef"]["namespace"] == *test.namespace).cloned()
+    };
+    // An answer that was given a moment ago is given again, and may be from before the pod.
+    let (summary, pod) = until("the pod is in the summary", PATIENCE, || {
+        let summary: Value = serde_json::from_str(&raw("stats/summary")).expect("JSON");
+        let pod = of_told(&summary).ok_or_else(|| summary.to_string())?;
+        Ok((summary, pod))
+    });
     let node = &summary["node"];
     assert_eq!(node["nodeName"], "node1");
     let positive = |value: &Value| value.as_u64().is_some_and(|number| number > 0);
     for path in ["/cpu/usageNanoCores", "/memory/workingSetBytes", "/fs/capacityBytes", "/rlimit/curproc"] {
         assert!(node.pointer(path).is_some_and(positive), "{path}: {node:#}");
     }
-    let mut pods = summary["pods"].as_array().into_iter().flatten();
-    let pod = pods.find(|pod| pod["podRef"]["namespace"] == *test.namespace).expect("the pod runs");
     let container = &pod["containers"][0];
     assert_eq!((&pod["podRef"]["name"], &container["name"]), (&"told".into(), &"main".into()));
     for path in ["/memory/workingSetBytes", "/memory/rssBytes", "/cpu/usageCoreNanoSeconds"] {

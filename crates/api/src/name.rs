@@ -211,12 +211,14 @@ pub fn path_segment(text: &str) -> Vec<String> {
     }
 }
 
+/// What the API server takes in a path (A13): an object that is called otherwise could never be read again.
 fn path_segment_prefix(text: &str) -> Vec<String> {
-    ['/', '%']
-        .into_iter()
-        .filter(|&found| text.contains(found))
-        .map(|found| format!("may not contain '{found}'"))
-        .collect()
+    let found = ['/', '%', '\\', ';'].into_iter().filter(|&found| text.contains(found));
+    let mut errors: Vec<String> = found.map(|found| format!("may not contain '{found}'")).collect();
+    if text.contains(char::is_control) {
+        errors.push("may not contain control characters".to_owned());
+    }
+    errors
 }
 
 /// The key of a label, and every other qualified name: `name` or `prefix/name`.
@@ -352,7 +354,9 @@ fn matching(rule: &str, pattern: &str, examples: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{NameRule, config_key, env_name, generate, label, label_key, label_value, port_name, subdomain};
+    use super::{
+        NameRule, config_key, env_name, generate, label, label_key, label_value, path_segment, port_name, subdomain,
+    };
 
     /// Checks that the rule says something that contains `expected`, or nothing where that is empty.
     fn check(rule: fn(&str) -> Vec<String>, text: &str, expected: &[&str]) {
@@ -360,6 +364,19 @@ mod tests {
         assert_eq!(found.len(), expected.len(), "{text:?}: {found:?}");
         for (found, expected) in found.iter().zip(expected) {
             assert!(found.contains(expected), "{text:?}: {found}, expected {expected}");
+        }
+    }
+
+    #[test]
+    fn a_path_segment_is_what_a_path_may_say() {
+        for good in ["a", "system:node", "A b", "ä"] {
+            check(path_segment, good, &[]);
+        }
+        check(path_segment, "..", &["may not be '..'"]);
+        check(path_segment, "a/b%", &["may not contain '/'", "may not contain '%'"]);
+        check(path_segment, "a;\\", &["may not contain '\\'", "may not contain ';'"]);
+        for bad in ["\0", "a\nb", "\u{7f}"] {
+            check(path_segment, bad, &["may not contain control characters"]);
         }
     }
 
