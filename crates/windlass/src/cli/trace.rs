@@ -111,11 +111,13 @@ fn timeline(asked: &Value, done: &Value) -> Vec<Row> {
         let Some((began, ended)) = times(span) else { continue };
         let is_binding = text(span, "what") == "bind";
         if is_binding && let Some(from) = reached {
-            rows.push(Row { who: "scheduler", what: "choose a node".to_owned(), began: from, ended: began });
+            // The scheduler may be told before who made the pod is answered.
+            let (began, ended) = (from.min(began), began);
+            rows.push(Row { who: "scheduler", what: "choose a node".to_owned(), began, ended });
         }
         let what = if is_binding { "bind" } else { "create pod" };
         rows.push(Row { who: "api server", what: what.to_owned(), began, ended });
-        reached = Some(ended);
+        reached = reached.max(Some(ended));
     }
     let mut spans: Vec<_> = items(done, "spans").iter().filter_map(|span| Some((times(span)?, span))).collect();
     spans.sort_by_key(|((began, ended), _)| (*began, *ended));
@@ -181,6 +183,14 @@ mod tests {
     fn span(what: &str, container: &str, began_ms: u32, ended_ms: u32) -> Value {
         let at = |ms: u32| format!("2026-01-01T00:00:00.{ms:03}Z");
         json!({"what": what, "container": container, "began": at(began_ms), "ended": at(ended_ms)})
+    }
+
+    #[test]
+    fn r2_nothing_takes_less_than_no_time() {
+        let asked = json!({"spans": [span("create", "", 0, 8), span("bind", "", 5, 7)]});
+        let rows = timeline(&asked, &json!({"spans": [span("seen", "", 8, 8)]}));
+        assert_eq!(rows.len(), 3, "created, chosen, bound");
+        assert!(rows.iter().all(|row| row.began <= row.ended));
     }
 
     #[test]
