@@ -54,21 +54,19 @@ fn stop_process(running: &Running) -> Result<()> {
             Err(rustix::io::Errno::SRCH) => return Ok(()),
             other => other.with_context(|| format!("cannot signal process {}", running.pid))?,
         }
-        if wait_gone(running.pid, timeout) {
+        if wait_gone(running, timeout) {
             return Ok(());
         }
     }
     bail!("process {} does not end, not even killed: look at its state in /proc/{}/status", running.pid, running.pid)
 }
 
-/// Whether the process is gone (or a zombie, which holds nothing) within the time.
-fn wait_gone(pid: u32, timeout: Duration) -> bool {
+/// Whether the process is gone within the time.
+fn wait_gone(running: &Running, timeout: Duration) -> bool {
     const LOOK_EVERY: Duration = Duration::from_millis(20);
     let looks = timeout.as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..looks {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = stat.rsplit(')').next().unwrap_or_default().trim_start().chars().next();
-        if matches!(state, None | Some('Z')) {
+        if !running.is_there() {
             return true;
         }
         std::thread::sleep(LOOK_EVERY);

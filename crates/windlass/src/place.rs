@@ -41,12 +41,37 @@ pub struct Place {
 pub struct Running {
     /// Its process id.
     pub pid: u32,
+    /// When it began, as the kernel counts: after a crash and much time the number may belong to another program.
+    began: u64,
     /// `up`, `server` or `node`.
     pub role: String,
     /// The API's URL.
     pub server: String,
     /// Whether it does what it was started for.
     pub ready: bool,
+}
+
+impl Running {
+    /// What this process says, which has only begun.
+    pub fn this(role: &str, server: String) -> Result<Running> {
+        let pid = std::process::id();
+        let began = began(pid).context("could not read /proc/self/stat")?;
+        Ok(Running { pid, began, role: role.to_owned(), server, ready: false })
+    }
+
+    /// Whether it still runs. A zombie holds nothing any more.
+    pub fn is_there(&self) -> bool {
+        began(self.pid) == Some(self.began)
+    }
+}
+
+/// When a process that runs began, in ticks since the machine did.
+fn began(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything: the state, and 19 fields later the time.
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    let state = fields.next()?;
+    fields.nth(18)?.parse().ok().filter(|_| state != "Z")
 }
 
 /// The instance of who names none.
@@ -148,11 +173,7 @@ impl Place {
     /// The process that runs here, if one does.
     pub fn running(&self) -> Option<Running> {
         let text = fs::read_to_string(self.running_path()).ok()?;
-        let running: Running = serde_json::from_str(&text).ok()?;
-        // After a crash and much time the number may belong to another program.
-        let program = fs::read_link(format!("/proc/{}/exe", running.pid)).ok()?;
-        let name = program.file_name()?.to_string_lossy().into_owned();
-        name.starts_with("windlass").then_some(running)
+        serde_json::from_str(&text).ok().filter(Running::is_there)
     }
 
     /// Says that this process runs here.
@@ -201,6 +222,14 @@ mod tests {
         for bad in ["", "Blue", "a/b", "longer-than-13-c"] {
             assert!(resolve(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_process_is_known_by_when_it_began_and_not_by_its_name() {
+        let this = super::Running::this("up", String::new()).expect("/proc");
+        assert!(this.is_there());
+        assert!(!super::Running { began: this.began + 1, ..this.clone() }.is_there(), "another one of its number");
+        assert!(!super::Running { pid: u32::MAX, ..this }.is_there());
     }
 
     #[test]

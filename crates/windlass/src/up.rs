@@ -87,8 +87,7 @@ pub fn node(place: &Place, flags: &JoinFlags) -> Result<()> {
         let world = World::real();
         let stop = watch::Sender::new(false);
         // Said before anything is touched, so that `windlass down` finds whom to stop.
-        let mut running =
-            Running { pid: std::process::id(), role: "node".to_owned(), server: flags.server.clone(), ready: false };
+        let mut running = Running::this("node", flags.server.clone())?;
         place.save_running(&running)?;
         let node = Node::join(place, flags, &world, stop.subscribe()).await?;
         match node.wait_ready().await {
@@ -157,8 +156,7 @@ fn in_runtime(work: impl Future<Output = Result<()>>) -> Result<()> {
 }
 
 fn say_running(place: &Place, role: &str, server: &Server) -> Result<Running> {
-    let running =
-        Running { pid: std::process::id(), role: role.to_owned(), server: local_url(server.listen), ready: false };
+    let running = Running::this(role, local_url(server.listen))?;
     place.save_running(&running)?;
     println!("the API is at {}", running.server);
     Ok(running)
