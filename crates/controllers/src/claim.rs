@@ -83,6 +83,11 @@ impl Claimant<'_> {
     }
 }
 
+/// The owner reference of an object that goes with this one.
+pub(crate) fn owner_reference(kind: &Kind, owner: &Header) -> Value {
+    json!({"apiVersion": kind.api_version(), "kind": kind.kind, "name": owner.name(), "uid": owner.uid()})
+}
+
 /// The owner reference of an object that this one controls.
 pub(crate) fn controller_reference(kind: &Kind, owner: &Header) -> Value {
     json!({

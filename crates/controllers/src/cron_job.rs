@@ -27,7 +27,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use windlass_api::schedule::Schedule;
 use windlass_api::{Header, Object, find_zone, kinds};
-use windlass_client::{Cache, Cached, Caches, DeleteOptions, EventKind, Key, ObjectRef, Patch, Propagation};
+use windlass_client::{Cache, Cached, Caches, DeleteOptions, Key, ObjectRef, Patch, Propagation};
 
 use crate::claim::controller_reference;
 use crate::condition;
@@ -191,10 +191,7 @@ fn delete(view: &View, run: &Run, why: String, plan: &mut Plan) {
 
 /// Warns people about why nothing is started.
 fn warn(view: &View, reason: &'static str, why: String, plan: &mut Plan) {
-    let item = plan.add(Action::Tell, why).tell(ObjectRef::of(&view.header), reason);
-    if let Some(event) = &mut item.event {
-        event.kind = EventKind::Warning;
-    }
+    plan.say(ObjectRef::of(&view.header), reason, why).as_warning();
 }
 
 /// R5 to R8: makes the Job that is due, if one is; the time for which there is one now.
@@ -230,11 +227,6 @@ fn start(view: &View, runs: &[Run], plan: &mut Plan) -> Option<Timestamp> {
     if runs.iter().any(|run| run.object.header.name() == name) {
         return Some(at);
     }
-    let is_late = spec.starting_deadline_seconds.is_some_and(|seconds| seconds_since(at, view.now) > seconds);
-    if is_late {
-        warn(view, "MissSchedule", format!("Missed scheduled time to start a job: {at}"), plan);
-        return None;
-    }
     let active: Vec<&Run> = runs.iter().filter(|run| !run.has_finished()).collect();
     match spec.concurrency_policy.as_str() {
         "Forbid" if !active.is_empty() => {
@@ -256,14 +248,6 @@ fn start(view: &View, runs: &[Run], plan: &mut Plan) -> Option<Timestamp> {
     None
 }
 
-fn seconds_since(at: Timestamp, now: Timestamp) -> i64 {
-    now.duration_since(at).as_secs()
-}
-
-fn time(value: &Value) -> Option<Timestamp> {
-    value.as_str()?.parse().ok()
-}
-
 /// What is due, and how many times there were since the last.
 struct Due {
     at: Timestamp,
@@ -273,7 +257,7 @@ struct Due {
 /// R5.
 fn due(view: &View, schedule: &Schedule, zone: &TimeZone) -> Option<Due> {
     let created = view.header.created().parse().ok();
-    let mut since = time(&view.cron.status["lastScheduleTime"]).or(created).unwrap_or(view.now);
+    let mut since = condition::time(&view.cron.status, "lastScheduleTime").or(created).unwrap_or(view.now);
     if let Some(deadline) = view.cron.spec.starting_deadline_seconds {
         // R6: what is longer ago is missed for good.
         let earliest = view.now.checked_sub(SignedDuration::from_secs(deadline)).unwrap_or(Timestamp::MIN);
@@ -335,16 +319,16 @@ fn plan_status(view: &View, runs: &[Run], made: Option<Timestamp>, plan: &mut Pl
     let active = runs.iter().filter(|run| !run.has_finished());
     let active: Vec<Value> = active.map(|run| reference(&run.object.header)).collect();
     let good = runs.iter().filter(|run| run.has("Complete")).filter_map(|run| run.facts.status.completion_time);
-    let latest = |found: &Value, new: Option<Timestamp>| match (time(found), new) {
+    let latest = |field: &str, new: Option<Timestamp>| match (condition::time(found, field), new) {
         (Some(found), Some(new)) if new > found => json!(condition::text(new)),
         (None, Some(new)) => json!(condition::text(new)),
-        _ => found.clone(),
+        _ => found[field].clone(),
     };
     let active = if active.is_empty() { Value::Null } else { Value::Array(active) };
     let status = json!({
         "active": active,
-        "lastScheduleTime": latest(&found["lastScheduleTime"], made),
-        "lastSuccessfulTime": latest(&found["lastSuccessfulTime"], good.max()),
+        "lastScheduleTime": latest("lastScheduleTime", made),
+        "lastSuccessfulTime": latest("lastSuccessfulTime", good.max()),
     });
     let was = found["active"].as_array().map_or(0, Vec::len);
     let same = |field: &str| found[field] == status[field] || was == 0 && field == "active" && status[field].is_null();

@@ -33,7 +33,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use windlass_api::{Header, Object, kinds};
-use windlass_client::{Cache, Cached, Caches, EventKind, Key, ObjectRef};
+use windlass_client::{Cache, Cached, Caches, Key, ObjectRef};
 
 use crate::claim::{Claimant, candidates};
 use crate::controller::{Controller, Look, Wake};
@@ -394,11 +394,9 @@ fn end_terminal(view: &View, node: &OnNode, plan: &mut Plan, changes: &mut Chang
             continue;
         }
         let why = format!("Found {state} daemon pod {key} on node {name}, will try to kill it");
-        plan.say(ObjectRef::of(&view.header), reason, why);
-        if state == "failed"
-            && let Some(event) = plan.items.last_mut().and_then(|item| item.event.as_mut())
-        {
-            event.kind = EventKind::Warning;
+        let item = plan.say(ObjectRef::of(&view.header), reason, why);
+        if state == "failed" {
+            item.as_warning();
         }
         changes.deleted.push(Arc::clone(&pod.object));
     }

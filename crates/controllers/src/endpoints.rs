@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use windlass_api::kinds;
 use windlass_client::{Cache, Cached, Caches, Key};
 
+use crate::claim::{owner_json, owner_reference, owners_patch};
 use crate::controller::{Controller, Look, Wake};
 use crate::endpoint_slice::{self, EndpointSlices, desired, families, wakes_of_pods};
 use crate::plan::{Plan, Target};
@@ -101,12 +102,11 @@ fn belong(service: &Cached, found: &Cached, plan: &mut Plan) {
     if is_of_the_api || header.owners().iter().any(|known| known.uid == owner.uid()) {
         return;
     }
-    let mut owners = found.value()["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
     // A Service of the name that is gone owns nothing any more.
-    owners.retain(|known| known["kind"] != "Service" || known["name"] != owner.name());
-    owners.push(json!({"apiVersion": "v1", "kind": "Service", "name": owner.name(), "uid": owner.uid()}));
-    let patch = json!({"metadata": {"resourceVersion": header.revision.to_string(), "ownerReferences": owners}});
-    plan.patch(Target::of(&kinds::ENDPOINTS, header), patch, format!("they are those of service {}", owner.name()));
+    let others = header.owners().iter().filter(|known| known.kind != "Service" || known.name != owner.name());
+    let owners = others.map(owner_json).chain([owner_reference(&kinds::SERVICE, owner)]).collect();
+    let why = format!("they are those of service {}", owner.name());
+    plan.patch(Target::of(&kinds::ENDPOINTS, header), owners_patch(header, owners), why);
 }
 
 fn is_ours(endpoints: &Cached) -> bool {

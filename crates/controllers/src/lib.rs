@@ -38,6 +38,7 @@ mod selector;
 mod served;
 mod service_account;
 mod stateful_set;
+mod status;
 mod template;
 mod volume_attachment;
 

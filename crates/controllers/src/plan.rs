@@ -175,6 +175,14 @@ impl Plan {
 }
 
 impl Item {
+    /// What it tells people is a warning.
+    pub fn as_warning(&mut self) -> &mut Item {
+        if let Some(event) = &mut self.event {
+            event.kind = EventKind::Warning;
+        }
+        self
+    }
+
     /// Only if this holds in the API itself, not only in our copy.
     pub fn guard(&mut self, guard: Guard) -> &mut Item {
         self.guard = Some(guard);

@@ -241,7 +241,7 @@ fn plan_status(view: &View, claims: &Claims, active: &[&Arc<Cached>], plan: &mut
         plan.look_again(after, format!("{pods} ready pods will have been ready for minReadySeconds"));
     }
     let desired = status::desired(view, &counts);
-    if status::differs(&view.set.status, &desired) {
+    if crate::status::differs(&view.set.status, &desired) {
         let why = format!(
             "status: {} pods, {} ready, {} available of {} desired",
             counts.replicas,

@@ -34,7 +34,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use windlass_api::{Header, Object, kinds};
-use windlass_client::{Cache, Cached, Caches, EventKind, Key, ObjectRef};
+use windlass_client::{Cache, Cached, Caches, Key, ObjectRef};
 
 use crate::claim::{Claimant, candidates};
 use crate::controller::{Controller, Look, Wake};
@@ -446,8 +446,8 @@ impl<'a> Pass<'a> {
         let why = format!("StatefulSet {} is recreating {state} Pod {name}", self.view.header.key());
         let item = plan.delete(Target::of(&kinds::POD, &pod.object.header), why);
         item.tell(ObjectRef::of(&self.view.header), reason).tell_failure("FailedDelete");
-        if let Some(event) = item.event.as_mut().filter(|_| failed) {
-            event.kind = EventKind::Warning;
+        if failed {
+            item.as_warning();
         }
     }
 

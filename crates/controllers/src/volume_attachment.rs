@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use windlass_api::binding::{Claim, LOCAL_DRIVER, Volume, attachment_name, volume_in_use};
 use windlass_api::{Object, kinds};
-use windlass_client::{Cache, Cached, Caches, EventKind, Key, ObjectRef, Patch};
+use windlass_client::{Cache, Cached, Caches, Key, ObjectRef, Patch};
 
 use crate::controller::{Controller, Look, Wake};
 use crate::persistent_volume_claim::claims_of;
@@ -304,10 +304,7 @@ impl View {
                     volume.name
                 );
                 for pod in &wanted.pods {
-                    let item = plan.say(pod.clone(), "FailedAttachVolume", why.clone());
-                    if let Some(event) = &mut item.event {
-                        event.kind = EventKind::Warning;
-                    }
+                    plan.say(pod.clone(), "FailedAttachVolume", why.clone()).as_warning();
                 }
                 plan.look_again(PROMISE, "the other node may not have used it in the end");
                 continue;

@@ -96,6 +96,30 @@ fn count(drivers: &mut Drivers, volume: &Volume) {
     }
 }
 
+/// The claims that a pod uses, read once.
+struct Uses(Vec<String>);
+
+impl Uses {
+    fn read(pod: &Object) -> Uses {
+        Uses(Pod::read(pod).volume_claims)
+    }
+}
+
+/// The node and the volume of a VolumeAttachment.
+struct Attached {
+    node: String,
+    volume: String,
+}
+
+impl Attached {
+    fn read(object: &Object) -> Attached {
+        let value = object.value();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let spec = &value["spec"];
+        Attached { node: text(&spec["nodeName"]), volume: text(&spec["source"]["persistentVolumeName"]) }
+    }
+}
+
 /// How many volumes of which driver a node takes, as its CSINode says.
 fn limits_of(object: &Object) -> BTreeMap<String, usize> {
     let value = object.value();
@@ -219,7 +243,7 @@ impl Storage {
     pub(crate) fn wants<'a>(
         &self,
         pod: &Pod,
-        placed: impl Iterator<Item = (&'a Key, &'a str)> + Clone,
+        placed: impl Iterator<Item = (&'a Key, &'a str)>,
     ) -> Result<Wants, (Cure, String)> {
         let mut wants = Wants::default();
         let mut drivers = Drivers::new();
@@ -296,24 +320,20 @@ impl Storage {
     }
 
     /// S7: the nodes that would have more volumes of one of these drivers than they take.
-    fn full<'a>(
-        &self,
-        drivers: &Drivers,
-        placed: impl Iterator<Item = (&'a Key, &'a str)> + Clone,
-    ) -> BTreeSet<String> {
+    fn full<'a>(&self, drivers: &Drivers, placed: impl Iterator<Item = (&'a Key, &'a str)>) -> BTreeSet<String> {
         let mut full = BTreeSet::new();
-        if drivers.is_empty() {
+        let mut limited = self.driver_nodes.list();
+        limited.retain(|object| object.memo(limits_of).keys().any(|driver| drivers.contains_key(driver)));
+        if limited.is_empty() {
             return full;
         }
-        for object in self.driver_nodes.list() {
-            let limits = object.memo(limits_of);
-            if !limits.keys().any(|driver| drivers.contains_key(driver)) {
-                continue;
+        let mut on_nodes = self.not_yet_there(placed);
+        for object in limited {
+            let (limits, node) = (object.memo(limits_of), object.header.name());
+            let mut there = on_nodes.remove(node).unwrap_or_default();
+            for pod in self.pods.on_node(node) {
+                self.count_pod(&pod, &mut there);
             }
-            let node = object.header.name();
-            let coming =
-                placed.clone().filter(|(_, to)| *to == node).filter_map(|(key, _)| self.pods.get_key(key.as_str()));
-            let mut there = self.volumes_on(node, coming);
             for (driver, new) in drivers {
                 let all = there.entry(driver.clone()).or_default();
                 let before = all.len();
@@ -327,28 +347,34 @@ impl Storage {
         full
     }
 
-    /// The volumes of drivers that a node has, for its pods or still attached.
-    fn volumes_on(&self, node: &str, coming: impl Iterator<Item = Arc<Cached>>) -> Drivers {
-        let mut there = Drivers::new();
-        for pod in self.pods.on_node(node).into_iter().chain(coming) {
-            if matches!(pod.header.phase(), "Succeeded" | "Failed") {
-                continue;
-            }
-            for name in &Pod::read(&pod).volume_claims {
-                let claim = self.claims.get(pod.header.namespace(), name).map(|claim| claim.memo(Claim::read));
-                if let Some(volume) = claim.and_then(|claim| self.volumes.get("", &claim.volume)) {
-                    count(&mut there, &volume.memo(Volume::read));
-                }
-            }
-        }
+    /// By node: the volumes that are attached there, and those of pods on their way.
+    fn not_yet_there<'a>(&self, placed: impl Iterator<Item = (&'a Key, &'a str)>) -> BTreeMap<String, Drivers> {
+        let mut on_nodes: BTreeMap<String, Drivers> = BTreeMap::new();
         for attachment in self.attachments.list() {
-            let spec = attachment.value()["spec"].take();
-            let volume = spec["source"]["persistentVolumeName"].as_str().filter(|_| spec["nodeName"] == node);
-            if let Some(volume) = volume.and_then(|name| self.volumes.get("", name)) {
-                count(&mut there, &volume.memo(Volume::read));
+            let attached = attachment.memo(Attached::read);
+            if let Some(volume) = self.volumes.get("", &attached.volume) {
+                count(on_nodes.entry(attached.node.clone()).or_default(), &volume.memo(Volume::read));
             }
         }
-        there
+        for (key, node) in placed {
+            if let Some(pod) = self.pods.get_key(key.as_str()) {
+                self.count_pod(&pod, on_nodes.entry(node.to_owned()).or_default());
+            }
+        }
+        on_nodes
+    }
+
+    /// Adds the volumes of drivers that a pod has.
+    fn count_pod(&self, pod: &Cached, drivers: &mut Drivers) {
+        if matches!(pod.header.phase(), "Succeeded" | "Failed") {
+            return;
+        }
+        for name in &pod.memo(Uses::read).0 {
+            let claim = self.claims.get(pod.header.namespace(), name).map(|claim| claim.memo(Claim::read));
+            if let Some(volume) = claim.and_then(|claim| self.volumes.get("", &claim.volume)) {
+                count(drivers, &volume.memo(Volume::read));
+            }
+        }
     }
 
     /// S2.
@@ -358,7 +384,7 @@ impl Storage {
             header.uid() != pod.uid
                 && !header.node_name().is_empty()
                 && !matches!(header.phase(), "Succeeded" | "Failed")
-                && Pod::read(other).volume_claims.iter().any(|name| name == claim)
+                && other.memo(Uses::read).0.iter().any(|name| name == claim)
         })
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use windlass_api::Object;
+use windlass_api::binding::Reach;
 use windlass_client::Cached;
 
 use crate::pod::Toleration;
@@ -70,41 +71,9 @@ pub(super) enum Suits {
 pub(super) struct Wants {
     node_name: String,
     node_selector: BTreeMap<String, String>,
-    /// Any of them; `None` wants nothing.
-    terms: Option<Vec<Term>>,
+    /// The nodes that its required node affinity lets in; `None` is all.
+    reach: Option<Reach>,
     tolerations: Vec<Toleration>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Term {
-    match_expressions: Option<Vec<Requirement>>,
-    match_fields: Option<Vec<Requirement>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Requirement {
-    key: String,
-    operator: String,
-    values: Option<Vec<String>>,
-}
-
-impl Requirement {
-    fn holds(&self, found: Option<&str>) -> bool {
-        let values = self.values.as_deref().unwrap_or_default();
-        let listed = found.is_some_and(|found| values.iter().any(|value| value == found));
-        let numbers = || Some((found?.parse::<i64>().ok()?, values.first()?.parse::<i64>().ok()?));
-        match self.operator.as_str() {
-            "In" => listed,
-            "NotIn" => !listed,
-            "Exists" => found.is_some(),
-            "DoesNotExist" => found.is_none(),
-            "Gt" => numbers().is_some_and(|(found, than)| found > than),
-            "Lt" => numbers().is_some_and(|(found, than)| found < than),
-            _ => false,
-        }
-    }
 }
 
 impl Wants {
@@ -112,12 +81,11 @@ impl Wants {
         let mut spec = template["spec"].clone();
         tolerate(&mut spec);
         let read = |pointer: &str| spec.pointer(pointer).cloned().unwrap_or_default();
-        let terms = read("/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms");
         // The API keeps templates well-formed; what is not wants nothing.
         Wants {
             node_name: read("/nodeName").as_str().unwrap_or_default().to_owned(),
             node_selector: serde_json::from_value(read("/nodeSelector")).unwrap_or_default(),
-            terms: serde_json::from_value(terms).ok(),
+            reach: Reach::read(&read("/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution")),
             tolerations: serde_json::from_value(read("/tolerations")).unwrap_or_default(),
         }
     }
@@ -125,8 +93,10 @@ impl Wants {
     pub(super) fn suit(&self, name: &str, node: &NodeFacts) -> Suits {
         let is_named = self.node_name.is_empty() || self.node_name == name;
         let is_selected = self.node_selector.iter().all(|(key, value)| node.label(key) == Some(value));
-        let has_term = self.terms.as_ref().is_none_or(|terms| terms.iter().any(|term| holds(term, name, node)));
-        if !(is_named && is_selected && has_term) {
+        let no_labels = BTreeMap::new();
+        let labels = node.metadata.labels.as_ref().unwrap_or(&no_labels);
+        let is_reached = self.reach.as_ref().is_none_or(|reach| reach.includes(name, labels));
+        if !(is_named && is_selected && is_reached) {
             return Suits::Not;
         }
         let refused = |effect: &str| {
@@ -141,15 +111,6 @@ impl Wants {
             (false, false) => Suits::Runs,
         }
     }
-}
-
-/// An empty term selects no node.
-fn holds(term: &Term, name: &str, node: &NodeFacts) -> bool {
-    let (labels, fields) = (term.match_expressions.as_deref(), term.match_fields.as_deref());
-    let (labels, fields) = (labels.unwrap_or_default(), fields.unwrap_or_default());
-    !(labels.is_empty() && fields.is_empty())
-        && labels.iter().all(|found| found.holds(node.label(&found.key)))
-        && fields.iter().all(|found| found.key == "metadata.name" && found.holds(Some(name)))
 }
 
 /// The node that a pod is on or is meant for; empty if it says none.
@@ -176,12 +137,6 @@ fn meant(pod: &Value) -> String {
 /// Makes the pod one for this node: only its required node affinity says so, and the scheduler binds it.
 pub(super) fn bind(spec: &mut Value, node: &str) {
     let term = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]});
-    for field in ["affinity", "nodeAffinity"] {
-        let parent = if field == "affinity" { &mut *spec } else { &mut spec["affinity"] };
-        if !parent[field].is_object() {
-            parent[field] = json!({});
-        }
-    }
     // The node suits what the template wanted already.
     spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] =
         json!({"nodeSelectorTerms": [term]});

@@ -38,9 +38,7 @@ pub(super) fn plan(view: &View, nodes: &OnNodes, collided: bool, plan: &mut Plan
         "updatedNumberScheduled": updated, "observedGeneration": view.header.generation,
         "collisionCount": if collisions > 0 { json!(collisions) } else { Value::Null },
     });
-    let fields = wanted.as_object().into_iter().flatten();
-    let same = |found: &Value, value: &Value| found == value || found.is_null() && *value == 0;
-    if fields.into_iter().all(|(field, value)| same(&found[field], value)) {
+    if !crate::status::differs(found, &wanted) {
         return;
     }
     let why =

@@ -1,7 +1,7 @@
 //! R8 to R11: whether and how a job ends, and what its status says.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use windlass_api::kinds;
 use windlass_client::{EventKind, ObjectRef, Patch};
 
@@ -51,7 +51,7 @@ fn started(view: &JobView) -> Option<Timestamp> {
     if view.job.spec.suspend {
         return None;
     }
-    view.job.status["startTime"].as_str().and_then(|text| text.parse().ok()).or(Some(view.now))
+    condition::time(&view.job.status, "startTime").or(Some(view.now))
 }
 
 /// R8, R9.
@@ -153,7 +153,7 @@ pub(super) fn plan_status(view: &JobView, pods: &[JobPod], counted: &Counted, pl
             "succeeded": uncounted(&counted.uncounted_succeeded), "failed": uncounted(&counted.uncounted_failed),
         },
     });
-    if !differs(found, &desired) {
+    if !crate::status::differs(found, &desired) {
         return;
     }
     let why = match &told {
@@ -214,17 +214,4 @@ fn known_reason(reason: &str) -> &'static str {
     const KNOWN: [&str; 5] =
         ["PodFailurePolicy", "BackoffLimitExceeded", "MaxFailedIndexesExceeded", "FailedIndexes", "DeadlineExceeded"];
     KNOWN.into_iter().find(|known| *known == reason).unwrap_or("Failed")
-}
-
-/// Zero, absent and empty are the same.
-fn differs(found: &Value, desired: &Value) -> bool {
-    let empty = Map::new();
-    desired.as_object().unwrap_or(&empty).iter().any(|(field, value)| match value {
-        Value::Object(_) => differs(&found[field], value),
-        value => found[field] != *value && !(says_nothing(&found[field]) && says_nothing(value)),
-    })
-}
-
-fn says_nothing(value: &Value) -> bool {
-    value.is_null() || value == 0 || value == "" || value.as_array().is_some_and(Vec::is_empty)
 }

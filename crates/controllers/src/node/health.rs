@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use windlass_api::{Header, kinds};
-use windlass_client::{Cache, Cached, Caches, EventKind, Key, ObjectRef, Patch};
+use windlass_client::{Cache, Cached, Caches, Key, ObjectRef, Patch};
 
 use super::facts::{NodeFacts, Taint};
 use crate::condition;
@@ -185,10 +185,7 @@ fn say_unknown(view: &View, plan: &mut Plan) {
         let why = format!("node {} was not heard of for {} s", view.header.name(), view.grace.as_secs());
         let patch = Patch::Strategic(json!({"status": {"conditions": conditions}}));
         let item = plan.patch_status(Target::of(&kinds::NODE, &view.header), patch, why);
-        item.tell(ObjectRef::of(&view.header), "NodeNotReady");
-        if let Some(event) = &mut item.event {
-            event.kind = EventKind::Warning;
-        }
+        item.tell(ObjectRef::of(&view.header), "NodeNotReady").as_warning();
     }
 }
 

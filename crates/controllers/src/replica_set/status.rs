@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use windlass_api::kinds;
 use windlass_client::Cached;
 
@@ -26,7 +25,6 @@ pub(super) struct Counts {
 }
 
 pub(super) fn count(view: &View, claims: &Claims, active: &[&Arc<Cached>]) -> Counts {
-    let min_ready = SignedDuration::from_secs(view.set.spec.min_ready_seconds.unwrap_or(0));
     let labels = view.set.spec.template["metadata"]["labels"].as_object();
     let mut counts = Counts { replicas: active.len(), ..Counts::default() };
     let ending = |pod: &&Arc<Cached>| PodFacts::of(pod).is_ending() && !PodFacts::of(pod).is_terminal();
@@ -37,18 +35,14 @@ pub(super) fn count(view: &View, claims: &Claims, active: &[&Arc<Cached>]) -> Co
         if labels.is_none_or(|labels| labels.iter().all(carries)) {
             counts.fully_labeled += 1;
         }
-        if !facts.is_ready() {
+        let Some(left) = facts.available_in(view.set.spec.min_ready_seconds.unwrap_or(0), view.now) else { continue };
+        counts.ready += 1;
+        if left.is_zero() {
+            counts.available += 1;
             continue;
         }
-        counts.ready += 1;
-        let ready_for = facts.ready_since().map_or(SignedDuration::ZERO, |since| view.now.duration_since(since));
-        match Duration::try_from(min_ready - ready_for) {
-            Ok(left) if !left.is_zero() => {
-                let soonest = counts.next_available.map_or(left, |(after, _)| after.min(left));
-                counts.next_available = Some((soonest, counts.next_available.map_or(1, |(_, pods)| pods + 1)));
-            }
-            _ => counts.available += 1,
-        }
+        let (soonest, pods) = counts.next_available.unwrap_or((left, 0));
+        counts.next_available = Some((soonest.min(left), pods + 1));
     }
     counts
 }
@@ -77,19 +71,4 @@ pub(super) fn desired(view: &View, counts: &Counts) -> Value {
         status["terminatingReplicas"] = json!(counts.terminating);
     }
     status
-}
-
-/// Whether the status as it is says something else. Zero and absent are the same.
-pub(super) fn differs(found: &Value, desired: &Value) -> bool {
-    let empty = Map::new();
-    let desired = desired.as_object().unwrap_or(&empty);
-    // Without any status the first one is written, so that `observedGeneration` says: seen.
-    desired.iter().any(|(field, value)| {
-        let found = &found[field];
-        found != value && !(is_zero(found) && is_zero(value))
-    })
-}
-
-fn is_zero(value: &Value) -> bool {
-    value.is_null() || value == 0 || value.as_array().is_some_and(Vec::is_empty)
 }

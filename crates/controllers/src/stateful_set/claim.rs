@@ -10,11 +10,11 @@
 //! Source: API reference, apps/v1 persistentVolumeClaimRetentionPolicy; KEP-1847.
 
 use serde_json::{Value, json};
-use windlass_api::{Header, Kind, kinds};
+use windlass_api::{Header, kinds};
 use windlass_client::ObjectRef;
 
 use super::View;
-use crate::claim::{owner_json, owners_patch};
+use crate::claim::{owner_json, owner_reference, owners_patch};
 use crate::plan::{Plan, Target};
 
 /// The name of the claim that this template makes for an ordinal.
@@ -26,20 +26,16 @@ fn templates(view: &View) -> &[Value] {
     view.set.spec.volume_claim_templates.as_deref().unwrap_or_default()
 }
 
-fn reference(kind: &Kind, owner: &Header) -> Value {
-    json!({"apiVersion": kind.api_version(), "kind": kind.kind, "name": owner.name(), "uid": owner.uid()})
-}
-
 /// Who is to own the claims of an ordinal.
 fn owner(view: &View, ordinal: i64, pod: Option<&Header>) -> Option<Value> {
     let retention = view.set.spec.persistent_volume_claim_retention_policy.as_ref();
     let deletes = |when: Option<&String>| when.is_some_and(|when| when == "Delete");
     let when_scaled = deletes(retention.map(|retention| &retention.when_scaled));
     if when_scaled && !view.set.spec.range().contains(&ordinal) {
-        return pod.map(|pod| reference(&kinds::POD, pod));
+        return pod.map(|pod| owner_reference(&kinds::POD, pod));
     }
     let when_deleted = deletes(retention.map(|retention| &retention.when_deleted));
-    when_deleted.then(|| reference(&kinds::STATEFUL_SET, &view.header))
+    when_deleted.then(|| owner_reference(&kinds::STATEFUL_SET, &view.header))
 }
 
 /// Makes the claims that an ordinal's pod needs; `false` while one of them is ending, or goes with an earlier pod.

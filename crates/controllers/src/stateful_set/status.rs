@@ -30,9 +30,7 @@ pub(super) fn plan(pass: &Pass, collided: bool, plan: &mut Plan) {
         "observedGeneration": view.header.generation,
         "collisionCount": if collisions > 0 { json!(collisions) } else { Value::Null },
     });
-    let same = |found: &Value, value: &Value| found == value || found.is_null() && *value == 0;
-    let mut fields = status.as_object().into_iter().flatten();
-    if fields.all(|(field, value)| same(&found[field], value)) {
+    if !crate::status::differs(found, &status) {
         return;
     }
     let why = format!("status: {replicas} pods, {ready} ready, {updated} updated of {wanted} desired");
