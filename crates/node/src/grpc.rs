@@ -252,7 +252,7 @@ fn verdict(headers: &http::HeaderMap) -> Result<(), CallError> {
 }
 
 /// The error with all its causes in one line.
-fn words(error: &dyn std::error::Error) -> String {
+pub(crate) fn words(error: &dyn std::error::Error) -> String {
     let mut out = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {

@@ -3,13 +3,13 @@
 //! Guarantees  read anew by every pull, so a change counts from the next one on; a file that cannot be read refuses pulls
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use windlass_api::codec::{Limits, yaml};
 use windlass_runtime::image::Registries;
 
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// Where the file is, beneath what survives a reboot.
 pub fn path(data: &Path) -> PathBuf {
@@ -23,11 +23,7 @@ pub fn load(path: &Path) -> Result<Registries, String> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Registries::default()),
             other => other.map_err(|error| error.to_string())?,
         };
-        let mut text = Vec::new();
-        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(|error| error.to_string())?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(format!("it is larger than {FILE_BYTES_MAX} bytes"));
-        }
+        let text = crate::kernel::read_bounded(file, FILE_BYTES_MAX).map_err(|error| error.to_string())?;
         let value = yaml::decode(&text, Limits::default()).map_err(|error| error.to_string())?.value;
         Registries::read(value)
     };

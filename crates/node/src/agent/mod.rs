@@ -86,6 +86,8 @@ pub struct Shared {
     slices: Cache,
     /// What an earlier agent kept of both.
     kept: OnceLock<kept::Kept>,
+    /// When this agent began.
+    began: Instant,
     node: Cache,
     facts: Mutex<Arc<NodeFacts>>,
     network_ready: watch::Sender<bool>,
@@ -179,7 +181,7 @@ impl Shared {
     pub async fn services_seen(&self) -> Result<(), String> {
         if self.kept.get().is_some() {
             // K2: those of before are as good as it gets while the API is away.
-            let _in_time = tokio::time::timeout(kept::PATIENCE, self.services.synced()).await;
+            let _in_time = tokio::time::timeout_at(self.began + kept::PATIENCE, self.services.synced()).await;
             return Ok(());
         }
         let seen = tokio::time::timeout(SERVICES_TIMEOUT, self.services.synced()).await;
@@ -232,6 +234,7 @@ impl Agent {
             services: Cache::start(client.clone(), &kinds::SERVICE, Scope::all()),
             slices: Cache::start(client.clone(), &kinds::ENDPOINT_SLICE, Scope::all()),
             kept: OnceLock::new(),
+            began: Instant::now(),
             node: Cache::start(client.clone(), &kinds::NODE, Scope::named(None, &config.name)),
             facts: Mutex::new(Arc::new(facts)),
             network_ready: watch::Sender::new(false),
@@ -268,12 +271,14 @@ impl Agent {
 
     /// Runs until `shutdown` is true. The containers stay.
     pub async fn run(&self, mut shutdown: watch::Receiver<bool>) {
-        let records = self.shared.machine.load().await.unwrap_or_else(|error| {
+        let mut records = self.shared.machine.load().await.unwrap_or_else(|error| {
             tracing::error!(%error, "what was kept of earlier pods cannot be read; the machine is looked at instead");
             BTreeMap::new()
         });
-        if let Some(bytes) = records.get(kept::KEY) {
-            match kept::read(bytes) {
+        // What is left are the pods'.
+        let (pod_cidr, resources) = (records.remove(NODE_KEY), records.remove(devices::KEY));
+        if let Some(bytes) = records.remove(kept::KEY) {
+            match kept::read(&bytes) {
                 Ok(kept) => drop(self.shared.kept.set(kept)),
                 Err(error) => {
                     tracing::error!(%error, "what was kept of services cannot be read; the API is waited for")
@@ -284,8 +289,8 @@ impl Agent {
         for (uid, record) in &records {
             pods::recall(&self.shared, uid, record);
         }
-        if let Some(kept) = records.get(NODE_KEY) {
-            let pod_cidr = String::from_utf8_lossy(kept).into_owned();
+        if let Some(kept) = pod_cidr {
+            let pod_cidr = String::from_utf8_lossy(&kept).into_owned();
             self.raise_network(&pod_cidr).await;
         }
         match self.shared.machine.lent().await {
@@ -296,8 +301,8 @@ impl Agent {
             }
             Err(error) => tracing::error!(%error, "what drivers have lent is not known; their volumes may be detached"),
         }
-        if let Some(kept) = records.get(devices::KEY) {
-            self.shared.devices.recall(kept);
+        if let Some(kept) = resources {
+            self.shared.devices.recall(&kept);
         }
         let work = async {
             tokio::join!(

@@ -21,8 +21,7 @@ use tokio::time::MissedTickBehavior;
 use windlass_api::{Object, kinds};
 use windlass_client::{Backoff, Cache, Cached, DeleteOptions, Notice, Scope};
 
-use super::{NODE_KEY, PodDirectory, Shared, kept};
-use crate::devices;
+use super::{PodDirectory, Shared};
 use crate::manifest;
 use crate::pod::{self, Desired, PodTask};
 use crate::record::Known;
@@ -45,9 +44,7 @@ pub(super) async fn run(shared: &Arc<Shared>, directory: &PodDirectory, records:
     let mut pods = Pods { shared, directory, ended, files, statics, torn_down };
     let shared = Arc::clone(&pods.shared);
     for (uid, record) in &records {
-        if uid != NODE_KEY && uid != kept::KEY && uid != devices::KEY {
-            pods.take_over(uid, record);
-        }
+        pods.take_over(uid, record);
     }
     let cache = Cache::start(shared.client.clone(), &kinds::POD, Scope::on_node(&shared.config.name));
     let mut changes = cache.subscribe();
@@ -88,7 +85,7 @@ pub(super) async fn pass_on_hints(shared: &Arc<Shared>, directory: &PodDirectory
 
 /// Notes the address that a pod had, so that what restricts it stays.
 pub(super) fn recall(shared: &Shared, uid: &str, record: &[u8]) {
-    let Some((pod, known)) = pod::read_record(record).ok().filter(|_| uid != NODE_KEY) else { return };
+    let Ok((pod, known)) = pod::read_record(record) else { return };
     match pod.decode() {
         Ok(pod) if !known.left => drop(shared.locals.set(&uid.into(), &pod, &known.addresses)),
         _ => {}

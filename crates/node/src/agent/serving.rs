@@ -20,7 +20,7 @@ pub(super) async fn run(shared: &Arc<Shared>) {
     // Half a table would cut off what an earlier agent served.
     let heard = async { tokio::join!(shared.services.synced(), shared.slices.synced()) };
     match shared.kept.get() {
-        Some(_) => drop(tokio::time::timeout(kept::PATIENCE, heard).await),
+        Some(_) => drop(tokio::time::timeout_at(shared.began + kept::PATIENCE, heard).await),
         None => {
             heard.await;
         }

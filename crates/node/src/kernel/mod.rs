@@ -336,6 +336,10 @@ impl Kernel {
         let reference = image_name(name)?;
         let found = self.images.find_named(&reference).map_err(|error| of_image(&error))?;
         let Some((image, access)) = found else { return Ok(None) };
+        if access == Access::Anyone {
+            // By every policy.
+            return Ok(Some(container::image(image, name, access)));
+        }
         let registries = self.registries().await.unwrap_or_else(|error| {
             // What is here starts even so, by the usual rules.
             tracing::warn!(%error, "the usual rules decide who may use images");
@@ -747,7 +751,7 @@ fn load_all(records: &Path) -> Result<BTreeMap<String, Bytes>, MachineError> {
 }
 
 /// All of a regular file that is no longer than this.
-fn read_bounded(file: impl Into<std::fs::File>, bytes_max: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn read_bounded(file: impl Into<std::fs::File>, bytes_max: usize) -> io::Result<Vec<u8>> {
     use std::io::Read;
     let file = file.into();
     if !file.metadata()?.is_file() {
@@ -763,12 +767,24 @@ fn read_bounded(file: impl Into<std::fs::File>, bytes_max: usize) -> io::Result<
 
 /// Writes a file so that a reader sees all of the old or all of the new.
 fn save_file(path: &Path, bytes: &[u8]) -> Result<(), MachineError> {
+    replace(path, bytes, |_| Ok(())).map_err(|error| file_error("write", path, &error))
+}
+
+/// The same, and so that it is there after the power has failed as well.
+fn save_file_for_good(path: &Path, bytes: &[u8]) -> Result<(), MachineError> {
+    let parent = path.parent().expect("it lies beneath the node's directory");
+    let written = replace(path, bytes, std::fs::File::sync_all).and_then(|()| std::fs::File::open(parent)?.sync_all());
+    written.map_err(|error| file_error("write", path, &error))
+}
+
+fn replace(path: &Path, bytes: &[u8], settle: impl FnOnce(&std::fs::File) -> io::Result<()>) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let temporary = path.with_extension("tmp");
-    let written = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
-    let written = written.and_then(|mut file| file.write_all(bytes)).and_then(|()| std::fs::rename(&temporary, path));
-    written.map_err(|error| file_error("write", path, &error))
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    settle(&file)?;
+    std::fs::rename(&temporary, path)
 }
 
 fn make_private_dir(path: &Path) -> Result<(), MachineError> {
@@ -813,15 +829,9 @@ fn file_error(doing: &str, path: &Path, error: &dyn std::error::Error) -> Machin
     failed(&format!("{doing} {}", path.display()), error)
 }
 
-/// The error with all its causes in one line.
+/// What failed, and why: the error with all its causes.
 fn failed(operation: &str, error: &dyn std::error::Error) -> MachineError {
-    let mut why = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        why = format!("{why}: {next}");
-        cause = next.source();
-    }
-    MachineError::Failed { operation: operation.to_owned(), why }
+    MachineError::Failed { operation: operation.to_owned(), why: crate::grpc::words(error) }
 }
 
 fn of_runtime(operation: &str, error: &RuntimeError) -> MachineError {

@@ -7,8 +7,8 @@
 //!   R2 secrets    only the pod's imagePullSecrets of the two docker types count, each for the places it names; one that is
 //!                 missing or cannot be read is told of, and the pull is tried without it
 //!   R3 allowed    an image that was pulled with a secret is here only for pods that have it; others ask the registry
-//!   R4 peers      nodes that have an image of that name are asked for its layers before the registry; what the image is, the
-//!                registry says
+//!   R4 peers      where there is no image of that name yet, nodes that have one are asked for its layers before the registry;
+//!                what the image is, the registry says
 //!   R5 apart      pods that want one image cause one pull; a registry that hangs keeps only its own images waiting
 
 use std::collections::BTreeMap;
@@ -138,7 +138,11 @@ pub async fn ensure(pod: &PodContext, wanted: &Wanted<'_>, sources: &SourceView)
     let _slot = slots.acquire().await.expect("the semaphore is never closed");
     wanted.note(pod, EventKind::Normal, "Pulling", format!("Pulling image {name:?}"));
     let began = tokio::time::Instant::now();
-    let peers = peers(pod, name).await;
+    // Who has an image of this name mostly lacks no layer: nobody need be asked.
+    let peers = match machine.find_image(name).await {
+        Ok(Some(_)) => Vec::new(),
+        _ => peers(pod, name).await,
+    };
     match machine.pull_image(name, &credentials, &peers).await {
         Ok(image) => {
             let took = began.elapsed().as_millis();

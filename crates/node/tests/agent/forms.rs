@@ -24,7 +24,7 @@ fn noting(name: &str) -> Value {
         "echo {name} begins >> /notes/log; trap 'echo {name} ends >> /notes/log; exit 0' TERM; while true; do sleep 0.1; done"
     );
     let mut container = shell(name, &line);
-    container["volumeMounts"] = json!([{"name": "work", "mountPath": "/notes"}]);
+    container["volumeMounts"] = json!([{"name": "notes", "mountPath": "/notes"}]);
     container
 }
 
@@ -32,8 +32,8 @@ fn noting(name: &str) -> Value {
 fn sidecars_begin_before_the_others_and_end_after_them() {
     on_a_node(|cluster| async move {
         let cluster = cluster.lock().await;
-        let work = cluster.dir.join("work");
-        fs::create_dir(&work).expect("the test's own directory");
+        let notes = cluster.dir.join("notes");
+        fs::create_dir(&notes).expect("the test's own directory");
         let sidecar = |name: &str| {
             let mut container = noting(name);
             container["restartPolicy"] = json!("Always");
@@ -41,12 +41,12 @@ fn sidecars_begin_before_the_others_and_end_after_them() {
             container
         };
         let spec = json!({"terminationGracePeriodSeconds": 20, "initContainers": [sidecar("first"), sidecar("second")],
-            "containers": [noting("main")], "volumes": [{"name": "work", "hostPath": {"path": work}}]});
+            "containers": [noting("main")], "volumes": [{"name": "notes", "hostPath": {"path": notes}}]});
         cluster.pod("ordered", spec).await;
         let pod = cluster.until("ordered", |pod| condition(pod, "Ready")).await;
         assert!(of(&pod, "second")["ready"] == true && of(&pod, "second")["started"] == true, "{pod:#}");
         cluster.delete("ordered").await;
-        let log = fs::read_to_string(work.join("log")).expect("they have noted");
+        let log = fs::read_to_string(notes.join("log")).expect("they have noted");
         let expected = ["first begins", "second begins", "main begins", "main ends", "second ends", "first ends"];
         assert_eq!(log.lines().collect::<Vec<_>>(), expected);
     });
@@ -76,14 +76,14 @@ fn a_job_ends_although_its_sidecar_would_go_on_and_rules_restart_what_they_name(
 fn a_container_is_stopped_as_it_asks_and_a_gate_holds_readiness_back() {
     on_a_node(|cluster| async move {
         let cluster = cluster.lock().await;
-        let work = cluster.dir.join("work");
-        fs::create_dir(&work).expect("the test's own directory");
+        let notes = cluster.dir.join("notes");
+        fs::create_dir(&notes).expect("the test's own directory");
         let line = "trap 'echo usr1 > /notes/said; exit 0' USR1; trap 'echo term > /notes/said; exit 0' TERM; while true; do sleep 0.1; done";
         let mut main = shell("main", line);
         main["lifecycle"] = json!({"stopSignal": "SIGUSR1", "preStop": {"sleep": {"seconds": 1}}});
-        main["volumeMounts"] = json!([{"name": "work", "mountPath": "/notes"}]);
+        main["volumeMounts"] = json!([{"name": "notes", "mountPath": "/notes"}]);
         let spec = json!({"os": {"name": "linux"}, "readinessGates": [{"conditionType": "example.com/gate"}],
-            "containers": [main], "volumes": [{"name": "work", "hostPath": {"path": work}}]});
+            "containers": [main], "volumes": [{"name": "notes", "hostPath": {"path": notes}}]});
         cluster.pod("gated", spec).await;
         let pod = cluster.until("gated", |pod| condition(pod, "ContainersReady")).await;
         assert!(!condition(&pod, "Ready"), "{pod:#}");
@@ -95,7 +95,7 @@ fn a_container_is_stopped_as_it_asks_and_a_gate_holds_readiness_back() {
         let began = tokio::time::Instant::now();
         cluster.delete("gated").await;
         assert!(began.elapsed().as_secs_f64() >= 0.9, "the hook slept");
-        assert_eq!(fs::read_to_string(work.join("said")).expect("it has said"), "usr1\n");
+        assert_eq!(fs::read_to_string(notes.join("said")).expect("it has said"), "usr1\n");
     });
 }
 

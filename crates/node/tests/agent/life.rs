@@ -54,19 +54,19 @@ fn init_containers_run_before_and_hooks_around() {
             shell("web", "cat /notes/log; trap 'cat /notes/log; exit 0' TERM; while true; do sleep 0.1; done");
         let note = |word: &str| json!({"exec": {"command": ["sh", "-c", format!("echo {word} >> /notes/log")]}});
         web["lifecycle"] = json!({"postStart": note("hook"), "preStop": note("stop")});
-        let mount = json!([{"name": "work", "mountPath": "/notes"}]);
+        let mount = json!([{"name": "notes", "mountPath": "/notes"}]);
         web["volumeMounts"] = mount.clone();
         let init = |name: &str| {
             let mut init = shell(name, &format!("echo {name} >> /notes/log"));
             init["volumeMounts"] = mount.clone();
             init
         };
-        let spec = json!({"volumes": [{"name": "work", "emptyDir": {}}], "containers": [web],
+        let spec = json!({"volumes": [{"name": "notes", "emptyDir": {}}], "containers": [web],
             "initContainers": [init("one"), init("two")]});
         cluster.pod("web", spec).await;
         let pod = cluster.until("web", |pod| condition(pod, "Ready")).await;
         assert_eq!(pod["status"]["initContainerStatuses"][1]["state"]["terminated"]["reason"], "Completed");
-        let shared = format!("data/pods/{}/volumes/work/log", pod["metadata"]["uid"].as_str().expect("a uid"));
+        let shared = format!("data/pods/{}/volumes/notes/log", pod["metadata"]["uid"].as_str().expect("a uid"));
         let log = std::fs::read_to_string(cluster.dir.join(&shared)).expect("the volume's file");
         assert_eq!(log, "one\ntwo\nhook\n");
         cluster.delete("web").await;

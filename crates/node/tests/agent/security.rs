@@ -44,10 +44,10 @@ fn a_pod_with_users_of_its_own_is_root_inside_and_nobody_outside() {
         let line =
             "id -u; cat /proc/self/uid_map; echo x > /notes/file; cat /etc/hostname; echo x > /dev/termination-log";
         let mut container = looks(line);
-        container["volumeMounts"] = json!([{"name": "work", "mountPath": "/notes"}]);
+        container["volumeMounts"] = json!([{"name": "notes", "mountPath": "/notes"}]);
         let mut spec = pod(container, json!({}), json!({}));
         spec["hostUsers"] = json!(false);
-        spec["volumes"] = json!([{"name": "work", "emptyDir": {}}]);
+        spec["volumes"] = json!([{"name": "notes", "emptyDir": {}}]);
         cluster.pod("own", spec).await;
         let pod = cluster.until("own", is_over).await;
         let said = cluster.log(&pod, "a", 0);

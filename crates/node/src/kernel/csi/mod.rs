@@ -101,8 +101,6 @@ impl Lending {
 
     /// Borrows a volume for a pod, and says where it is.
     pub async fn lend(&self, to: Borrower<'_>, lent: &LentVolume) -> Result<PathBuf, MachineError> {
-        let plugin = self.driver(&lent.driver)?;
-        let facts = plugin.driver.as_ref().expect("a CSI plugin is there only with its facts");
         let _turn = self.turn(&lent.driver, &lent.handle).await;
         let places = Places::of(&self.root, to.pod, lent)?;
         let known: Option<Loan> = self.off(&places.loan, |path| record::read(&path)).await?;
@@ -110,6 +108,9 @@ impl Lending {
         if is_there && !lent.is_republished {
             return Ok(places.target);
         }
+        // What is published already needs nobody.
+        let plugin = self.driver(&lent.driver)?;
+        let facts = plugin.driver.as_ref().expect("a CSI plugin is there only with its facts");
         let mut loan = Loan {
             driver_name: lent.driver.clone(),
             volume_handle: lent.handle.clone(),

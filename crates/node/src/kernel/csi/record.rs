@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::kernel::layout::file_name;
-use crate::kernel::{file_error, names, remove_file};
+use crate::kernel::{file_error, names, remove_file, save_file_for_good};
 use crate::machine::{LentVolume, MachineError};
 
 /// What has been borrowed for one pod. The first names are kubelet's.
@@ -94,13 +94,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, MachineError>
 /// Writes a record so that it is there, old or new, after the power has failed as well: without it nobody knows what to
 /// give back.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), MachineError> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
     make_parent(path)?;
-    let temporary = path.with_extension("tmp");
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
-    let written = file.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
-    written.and_then(|()| fs::rename(&temporary, path)).map_err(|error| file_error("write", path, &error))
+    save_file_for_good(path, bytes)
 }
 
 /// Makes the directory that something will be in.

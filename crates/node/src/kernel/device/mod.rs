@@ -408,15 +408,19 @@ fn devices(list: &[u8]) -> Result<Vec<ListedDevice>, String> {
 }
 
 impl Inner {
-    fn is_current(&self, resource: &str, plugin: &Arc<Plugin>) -> bool {
+    /// The plugins, held as they are, if this one has the resource still.
+    fn current(
+        &self,
+        resource: &str,
+        plugin: &Arc<Plugin>,
+    ) -> Option<std::sync::MutexGuard<'_, BTreeMap<String, Arc<Plugin>>>> {
         let plugins = self.plugins.lock().expect("nothing panics while holding it");
-        plugins.get(resource).is_some_and(|current| Arc::ptr_eq(current, plugin))
+        let is_current = plugins.get(resource).is_some_and(|current| Arc::ptr_eq(current, plugin));
+        is_current.then_some(plugins)
     }
 
     fn show(&self, resource: &str, plugin: &Arc<Plugin>, devices: Vec<ListedDevice>) {
-        if !self.is_current(resource, plugin) {
-            return;
-        }
+        let Some(_held) = self.current(resource, plugin) else { return };
         self.table.send_if_modified(|table| {
             let is_new = table.0.get(resource) != Some(&devices);
             if is_new {
@@ -428,10 +432,8 @@ impl Inner {
 
     /// P2.
     fn lose(&self, resource: &str, plugin: &Arc<Plugin>) {
-        if !self.is_current(resource, plugin) {
-            return;
-        }
-        self.plugins.lock().expect("nothing panics while holding it").remove(resource);
+        let Some(mut plugins) = self.current(resource, plugin) else { return };
+        plugins.remove(resource);
         tracing::warn!(resource, "a device plugin is gone; its devices are not healthy any more");
         self.table.send_modify(|table| {
             let devices = Arc::make_mut(table).0.get_mut(resource);
