@@ -44,13 +44,17 @@ async fn storm(cluster: &Cluster, clients: usize) -> Result<()> {
     for _ in 0..clients {
         let (link, listing) = (link(cluster)?, listing.clone());
         lists.spawn(async move {
-            let mut body = get(&link, COLLECTION, "identity").await?;
-            let mut bytes = 0;
-            while let Some(frame) = body.frame().await {
-                bytes += frame.map_err(anyhow::Error::from_boxed)?.data_ref().map_or(0, bytes::Bytes::len);
-            }
+            let read = async {
+                let mut body = get(&link, COLLECTION, "identity").await?;
+                let mut bytes = 0;
+                while let Some(frame) = body.frame().await {
+                    bytes += frame.map_err(anyhow::Error::from_boxed)?.data_ref().map_or(0, bytes::Bytes::len);
+                }
+                anyhow::Ok(bytes)
+            };
+            let read = read.await;
             listing.fetch_sub(1, Ordering::Relaxed);
-            anyhow::Ok(bytes)
+            read
         });
     }
     let renewals = renew(cluster, &listing).await?;

@@ -33,7 +33,6 @@ use crate::key;
 use crate::select::Selection;
 use crate::server::{Call, Server, header};
 use crate::sub::stream::{connect, unreachable};
-use crate::write::tree;
 
 /// How long an answer is good for: autoscalers ask every 15 s, and shall get another one each time.
 const GOOD_FOR: Duration = Duration::from_secs(10);
@@ -161,13 +160,15 @@ pub(crate) async fn list(call: Call<'_>) -> Result<Answer, ApiError> {
 
 /// M5: the metrics of a Node or a Pod, from what its node has said.
 fn metrics(server: &Server, kind: &Kind, entry: &Entry, summary: &Summary) -> Option<Value> {
-    let object = tree(entry);
+    let of = header(entry);
     let now = server.world.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let mut metadata = json!({"name": object["metadata"]["name"], "creationTimestamp": now});
-    for field in ["namespace", "labels"] {
-        if !object["metadata"][field].is_null() {
-            metadata[field] = object["metadata"][field].clone();
-        }
+    let mut metadata = json!({"name": of.name(), "creationTimestamp": now});
+    if !of.namespace().is_empty() {
+        metadata["namespace"] = json!(of.namespace());
+    }
+    let labels = of.labels().to_map();
+    if !labels.is_empty() {
+        metadata["labels"] = json!(labels);
     }
     let mut out = json!({
         "kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata,
@@ -178,7 +179,7 @@ fn metrics(server: &Server, kind: &Kind, entry: &Entry, summary: &Summary) -> Op
         out["usage"] = usage(&summary.node)?;
         return Some(out);
     }
-    let pod = summary.pods.iter().find(|pod| pod.pod.uid == header(entry).uid())?;
+    let pod = summary.pods.iter().find(|pod| pod.pod.uid == of.uid())?;
     let containers: Vec<Value> = pod
         .containers
         .iter()

@@ -139,19 +139,16 @@ fn namespace(call: Call<'_>, old: &Value, object: &Value) -> Result<(), ApiError
 fn existing(call: Call<'_>, namespace: &str, enforced: Standard) -> Result<(), ApiError> {
     let range = Range { limit: EXISTING_MAX, ..Range::prefix(key::prefix(&kinds::POD, namespace)) };
     let pods = call.server.store.range(&range).map_err(read_failed)?;
-    let mut told = Vec::new();
-    for entry in &pods.entries {
+    let violating = pods.entries.iter().filter_map(|entry| {
         let pod = write::tree(entry);
-        if let Some(why) = against(enforced, (&pod["metadata"], &pod["spec"])) {
-            let why = why.split_once(": ").map_or(why.as_str(), |(_, reasons)| reasons).to_owned();
-            told.push(format!("{}: {why}", text(&pod["metadata"], "name")));
-        }
-    }
+        let found = violations(&pod["metadata"], &pod["spec"], enforced.level, enforced.version);
+        (!found.is_empty()).then(|| format!("{}: {}", text(&pod["metadata"], "name"), found.join(", ")))
+    });
+    let told: Vec<String> = violating.take(TOLD_MAX).collect();
     if !told.is_empty() {
         let standard = format!("{}:{}", enforced.level.as_str(), enforced.version);
         let all = "existing pods in namespace";
         call.warned.add(format!("{all} {namespace:?} violate the new PodSecurity enforce level {standard:?}"));
-        told.truncate(TOLD_MAX);
         told.into_iter().for_each(|line| call.warned.add(line));
     }
     Ok(())

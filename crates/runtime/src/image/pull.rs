@@ -28,6 +28,7 @@ use super::signature;
 use super::store::{Images, Staged, StagedLayers, Store, Workplace, off_the_runtime};
 use super::unpack::{Promise, unpack};
 use super::{ImageRecord, LayerError};
+use crate::error::in_full;
 
 /// Chunks on their way from the network to the unpacking thread; a chunk is what one read gave, at most some 100 KiB.
 const CHUNKS_MAX: usize = 16;
@@ -146,7 +147,7 @@ impl Images {
                 Ok(record) => return Ok(record),
                 Err(error) if is_own => last = Some(error),
                 Err(error) => {
-                    tracing::warn!(image = %reference, mirror = place.host, error = said(&error), "a mirror is passed over");
+                    tracing::warn!(image = %reference, mirror = place.host, error = in_full(&error), "a mirror is passed over");
                 }
             }
         }
@@ -195,10 +196,11 @@ impl Images {
         credentials: Vec<Credentials>,
         registries: &Arc<Registries>,
     ) -> Result<Resolved, ImageError> {
+        let tls = Registry::connector(place, registries)?;
         let mut first_refusal = None;
         for credentials in credentials.into_iter().map(Some).chain([None]) {
             let shared = (self.store.holds.clone(), self.store.world.clone());
-            let registry = Arc::new(Registry::new(place, registries.clone(), credentials, shared)?);
+            let registry = Arc::new(Registry::new(place, (registries.clone(), tls.clone()), credentials, shared));
             match fetch_manifest(&registry, reference).await {
                 Ok((manifest, digest)) => return Ok(Resolved { registry, manifest, digest }),
                 // A registry may say "not found" to who may not know that it is there.
@@ -343,7 +345,7 @@ async fn fetch_layers(
                         tracing::info!(
                             peer = peer.host(),
                             layer = layer.diff_id,
-                            error = said(&error),
+                            error = in_full(&error),
                             "no layer from a peer"
                         );
                     }
@@ -425,7 +427,13 @@ async fn pass_on(
         let again = match resumes < RESUMES_MAX && idle < IDLE_RESUMES_MAX {
             false => Err(broken),
             true => {
-                tracing::info!(host = registry.host(), digest, at = passed, error = said(&broken), "a layer broke off");
+                tracing::info!(
+                    host = registry.host(),
+                    digest,
+                    at = passed,
+                    error = in_full(&broken),
+                    "a layer broke off"
+                );
                 registry.pause().await;
                 registry.blob(digest, passed).await
             }
@@ -440,17 +448,6 @@ async fn pass_on(
         }
     }
     Ok(())
-}
-
-/// The error with its causes, for the log.
-fn said(error: &ImageError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
 
 /// The bytes that come, for a thread that reads.

@@ -35,6 +35,7 @@ use super::error::ImageError;
 use super::keyring::Credentials;
 use super::pull::Peer;
 use super::registries::{Place, Registries};
+use crate::error::in_full;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -104,36 +105,36 @@ enum Failure {
 }
 
 impl Registry {
-    pub(super) fn new(
-        place: &Place,
-        registries: Arc<Registries>,
-        credentials: Option<Credentials>,
-        (holds, world): (Arc<Holds>, World),
-    ) -> Result<Registry, ImageError> {
-        let ca_pem = registries.ca_pem(place);
-        let tls = tls(ca_pem).map_err(|why| ImageError::Registry {
+    /// How a place is spoken to. Reads this machine's authorities, so once for all who are tried there.
+    pub(super) fn connector(place: &Place, registries: &Registries) -> Result<tokio_rustls::TlsConnector, ImageError> {
+        tls(registries.ca_pem(place)).map_err(|why| ImageError::Registry {
             host: place.host.clone(),
             doing: "prepare TLS".to_owned(),
             why,
             passing: false,
-        })?;
+        })
+    }
+
+    pub(super) fn new(
+        place: &Place,
+        (registries, tls): (Arc<Registries>, tokio_rustls::TlsConnector),
+        credentials: Option<Credentials>,
+        (holds, world): (Arc<Holds>, World),
+    ) -> Registry {
         let on_loopback = is_loopback(without_port(&place.host));
-        let plain = registries.plain_http(place).unwrap_or(on_loopback && ca_pem.is_none());
-        let (host, repository) = (place.host.clone(), place.path.clone());
-        let authorization = Mutex::default();
-        let redirects_max = REDIRECTS_MAX;
-        Ok(Registry {
-            redirects_max,
-            host,
-            repository,
+        let plain = registries.plain_http(place).unwrap_or(on_loopback && registries.ca_pem(place).is_none());
+        Registry {
+            redirects_max: REDIRECTS_MAX,
+            host: place.host.clone(),
+            repository: place.path.clone(),
             registries,
             plain,
             tls,
             credentials,
-            authorization,
+            authorization: Mutex::default(),
             holds,
             world,
-        })
+        }
     }
 
     /// Another machine that has layers, and knows us by a certificate.
@@ -375,15 +376,6 @@ impl Registry {
         accept: &str,
         (authorization, from): (Option<HeaderValue>, u64),
     ) -> Result<Response<Incoming>, String> {
-        let say = |error: &dyn std::error::Error| -> String {
-            let mut text = error.to_string();
-            let mut source = error.source();
-            while let Some(inner) = source {
-                text.push_str(&format!(": {inner}"));
-                source = inner.source();
-            }
-            text
-        };
         let authority = uri.authority().ok_or("it has no host")?;
         let plain = uri.scheme_str() == Some("http");
         let port = authority.port_u16().unwrap_or(if plain { 80 } else { 443 });
@@ -402,13 +394,13 @@ impl Registry {
         }
         let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
         if plain {
-            return exchange(stream, request).await.map_err(|error| say(&*error));
+            return exchange(stream, request).await.map_err(|error| in_full(&*error));
         }
         let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
         let secured = timeout(CONNECT_TIMEOUT, self.tls.connect(name, stream)).await;
         let secured =
-            secured.map_err(|_| "the TLS handshake took too long".to_owned())?.map_err(|error| say(&error))?;
-        exchange(secured, request).await.map_err(|error| say(&*error))
+            secured.map_err(|_| "the TLS handshake took too long".to_owned())?.map_err(|error| in_full(&error))?;
+        exchange(secured, request).await.map_err(|error| in_full(&*error))
     }
 
     /// Connects to one of the host's addresses; to this machine only if the registry is on it (R3).

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::container::{Container, LAUNCH_MS_MAX, Stage};
-use super::create::{self, in_full};
+use super::create;
 use super::exec;
 use super::fork::{Reports, fork};
 use super::log::{Log, Source};
@@ -14,6 +14,7 @@ use super::oci::PidNamespace;
 use super::output::Output;
 use super::user_namespace::UserNamespace;
 use super::{Caller, ExecProcess, Shim};
+use crate::error::in_full;
 use crate::kernel;
 use crate::layout::{self, ContainerDir};
 use crate::protocol::{Answer, Call, Failure, Request, StreamKind};

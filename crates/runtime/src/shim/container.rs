@@ -221,12 +221,12 @@ impl Shim {
         }
         let mut trouble = container.trouble();
         if let Err(error) = container.cgroup.destroy() {
-            trouble = format!("{trouble}; and then: {}", super::create::in_full(&error));
+            trouble = format!("{trouble}; and then: {}", crate::error::in_full(&error));
         }
         // The agent that asked may be gone, and the id must be free again.
         for path in [self.boot.data.join(&container.id), container.dir.0.clone()] {
             if let Err(error) = layout::remove_tree(&path) {
-                eprintln!("container {}: {}", container.id, super::create::in_full(&error));
+                eprintln!("container {}: {}", container.id, crate::error::in_full(&error));
             }
         }
         if let Some(caller) = container.caller.take() {
@@ -241,7 +241,7 @@ impl Shim {
         container.launch_until_ms = None;
         // Only now: the limit would have slowed the way here by whole scheduling periods.
         if let Err(error) = container.cgroup.limit_cpu_time(&container.resources) {
-            container.failure = Some(super::create::in_full(&error));
+            container.failure = Some(crate::error::in_full(&error));
             container.kill();
         }
         let (caller, status, failure) = (container.caller.take(), container.status(), container.failure.clone());
@@ -265,7 +265,7 @@ impl Shim {
         let exit = exit_of(container, end, started_at);
         // On disk before anyone is told: whoever was not listening finds it there.
         if let Err(error) = layout::save(&container.dir.exit(), &exit) {
-            eprintln!("container {}: {}", container.id, super::create::in_full(&error));
+            eprintln!("container {}: {}", container.id, crate::error::in_full(&error));
         }
         container.launch_until_ms = None;
         container.kill_at_ms = None;

@@ -21,6 +21,7 @@ use super::user_namespace::UserNamespace;
 use super::{rootfs, stage, user};
 use crate::capability::Capabilities;
 use crate::cgroup::ContainerCgroup;
+use crate::error::in_full;
 use crate::launch::{Identity, Launch, Prepared};
 use crate::layout::{self, ContainerDir};
 use crate::spec::{ContainerSpec, Seccomp, USER_IDS};
@@ -127,20 +128,6 @@ fn build(job: Job, program: Program, uid: u32) -> Result<i32, String> {
     let container = builder.as_init(&job.dir.0).with_systemd(false).with_detach(true).build().map_err(failed)?;
     let pid = container.pid().ok_or("libcontainer made a container without a process")?;
     Ok(pid.as_raw())
-}
-
-/// An error with all its causes in one line.
-pub(super) fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// What libcontainer calls when everything else is done, in the container's first process.

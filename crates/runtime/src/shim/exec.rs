@@ -12,9 +12,9 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, openat};
 
-use super::create::in_full;
 use super::fork::{ReportKind, Reporter, exit_now};
 use crate::cgroup::ContainerCgroup;
+use crate::error::in_full;
 use crate::kernel::{self, check};
 use crate::launch::{Launch, Prepared};
 use crate::layout::{self, ContainerDir};

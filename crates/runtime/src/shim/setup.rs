@@ -9,11 +9,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Shim;
-use super::create::in_full;
 use super::fork::{close_all_but, exit_now};
 use super::peer::Peer;
 use super::user_namespace::UserNamespace;
 use crate::cgroup::Cgroups;
+use crate::error::in_full;
 use crate::kernel::{self, check};
 use crate::launch::prctl;
 use crate::layout::{self, Boot, SandboxDir};
