@@ -1,8 +1,8 @@
 //! A copy of a kind's objects, kept up to date by list and watch.
 //!
 //! Flow        list in pages → watch from the list's revision → on 410 list again → tell subscribers the difference
-//! Guarantees  a subscriber sees every key that changed, with what it last saw and what is there now; changes of one
-//!             key are merged while it is not looking · nothing older replaces something newer
+//! Guarantees  a subscriber is told every change, with what was there before it and after it, in the order of the
+//!             changes · nothing older replaces something newer
 //! Assumes     the store has one global revision, so revisions of a key only grow
 //! Caveats     the copy lags behind the store; [`Cache::caught_up`] waits until it has seen a given revision
 

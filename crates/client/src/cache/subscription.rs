@@ -1,6 +1,10 @@
 //! What changed in a cache since a reader last looked.
+//!
+//! Why         changes of one key are not merged: a reader looks into the cache too, and may have seen there, and gone
+//!             by, an object that this subscription had not yet told it of. Were its coming and its going taken for
+//!             nothing, the reader would go by it for ever.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
@@ -8,8 +12,8 @@ use tokio::sync::Notify;
 use super::key::Key;
 use super::store::Cached;
 
-/// Keys that wait for a reader. Changes of one key are merged, so this is passed only by a reader that has stopped
-/// while objects come and go; it then gets [`Notice::Lagged`] instead of what it missed.
+/// Changes that wait for a reader. Only a reader that has stopped passes this; it then gets [`Notice::Lagged`] instead
+/// of what it missed.
 pub const PENDING_MAX: usize = 1 << 18;
 
 /// One key that changed.
@@ -17,9 +21,9 @@ pub const PENDING_MAX: usize = 1 << 18;
 pub struct Change {
     /// Which object.
     pub key: Key,
-    /// What the reader last saw; `None` when it has not seen the object.
+    /// What was there before, as the change before told; `None` when nothing was.
     pub old: Option<Arc<Cached>>,
-    /// What is there now; `None` when it is gone.
+    /// What was there then; `None` when it was gone.
     pub new: Option<Arc<Cached>>,
 }
 
@@ -47,7 +51,7 @@ impl Subscription {
         &self.pending
     }
 
-    /// The next change, in the order in which keys first changed. Cancel safe. Waits for ever when nothing changes.
+    /// The next change, in the order in which they came. Cancel safe. Waits for ever when nothing changes.
     pub async fn next(&mut self) -> Notice {
         loop {
             if let Some(notice) = self.take() {
@@ -69,13 +73,9 @@ pub(super) struct Pending {
     notify: Notify,
 }
 
-type Seen = Option<Arc<Cached>>;
-
 #[derive(Default)]
 struct Waiting {
-    order: VecDeque<Key>,
-    /// By key: what the reader saw last and what is there now.
-    changes: BTreeMap<Key, (Seen, Seen)>,
+    changes: VecDeque<Change>,
     lagged: bool,
 }
 
@@ -88,31 +88,18 @@ impl Pending {
 
 impl Waiting {
     fn push(&mut self, change: Change) {
-        if let Some((_, new)) = self.changes.get_mut(&change.key) {
-            *new = change.new;
-            return;
-        }
-        if self.order.len() >= PENDING_MAX {
-            self.order.clear();
+        if self.changes.len() >= PENDING_MAX {
             self.changes.clear();
             self.lagged = true;
         }
-        self.order.push_back(change.key.clone());
-        self.changes.insert(change.key, (change.old, change.new));
+        self.changes.push_back(change);
     }
 
     fn take(&mut self) -> Option<Notice> {
         if std::mem::take(&mut self.lagged) {
             return Some(Notice::Lagged);
         }
-        while let Some(key) = self.order.pop_front() {
-            let (old, new) = self.changes.remove(&key).expect("each ordered key has its change");
-            // An object that came and went unseen is nobody's business.
-            if old.is_some() || new.is_some() {
-                return Some(Notice::Changed(Change { key, old, new }));
-            }
-        }
-        None
+        self.changes.pop_front().map(Notice::Changed)
     }
 }
 
@@ -137,23 +124,25 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_a_key_are_merged_into_seen_and_now() {
+    fn each_change_is_told_in_its_order() {
         let mut subscription = Subscription::new();
         push(&subscription, "a", at(1), at(2));
         push(&subscription, "b", None, at(3));
         push(&subscription, "a", at(2), at(4));
-        let Some(Notice::Changed(first)) = subscription.take() else { panic!("a changed") };
-        assert_eq!((first.key, revision(&first.old), revision(&first.new)), (Key::from("a"), Some(1), Some(4)));
-        assert!(matches!(subscription.take(), Some(Notice::Changed(change)) if change.key.as_str() == "b"));
+        for (key, old, new) in [("a", Some(1), Some(2)), ("b", None, Some(3)), ("a", Some(2), Some(4))] {
+            let Some(Notice::Changed(change)) = subscription.take() else { panic!("{key} changed") };
+            assert_eq!((change.key.as_str(), revision(&change.old), revision(&change.new)), (key, old, new));
+        }
         assert!(subscription.take().is_none());
     }
 
     #[test]
-    fn what_came_and_went_unseen_is_not_told() {
+    fn what_came_and_went_unseen_is_told() {
         let mut subscription = Subscription::new();
         push(&subscription, "a", None, at(1));
         push(&subscription, "a", at(1), None);
-        assert!(subscription.take().is_none());
+        assert!(matches!(subscription.take(), Some(Notice::Changed(change)) if change.new.is_some()));
+        assert!(matches!(subscription.take(), Some(Notice::Changed(change)) if change.new.is_none()));
     }
 
     #[test]
