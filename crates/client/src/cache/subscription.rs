@@ -105,7 +105,7 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cached, Change, Key, Notice, PENDING_MAX, Subscription};
+    use super::{Cached, Change, Notice, PENDING_MAX, Subscription};
     use bytes::Bytes;
     use std::sync::Arc;
     use windlass_api::Object;
