@@ -7,7 +7,8 @@
 //! Months and days of the week also have their English names of three letters. Sunday is 0.
 //!
 //! A day is one when both of its fields hold, or, where neither field is `*`, when one of them does. A time that a zone
-//! leaves out when its clocks go forward is no time of a schedule; one that comes twice is one once.
+//! leaves out when its clocks go forward is no time of a schedule. One that comes twice when they go back is one once, but
+//! twice for a schedule of every hour: what runs each five minutes goes on doing so.
 //!
 //! Not here    what is due now and what was missed (the CronJob controller)
 //! Source: API reference, batch/v1 CronJob `schedule`; the words of refusals are those clients know.
@@ -20,6 +21,8 @@ use jiff::{Span, Timestamp, ToSpan};
 
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+/// The hours of a schedule that leaves none out.
+const EVERY_HOUR: u64 = (1 << 24) - 1;
 const WORDS: [(&str, &str); 7] = [
     ("@yearly", "0 0 1 1 *"),
     ("@annually", "0 0 1 1 *"),
@@ -123,7 +126,24 @@ impl Times {
     }
 
     fn after(&self, time: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        let start = zone.to_datetime(time);
+        if self.fields[1] != EVERY_HOUR {
+            return self.next(time, time, zone);
+        }
+        // The clocks of one offset at a time, so that an hour that comes twice is gone through twice.
+        let (mut from, mut offset) = (time, zone.to_offset(time));
+        for change in zone.following(time) {
+            let found = self.next(from, time, &offset.to_time_zone())?;
+            if found < change.timestamp() {
+                return Some(found);
+            }
+            (from, offset) = (change.timestamp().checked_sub(1.nanosecond()).ok()?, change.offset());
+        }
+        self.next(from, time, &offset.to_time_zone())
+    }
+
+    /// The first time after `time`, looked for from `from` on.
+    fn next(&self, from: Timestamp, time: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let start = zone.to_datetime(from);
         let last = start.year().saturating_add(YEARS_MAX);
         let mut at = step(start.with().second(0).subsec_nanosecond(0).build().ok()?, 1.minute())?;
         while at.year() <= last {
@@ -310,5 +330,8 @@ mod tests {
         // 02:30 does not exist on 29 March, and exists twice on 25 October.
         assert_eq!(vienna("30 2 * * *", "2026-03-28T12:00:00Z", 1), ["2026-03-30T00:30:00Z"]);
         assert_eq!(vienna("30 2 * * *", "2026-10-24T12:00:00Z", 2), ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
+        let halves = ["2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00Z"];
+        assert_eq!(vienna("*/30 * * * *", "2026-10-24T23:40:00Z", 4), halves, "02:00 and 02:30 twice");
+        assert_eq!(vienna("*/30 * * * *", "2026-03-29T00:10:00Z", 2), ["2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z"]);
     }
 }
