@@ -243,7 +243,7 @@ impl Storage {
     pub(crate) fn wants<'a>(
         &self,
         pod: &Pod,
-        placed: impl Iterator<Item = (&'a Key, &'a str)>,
+        placed: impl Iterator<Item = (&'a Key, &'a str)> + Clone,
     ) -> Result<Wants, (Cure, String)> {
         let mut wants = Wants::default();
         let mut drivers = Drivers::new();
@@ -258,7 +258,7 @@ impl Storage {
             if claim.phase == "Lost" {
                 return Err(waits(format!("persistentvolumeclaim {name:?} bound to non-existent persistentvolume")));
             }
-            if claim.is_for_one_pod() && self.is_taken(pod, name) {
+            if claim.is_for_one_pod() && self.is_taken(pod, name, placed.clone()) {
                 let why =
                     "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
                 return Err((Cure::PodLeft, why.to_owned()));
@@ -377,14 +377,14 @@ impl Storage {
         }
     }
 
-    /// S2.
-    fn is_taken(&self, pod: &Pod, claim: &str) -> bool {
+    /// S2. A pod on its way to its node has its claims already.
+    fn is_taken<'a>(&self, pod: &Pod, claim: &str, placed: impl Iterator<Item = (&'a Key, &'a str)> + Clone) -> bool {
         self.pods.in_namespace(pod.key.namespace()).iter().any(|other| {
             let header = &other.header;
             header.uid() != pod.uid
-                && !header.node_name().is_empty()
                 && !matches!(header.phase(), "Succeeded" | "Failed")
                 && other.memo(Uses::read).0.iter().any(|name| name == claim)
+                && (!header.node_name().is_empty() || placed.clone().any(|(key, _)| *key == Key::of(header)))
         })
     }
 }

@@ -230,3 +230,31 @@ async fn r7_pods_find_and_avoid_each_other() {
     cluster.until(&kinds::POD, "a reason", |pods| pods.iter().any(|pod| scheduled(pod)["message"] == message)).await;
     cluster.end().await;
 }
+
+/// All of them are looked at before the first is bound.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s2_of_pods_with_a_claim_for_one_at_a_time_one_is_placed() {
+    let cluster = Cluster::start().await;
+    let (amount, modes) = (json!({"storage": "1Gi"}), ["ReadWriteOncePod"]);
+    let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v"}, "spec": {
+        "capacity": amount, "accessModes": modes, "hostPath": {"path": "/v"}, "storageClassName": ""}});
+    cluster.client.create(&kinds::PERSISTENT_VOLUME, "", &volume).await.expect("a volume");
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"}, "spec": {
+        "resources": {"requests": amount}, "accessModes": modes, "volumeName": "v", "storageClassName": ""}});
+    cluster.client.create(&kinds::PERSISTENT_VOLUME_CLAIM, "default", &claim).await.expect("a claim");
+    let (bound, status) = (Patch::Merge(json!({"status": {"phase": "Bound"}})), windlass_api::Subresource::Status);
+    let patched = cluster.client.patch(&kinds::PERSISTENT_VOLUME_CLAIM, "default", "c", &bound, Some(status)).await;
+    patched.expect("the claim is there");
+    for name in ["a", "b", "c", "d"] {
+        let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+        cluster.create_pod(name, json!({"cpu": "1m", "volumes": volumes})).await;
+    }
+    cluster.create_node("n1", "2").await;
+    let why = "0/1 nodes are available: node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod \
+               access mode.";
+    let three_wait = |pods: &[Arc<Cached>]| pods.iter().filter(|pod| scheduled(pod)["message"] == why).count() == 3;
+    cluster.until(&kinds::POD, "three that wait", three_wait).await;
+    let placed = |pods: &[Arc<Cached>]| pods.iter().filter(|pod| !pod.header.node_name().is_empty()).count() == 1;
+    cluster.until(&kinds::POD, "one that was placed", placed).await;
+    cluster.end().await;
+}
