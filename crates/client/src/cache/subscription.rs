@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_reader_that_stopped_is_told_that_it_lagged() {
         let mut subscription = Subscription::new();
-        for index in 0..=PENDING_MAX {
+        for index in 0..PENDING_MAX {
             push(&subscription, &index.to_string(), None, None);
         }
         push(&subscription, "last", None, at(1));

@@ -99,6 +99,8 @@ async fn delete_foo(cluster: &Cluster, propagation: Propagation) {
     let owners = [owner(&foo(), "top", top.header.uid())];
     cluster.create(&kinds::CONFIG_MAP, owned(&kinds::CONFIG_MAP, "below", &owners)).await;
     cluster.create(&foo(), owned(&foo(), "below", &owners)).await;
+    // A copy that is behind has no top either.
+    cluster.until(&foo(), "both", |found| found.len() == 2).await;
     let options = DeleteOptions::default().propagate(propagation);
     cluster.client.delete(&foo(), "default", "top", &options).await.expect("it is there");
     let is_gone =

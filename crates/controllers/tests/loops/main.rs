@@ -88,7 +88,11 @@ impl Cluster {
         let cache = self.caches.of(kind);
         let at = std::panic::Location::caller();
         async move {
-            let wait = cache.until("", |_| condition(&cache.list()));
+            // A copy that has not come yet has nothing in it either.
+            let wait = async {
+                cache.synced().await;
+                cache.until("", |_| condition(&cache.list())).await;
+            };
             if tokio::time::timeout(PATIENCE, wait).await.is_err() {
                 let found: Vec<String> =
                     cache.list().iter().map(|object| String::from_utf8_lossy(&object.json).into_owned()).collect();
