@@ -107,7 +107,10 @@ pub fn build_release(packages: &[&str]) -> Result<PathBuf> {
     for package in packages {
         build.args(["-p", package]);
     }
-    build.env("RUSTFLAGS", "--cfg tokio_unstable -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--icf=all");
+    build.env(
+        "RUSTFLAGS",
+        "--cfg tokio_unstable -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--icf=all",
+    );
     run("build for release", &mut build)?;
     Ok(target_dir().join(host).join("release"))
 }
