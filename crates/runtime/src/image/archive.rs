@@ -97,6 +97,7 @@ pub(super) fn import(store: &Store, path: &Path, name: Option<&Reference>) -> Re
         staged.push(Staged { config, names, digest, layers: parsed.diff_ids, pulled_as: None });
     }
     let ids = store.commit(staged, layers)?;
+    store.settle()?;
     ids.iter().map(|id| store.record(id)).collect()
 }
 
@@ -217,7 +218,7 @@ impl Archive<'_> {
         Ok(inner.ok_or_else(|| refuse("it is the root".to_owned()))?.path())
     }
 
-    fn open(&self, path: &Path) -> Result<Option<Box<dyn Read + '_>>, ImageError> {
+    fn open(&self, path: &Path) -> Result<Option<Box<dyn Read + Send + '_>>, ImageError> {
         match &self.source {
             Source::Directory(root) => {
                 let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;

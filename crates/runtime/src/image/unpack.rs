@@ -8,10 +8,12 @@
 //!   R5 dropped     every other extended attribute, above all overlayfs' own
 
 use std::ffi::OsStr;
-use std::io::{self, BufReader, Read};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -25,6 +27,9 @@ use super::tree::{Inner, PathRefusal, Present, Tree, create, present};
 pub const ENTRIES_MAX: u64 = 1_000_000;
 /// Unpacked bytes of one layer.
 pub const UNPACKED_BYTES_MAX: u64 = 64 << 30;
+/// What the thread that undoes the compression may be ahead of the one that writes, and what is read and written at once.
+const CHUNKS_MAX: usize = 8;
+const CHUNK_BYTES: usize = 64 << 10;
 /// What names of whiteouts begin with (OCI image spec 1.1, `layer.md`).
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -84,22 +89,23 @@ pub(super) struct Promise {
 
 /// Unpacks a layer into `directory`, which exists and is empty; its unpacked size in bytes.
 ///
+/// Two threads share the work of a layer: one checks what comes and undoes its compression, this one checks the archive and
+/// writes the files.
+///
 /// Guarantees  `Ok` means that packed and unpacked content were read to their end and are what was promised
-pub(super) fn unpack(packed: impl Read, promise: &Promise, directory: &Path) -> Result<u64, LayerError> {
+pub(super) fn unpack(packed: impl Read + Send, promise: &Promise, directory: &Path) -> Result<u64, LayerError> {
     let packed_max = promise.packed.as_ref().map_or(UNPACKED_BYTES_MAX, |(_, size)| *size);
-    let mut packed = BufReader::with_capacity(128 << 10, Checked::new(packed, packed_max));
-    let archive = decompressed(&mut packed).map_err(LayerError::Archive)?;
+    let packed = Checked::new(packed, packed_max);
     let written = |source| LayerError::Write { path: recipe::place(directory), source };
     let recipe = Recipe::begin(directory).map_err(written)?;
-    let mut archive = Recorded { inner: Checked::new(archive, UNPACKED_BYTES_MAX), recipe: recipe.clone() };
-    let unpacked = unpack_archive(&mut archive, directory, &recipe);
-    let finished = unpacked.and_then(|size| {
-        // What comes after the last entry belongs to the archive too.
-        io::copy(&mut archive, &mut io::sink()).map_err(LayerError::Archive)?;
-        Ok((size, archive.inner.finish().map_err(LayerError::Archive)?.0))
+    let (packed, finished) = std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(CHUNKS_MAX);
+        let inflating = scope.spawn(move || inflate(packed, sender));
+        let finished = unpack_checked(Chunks { receiver, chunk: Vec::new(), read: 0 }, directory, &recipe);
+        (inflating.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), finished)
     });
     // Content that is not what was promised is mostly also damaged: the former is the reason worth telling.
-    match (packed.into_inner().finish(), &promise.packed) {
+    match (packed, &promise.packed) {
         (Ok(found), Some(expected)) if found != *expected => {
             let say = |(digest, size): &(String, u64)| format!("{digest} of {size} bytes");
             return Err(LayerError::Digest { expected: say(expected), found: say(&found) });
@@ -113,6 +119,73 @@ pub(super) fn unpack(packed: impl Read, promise: &Promise, directory: &Path) -> 
         return Err(LayerError::Digest { expected: format!("diff_id {}", promise.diff_id), found: diff_id });
     }
     Ok(size)
+}
+
+/// The unpacked size of an archive's files, and the digest of the archive.
+fn unpack_checked(chunks: Chunks, directory: &Path, recipe: &Recipe) -> Result<(u64, String), LayerError> {
+    let mut archive = Recorded { inner: Checked::new(chunks, UNPACKED_BYTES_MAX), recipe: recipe.clone() };
+    let size = unpack_archive(&mut archive, directory, recipe)?;
+    // What comes after the last entry belongs to the archive too.
+    io::copy(&mut archive, &mut io::sink()).map_err(LayerError::Archive)?;
+    Ok((size, archive.inner.finish().map_err(LayerError::Archive)?.0))
+}
+
+/// Passes on what comes without its compression, and reads it to its end whatever becomes of that; its digest and size.
+fn inflate<R: Read>(packed: Checked<R>, sender: SyncSender<io::Result<Vec<u8>>>) -> io::Result<(String, u64)> {
+    let mut packed = BufReader::with_capacity(2 * CHUNK_BYTES, packed);
+    if let Err(error) = send_chunks(&mut packed, &sender) {
+        // Who unpacks may have ended with a reason of its own.
+        let _ = sender.send(Err(error));
+    }
+    drop(sender);
+    packed.into_inner().finish()
+}
+
+fn send_chunks(packed: impl io::BufRead, sender: &SyncSender<io::Result<Vec<u8>>>) -> io::Result<()> {
+    let mut archive = decompressed(packed)?;
+    loop {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let (mut filled, mut ended) = (0, Ok(false));
+        while filled < CHUNK_BYTES {
+            match archive.read(&mut chunk[filled..]) {
+                Ok(read) if read > 0 => filled += read,
+                end => {
+                    ended = end.map(|_| true);
+                    break;
+                }
+            }
+        }
+        // What came before it was damaged is looked at too.
+        chunk.truncate(filled);
+        let is_wanted = sender.send(Ok(chunk)).is_ok();
+        if ended? || !is_wanted {
+            return Ok(());
+        }
+    }
+}
+
+/// An archive that another thread reads.
+struct Chunks {
+    receiver: Receiver<io::Result<Vec<u8>>>,
+    chunk: Vec<u8>,
+    /// Of the chunk.
+    read: usize,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.read == self.chunk.len() {
+            match self.receiver.recv() {
+                Ok(chunk) => (self.chunk, self.read) = (chunk?, 0),
+                Err(_) => return Ok(0),
+            }
+        }
+        let rest = &self.chunk[self.read..];
+        let length = rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&rest[..length]);
+        self.read += length;
+        Ok(length)
+    }
 }
 
 /// Undoes the compression that the first bytes show.
@@ -133,7 +206,8 @@ pub(super) fn decompressed<'a, R: io::BufRead + 'a>(mut packed: R) -> io::Result
 
 fn unpack_archive(archive: &mut impl Read, directory: &Path, recipe: &Recipe) -> Result<u64, LayerError> {
     let tree = Tree::open(directory).map_err(|source| LayerError::Write { path: directory.to_owned(), source })?;
-    let mut layer = Layer { tree, recipe, directories: Vec::new(), bytes: 0 };
+    let buffer = vec![0; CHUNK_BYTES];
+    let mut layer = Layer { tree, recipe, directories: Vec::new(), bytes: 0, buffer };
     let mut reader = tar::Archive::new(archive);
     let mut extensions = Extensions::default();
     let mut count = 0;
@@ -159,6 +233,7 @@ struct Layer<'a> {
     /// Times of directories, to be set when nothing is put into them any more.
     directories: Vec<(PathBuf, (i64, u32))>,
     bytes: u64,
+    buffer: Vec<u8>,
 }
 
 impl Layer<'_> {
@@ -229,7 +304,7 @@ impl Layer<'_> {
             (Kind::File, _) => {
                 let mut file = create(directory, name)?;
                 self.recipe.content(&place.path(), meta.size)?;
-                let copied = io::copy(content, &mut file)?;
+                let copied = copy(content, &mut file, &mut self.buffer)?;
                 if copied != meta.size {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
@@ -295,6 +370,20 @@ impl Layer<'_> {
             done.map_err(|source| LayerError::Write { path, source })?;
         }
         Ok(())
+    }
+}
+
+/// Like `io::copy`, in pieces that are worth a call.
+fn copy(content: &mut impl Read, file: &mut File, buffer: &mut [u8]) -> io::Result<u64> {
+    let mut copied = 0;
+    loop {
+        match content.read(buffer)? {
+            0 => return Ok(copied),
+            read => {
+                file.write_all(&buffer[..read])?;
+                copied += read as u64;
+            }
+        }
     }
 }
 

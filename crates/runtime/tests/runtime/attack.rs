@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use windlass_runtime::{ContainerSpec, ExecSpec, Resources};
+use tokio::io::AsyncReadExt;
+use windlass_runtime::{ContainerSpec, ExecSpec, Resources, Rlimit, TerminalSize};
 
-use crate::bench::{Bench, exec};
+use crate::bench::{Bench, exec, pid, until};
 
 /// A layer over the usual one whose `/etc/passwd` is what `make` makes of it.
 fn layer(bench: &Bench, name: &str, make: impl FnOnce(&PathBuf)) -> Vec<PathBuf> {
@@ -87,6 +88,59 @@ async fn a82_output_that_nobody_reads_costs_nothing_and_its_exec_ends_with_who_a
     }
     drop(unread);
     sandbox.stop().await.expect("stop");
+}
+
+/// How many files a process has open.
+fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a82_terminals_resized_and_attachments_dropped_over_and_over_leave_nothing() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    let line = "while read -r line; do stty size; done & while :; do echo tick; sleep 0.01; done";
+    let spec = ContainerSpec { tty: true, stdin: true, ..bench.shell("c", line) };
+    sandbox.create_container(spec).await.expect("create");
+    sandbox.start("c").await.expect("start");
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid(&sandbox, "c"))).expect("it runs");
+    let shim: u32 =
+        stat.rsplit_once(") ").expect("a name").1.split(' ').nth(1).expect("a parent").parse().expect("one");
+    let before = (open_files(std::process::id()), open_files(shim));
+    for number in 0..10_000_u16 {
+        let size = TerminalSize { columns: 1 + number % 500, rows: 1 + number % 300 };
+        sandbox.resize("c", size).await.expect("a size");
+    }
+    let mut refused = 0;
+    for _ in 0..50 {
+        let attached = (0..20).map(|_| sandbox.attach("c", true, true, false));
+        let attached = futures::future::join_all(attached).await;
+        refused += attached.iter().filter(|attached| attached.is_err()).count();
+        // Half of them hang up in the middle of what they are told.
+        for mut attachment in attached.into_iter().flatten().step_by(2) {
+            let mut chunk = [0; 3];
+            let _ = attachment.stdout.as_mut().expect("it was asked for").read(&mut chunk).await;
+        }
+    }
+    assert!(refused < 1000, "some of a thousand got in");
+    assert_eq!(exec(&sandbox, "c", "echo well").await.1, "well\n");
+    until("their files are closed", || {
+        let now = (open_files(std::process::id()), open_files(shim));
+        // Tests beside this one have files of their own; the shim has none but ours.
+        (now.1 <= before.1 && now.0 < before.0 + 200).then_some(())
+    })
+    .await;
+    sandbox.stop().await.expect("stop");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a83_open_files_end_at_their_number() {
+    let bench = Bench::new().await;
+    let sandbox = bench.sandbox("s").await;
+    let rlimits = vec![Rlimit { name: "nofile".into(), soft: 256, hard: 256 }];
+    let line = "tail -q -n 0 $(i=0; while [ $i -lt 300 ]; do echo /etc/passwd; i=$((i+1)); done) 2>&1 | tail -n 1";
+    bench.run(&sandbox, ContainerSpec { rlimits, ..bench.shell("c", line) }).await;
+    assert!(bench.output("c").contains("Too many open files"), "{}", bench.output("c"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
