@@ -11,6 +11,7 @@ pub mod cel;
 pub mod codec;
 pub mod convert;
 pub mod custom;
+pub mod device;
 pub mod discovery;
 pub mod error;
 pub mod field;

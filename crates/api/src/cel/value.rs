@@ -119,6 +119,8 @@ pub enum Map<'a> {
     Built(Arc<BTreeMap<Key<'a>, Value<'a>>>),
     /// Of the data, with the shape of its values.
     Json(&'a serde_json::Map<String, Json>, Arc<Shape>),
+    /// Of maps, made by the caller: asked for a text that it does not hold, it gives an empty one.
+    Nested(Arc<BTreeMap<Key<'a>, Value<'a>>>),
 }
 
 /// A key of a map.
@@ -325,7 +327,7 @@ impl<'a> Map<'a> {
     /// How many entries.
     pub fn len(&self) -> usize {
         match self {
-            Map::Built(entries) => entries.len(),
+            Map::Built(entries) | Map::Nested(entries) => entries.len(),
             Map::Json(entries, _) => entries.len(),
         }
     }
@@ -340,6 +342,15 @@ impl<'a> Map<'a> {
         match self {
             Map::Json(entries, shape) => entries.get(key.as_str()?).map(|value| shape.read(value)),
             Map::Built(entries) => Key::alike(key).into_iter().flatten().find_map(|key| entries.get(&key).cloned()),
+            Map::Nested(_) => self.get_str(key.as_str()?),
+        }
+    }
+
+    /// Whether it holds this key.
+    pub fn has(&self, key: &Value<'a>) -> bool {
+        match self {
+            Map::Nested(entries) => Key::of(key).is_some_and(|key| entries.contains_key(&key)),
+            _ => self.get(key).is_some(),
         }
     }
 
@@ -348,13 +359,19 @@ impl<'a> Map<'a> {
         match self {
             Map::Json(entries, shape) => entries.get(key).map(|value| shape.read(value)),
             Map::Built(entries) => entries.get(&Key::String(Text::Owned(key.into()))).cloned(),
+            Map::Nested(entries) => {
+                let found = entries.get(&Key::String(Text::Owned(key.into()))).cloned();
+                Some(found.unwrap_or_else(|| Value::Map(Map::Built(Arc::default()))))
+            }
         }
     }
 
     /// The entries, by key.
     pub fn entries(&self) -> Vec<(Value<'a>, Value<'a>)> {
         match self {
-            Map::Built(entries) => entries.iter().map(|(key, value)| (key.clone().into(), value.clone())).collect(),
+            Map::Built(entries) | Map::Nested(entries) => {
+                entries.iter().map(|(key, value)| (key.clone().into(), value.clone())).collect()
+            }
             Map::Json(entries, shape) => {
                 entries.iter().map(|(key, value)| (Value::text(key), shape.read(value))).collect()
             }

@@ -127,7 +127,7 @@ pub(super) const ROWS: &[Row] = &[
         }
         Ok(Value::Bool(false))
     }),
-    Row("@in(A, map(A, B)) -> bool", One, |_, args| Ok(Value::Bool(args.map(1)?.get(args.value(0)?).is_some()))),
+    Row("@in(A, map(A, B)) -> bool", One, |_, args| Ok(Value::Bool(args.map(1)?.has(args.value(0)?)))),
     Row("cel.@mapInsert(map(A, B), A, B) -> map(A, B)", One, never),
     Row("cel.@mapInsert(map(A, B), map(A, B)) -> map(A, B)", One, never),
     Row("strings.quote(string) -> string", Charge::Scan(0, 1, Grow::Twice), |_, args| {

@@ -26,6 +26,13 @@ pub struct Semver {
     build: String,
 }
 
+impl Semver {
+    /// A version as it is written, strictly.
+    pub fn parse(text: &str) -> Option<Semver> {
+        read(text, false)
+    }
+}
+
 /// A part of a pre-release: numbers come before words.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {

@@ -65,7 +65,8 @@ mod tests {
         let good =
             json!({"spec": {"selectors": selectors, "config": config, "extendedResourceName": "example.com/gpu"}});
         check(&DeviceClass, good, &[]);
-        let odd = json!({"spec": {"selectors": [{}, {"cel": {}}], "extendedResourceName": "cpu",
+        let broken = json!({"cel": {"expression": "device.nothing"}});
+        let odd = json!({"spec": {"selectors": [{}, {"cel": {}}, broken], "extendedResourceName": "cpu",
             "config": [{}, {"opaque": {"parameters": []}}]}});
         check(
             &DeviceClass,
@@ -73,6 +74,7 @@ mod tests {
             &[
                 "spec.selectors[0].cel: Required value",
                 "spec.selectors[1].cel.expression: Required value",
+                "spec.selectors[2].cel.expression: Invalid value: \"device.nothing\": compilation failed",
                 "spec.config[0].opaque: Required value",
                 "spec.config[1].opaque.driver: Required value",
                 "spec.config[1].opaque.parameters: Invalid value: \"<value omitted>\": parameters must be a valid JSON",

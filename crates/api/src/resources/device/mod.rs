@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::check::named;
 use super::tree::Tree;
+use crate::device::{Selector, SelectorError};
 use crate::field::{Errors, Path};
 use crate::name;
 
@@ -28,7 +29,7 @@ const PARAMETERS_BYTES_MAX: usize = 10 * 1024;
 /// Bytes of a driver's name.
 const DRIVER_BYTES_MAX: usize = 63;
 
-/// Which devices are meant. What the expressions say is checked by whoever compiles them.
+/// Which devices are meant.
 fn validate_selectors(owner: &Value, at: &Path, errors: &mut Errors) {
     let (selectors, path) = (owner.items("selectors"), at.child("selectors"));
     if selectors.len() > SELECTORS_MAX {
@@ -44,6 +45,12 @@ fn validate_selectors(owner: &Value, at: &Path, errors: &mut Errors) {
             errors.required(&path.child("expression"), "");
         } else if expression.len() > EXPRESSION_BYTES_MAX {
             errors.too_long(&path.child("expression"), EXPRESSION_BYTES_MAX);
+        } else {
+            match Selector::compile(expression) {
+                Ok(_) => {}
+                Err(SelectorError::Invalid(why)) => errors.invalid(&path.child("expression"), expression, &why),
+                Err(error @ SelectorError::Costly) => errors.forbidden(&path.child("expression"), &error.to_string()),
+            }
         }
     }
 }

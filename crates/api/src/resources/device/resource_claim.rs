@@ -14,12 +14,10 @@ use super::super::same::same;
 use super::super::tree::{Tree, carry_over, remove};
 use super::super::{age, age_column, column, name_column, row};
 use super::{claim, validate_driver};
+use crate::device::USERS_MAX;
 use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::resource::{Resource, Rules, Subresource};
-
-/// Users of one claim.
-const USERS_MAX: usize = 256;
 
 /// The row of ResourceClaim.
 pub(in super::super) fn resource() -> Resource {
