@@ -31,8 +31,10 @@ mod plan;
 mod pod;
 mod pod_disruption_budget;
 mod pod_garbage;
+mod pod_resource_claim;
 mod replica_set;
 mod replication_controller;
+mod resource_claim;
 mod resource_quota;
 mod selector;
 mod served;
@@ -115,6 +117,8 @@ pub async fn run(
     list.add(persistent_volume::PersistentVolumes::new(&caches));
     list.add(volume_attachment::VolumeAttachments::new(&caches));
     list.add(resource_quota::ResourceQuotas::new(&caches));
+    list.add(pod_resource_claim::PodResourceClaims::new(&caches));
+    list.add(resource_claim::ResourceClaims::new(&caches));
     list.run().await;
     Ok(())
 }

@@ -5,6 +5,7 @@ mod garbage;
 mod job;
 mod namespace;
 mod node;
+mod resource_claim;
 mod service;
 mod stateful_set;
 mod volume;
