@@ -1,9 +1,11 @@
 //! The scheduler: finds a node for each pod that has none, and says why that one, or why none.
 //!
 //! Goal        every pod that fits a node is bound to a good one; every other pod says what keeps it from each node
-//! Watches     Pod; Node; Namespace (its labels); PodDisruptionBudget; PersistentVolumeClaim, PersistentVolume, StorageClass
+//! Watches     Pod; Node; Namespace (its labels); PodDisruptionBudget; PersistentVolumeClaim, PersistentVolume, StorageClass;
+//!             ResourceClaim, DeviceClass, ResourceSlice
 //! Writes      Pod: binding, condition PodScheduled (False only), nominatedNodeName · of pods that make way: condition
-//!             DisruptionTarget, delete · of claims: the annotation that names their node · Events on pods
+//!             DisruptionTarget, delete · of volume claims: the annotation that names their node · ResourceClaim: finalizer,
+//!             allocation, reservedFor · Events on pods
 //! Relies on   the API binds a pod once, so a decision made on an old view is refused and made again
 //!
 //! Rules, in order
@@ -18,10 +20,12 @@
 //!   R8 preemption  a pod that fits nowhere is nominated to the node where the least important pods make way for it, as
 //!                  few disruption budgets as can be are broken, and pods as important or less find that room taken
 //!   R9 volumes     a pod goes where its volumes are; a claim that waits for its first pod is told the node (`storage`)
-//! Not here       devices (they are not looked at)
+//!   R10 devices    a pod goes where its claims have their devices or can get them; they are written before it is bound
+//!                  (`device`)
 
 mod budget;
 mod cluster;
+mod device;
 mod filter;
 mod near;
 mod neighbours;

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use windlass_api::Object;
+use windlass_api::device::{PodClaim, pod_claims};
 use windlass_api::field::{Errors, Path};
 use windlass_api::selector::{Requirement, Test, read_expression};
 use windlass_client::Key;
 
+use crate::device::Asked;
 use crate::resource::Resources;
 use crate::storage::Need;
 use crate::term::{Claim, Labels, Speaker, Terms};
@@ -43,6 +45,10 @@ pub(crate) struct Pod {
     pub(crate) volume_claims: Vec<String>,
     /// What those ask of its node; only known when it is placed.
     pub(crate) needs: Vec<Need>,
+    /// The claims that it has its devices by.
+    pub(crate) device_claims: Vec<PodClaim>,
+    /// What those ask of its node; only known when it is placed.
+    pub(crate) devices: Asked,
 }
 
 /// What a pod takes of its node, and what it is to pods that come there.
@@ -218,6 +224,8 @@ impl Pod {
             footprint: Arc::new(footprint),
             volume_claims: volumes.iter().filter_map(|volume| volume.claim(object.header.name())).collect(),
             needs: Vec::new(),
+            device_claims: pod_claims(object),
+            devices: Asked::default(),
         }
     }
 

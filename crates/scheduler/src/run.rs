@@ -4,6 +4,7 @@
 //! Guarantees  a placement is made on everything seen so far and everything assumed
 
 mod choose;
+mod reserve;
 mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,12 +23,14 @@ use windlass_client::{
 };
 
 use crate::cluster::{Cluster, Placed};
+use crate::device::{Asked, Devices};
 use crate::filter::Cure;
 use crate::node::NodeFacts;
 use crate::place::{Placement, Refusal, place};
 use crate::pod::Pod;
 use crate::queue::Queue;
-use crate::storage::Storage;
+use crate::storage::{Need, Storage};
+use reserve::Reservation;
 
 /// Bindings and conditions that are written at a time.
 const WRITES_MAX: usize = 256;
@@ -63,11 +66,14 @@ pub async fn run(caches: Caches, config: SchedulerConfig, mut shutdown: watch::R
             }
         } => {}
     }
-    let storage = Storage::new(&caches);
+    let (storage, devices) = (Storage::new(&caches), Devices::new(&caches));
     tokio::select! {
         biased;
         _ = shutdown.wait_for(|stop| *stop) => return,
-        () = storage.synced() => {}
+        () = async {
+            storage.synced().await;
+            devices.synced().await;
+        } => {}
     }
     let client = caches.client().named("scheduler");
     let recorder = Recorder::new(client.clone(), &config.name, "");
@@ -84,6 +90,7 @@ pub async fn run(caches: Caches, config: SchedulerConfig, mut shutdown: watch::R
         budgets,
         leaving: BTreeMap::new(),
         storage,
+        devices,
         cluster: Cluster::default(),
         queue: Queue::default(),
         binding: BTreeMap::new(),
@@ -110,6 +117,7 @@ struct Scheduler {
     /// By the pod that they make way for: the pods that are to end and are still there.
     leaving: BTreeMap<Key, BTreeSet<Key>>,
     storage: Storage,
+    devices: Devices,
     writes: FuturesUnordered<BoxFuture<'static, Written>>,
 }
 
@@ -120,12 +128,21 @@ struct Assumed {
     placed: Placed,
 }
 
+/// What a pod's claims ask of its node, and those that are told which one it is.
+type Wanted = (Vec<Need>, Vec<Key>, Asked);
+
 /// What a write came to.
 enum Written {
-    Bound(Key, ObjectRef, Placement, Result<(), ClientError>),
+    /// With the revision at which claims were given their devices, if they were.
+    Bound(Key, ObjectRef, Placement, Option<u64>, Result<(), ClientError>),
+    TakenBack(Key, Result<(), ClientError>),
     Said(Key, Result<(), ClientError>),
     Chosen(Key, Result<(), ClientError>),
-    Ended { for_pod: Key, victim: Key, ended: Result<(), ClientError> },
+    Ended {
+        for_pod: Key,
+        victim: Key,
+        ended: Result<(), ClientError>,
+    },
 }
 
 impl Scheduler {
@@ -147,6 +164,7 @@ impl Scheduler {
                 notice = self.node_changes.next() => self.take_in_node(notice),
                 notice = self.pod_changes.next() => self.take_in_pod(notice),
                 _ = self.storage.changed() => self.queue.cure(Cure::NodeChanged, Instant::now()),
+                () = self.devices.changed() => self.queue.cure(Cure::NodeChanged, Instant::now()),
                 () = sleep_until(timer) => {}
             }
         }
@@ -164,7 +182,8 @@ impl Scheduler {
         while let Some(notice) = self.pod_changes.take() {
             self.take_in_pod(notice);
         }
-        if self.storage.has_changed() {
+        let (storage, devices) = (self.storage.has_changed(), self.devices.has_changed());
+        if storage || devices {
             self.queue.cure(Cure::NodeChanged, Instant::now());
         }
     }
@@ -293,39 +312,63 @@ impl Scheduler {
     fn schedule(&mut self, key: &Key) {
         let Some(entry) = self.queue.get_mut(key) else { return };
         let (pod, about) = (Arc::clone(&entry.pod), entry.about.clone());
-        let placed = self.binding.iter().map(|(key, placed)| (key, &*placed.placed.node));
-        let wants = match self.storage.wants(&pod, placed) {
+        let (needs, undecided, devices) = match self.wants(&pod) {
             Ok(wants) => wants,
             Err((cured_by, why)) => {
                 let message = format!("0/{} nodes are available: {why}.", self.cluster.len());
-                self.queue.refuse(key, cured_by, Instant::now());
+                match cured_by {
+                    Some(cured_by) => self.queue.refuse(key, cured_by, Instant::now()),
+                    None => self.queue.hold(key, Instant::now()),
+                }
                 self.tell(about, EventKind::Warning, "FailedScheduling", message.clone());
                 return self.say(key, "Unschedulable", message, None);
             }
         };
-        let pod = match wants.needs.is_empty() {
+        let pod = match needs.is_empty() && devices.get().is_none() {
             true => pod,
-            false => Arc::new(Pod { needs: wants.needs, ..Pod::clone(&pod) }),
+            false => Arc::new(Pod { needs, devices, ..Pod::clone(&pod) }),
         };
         match place(&pod, &mut self.cluster) {
-            Ok(placement) if !wants.undecided.is_empty() => self.choose(key, &placement.node, wants.undecided),
-            Ok(placement) => {
-                let footprint = Arc::clone(&pod.footprint);
-                self.cluster.put(key, &placement.node, Arc::clone(&footprint));
-                let placed = Placed { node: placement.node.clone(), footprint };
-                self.binding.insert(key.clone(), Assumed { uid: pod.uid.clone(), placed });
-                self.queue.cure(Cure::PodsChanged, Instant::now());
-                let write = bind(self.client.clone(), key.clone(), about, placement);
-                self.writes.push(Box::pin(write));
-            }
+            Ok(placement) if !undecided.is_empty() => self.choose(key, &placement.node, undecided),
+            Ok(placement) => self.begin_binding(key, pod, about, placement),
             Err(Refusal { message, cured_by }) => {
                 self.queue.refuse(key, cured_by, Instant::now());
                 tracing::info!(pod = %key, why = message, "fits nowhere");
                 self.tell(about, EventKind::Warning, "FailedScheduling", message.clone());
                 let nominated = self.make_room(key, &pod);
+                self.take_back(key, &pod);
                 self.say(key, "Unschedulable", message, nominated);
             }
         }
+    }
+
+    /// What a pod's claims ask of its node: of its volumes, those that wait to be told it, and its devices. Or why it waits,
+    /// and what may change that; `None` is something that was begun already.
+    fn wants(&mut self, pod: &Pod) -> Result<Wanted, (Option<Cure>, String)> {
+        let placed = self.binding.iter().map(|(key, placed)| (key, &*placed.placed.node));
+        let volumes = self.storage.wants(pod, placed).map_err(|(cured_by, why)| (Some(cured_by), why))?;
+        let devices = self.devices.wants(pod);
+        let devices = devices.map_err(|wait| ((!wait.is_brief).then_some(Cure::NodeChanged), wait.why))?;
+        Ok((volumes.needs, volumes.undecided, devices))
+    }
+
+    /// The pod counts on its node, and its devices are its own, from here on.
+    fn begin_binding(&mut self, key: &Key, pod: Arc<Pod>, about: ObjectRef, placement: Placement) {
+        let (footprint, uid) = (Arc::clone(&pod.footprint), pod.uid.clone());
+        let reservation = pod
+            .devices
+            .get()
+            .map(|ask| Reservation { allocations: ask.allocations(&placement.node), claims: ask.reserve.clone() });
+        // It looks at what is taken, which changes now.
+        drop(pod);
+        let reservation = reservation.unwrap_or_default();
+        self.devices.assume(key, &reservation.allocations);
+        self.cluster.put(key, &placement.node, Arc::clone(&footprint));
+        let placed = Placed { node: placement.node.clone(), footprint };
+        self.binding.insert(key.clone(), Assumed { uid, placed });
+        self.queue.cure(Cure::PodsChanged, Instant::now());
+        let write = bind(self.client.clone(), key.clone(), about, placement, reservation);
+        self.writes.push(Box::pin(write));
     }
 
     /// Makes the pod's condition say why it waits, and where it will go if that is known, unless it says so already.
@@ -356,7 +399,8 @@ impl Scheduler {
 
     fn settle(&mut self, written: Written) {
         match written {
-            Written::Bound(key, about, placement, Ok(())) => {
+            Written::Bound(key, about, placement, claims, Ok(())) => {
+                self.devices.settle(&key, claims);
                 tracing::info!(pod = %key, node = placement.node, why = placement.why, "bound");
                 let message = format!("Successfully assigned {key} to {}", placement.node);
                 if self.queue.get_mut(&key).is_some_and(|entry| entry.pod.uid == about.uid) {
@@ -364,7 +408,17 @@ impl Scheduler {
                 }
                 self.tell(about, EventKind::Normal, "Scheduled", message);
             }
-            Written::Bound(key, about, placement, Err(error)) => self.bind_failed(&key, about, &placement, &error),
+            Written::Bound(key, about, placement, claims, Err(error)) => {
+                if self.devices.settle(&key, claims) {
+                    self.queue.cure(Cure::NodeChanged, Instant::now());
+                }
+                self.bind_failed(&key, about, &placement, &error);
+            }
+            Written::TakenBack(_, Ok(())) => {}
+            Written::TakenBack(key, Err(error)) => {
+                // The pod is tried again, and then it is looked at again.
+                tracing::debug!(pod = %key, %error, "a claim was not taken back");
+            }
             Written::Chosen(key, told) => self.settle_choice(&key, told),
             Written::Ended { for_pod, victim, ended } => self.settle_end(&for_pod, &victim, ended),
             Written::Said(_, Ok(())) => {}
@@ -417,8 +471,12 @@ async fn sleep_until(timer: Option<Instant>) {
     }
 }
 
-async fn bind(client: Client, key: Key, about: ObjectRef, placement: Placement) -> Written {
+async fn bind(client: Client, key: Key, about: ObjectRef, placement: Placement, reservation: Reservation) -> Written {
     let (namespace, name) = (key.namespace(), key.name());
+    let (claims, reserved) = reserve::reserve(&client, &about, &reservation).await;
+    if let Err(error) = reserved {
+        return Written::Bound(key, about, placement, claims, Err(error));
+    }
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding",
         "metadata": {"name": name, "namespace": namespace, "uid": about.uid,
@@ -426,5 +484,5 @@ async fn bind(client: Client, key: Key, about: ObjectRef, placement: Placement) 
         "target": {"apiVersion": "v1", "kind": "Node", "name": placement.node},
     });
     let bound = client.create_sub(&kinds::POD, namespace, name, "binding", &binding).await;
-    Written::Bound(key.clone(), about, placement, bound.map(drop))
+    Written::Bound(key.clone(), about, placement, claims, bound.map(drop))
 }

@@ -4,6 +4,7 @@
 //! `spec.nodeName` is never asked: such a pod is bound already.
 
 mod affinity;
+mod device;
 mod pod_affinity;
 mod port;
 mod resource;
@@ -43,7 +44,7 @@ pub(crate) enum Cure {
 }
 
 /// All filters.
-pub(crate) const LIST: [Filter; 9] = [
+pub(crate) const LIST: [Filter; 10] = [
     Filter { cured_by: Cure::NodeChanged, yields: false, fits: unschedulable::fits },
     Filter { cured_by: Cure::NodeChanged, yields: false, fits: taint::fits },
     Filter { cured_by: Cure::NodeChanged, yields: false, fits: affinity::fits },
@@ -53,6 +54,8 @@ pub(crate) const LIST: [Filter; 9] = [
     Filter { cured_by: Cure::PodsChanged, yields: true, fits: spread::fits },
     Filter { cured_by: Cure::PodsChanged, yields: false, fits: pod_affinity::together },
     Filter { cured_by: Cure::PodLeft, yields: true, fits: pod_affinity::apart },
+    // Last: it is dear.
+    Filter { cured_by: Cure::NodeChanged, yields: false, fits: device::fits },
 ];
 
 pub(crate) use affinity::{holds, suits};

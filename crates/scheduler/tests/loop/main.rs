@@ -1,5 +1,7 @@
 //! The scheduler over the real API server and a real store, in this process.
 
+mod device;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
