@@ -11,6 +11,8 @@
 //! be put there while the server runs.
 //! Not here    revocation, rotation of the CA
 
+mod subject;
+
 use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -23,7 +25,7 @@ use jiff::civil::Date;
 use jiff::{Span, tz::TimeZone};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SigningKey as _, SubjectPublicKeyInfo,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -31,6 +33,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 use windlass_stdx::World;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::NodeLink;
 use crate::identity::{GROUP_NODES, NODE_NAME_PREFIX};
@@ -129,10 +132,12 @@ pub struct Pki {
 
 /// Whom a certificate is for.
 pub(crate) struct Subject<'a> {
-    pub name: &'a str,
-    pub organization: Option<&'a str>,
-    /// DNS names and addresses.
-    pub names: &'a [String],
+    /// The name (DER).
+    pub name: &'a [u8],
+    /// The public key with its kind (DER).
+    pub key: &'a [u8],
+    /// Other names.
+    pub names: &'a [SanType],
     pub usage: Usage,
     pub enciphers_keys: bool,
 }
@@ -308,17 +313,15 @@ impl Pki {
         keys.iter().map(|der| SigningKey::from_pkcs8(der).map_err(|_| malformed())).collect()
     }
 
-    /// A certificate for the key of this signing request (PEM), for this subject and time. Whatever else the request
-    /// asks for is not given.
-    pub(crate) fn sign_request(
-        &self,
-        request_pem: &str,
-        subject: &Subject<'_>,
-        life: Duration,
-    ) -> Result<String, PkiError> {
-        let request = CertificateSigningRequestParams::from_pem(request_pem)
-            .map_err(certificate_error("read the signing request"))?;
-        let mut params = self.params(subject.name, subject.organization, subject.names, subject.usage)?;
+    /// A certificate for this subject, this long but no longer than the authority itself (PEM).
+    pub(crate) fn sign_subject(&self, subject: &Subject<'_>, life: Duration) -> Result<String, PkiError> {
+        let key = SubjectPublicKeyInfo::from_der(subject.key).map_err(certificate_error("read the key"))?;
+        if subject.names.len() > SUBJECT_NAMES_MAX {
+            let expected = "at most 64 names in a certificate";
+            return Err(PkiError::Name { expected, found: subject.names.len().to_string() });
+        }
+        let mut params = self.params("", None, &[], subject.usage)?;
+        params.subject_alt_names = subject.names.to_vec();
         if subject.enciphers_keys {
             params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
         }
@@ -331,8 +334,18 @@ impl Pki {
                 + Duration::from_secs(seconds + u64::from(at.second() as u8))
         };
         params.not_before = moment(now.saturating_sub(BACKDATED).unwrap_or(now));
-        params.not_after = moment(now.saturating_add(life).unwrap_or(now));
-        self.sign(&params, &request.public_key)
+        let ends = now.saturating_add(life).unwrap_or(now);
+        params.not_after = moment(self.ends().map_or(ends, |ca| ends.min(ca)));
+        let certificate = params.signed_by(&key, &self.issuer).map_err(certificate_error("sign a certificate"))?;
+        let signed = subject::with_subject(certificate.der(), subject.name, |bytes| self.issuer.key().sign(bytes));
+        let signed = signed.unwrap_or(Err(rcgen::Error::CouldNotParseCertificate));
+        Ok(subject::pem(&signed.map_err(certificate_error("sign a certificate"))?))
+    }
+
+    /// When the authority itself ends.
+    fn ends(&self) -> Option<jiff::Timestamp> {
+        let (_, ca) = X509Certificate::from_der(&self.ca_der).ok()?;
+        jiff::Timestamp::from_second(ca.validity().not_after.timestamp()).ok()
     }
 
     fn roots(&self) -> Result<RootCertStore, PkiError> {

@@ -1,25 +1,26 @@
 //! The cluster's own signers: what each of them signs, and for whom.
 //!
 //! Rules
-//!   S1 request    well-formed and signed by its own key; a name, and at most one organization
-//!   S2 client     `kubernetes.io/kube-apiserver-client` signs any name for clients, but never for `system:masters`
+//!   S1 request    well-formed and signed by its own key; one common name, any number of organizations
+//!   S2 client     `kubernetes.io/kube-apiserver-client` signs any subject for clients, but never for `system:masters`
 //!   S3 kubelet    `kubernetes.io/kube-apiserver-client-kubelet` signs a node's name for clients, and no other names
-//!   S4 serving    `kubernetes.io/kubelet-serving` signs a node's names and addresses for servers, if the node itself asks
-//!   S5 usages     exactly those of the signer; key encipherment may be left out
-//!   S6 time       as long as is asked for, but at least ten minutes and at most a year
+//!   S4 serving    `kubernetes.io/kubelet-serving` signs a node's names and addresses for servers
+//!   S5 usages     those of the signer; a kubelet's certificates have all of them, but may leave out key encipherment
+//!   S6 time       as long as is asked for, but at least ten minutes, at most a year, and no longer than the authority
+//!   S7 kept       the subject is signed as it was sent, and so are its other names; no other extension is
 //!
 //! Source: certificates and certificate signing requests reference, "Kubernetes signers".
-//! Not here       who approves (`admit`) · several organizations in one certificate (rcgen writes one)
+//! Not here       who approves (`admit`)
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rcgen::SanType;
 use serde_json::Value;
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate, X509CertificationRequest};
+use x509_parser::prelude::{FromDer, ParsedExtension, X509CertificationRequest};
 
 use crate::identity::{GROUP_MASTERS, GROUP_NODES, NODE_NAME_PREFIX};
 use crate::pki::{Pki, Subject, Usage};
@@ -44,15 +45,14 @@ pub(crate) enum Signer {
 /// What a request says of its subject.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Wish {
-    pem: String,
     name: String,
     organizations: Vec<String>,
-    /// DNS names and addresses.
-    names: Vec<String>,
-    /// Whether it asks for names of other forms.
-    asks_other_names: bool,
-    /// The key, as it will stand in the certificate.
+    /// The whole subject, as it was sent (DER).
+    subject: Vec<u8>,
+    /// The key with its kind (DER).
     key: Vec<u8>,
+    /// Its other names.
+    names: Vec<SanType>,
 }
 
 impl Signer {
@@ -72,7 +72,7 @@ impl Signer {
             Signer::Client | Signer::KubeletClient => "client auth",
             Signer::KubeletServing => "server auth",
         };
-        check_usages(spec, purpose)?;
+        check_usages(spec, purpose, self != Signer::Client)?;
         if self == Signer::Client {
             let is_master = wish.organizations.iter().any(|group| group == GROUP_MASTERS);
             return if is_master { Err(format!("expected no organization {GROUP_MASTERS}")) } else { Ok(()) };
@@ -82,18 +82,16 @@ impl Signer {
         if !is_node {
             return Err(format!("expected a subject {NODE_NAME_PREFIX}NAME of the organization {GROUP_NODES}"));
         }
-        if wish.asks_other_names {
-            return Err("expected no e-mail addresses, URIs or other names".to_owned());
-        }
+        let is_host = |name: &SanType| matches!(name, SanType::DnsName(_) | SanType::IpAddress(_));
         match self {
             Signer::KubeletServing if wish.names.is_empty() => {
                 Err("expected at least one DNS name or IP address".to_owned())
             }
-            Signer::KubeletServing if text(spec, "username") != wish.name => {
-                Err(format!("expected the node itself to ask, found {:?}", text(spec, "username")))
+            Signer::KubeletServing if !wish.names.iter().all(is_host) => {
+                Err("expected no e-mail addresses and no URIs".to_owned())
             }
             Signer::KubeletClient if !wish.names.is_empty() => {
-                Err("expected no DNS names and no IP addresses".to_owned())
+                Err("expected no DNS names, IP addresses, e-mail addresses or URIs".to_owned())
             }
             _ => Ok(()),
         }
@@ -101,12 +99,15 @@ impl Signer {
 }
 
 /// S5.
-fn check_usages(spec: &Value, purpose: &str) -> Result<(), String> {
+fn check_usages(spec: &Value, purpose: &str, is_kubelet: bool) -> Result<(), String> {
     let usages: Vec<&str> = spec["usages"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let known = ["digital signature", "key encipherment", purpose];
-    match usages.iter().find(|usage| !known.contains(usage)) {
-        Some(other) => Err(format!("expected no usage beside {}, found {other:?}", known.join(", "))),
-        None if !usages.contains(&purpose) => Err(format!("expected the usage {purpose:?}")),
+    if let Some(other) = usages.iter().find(|usage| !known.contains(usage)) {
+        return Err(format!("expected no usage beside {}, found {other:?}", known.join(", ")));
+    }
+    let needed = if is_kubelet { &[purpose, "digital signature"][..] } else { &[purpose] };
+    match needed.iter().find(|usage| !usages.contains(usage)) {
+        Some(missing) => Err(format!("expected the usage {missing:?}")),
         None => Ok(()),
     }
 }
@@ -128,6 +129,14 @@ pub(crate) fn node_client(spec: &Value) -> Option<bool> {
     Some(text(spec, "username") == wish.name)
 }
 
+/// The common name of a request for one of a kubelet's certificates, or why it has none; nothing for other requests.
+pub(crate) fn kubelet_name(spec: &Value) -> Option<Result<String, String>> {
+    match Signer::named(text(spec, "signerName"))? {
+        Signer::Client => None,
+        Signer::KubeletClient | Signer::KubeletServing => Some(read(spec).map(|wish| wish.name)),
+    }
+}
+
 /// Signs a request: the certificate in PEM, or why there is none.
 pub(crate) fn sign(pki: &Pki, signer: Signer, spec: &Value) -> Result<String, String> {
     let wish = read(spec)?;
@@ -136,23 +145,16 @@ pub(crate) fn sign(pki: &Pki, signer: Signer, spec: &Value) -> Result<String, St
     let life = asked.unwrap_or(LIFE_MAX).clamp(LIFE_MIN, LIFE_MAX);
     let usages = spec["usages"].as_array().into_iter().flatten();
     let subject = Subject {
-        name: &wish.name,
-        organization: wish.organizations.first().map(String::as_str),
+        name: &wish.subject,
+        key: &wish.key,
         names: &wish.names,
         usage: if signer == Signer::KubeletServing { Usage::Server } else { Usage::Client },
         enciphers_keys: usages.into_iter().any(|usage| usage == "key encipherment"),
     };
-    let pem = pki.sign_request(&wish.pem, &subject, life).map_err(|error| match std::error::Error::source(&error) {
+    pki.sign_subject(&subject, life).map_err(|error| match std::error::Error::source(&error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    })?;
-    // What was signed is the key that was asked for, whatever its kind.
-    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| error.to_string())?;
-    let (_, certificate) = X509Certificate::from_der(&certificate).map_err(|error| error.to_string())?;
-    if certificate.public_key().raw != wish.key {
-        return Err("expected an RSA key, or an elliptic curve key with the hash of its size".to_owned());
-    }
-    Ok(pem)
+    })
 }
 
 /// S1.
@@ -162,12 +164,17 @@ fn read(spec: &Value) -> Result<Wish, String> {
     let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|_| "expected PEM".to_owned())?;
     let (_, request) = X509CertificationRequest::from_der(&block.contents)
         .map_err(|_| "expected a certificate signing request".to_owned())?;
+    request.verify_signature().map_err(|_| "expected a request signed by the key in it".to_owned())?;
     let info = &request.certification_request_info;
-    let mut wish = Wish { key: info.subject_pki.raw.to_vec(), ..Wish::default() };
+    let (key, subject) = (info.subject_pki.raw.to_vec(), info.subject.as_raw().to_vec());
+    let mut wish = Wish { key, subject, ..Wish::default() };
     for attribute in info.subject.iter_attributes() {
         let value = attribute.as_str().map_err(|_| "expected a subject in plain text".to_owned())?.to_owned();
         let oid = attribute.attr_type();
         if *oid == x509_parser::oid_registry::OID_X509_COMMON_NAME {
+            if !wish.name.is_empty() {
+                return Err("expected one common name, found several".to_owned());
+            }
             wish.name = value;
         } else if *oid == x509_parser::oid_registry::OID_X509_ORGANIZATION_NAME {
             wish.organizations.push(value);
@@ -176,29 +183,32 @@ fn read(spec: &Value) -> Result<Wish, String> {
     if wish.name.is_empty() {
         return Err("expected a common name, which becomes the user's".to_owned());
     }
-    if wish.organizations.len() > 1 {
-        return Err(format!("expected at most one organization, found {}", wish.organizations.len()));
-    }
     for extension in request.requested_extensions().into_iter().flatten() {
         let ParsedExtension::SubjectAlternativeName(names) = extension else { continue };
         for name in &names.general_names {
-            match name {
-                GeneralName::DNSName(name) => wish.names.push((*name).to_owned()),
-                GeneralName::IPAddress(bytes) => match address(bytes) {
-                    Some(address) => wish.names.push(address),
-                    None => return Err("expected IP addresses of 4 or 16 bytes".to_owned()),
-                },
-                _ => wish.asks_other_names = true,
-            }
+            wish.names.push(other_name(name)?);
         }
     }
-    wish.pem = pem;
     Ok(wish)
 }
 
-fn address(bytes: &[u8]) -> Option<String> {
-    let four = <[u8; 4]>::try_from(bytes).map(|bytes| std::net::IpAddr::from(bytes).to_string());
-    four.or_else(|_| <[u8; 16]>::try_from(bytes).map(|bytes| std::net::IpAddr::from(bytes).to_string())).ok()
+fn other_name(name: &GeneralName<'_>) -> Result<SanType, String> {
+    let plain = |text: &str| text.try_into().map_err(|_| format!("expected a name in ASCII, found {text:?}"));
+    match name {
+        GeneralName::DNSName(name) => Ok(SanType::DnsName(plain(name)?)),
+        GeneralName::RFC822Name(name) => Ok(SanType::Rfc822Name(plain(name)?)),
+        GeneralName::URI(name) => Ok(SanType::URI(plain(name)?)),
+        GeneralName::IPAddress(bytes) => match address(bytes) {
+            Some(address) => Ok(SanType::IpAddress(address)),
+            None => Err("expected IP addresses of 4 or 16 bytes".to_owned()),
+        },
+        _ => Err("expected DNS names, IP addresses, e-mail addresses and URIs, found another name".to_owned()),
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 #[cfg(test)]
@@ -206,6 +216,8 @@ mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
     use serde_json::{Value, json};
     use windlass_stdx::World;
     use x509_parser::prelude::{FromDer, X509Certificate};
@@ -284,18 +296,20 @@ mod tests {
         check(&kubelet("jane", Some("system:nodes"), &[]), refused);
         check(&kubelet("system:node:n1", Some("system:masters"), &[]), refused);
         check(&kubelet("system:node:", Some("system:nodes"), &[]), refused);
-        check(&kubelet("system:node:n1", Some("system:nodes"), &["n1"]), "expected no DNS names and no IP addresses");
+        check(
+            &kubelet("system:node:n1", Some("system:nodes"), &["n1"]),
+            "expected no DNS names, IP addresses, e-mail addresses or URIs",
+        );
         assert_eq!(node_client(&kubelet("jane", Some("system:nodes"), &[])), None);
     }
 
     #[test]
-    fn s4_a_kubelet_serves_under_its_names_if_it_asks_itself() {
+    fn s4_a_kubelet_serves_under_its_names() {
         let serving = |names: &[&str]| spec("kubelet-serving", "system:node:n1", Some("system:nodes"), names);
         check(&serving(&["n1", "10.0.0.1"]), "");
         check(&serving(&[]), "expected at least one DNS name or IP address");
-        let mut by_other = serving(&["n1"]);
-        by_other["username"] = json!("jane");
-        check(&by_other, "expected the node itself to ask, found \"jane\"");
+        let refused = "expected a subject system:node:NAME of the organization system:nodes";
+        check(&spec("kubelet-serving", "n1", Some("system:nodes"), &["n1"]), refused);
     }
 
     #[test]
@@ -309,5 +323,44 @@ mod tests {
         check(&client, refused);
         client["usages"] = json!(["digital signature"]);
         check(&client, "expected the usage \"client auth\"");
+        let mut kubelet = spec("kube-apiserver-client-kubelet", "system:node:n1", Some("system:nodes"), &[]);
+        kubelet["usages"] = json!(["key encipherment", "client auth"]);
+        check(&kubelet, "expected the usage \"digital signature\"");
+        kubelet["usages"] = json!(["client auth", "key encipherment", "digital signature"]);
+        check(&kubelet, "");
+    }
+
+    /// Made by `openssl req`: three organizations and a unit, a key whose size is not its hash's, names of every form, and
+    /// extensions that nobody may have.
+    #[test]
+    fn s7_the_subject_and_its_names_are_signed_as_they_were_sent() {
+        let room = room();
+        let csr = include_str!("../tests/api/several.csr.pem");
+        let mut spec = json!({"request": STANDARD.encode(csr), "signerName": "kubernetes.io/kube-apiserver-client",
+            "usages": ["client auth"], "username": "jane"});
+        let pem = sign(&room.1, Signer::Client, &spec).expect("a certificate");
+        let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).expect("PEM");
+        let (_, certificate) = X509Certificate::from_der(&block.contents).expect("a certificate");
+        assert_eq!(certificate.subject().to_string(), "O=dev, O=ops, O=on call, OU=cluster, CN=jane");
+        let names = certificate.subject_alternative_name().expect("well-formed").expect("names").value;
+        assert_eq!(names.general_names.len(), 4, "{names:?}");
+        assert!(!certificate.is_ca() && certificate.name_constraints().expect("well-formed").is_none());
+        let ca = CertificateDer::from_pem_slice(room.1.ca_pem().as_bytes()).expect("PEM");
+        let (_, ca) = X509Certificate::from_der(&ca).expect("the authority");
+        certificate.verify_signature(Some(ca.public_key())).expect("signed by the authority");
+        let proven = crate::authenticate::authenticate(Some(&[block.contents.into()]));
+        assert_eq!(proven.name, "jane");
+        for group in ["dev", "ops", "on call"] {
+            assert!(proven.is_in(group), "{group}");
+        }
+        // A byte of the signature.
+        let mut bytes = x509_parser::pem::parse_x509_pem(csr.as_bytes()).expect("PEM").1.contents;
+        *bytes.last_mut().expect("a request") ^= 1;
+        let lines = format!(
+            "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
+            STANDARD.encode(bytes)
+        );
+        spec["request"] = json!(STANDARD.encode(lines));
+        check(&spec, "expected a request signed by the key in it");
     }
 }

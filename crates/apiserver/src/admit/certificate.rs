@@ -9,6 +9,7 @@
 //!   R6 masters     nobody asks for a client certificate of the group that has all rights
 //!   R7 by itself   a node's client certificate is approved at once, where who asks may create `selfnodeclient` for its own
 //!                  node, or `nodeclient` for any
+//!   R9 own        a node asks for certificates of a kubelet with its own name only
 //!   R8 signed      what is approved and for a signer of the cluster's own is signed in the same write, or fails in it
 //!
 //! Source: API reference, certificates.k8s.io/v1; "Certificates and Certificate Signing Requests".
@@ -21,6 +22,7 @@ use windlass_api::{ApiError, kinds};
 
 use crate::authorize::{Asked, AskedObject, may};
 use crate::change::Part;
+use crate::identity::NODE_NAME_PREFIX;
 use crate::server::Call;
 use crate::sign::{self, Signer};
 use crate::write::{WriteOptions, text};
@@ -28,11 +30,21 @@ use crate::write::{WriteOptions, text};
 /// Conditions that only `/approval` makes.
 const DECISIONS: [&str; 2] = ["Approved", "Denied"];
 
-/// R1 and R6.
+/// R1, R6 and R9.
 pub(super) fn create(call: Call<'_>, request: &mut Value) -> Result<(), ApiError> {
     if sign::asks_for_masters(&request["spec"]) {
         let why = "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed";
         return Err(ApiError::forbidden(&kinds::CERTIFICATE_SIGNING_REQUEST, text(&request["metadata"], "name"), why));
+    }
+    if let Some(node) = call.who.node_name()
+        && let Some(found) = sign::kubelet_name(&request["spec"])
+        && found.as_ref().ok() != Some(&format!("{NODE_NAME_PREFIX}{node}"))
+    {
+        let why = match found {
+            Ok(_) => format!("can only create a node CSR with CN={NODE_NAME_PREFIX}{node}"),
+            Err(why) => format!("unable to parse csr: {why}"),
+        };
+        return Err(ApiError::forbidden(&kinds::CERTIFICATE_SIGNING_REQUEST, text(&request["metadata"], "name"), &why));
     }
     let spec = &mut request["spec"];
     if let Some(spec) = spec.as_object_mut() {
