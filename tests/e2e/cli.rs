@@ -140,6 +140,137 @@ pub fn cli_scales_rolls_and_waits_as_kubectl_does(test: &Test) {
     assert_eq!(undone, "deployment.apps/web rolled back\n");
 }
 
+/// What was rolled out before is kept in ControllerRevisions for these kinds.
+pub fn cli_rolls_daemon_and_stateful_sets_as_kubectl_does(test: &Test) {
+    let template = |name: &str, version: &str| {
+        format!(
+            "template:
+    metadata: {{labels: {{app: {name}}}, annotations: {{version: \"{version}\"}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{{name: main, image: windlass.local/demo:1, command: [sleep, \"1000000\"]}}]"
+        )
+    };
+    let daemon = |version: &str| {
+        let template = template("agent", version);
+        format!(
+            "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {{name: agent}}\nspec:\n  selector: {{matchLabels: {{app: agent}}}}\n  {template}\n"
+        )
+    };
+    let stateful = |version: &str| {
+        let template = template("db", version);
+        format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: db}}\nspec:\n  serviceName: db\n  replicas: 1\n  selector: {{matchLabels: {{app: db}}}}\n  {template}\n"
+        )
+    };
+    for version in ["1", "2"] {
+        test.apply(&daemon(version));
+        test.apply(&stateful(version));
+        for what in ["ds/agent", "sts/db"] {
+            must(&mut windlass(test, &["rollout", "status", what, "--timeout=60s"]));
+        }
+    }
+    for arguments in [
+        "rollout status ds/agent",
+        "rollout status sts/db",
+        "rollout history ds/agent",
+        "rollout history sts db",
+        "rollout history ds agent --revision=1",
+        "rollout history sts/db --revision=7",
+        "rollout undo ds/agent --to-revision=9",
+        "rollout undo sts/db --to-revision=2",
+        "rollout undo ds/agent --dry-run=client",
+        "rollout undo sts/db --dry-run=server",
+        "rollout pause ds/agent",
+        "rollout resume sts/db",
+        "rollout history cm/kube-root-ca.crt",
+    ] {
+        same(test, &arguments.split(' ').collect::<Vec<_>>());
+    }
+    for (what, kind, name, said) in [
+        ("ds/agent", "daemonset", "agent", "daemonset.apps/agent"),
+        ("sts/db", "statefulset", "db", "statefulset.apps/db"),
+    ] {
+        let undone = must(&mut windlass(test, &["rollout", "undo", what]));
+        assert_eq!(undone, format!("{said} rolled back\n"));
+        assert_eq!(test.get(kind, name)["spec"]["template"]["metadata"]["annotations"]["version"], "1");
+        must(&mut windlass(test, &["rollout", "status", what, "--timeout=60s"]));
+        same(test, &["rollout", "history", what]);
+        let restarted = must(&mut windlass(test, &["rollout", "restart", what]));
+        assert_eq!(restarted, format!("{said} restarted\n"));
+    }
+}
+
+/// Both edit one object each, the same way, and say the same.
+pub fn cli_edits_as_kubectl_does(test: &Test) {
+    for name in ["theirs", "ours"] {
+        test.kubectl(&["create", "configmap", name, "--from-literal=colour=gold"]);
+        test.kubectl(&["create", "deployment", name, "--image=windlass.local/demo:1", "--replicas=0"]);
+    }
+    for (kind, editor) in [
+        ("cm", "true"),
+        ("cm", "truncate -s 0"),
+        ("cm", "sed -i s/gold/silver/"),
+        ("cm", "sed -i 's/^  colour: .*/  colour: one # two/'"),
+        ("cm", "sed -i s/^data:/data:[/"),
+        ("cm", "sed -i s/^kind:.*/kind:[/"),
+        ("cm", "sed -i s/^kind:.*/kind:\\ Secret/"),
+        ("cm", "sed -i /^data:/,/colour/d"),
+        ("cm", "false"),
+        ("cm", "/no/such/editor"),
+        ("deploy", "sed -i 's/replicas: 0/replicas: -1/'"),
+        ("deploy", "sed -i 's/resourceVersion: .*/resourceVersion: \"1\"/'"),
+        ("deploy", "sed -i 's/terminationGracePeriodSeconds: 30/terminationGracePeriodSeconds: 3/'"),
+    ] {
+        let edited = |mut command: Command| {
+            let out = run(command.env("KUBE_EDITOR", editor).env("SHELL", "/bin/sh"));
+            let text = comparable(&out).replace("theirs", "ours").replace("windlass apply -f", "windlass replace -f");
+            let is_file = |word: &&str| word.contains("-edit-");
+            let files: Vec<&str> = text.split([' ', '\n', '"']).filter(is_file).collect();
+            files.iter().fold(text.clone(), |text, file| text.replace(file, "FILE"))
+        };
+        let theirs = edited(test.command(&["edit", kind, "theirs"]));
+        let ours = edited(windlass(test, &["edit", kind, "ours"]));
+        assert_eq!(ours, theirs, "edit {kind} with {editor}");
+    }
+    for kind in ["configmap", "deployment"] {
+        let [theirs, ours] = ["theirs", "ours"].map(|name| test.get(kind, name));
+        assert_eq!(ours["data"], theirs["data"]);
+        assert_eq!(ours["spec"]["template"]["spec"], theirs["spec"]["template"]["spec"]);
+    }
+    same(test, &["edit", "cm", "nobody"]);
+}
+
+/// Every directory of `tests/e2e/kustomize`, and those within it that are bases of others.
+pub fn cli_builds_kustomizations_as_kubectl_does(test: &Test) {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/kustomize");
+    let mut directories = vec![root];
+    let mut count = 0;
+    while let Some(directory) = directories.pop() {
+        let entries = std::fs::read_dir(&directory).expect("the tests' own directory").flatten();
+        let paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+        let is_kustomization = |path: &std::path::PathBuf| path.file_stem().is_some_and(|stem| stem == "kustomization");
+        if paths.iter().any(is_kustomization) {
+            let shown = directory.display().to_string();
+            let theirs = run(&mut test.command(&["kustomize", &shown]));
+            let ours = run(&mut windlass(test, &["kustomize", &shown]));
+            assert_eq!(ours.stdout, theirs.stdout, "{shown}: {}", ours.stderr);
+            assert_eq!((ours.ok, ours.stderr), (theirs.ok, theirs.stderr), "{shown}");
+            count += usize::from(theirs.ok);
+        }
+        directories.extend(paths.into_iter().filter(|path| path.is_dir()));
+    }
+    assert!(count >= 10, "{count} kustomizations were built");
+    let base = format!("{}/e2e/kustomize/layers/base", env!("CARGO_MANIFEST_DIR"));
+    let applied = must(&mut windlass(test, &["apply", "-k", &base]));
+    assert!(applied.contains("service/web created") && applied.contains("configmap/conf-"), "{applied}");
+    let again = test.kubectl(&["apply", "-k", &base]);
+    assert!(again.lines().all(|line| line.ends_with(" unchanged")), "{again}");
+    let gone = must(&mut windlass(test, &["delete", "-k", &base]));
+    assert!(gone.contains("deployment.apps \"web\" deleted"), "{gone}");
+    same(test, &["get", "deploy,svc"]);
+}
+
 pub fn cli_reads_logs_and_runs_commands_as_kubectl_does(test: &Test) {
     test.sleeping_pod("box", "");
     for arguments in [

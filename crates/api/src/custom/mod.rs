@@ -15,7 +15,7 @@ pub(crate) mod fill;
 mod format;
 pub(crate) mod node;
 pub(crate) mod path;
-pub(crate) mod pattern;
+pub mod pattern;
 mod row;
 pub(crate) mod rule;
 mod rules;

@@ -11,14 +11,14 @@ pub(crate) const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 
 /// A compiled pattern.
 #[derive(Debug, Clone)]
-pub(crate) struct Pattern {
+pub struct Pattern {
     regex: Regex,
     written: String,
 }
 
 impl Pattern {
     /// Compiles a pattern; the error says why it is none.
-    pub(crate) fn new(written: &str) -> Result<Pattern, String> {
+    pub fn new(written: &str) -> Result<Pattern, String> {
         let built = RegexBuilder::new(&translate(written))
             .size_limit(PATTERN_BYTES_MAX)
             .dfa_size_limit(PATTERN_BYTES_MAX)
@@ -34,7 +34,7 @@ impl Pattern {
     }
 
     /// Whether any part of the text matches.
-    pub(crate) fn matches(&self, text: &str) -> bool {
+    pub fn matches(&self, text: &str) -> bool {
         self.regex.is_match(text)
     }
 

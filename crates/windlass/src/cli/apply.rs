@@ -8,7 +8,7 @@
 //!   R5 again     a patch that met another write is computed again, at most PATCH_TRIES_MAX times
 //!   R6 force     `--force` deletes and creates an object that cannot be patched
 //!   R7 rest      one failure does not keep the others from being applied
-//! Not here       `--prune`, `-k`
+//! Not here       `--prune`
 //! Source: Kubernetes docs, "Declarative Management of Kubernetes Objects"
 
 use anyhow::{Context, Result, anyhow, bail};

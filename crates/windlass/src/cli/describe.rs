@@ -15,7 +15,7 @@ mod generic;
 mod job;
 mod namespace;
 mod node;
-mod pod;
+pub mod pod;
 mod probe;
 mod replica_set;
 mod secret;

@@ -1,4 +1,4 @@
-//! `-f`: objects from files, directories and standard input.
+//! `-f` and `-k`: objects from files, directories, standard input and kustomizations.
 //!
 //! Rules
 //!   R1 source      a file; a directory's `.yaml`, `.yml` and `.json` files in order of name (`-R`: below it too); `-`
@@ -17,6 +17,7 @@ use serde_json::Value;
 use windlass_api::codec::{Limits, yaml};
 
 use super::get::all_said;
+use super::kustomize;
 
 /// Bytes that one file may have.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -32,6 +33,9 @@ pub struct FileFlags {
     /// Directories with all that is below them
     #[arg(short = 'R', long)]
     pub recursive: bool,
+    /// A directory with a kustomization
+    #[arg(short = 'k', long, value_name = "DIRECTORY", conflicts_with = "files")]
+    pub kustomize: Option<String>,
 }
 
 /// An object and where it was read.
@@ -46,12 +50,17 @@ pub struct Manifest {
 impl FileFlags {
     /// Whether there are any.
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.files.is_empty() && self.kustomize.is_none()
     }
 
     /// Reads all objects.
     pub fn read(&self) -> Result<Vec<Manifest>> {
         let mut manifests = Vec::new();
+        if let Some(directory) = &self.kustomize {
+            for object in kustomize::build(Path::new(directory))? {
+                manifests.push(identified(object, directory)?);
+            }
+        }
         for file in self.files.iter().flat_map(|file| file.split(',')) {
             if file == "-" {
                 let mut text = String::new();
@@ -63,7 +72,7 @@ impl FileFlags {
             } else {
                 for path in self.paths(Path::new(file))? {
                     let name = path.display().to_string();
-                    add(&read(&path)?, &name, &mut manifests)?;
+                    add(&read_file(&path)?, &name, &mut manifests)?;
                 }
             }
         }
@@ -79,7 +88,7 @@ impl FileFlags {
         work: impl AsyncFn(&Manifest) -> Result<()>,
     ) -> Result<()> {
         if self.is_empty() {
-            bail!("must specify -f: a file, a directory or - for standard input");
+            bail!("must specify one of -f (a file, a directory or - for standard input) and -k (a directory)");
         }
         let mut manifests = self.read()?;
         manifests.retain(is_wanted);
@@ -133,7 +142,8 @@ fn walk(directory: &Path, recursive: bool, paths: &mut Vec<PathBuf>) -> Result<(
     Ok(())
 }
 
-fn read(path: &Path) -> Result<String> {
+/// What a file holds, if it is not too large.
+pub fn read_file(path: &Path) -> Result<String> {
     let context = || format!("could not read {}", path.display());
     let file = fs::File::open(path).with_context(context)?;
     let mut text = String::new();
@@ -142,6 +152,13 @@ fn read(path: &Path) -> Result<String> {
         bail!("{}: expected a file of at most {FILE_BYTES_MAX} bytes, found more", path.display());
     }
     Ok(text)
+}
+
+/// The objects of a text.
+pub fn read_text(text: &str, origin: &str) -> Result<Vec<Manifest>> {
+    let mut manifests = Vec::new();
+    add(text, origin, &mut manifests)?;
+    Ok(manifests)
 }
 
 /// R2 to R4.
@@ -209,13 +226,13 @@ mod tests {
             std::fs::write(directory.join(name), text).expect("a file");
         }
         let names = |recursive| {
-            let flags = FileFlags { files: vec![directory.display().to_string()], recursive };
+            let flags = FileFlags { files: vec![directory.display().to_string()], recursive, ..FileFlags::default() };
             let found = flags.read().expect("manifests");
             found.iter().filter_map(|found| found.object["metadata"]["name"].as_str()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!((names(false).as_str(), names(true).as_str()), ("a b", "a b d"));
         std::fs::remove_dir_all(&directory).expect("our own directory");
-        let gone = FileFlags { files: vec![directory.display().to_string()], recursive: false };
+        let gone = FileFlags { files: vec![directory.display().to_string()], ..FileFlags::default() };
         assert!(gone.read().expect_err("gone").to_string().contains("does not exist"));
     }
 

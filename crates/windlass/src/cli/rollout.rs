@@ -1,6 +1,7 @@
 //! `windlass rollout`: how a change reaches the pods, and how it is taken back.
 
 mod history;
+mod past;
 mod pause;
 mod restart;
 mod status;
@@ -93,12 +94,4 @@ async fn each(session: &Session, what: &WhatFlags, verb: impl AsyncFn(&Session, 
 fn revision(object: &Value) -> u64 {
     let noted = object["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str();
     noted.and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
-/// Rollouts of other kinds are not kept as replica sets.
-fn expect_deployment(object: &Chosen, what: &str) -> Result<()> {
-    if object.served.kind.kind == "Deployment" && object.served.kind.group == "apps" {
-        return Ok(());
-    }
-    bail!("no {what} has been implemented for {:?}", object.served.kind.kind)
 }

@@ -7,8 +7,8 @@ use clap::Subcommand;
 
 use super::session::{Session, SessionFlags};
 use super::{
-    apply, completion, cp, create, delete, describe, events, exec, explain, failure, get, label, logs, patch,
-    port_forward, rollout, scale, top, trace, wait,
+    apply, completion, cp, create, delete, describe, edit, events, exec, explain, failure, get, kustomize, label, logs,
+    patch, port_forward, rollout, scale, top, trace, wait,
 };
 use crate::place::Place;
 
@@ -23,8 +23,12 @@ pub enum Verb {
     Apply(apply::ApplyFlags),
     /// Make new objects from files
     Create(create::CreateFlags),
+    /// Change objects in an editor
+    Edit(edit::EditFlags),
     /// Delete objects
     Delete(delete::DeleteFlags),
+    /// Show the objects of a kustomization
+    Kustomize(kustomize::KustomizeFlags),
     /// Set and take away labels
     Label(label::LabelFlags),
     /// Set and take away annotations
@@ -74,7 +78,9 @@ fn try_run(place: &Place, verb: Verb) -> Result<()> {
             Verb::Describe(flags) => describe::run(&open(&flags.session)?, &flags).await,
             Verb::Apply(flags) => apply::run(&open(&flags.session)?, &flags).await,
             Verb::Create(flags) => create::run(&open(&flags.session)?, &flags).await,
+            Verb::Edit(flags) => edit::run(&open(&flags.session)?, &flags).await,
             Verb::Delete(flags) => delete::run(&open(&flags.session)?, &flags).await,
+            Verb::Kustomize(flags) => kustomize::run(&flags),
             Verb::Label(flags) => label::run(&open(&flags.session)?, &flags, label::Marks::Labels).await,
             Verb::Annotate(flags) => label::run(&open(&flags.session)?, &flags, label::Marks::Annotations).await,
             Verb::Patch(flags) => patch::run(&open(&flags.session)?, &flags).await,

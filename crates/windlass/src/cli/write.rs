@@ -31,17 +31,24 @@ pub enum Validate {
     Ignore,
 }
 
-impl WriteFlags {
-    /// As a query; `manager` is who writes unless the flag says another.
-    pub fn query<'q>(&'q self, manager: &'q str) -> Vec<(&'q str, &'q str)> {
-        let validate = match self.validate {
+impl Validate {
+    /// What the server is told.
+    pub fn query(self) -> (&'static str, &'static str) {
+        let validate = match self {
             Validate::Strict => "Strict",
             Validate::Warn => "Warn",
             Validate::Ignore => "Ignore",
         };
+        ("fieldValidation", validate)
+    }
+}
+
+impl WriteFlags {
+    /// As a query; `manager` is who writes unless the flag says another.
+    pub fn query<'q>(&'q self, manager: &'q str) -> Vec<(&'q str, &'q str)> {
         let manager = if self.field_manager.is_empty() { manager } else { &self.field_manager };
         let mut query = self.dry_run.query();
-        query.extend([("fieldManager", manager), ("fieldValidation", validate)]);
+        query.extend([("fieldManager", manager), self.validate.query()]);
         query
     }
 }

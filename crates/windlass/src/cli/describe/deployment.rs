@@ -61,7 +61,7 @@ pub async fn replica_sets(session: &Session, deployment: &Value) -> Result<Vec<V
 }
 
 /// Whether a replica set holds the Deployment's own template: the label with the template's hash does not count.
-pub fn same_template(set: &Value, deployment: &Value) -> bool {
+fn same_template(set: &Value, deployment: &Value) -> bool {
     let without_hash = |object: &Value| {
         let mut template = object["spec"]["template"].clone();
         if let Some(labels) = template["metadata"]["labels"].as_object_mut() {

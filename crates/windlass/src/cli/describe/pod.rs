@@ -118,7 +118,7 @@ pub(super) fn phases(pods: &[Value]) -> String {
 }
 
 /// Whether an object is controlled by the one with this uid.
-pub(super) fn is_owned(object: &Value, uid: &str) -> bool {
+pub fn is_owned(object: &Value, uid: &str) -> bool {
     let owners = items(&object["metadata"], "ownerReferences");
     owners.iter().any(|owner| owner["controller"] == true && text(owner, "uid") == uid)
 }

@@ -1,12 +1,11 @@
-//! `rollout history`: the revisions that a Deployment's replica sets keep.
+//! `rollout history`: the revisions that a Deployment, DaemonSet or StatefulSet could go back to.
 
 use anyhow::{Result, bail};
 use clap::Args;
-use serde_json::Value;
 
-use super::{WhatFlags, expect_deployment, revision};
-use crate::cli::describe::deployment::replica_sets;
-use crate::cli::describe::sheet::{Sheet, text};
+use super::WhatFlags;
+use super::past::{Past, past};
+use crate::cli::describe::sheet::Sheet;
 use crate::cli::describe::template::template;
 use crate::cli::output::align::{SHEET, align};
 use crate::cli::output::escape;
@@ -24,35 +23,32 @@ pub struct HistoryFlags {
 
 pub(super) async fn run(session: &Session, flags: &HistoryFlags) -> Result<()> {
     for object in flags.what.find(session).await? {
-        expect_deployment(&object, "history viewer")?;
-        let sets = replica_sets(session, &object.get(session).await?).await?;
-        let mut sets: Vec<&Value> = sets.iter().collect();
-        sets.sort_by_key(|set| revision(set));
+        let found = object.get(session).await?;
+        let past = past(session, &object, &found, "history viewer").await?;
         if flags.revision > 0 {
-            let Some(set) = sets.iter().find(|set| revision(set) == flags.revision) else {
+            let Some(wanted) = past.iter().find(|past| past.number == flags.revision) else {
                 bail!("unable to find the specified revision");
             };
             println!("{} with revision #{}", object.qualified(), flags.revision);
             let mut sheet = Sheet::default();
-            template(&mut sheet, &set["spec"]["template"]);
+            template(&mut sheet, &wanted.template);
             // kubectl leaves the tabs of this sheet as they are
             println!("{}", escape::text(&sheet.text));
+        } else if past.is_empty() {
+            println!("{} \nNo rollout history found.", object.qualified());
         } else {
             println!("{} ", object.qualified());
-            println!("{}", align(&escape::text(&list(&sets)), SHEET));
+            println!("{}", align(&escape::text(&list(&past)), SHEET));
         }
     }
     Ok(())
 }
 
-fn list(sets: &[&Value]) -> String {
+fn list(past: &[Past]) -> String {
     let mut lines = "REVISION\tCHANGE-CAUSE\n".to_owned();
-    for set in sets {
-        let cause = match text(&set["metadata"]["annotations"], "kubernetes.io/change-cause") {
-            "" => "<none>",
-            cause => cause,
-        };
-        lines += &format!("{}\t{cause}\n", revision(set));
+    for past in past {
+        let cause = if past.cause.is_empty() { "<none>" } else { &past.cause };
+        lines += &format!("{}\t{cause}\n", past.number);
     }
     lines
 }

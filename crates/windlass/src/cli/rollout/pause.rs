@@ -5,12 +5,11 @@ use http::Method;
 use serde_json::json;
 use windlass_client::Call;
 
-use super::expect_deployment;
 use crate::cli::chosen::Chosen;
 use crate::cli::session::Session;
 
 pub(super) async fn pause(session: &Session, object: &Chosen) -> Result<()> {
-    expect_deployment(object, "pauser")?;
+    expect_deployment(object, "pausing")?;
     if is_paused(session, object).await? {
         bail!("{} {:?} is already paused", object.served.kind.qualified_plural(), object.name);
     }
@@ -20,13 +19,22 @@ pub(super) async fn pause(session: &Session, object: &Chosen) -> Result<()> {
 }
 
 pub(super) async fn resume(session: &Session, object: &Chosen) -> Result<()> {
-    expect_deployment(object, "resumer")?;
+    expect_deployment(object, "resuming")?;
     if !is_paused(session, object).await? {
         bail!("{} {:?} is not paused", object.served.kind.qualified_plural(), object.name);
     }
     set(session, object, false).await?;
     println!("{} resumed", object.qualified());
     Ok(())
+}
+
+/// Changes of other kinds cannot be held back.
+fn expect_deployment(object: &Chosen, what: &str) -> Result<()> {
+    let kind = &object.served.kind;
+    if kind.kind == "Deployment" && kind.group == "apps" {
+        return Ok(());
+    }
+    bail!("{} {:?} {what} is not supported", kind.qualified_plural(), object.name)
 }
 
 async fn is_paused(session: &Session, object: &Chosen) -> Result<bool> {

@@ -4,6 +4,7 @@
 //!   R1 observed   nothing is said of a change that its controller has not seen
 //!   R2 order      pods are updated, old ones end, new ones become available
 //!   R3 deadline   a Deployment whose progress deadline has passed is an error
+//!   R4 by hand    pods that are replaced when somebody deletes them (OnDelete) have no rollout to follow
 
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ async fn follow(session: &Session, flags: &StatusFlags, object: &Chosen) -> Resu
 fn progress(kind: &str, object: &Value, revision: u64) -> Result<Progress> {
     match kind {
         "Deployment" => deployment(object, revision),
-        "DaemonSet" => Ok(daemon_set(object)),
+        "DaemonSet" => daemon_set(object),
         "StatefulSet" => stateful_set(object),
         _ => bail!("no status viewer has been implemented for {kind:?}"),
     }
@@ -119,28 +120,35 @@ fn deployment(object: &Value, revision: u64) -> Result<Progress> {
     })
 }
 
-fn daemon_set(object: &Value) -> Progress {
+/// R4.
+fn expect_rolling_update(object: &Value) -> Result<()> {
+    if text(&object["spec"]["updateStrategy"], "type") != "RollingUpdate" {
+        bail!("rollout status is only available for RollingUpdate strategy type");
+    }
+    Ok(())
+}
+
+fn daemon_set(object: &Value) -> Result<Progress> {
     let (name, status) = (text(&object["metadata"], "name"), &object["status"]);
+    expect_rolling_update(object)?;
     if !is_observed(object) {
-        return waiting("Waiting for daemon set spec update to be observed...".to_owned());
+        return Ok(waiting("Waiting for daemon set spec update to be observed...".to_owned()));
     }
     let [wanted, updated, available] =
         ["desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable"].map(|key| number(status, key));
     let wait = |why: String| waiting(format!("Waiting for daemon set {name:?} rollout to finish: {why}..."));
-    if updated < wanted {
+    Ok(if updated < wanted {
         wait(format!("{updated} out of {wanted} new pods have been updated"))
     } else if available < wanted {
         wait(format!("{available} of {wanted} updated pods are available"))
     } else {
         done(format!("daemon set {name:?} successfully rolled out"))
-    }
+    })
 }
 
 fn stateful_set(object: &Value) -> Result<Progress> {
     let (spec, status) = (&object["spec"], &object["status"]);
-    if text(&spec["updateStrategy"], "type") != "RollingUpdate" {
-        bail!("rollout status is only available for RollingUpdate strategy type");
-    }
+    expect_rolling_update(object)?;
     if number(status, "observedGeneration") == 0 || !is_observed(object) {
         return Ok(waiting("Waiting for statefulset spec update to be observed...".to_owned()));
     }
@@ -150,10 +158,10 @@ fn stateful_set(object: &Value) -> Result<Progress> {
     if ready < wanted {
         return Ok(waiting(format!("Waiting for {} pods to be ready...", wanted - ready)));
     }
-    let partition = number(&spec["updateStrategy"]["rollingUpdate"], "partition");
-    let revision = text(status, "updateRevision");
-    if partition > 0 {
-        let share = wanted - partition;
+    let rolling = &spec["updateStrategy"]["rollingUpdate"];
+    if rolling.is_object() {
+        // The server fills it in, so that kubectl speaks of partitions whether there are any or not.
+        let share = wanted - number(rolling, "partition");
         return Ok(if updated < share {
             waiting(format!(
                 "Waiting for partitioned roll out to finish: {updated} out of {share} new pods have been updated..."
@@ -162,13 +170,11 @@ fn stateful_set(object: &Value) -> Result<Progress> {
             done(format!("partitioned roll out complete: {updated} new pods have been updated..."))
         });
     }
-    Ok(if revision == text(status, "currentRevision") {
-        done(format!(
-            "statefulset rolling update complete {current} pods at revision {}...",
-            text(status, "currentRevision")
-        ))
+    let (old, new) = (text(status, "currentRevision"), text(status, "updateRevision"));
+    Ok(if old == new {
+        done(format!("statefulset rolling update complete {current} pods at revision {old}..."))
     } else {
-        waiting(format!("waiting for statefulset rolling update to complete {updated} pods at revision {revision}..."))
+        waiting(format!("waiting for statefulset rolling update to complete {updated} pods at revision {new}..."))
     })
 }
 
@@ -208,6 +214,33 @@ mod tests {
         );
         web["status"]["availableReplicas"] = json!(2);
         check("Deployment", &web, "deployment \"web\" successfully rolled out", true);
+    }
+
+    #[test]
+    fn r2_stateful_pods_are_ready_then_updated() {
+        let mut db = json!({"metadata": {"name": "db", "generation": 1}, "spec": {"replicas": 3,
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}}, "status": {"observedGeneration": 1}});
+        check("StatefulSet", &db, "Waiting for 3 pods to be ready...", false);
+        db["status"]["readyReplicas"] = json!(3);
+        check(
+            "StatefulSet",
+            &db,
+            "Waiting for partitioned roll out to finish: 0 out of 2 new pods have been updated...",
+            false,
+        );
+        db["status"]["updatedReplicas"] = json!(2);
+        check("StatefulSet", &db, "partitioned roll out complete: 2 new pods have been updated...", true);
+    }
+
+    #[test]
+    fn r4_what_is_updated_by_hand_has_no_rollout() {
+        let mut agent = json!({"metadata": {"name": "agent"}, "spec": {"updateStrategy": {"type": "OnDelete"}}});
+        for kind in ["DaemonSet", "StatefulSet"] {
+            let error = progress(kind, &agent, 0).expect_err(kind).to_string();
+            assert_eq!(error, "rollout status is only available for RollingUpdate strategy type");
+        }
+        agent["spec"]["updateStrategy"]["type"] = json!("RollingUpdate");
+        check("DaemonSet", &agent, "daemon set \"agent\" successfully rolled out", true);
     }
 
     #[test]

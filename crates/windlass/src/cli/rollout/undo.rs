@@ -1,9 +1,10 @@
-//! `rollout undo`: a Deployment's template becomes what a replica set of it still holds.
+//! `rollout undo`: the pod template becomes one that was rolled out before.
 //!
 //! Rules
 //!   R1 which    `--to-revision`, else the one before the newest
 //!   R2 paused   a paused Deployment is not changed
 //!   R3 same     a template that is wanted already is not sent again
+//!   R4 try      `--dry-run=client` shows the template that would come back
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -11,11 +12,14 @@ use http::Method;
 use serde_json::{Value, json};
 use windlass_client::{Call, with_query};
 
-use super::{WhatFlags, expect_deployment, revision};
+use super::WhatFlags;
+use super::past::{Past, past};
 use crate::cli::apply::LAST_APPLIED;
 use crate::cli::chosen::Chosen;
-use crate::cli::describe::deployment::{replica_sets, same_template};
+use crate::cli::describe::sheet::Sheet;
+use crate::cli::describe::template::template;
 use crate::cli::dry_run::DryRun;
+use crate::cli::output::escape;
 use crate::cli::session::Session;
 
 /// `windlass rollout undo`.
@@ -32,91 +36,103 @@ pub struct UndoFlags {
 
 pub(super) async fn run(session: &Session, flags: &UndoFlags) -> Result<()> {
     for object in flags.what.find(session).await? {
-        expect_deployment(&object, "rollbacker")?;
         undo(session, flags, &object).await?;
     }
     Ok(())
 }
 
 async fn undo(session: &Session, flags: &UndoFlags, object: &Chosen) -> Result<()> {
-    let deployment = object.get(session).await?;
-    if !deployment["metadata"]["annotations"][LAST_APPLIED].is_null() {
+    let found = object.get(session).await?;
+    let past = past(session, object, &found, "rollbacker").await?;
+    if !found["metadata"]["annotations"][LAST_APPLIED].is_null() {
         eprintln!(
             "Warning: resource {}/{} was previously managed with 'windlass apply'. Rolling back will not update the {LAST_APPLIED} annotation, which may cause unexpected behavior on future 'windlass apply' operations. Consider using 'windlass apply' with your previous configuration file instead.",
             object.served.kind.plural, object.name
         );
     }
-    if deployment["spec"]["paused"] == true {
+    if found["spec"]["paused"] == true {
         bail!("you cannot rollback a paused deployment; resume it first with 'windlass rollout resume' and try again");
     }
-    let sets = replica_sets(session, &deployment).await?;
-    let set = target(&sets, flags.to_revision, &object.name)?;
-    if same_template(set, &deployment) {
+    let is_deployment = object.served.kind.kind == "Deployment";
+    let wanted = match target(&past, flags.to_revision) {
+        Ok(wanted) => wanted,
+        Err(Missing::Wanted) => bail!("unable to find specified revision {} in history", flags.to_revision),
+        Err(Missing::Before) if is_deployment => bail!("no rollout history found for deployment {:?}", object.name),
+        Err(Missing::Before) => bail!("no last revision to roll back to"),
+    };
+    if flags.dry_run.is_client() {
+        // R4, in kubectl's words: they differ by kind.
+        let mut sheet = Sheet::default();
+        template(&mut sheet, &wanted.template);
+        let what = if is_deployment { "" } else { "will roll back to " };
+        println!("{} {what}{}{}", object.qualified(), escape::text(&sheet.text), flags.dry_run.suffix());
+        return Ok(());
+    }
+    if same(&wanted.template, &found["spec"]["template"]) {
         println!(
             "{} skipped rollback (current template already matches revision {})",
             object.qualified(),
-            revision(set)
+            flags.to_revision
         );
         return Ok(());
     }
-    if !flags.dry_run.is_client() {
-        let patch = json!([{"op": "replace", "path": "/spec/template", "value": template(set)}]);
-        let call = Call::new(Method::PATCH, with_query(&object.path(), &flags.dry_run.query()));
-        session.json(call.body("application/json-patch+json", serde_json::to_vec(&patch)?)).await?;
-    }
+    let patch = json!([{"op": "replace", "path": "/spec/template", "value": wanted.template}]);
+    let call = Call::new(Method::PATCH, with_query(&object.path(), &flags.dry_run.query()));
+    session.json(call.body("application/json-patch+json", serde_json::to_vec(&patch)?)).await?;
     println!("{} rolled back{}", object.qualified(), flags.dry_run.suffix());
     Ok(())
 }
 
-/// R1.
-fn target<'s>(sets: &'s [Value], wanted: u64, name: &str) -> Result<&'s Value> {
-    if wanted > 0 {
-        match sets.iter().find(|set| revision(set) == wanted) {
-            Some(set) => return Ok(set),
-            None => bail!("unable to find specified revision {wanted} in history"),
-        }
-    }
-    let mut sets: Vec<&Value> = sets.iter().collect();
-    sets.sort_by_key(|set| std::cmp::Reverse(revision(set)));
-    match sets.get(1) {
-        Some(set) => Ok(set),
-        None => bail!("no rollout history found for deployment {name:?}"),
-    }
+/// What is not in the history.
+#[derive(Debug, PartialEq)]
+enum Missing {
+    Wanted,
+    Before,
 }
 
-/// The template as the Deployment would hold it: without the label that its controller added.
-fn template(set: &Value) -> Value {
-    let mut template = set["spec"]["template"].clone();
-    if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
-        labels.remove("pod-template-hash");
+/// R1.
+fn target(past: &[Past], wanted: u64) -> Result<&Past, Missing> {
+    if wanted > 0 {
+        return past.iter().find(|past| past.number == wanted).ok_or(Missing::Wanted);
     }
-    template
+    past.len().checked_sub(2).map(|before| &past[before]).ok_or(Missing::Before)
+}
+
+/// R3. Templates that other servers noted down have an empty date.
+fn same(one: &Value, other: &Value) -> bool {
+    let dateless = |template: &Value| {
+        let mut template = template.clone();
+        if let Some(metadata) = template["metadata"].as_object_mut() {
+            metadata.remove("creationTimestamp");
+        }
+        template
+    };
+    dateless(one) == dateless(other)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{target, template};
-    use serde_json::{Value, json};
+    use super::{Missing, Past, same, target};
+    use serde_json::json;
 
-    fn set(revision: &str) -> Value {
-        json!({"metadata": {"name": revision, "annotations": {"deployment.kubernetes.io/revision": revision}},
-            "spec": {"template": {"metadata": {"labels": {"app": "a", "pod-template-hash": "x"}}}}})
+    fn past(number: u64) -> Past {
+        Past { number, cause: String::new(), template: json!({}) }
     }
 
     #[test]
     fn r1_the_one_before_unless_said() {
-        let sets = [set("3"), set("10"), set("9")];
-        assert_eq!(target(&sets, 0, "web").expect("a set")["metadata"]["name"], "9");
-        assert_eq!(target(&sets, 3, "web").expect("a set")["metadata"]["name"], "3");
-        assert!(target(&sets, 4, "web").is_err());
-        assert_eq!(
-            target(&sets[..1], 0, "web").expect_err("one").to_string(),
-            "no rollout history found for deployment \"web\""
-        );
+        let all = [past(3), past(9), past(10)];
+        assert_eq!(target(&all, 0).map(|past| past.number), Ok(9));
+        assert_eq!(target(&all, 3).map(|past| past.number), Ok(3));
+        assert_eq!(target(&all, 4), Err(Missing::Wanted));
+        assert_eq!(target(&all[..1], 0), Err(Missing::Before));
+        assert_eq!(target(&[], 0), Err(Missing::Before));
     }
 
     #[test]
-    fn the_hash_label_does_not_come_back() {
-        assert_eq!(template(&set("1")), json!({"metadata": {"labels": {"app": "a"}}}));
+    fn r3_an_empty_date_does_not_tell_templates_apart() {
+        let noted = json!({"metadata": {"creationTimestamp": null, "labels": {"a": "b"}}, "spec": {}});
+        assert!(same(&noted, &json!({"metadata": {"labels": {"a": "b"}}, "spec": {}})));
+        assert!(!same(&noted, &json!({"metadata": {"labels": {"a": "c"}}, "spec": {}})));
     }
 }
