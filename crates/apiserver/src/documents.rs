@@ -29,19 +29,53 @@ const DOCUMENT_COMPRESS_BYTES_MIN: usize = 4 * 1024;
 #[derive(Default)]
 pub(crate) struct Documents(Mutex<BTreeMap<String, Arc<Document>>>);
 
-struct Document {
-    bytes: Bytes,
+pub(crate) struct Document {
+    pub bytes: Bytes,
     /// Hash of the bytes, in hex.
-    hash: String,
+    pub hash: String,
     /// The bytes compressed, once somebody takes them so.
     gzip: OnceLock<Bytes>,
 }
 
 impl Document {
-    fn new(bytes: Vec<u8>) -> Document {
-        let bytes = Bytes::from(bytes);
+    pub fn new(bytes: impl Into<Bytes>) -> Document {
+        let bytes = bytes.into();
         let hash = hex(&Sha256::digest(&bytes)).to_uppercase();
         Document { bytes, hash, gzip: OnceLock::new() }
+    }
+}
+
+/// OpenAPI v2 with what other servers serve, by whether it is in protobuf: made again when one of the documents that it
+/// is made of is another.
+#[derive(Default)]
+pub(crate) struct Merged(Mutex<BTreeMap<bool, (String, Arc<Document>)>>);
+
+impl Merged {
+    fn get(
+        &self,
+        is_protobuf: bool,
+        own: &Document,
+        others: &[aggregate::documents::OpenApiV2],
+    ) -> Result<Arc<Document>, ApiError> {
+        let parts = others.iter().map(|other| format!(" {}/{}={}", other.group, other.version, other.document.hash));
+        let key = parts.fold(own.hash.clone(), |key, part| key + &part);
+        let found = |(made_of, document): &(String, Arc<Document>)| (*made_of == key).then(|| document.clone());
+        let merged = || self.0.lock().expect("nothing panics while holding the documents");
+        if let Some(document) = merged().get(&is_protobuf).and_then(found) {
+            return Ok(document);
+        }
+        let mut value: Value = serde_json::from_slice(&own.bytes).map_err(ApiError::internal)?;
+        for other in others {
+            let (group, version) = (&other.group, &other.version);
+            let read = serde_json::from_slice(&other.document.bytes).map_err(|error| error.to_string());
+            if let Err(why) = read.and_then(|read| v2::merge(&mut value, read, group, version)) {
+                tracing::warn!(group, version, why, "the OpenAPI v2 of an aggregated API is left out");
+            }
+        }
+        let bytes = if is_protobuf { v2::encode(&value) } else { value.to_string().into_bytes() };
+        let document = Arc::new(Document::new(bytes));
+        merged().insert(is_protobuf, (key, document.clone()));
+        Ok(document)
     }
 }
 
@@ -167,10 +201,15 @@ pub(crate) fn open_api(
 pub(crate) fn open_api_v2(server: &Server, headers: &HeaderMap) -> Result<Response, ApiError> {
     let is_protobuf = form::negotiate_open_api_v2(headers)?;
     let served = server.served();
-    let document = served.documents.get(if is_protobuf { "openapi v2 protobuf" } else { "openapi v2" }, || {
-        let document = v2::document_v2(&served.registry);
-        Ok(if is_protobuf { v2::encode(&document) } else { document.to_string().into_bytes() })
-    })?;
+    let own = |is_protobuf: bool| {
+        served.documents.get(if is_protobuf { "openapi v2 protobuf" } else { "openapi v2" }, || {
+            let document = v2::document_v2(&served.registry);
+            Ok(if is_protobuf { v2::encode(&document) } else { document.to_string().into_bytes() })
+        })
+    };
+    let others = aggregate::documents::open_api_v2(server);
+    let document =
+        if others.is_empty() { own(is_protobuf)? } else { server.merged.get(is_protobuf, &*own(false)?, &others)? };
     let mut response = with_etag(&document, headers);
     if is_protobuf && response.status() == StatusCode::OK {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(v2::PROTOBUF_MEDIA_TYPE));

@@ -140,6 +140,7 @@ impl Apiserver {
             policy: Followed::default(),
             policies: Followed::default(),
             aggregated: Followed::default(),
+            merged: Default::default(),
             graph: Followed::default(),
             usage: Usage::default(),
             parts: Parts::default(),

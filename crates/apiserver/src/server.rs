@@ -16,6 +16,7 @@ use crate::authorize::Graph;
 use crate::component::Parts;
 use crate::config::{Config, WARNINGS_MAX};
 use crate::definitions::{Definitions, Served};
+use crate::documents::Merged;
 use crate::follow::Followed;
 use crate::frames::Frames;
 use crate::identity::Identity;
@@ -58,6 +59,8 @@ pub(crate) struct Server {
     pub policies: Followed<Policies>,
     /// APIs that other servers serve.
     pub aggregated: Followed<All>,
+    /// OpenAPI v2, ours and theirs.
+    pub merged: Merged,
     /// What the pods of each node name.
     pub graph: Followed<Graph>,
     /// What nodes have said they use.

@@ -46,6 +46,15 @@ impl Sample {
             None if path == open_api => {
                 (200, json!({"openapi": "3.0.0", "info": {"title": "sample", "version": "1"}, "paths": {}}))
             }
+            None if path == "/openapi/v2" => {
+                let answer = json!({"description": "OK", "schema": {"$ref": "#/definitions/io.example.Flunder"}});
+                let path = json!({"get": {"operationId": "listFlunder", "responses": {"200": answer}}});
+                let definitions = json!({"io.example.Flunder": {"type": "object", "description": self.group}});
+                (
+                    200,
+                    json!({"swagger": "2.0", "paths": {format!("{root}/flunders"): path}, "definitions": definitions}),
+                )
+            }
             None => (404, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404})),
         };
         let mut response = Response::new(Full::from(answer.to_string()));
@@ -137,11 +146,19 @@ pub async fn the_sample_server_is_served(test: &Test) {
     let url = index["paths"][format!("apis/{group}/v1alpha1")]["serverRelativeURL"].as_str().expect("its OpenAPI");
     assert_eq!(test.api.get(url).await.ok()["info"]["title"], "sample");
 
+    let v2 = test.api.get("/openapi/v2").await.ok();
+    let listed = &v2["paths"][format!("/apis/{group}/v1alpha1/flunders")]["get"];
+    assert_eq!(listed["operationId"], "listFlunder");
+    assert_eq!(v2["definitions"]["io.example.Flunder"]["type"], "object");
+    assert!(v2["definitions"]["io.k8s.api.core.v1.Pod"].is_object(), "and all that was there before");
+
     test.api.patch(&path, MERGE, &json!({"spec": {"versionPriority": 201}})).await.ok();
     test.api.until(&path, "available still", is_available).await;
     let selected = format!("{API_SERVICES}?labelSelector=test%3D{}", test.namespace);
     assert_eq!(test.api.get(&selected).await.ok()["items"].as_array().map(Vec::len), Some(1));
     test.api.delete(&selected).await.ok();
     test.api.get(&flunders).await.refused(404);
-    assert!(!test.api.get("/apis").await.ok().to_string().contains(&group));
+    for path in ["/apis", "/openapi/v2", "/openapi/v3"] {
+        assert!(!test.api.get(path).await.ok().to_string().contains(&format!("{group}/v1alpha1")), "{path}");
+    }
 }

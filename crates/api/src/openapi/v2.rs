@@ -5,6 +5,7 @@
 //!
 //! Source: OpenAPI Specification 2.0; the protobuf form by the field numbers of gnostic's OpenAPIv2.
 
+mod merge;
 mod protobuf;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{document, paths};
 use crate::resource::Registry;
 
+pub use merge::merge;
 pub use protobuf::encode;
 
 /// What a client accepts for the protobuf form, in its old and new spelling.

@@ -15,12 +15,14 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use windlass_api::{ApiError, Reason, kinds};
 use windlass_store::{Event, Watch};
 
 use super::documents::Found;
 use super::{Aggregated, all};
 use crate::bootstrap;
+use crate::documents::Document;
 use crate::remote::RemoteError;
 use crate::remote::route::RouteError;
 use crate::server::Server;
@@ -29,6 +31,8 @@ use crate::write::{text, tree};
 /// How often all are asked again, and how often while one of them is away.
 const INTERVAL: Duration = Duration::from_secs(10);
 const INTERVAL_AWAY: Duration = Duration::from_secs(1);
+/// How long OpenAPI v2, which is large, is good for.
+const OPEN_API_V2_GOOD_FOR: Duration = Duration::from_secs(60);
 /// How long an answer may take.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 const PREFIX: &str = "o/apiservices.apiregistration.k8s.io/";
@@ -113,7 +117,15 @@ async fn ask(server: &Arc<Server>, api: &Aggregated) -> Result<(), (&'static str
         let url = &index["paths"][path.trim_start_matches('/')]["serverRelativeURL"];
         url.as_str().filter(|url| url.starts_with("/openapi/v3/")).map(str::to_owned)
     });
-    let found = Found { resources, open_api };
+    let kept = api.found().map(|found| found.open_api_v2.clone());
+    let open_api_v2 = match kept.filter(|(read, _)| read.elapsed() < OPEN_API_V2_GOOD_FOR) {
+        Some(kept) => kept,
+        None => {
+            let document = remote.get(server, "/openapi/v2", ANSWER_TIME_MAX).await.ok();
+            (Instant::now(), document.map(|bytes| Arc::new(Document::new(bytes))))
+        }
+    };
+    let found = Found { resources, open_api, open_api_v2 };
     *api.link.found.lock().expect("nothing panics while holding what was found") = Some(Arc::new(found));
     Ok(())
 }

@@ -1,15 +1,17 @@
-//! Aggregated APIs in this server's documents: discovery in both forms, and the index of OpenAPI v3.
+//! Aggregated APIs in this server's documents: discovery in both forms, the index of OpenAPI v3, and OpenAPI v2.
 //!
 //! Rules
 //!   D1 added      a group that is served elsewhere is listed after this server's own; a version of an own group after its
 //!                 own versions
-//!   D2 away       one that is not available is still listed, and said to be stale
+//!   D2 away       one that is not available is still listed, and said to be stale; OpenAPI does not speak of it
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::{Aggregated, all};
+use crate::documents::Document;
 use crate::server::Server;
 use crate::write::text;
 
@@ -19,6 +21,15 @@ pub(crate) struct Found {
     pub resources: Value,
     /// Where its OpenAPI v3 is, with its hash.
     pub open_api: Option<String>,
+    /// Its OpenAPI v2, if it has any, and when that was read.
+    pub open_api_v2: (Instant, Option<Arc<Document>>),
+}
+
+/// What an aggregated API's server says in OpenAPI v2, of this group version and maybe of others.
+pub(crate) struct OpenApiV2 {
+    pub group: String,
+    pub version: String,
+    pub document: Arc<Document>,
 }
 
 fn items<'a>(value: &'a mut Value, field: &str) -> Option<&'a mut Vec<Value>> {
@@ -134,4 +145,15 @@ pub(crate) fn add_open_api(server: &Server, paths: &mut Map<String, Value>) -> b
         }
     }
     paths.len() > before
+}
+
+/// The documents of OpenAPI v2 of those that are available.
+pub(crate) fn open_api_v2(server: &Server) -> Vec<OpenApiV2> {
+    let all = all(server);
+    let available = all.iter().filter(|api| api.is_available);
+    let said = available.filter_map(|api| {
+        let document = api.found()?.open_api_v2.1.clone()?;
+        Some(OpenApiV2 { group: api.group.clone(), version: api.version.clone(), document })
+    });
+    said.collect()
 }

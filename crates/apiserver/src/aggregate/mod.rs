@@ -5,10 +5,10 @@
 //!   A2 allowed     this server decides who may, by the same roles; the other one is told who asks, in `X-Remote-*` headers
 //!                  that it trusts because of our certificate, and that nobody else can send through us
 //!   A3 available   what is not available is 503 at once (`availability` says when it is)
-//!   A4 found       its groups, resources and OpenAPI v3 are in this server's own documents (`documents`)
+//!   A4 found       its groups, resources and OpenAPI are in this server's own documents (`documents`)
 //!   A5 carried     requests, streams and watches, as `remote::forward` carries them
 //!
-//! Not here         OpenAPI v2 of aggregated APIs · connections kept between requests · objects in the audit log, which tells
+//! Not here         connections kept between requests · objects in the audit log, which tells
 //!                  of these requests by their path
 //! Source: API reference, apiregistration.k8s.io/v1 APIService; Kubernetes "Configure the Aggregation Layer".
 
