@@ -15,6 +15,7 @@ pub mod device;
 pub mod discovery;
 pub mod error;
 pub mod field;
+pub mod gate;
 pub mod handover;
 pub mod header;
 pub mod kind;

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use windlass_api::field::Errors;
 use windlass_api::resources::{validate_metadata, validate_metadata_update};
-use windlass_api::{ApiError, Subresource};
+use windlass_api::{ApiError, Subresource, gate};
 use windlass_store::{Committed, Entry, Expect, Op};
 
 use crate::admit::{self, Admission};
@@ -170,6 +170,9 @@ async fn plan(
     keep_identity(old, &mut object);
     keep_other_parts(call, part, old, &mut object);
     resource.rules.default(&mut object);
+    if let Some(message) = resource.message.get_built_in() {
+        gate::drop_disabled(&mut object, Some(old), message);
+    }
     match (part, part.of_kind()) {
         (Part::Main, _) => resource.rules.prepare_update(&mut object, old),
         (Part::Status, _) => resource.rules.prepare_status(&mut object, old),
