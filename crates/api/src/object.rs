@@ -109,6 +109,9 @@ pub fn encode(object: &Map<String, Value>) -> (Vec<u8>, u32) {
     }
     out.push(b'}');
     assert!(revision_at > 0, "an object without metadata cannot be stored");
+    // As small as what is stored will be: it is stored in the gaps that these leave behind, and of larger ones a part
+    // stays empty (17 % of all memory, where objects of 1.3 KiB were written one by one).
+    out.shrink_to_fit();
     (out, revision_at)
 }
 

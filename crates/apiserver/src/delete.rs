@@ -236,18 +236,18 @@ async fn remove_at(
         let others = beside(&mut wished)?;
         let ending = end(call, &wished, options);
         let mut ops = match &ending {
-            None if options.dry_run => return Ok(Gone::Now(served(call, entry).await?.value.clone())),
+            None if options.dry_run => return Ok(Gone::Now(served(call, entry).await?.lent())),
             None => {
                 let mut ops = vec![Op::delete(key.as_str(), Expect::Revision(entry.revision))];
                 ops.extend(admit::release(call, &old).ops);
                 ops
             }
-            Some(object) if *object == old => return Ok(Gone::NotYet(served(call, entry).await?.value.clone())),
+            Some(object) if *object == old => return Ok(Gone::NotYet(served(call, entry).await?.lent())),
             Some(object) => {
                 let template = write::template(object)?;
                 if options.dry_run {
                     let tried = entry.in_form(&template);
-                    return Ok(Gone::NotYet(served(call, Arc::new(tried)).await?.value.clone()));
+                    return Ok(Gone::NotYet(served(call, Arc::new(tried)).await?.lent()));
                 }
                 vec![Op::put(key.as_str(), template, Expect::Revision(entry.revision))]
             }
@@ -260,7 +260,7 @@ async fn remove_at(
             Ok(committed) => {
                 let stored = committed.entries.first().cloned().flatten();
                 let stored = stored.expect("the object is the first thing its transaction writes");
-                return Ok(Gone::NotYet(served(call, stored).await?.value.clone()));
+                return Ok(Gone::NotYet(served(call, stored).await?.lent()));
             }
             Err(Refused::Conflict { .. }) if turn.is_none() => turn = Some(call.server.turns.wait(&key).await),
             Err(Refused::Conflict { .. }) => {}

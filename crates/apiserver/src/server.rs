@@ -127,7 +127,7 @@ pub(crate) fn header(entry: &Entry) -> &Header {
 pub(crate) fn is_linked(entry: &Entry) -> bool {
     match entry.find_memo::<Arc<Object>>() {
         Some(object) => object.header.is_linked(),
-        None => read_back(entry.value.clone()).header.is_linked(),
+        None => read_back(Bytes::copy_from_slice(&entry.value)).header.is_linked(),
     }
 }
 

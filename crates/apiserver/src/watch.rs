@@ -370,7 +370,7 @@ impl Flow {
         self.server.frames.of(event, self.form, what, || {
             let object = match what {
                 What::Deleted => event.previous.as_ref().map(|entry| entry.value_at(event.revision)),
-                _ => event.entry.as_ref().map(|entry| entry.value.clone()),
+                _ => event.entry.as_ref().map(Entry::lent),
             };
             let object = object.expect("an event has the object that its kind of change shows");
             frame(what, &self.show().object(&object))
