@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_or_ignored() {
+    fn a94_nonsense_is_refused_or_ignored() {
         let Decision::Reply(circle) = ask("circle.shop.svc.cluster.local.", RecordType::A) else { panic!("no answer") };
         assert_eq!(circle.metadata.response_code, ResponseCode::ServFail);
         let Decision::Reply(transfer) = ask("cluster.local.", RecordType::AXFR) else { panic!("no answer") };
@@ -301,6 +301,60 @@ mod tests {
         let looping = [0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1];
         for bytes in [&[][..], &[0; 11], &[0xff; 512], &looping] {
             assert!(matches!(decide(&names(), &[], bytes), Decision::Ignore), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a94_whatever_bytes_come_are_answered_shortly_or_ignored() {
+        use windlass_stdx::World;
+        let world = World::seeded(94, "2026-01-01T00:00:00Z".parse().expect("a time"));
+        let (names, local) = (names(), ["10.42.0.0/16".parse().expect("a network")]);
+        let mut query = Message::new(7, MessageType::Query, OpCode::Query);
+        query.metadata.recursion_desired = true;
+        let asked = Name::from_ascii("db.shop.svc.cluster.local.").expect("a name");
+        query.add_query(Query::query(asked, RecordType::ANY));
+        query.set_edns(Edns::new());
+        let whole = query.to_vec().expect("bytes");
+        let mut answered = 0;
+        for _ in 0..50_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + world.random_below(4) {
+                let at = world.random_below(bytes.len() as u64) as usize;
+                match world.random_below(3) {
+                    0 => bytes[at] = world.random_u64() as u8,
+                    1 => bytes.truncate(at.max(1)),
+                    _ => bytes.insert(at, [0xc0, 0xff, 0, 64][world.random_below(4) as usize]),
+                }
+            }
+            if let Decision::Reply(reply) = decide(&names, &local, &bytes) {
+                let bytes = encode(&reply, reply.edns.as_ref().map(|edns| edns.max_payload()), false).expect("bytes");
+                assert!(bytes.len() <= 1232, "{} bytes", bytes.len());
+                answered += 1;
+            }
+        }
+        assert!(answered > 1000, "some still were questions: {answered}");
+        // A label is at most 63 bytes, a name 255: what says more is no name.
+        let mut long = [7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 64].to_vec();
+        long.extend([b'a'; 64]);
+        long.extend([0, 0, 1, 0, 1]);
+        let mut many = [7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0].to_vec();
+        many.extend([1, b'a'].repeat(200));
+        many.extend([0, 0, 1, 0, 1]);
+        for bytes in [long, many] {
+            assert!(matches!(decide(&names, &local, &bytes), Decision::Ignore));
+        }
+    }
+
+    #[test]
+    fn a95_names_are_found_one_by_one_and_never_listed() {
+        use ResponseCode::{NXDomain, NoError};
+        for domain in ["cluster.local.", "svc.cluster.local.", "shop.svc.cluster.local."] {
+            check(domain, RecordType::ANY, NoError, &[]);
+            let Decision::Reply(transfer) = ask(domain, RecordType::AXFR) else { panic!("no answer") };
+            assert_eq!((transfer.metadata.response_code, transfer.answers.len()), (ResponseCode::Refused, 0));
+        }
+        for name in ["*.shop.svc.cluster.local.", "*.svc.cluster.local.", "any.shop.svc.cluster.local."] {
+            check(name, RecordType::A, NXDomain, &[]);
         }
     }
 

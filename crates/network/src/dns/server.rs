@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use hickory_proto::op::Message;
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use windlass_stdx::World;
 
 use super::answer::{Decision, decide, encode, failure};
@@ -26,6 +27,13 @@ use crate::cidr::Cidr;
 const WORK_MAX: u32 = 1024;
 /// Of one client.
 const WORK_PER_CLIENT_MAX: u32 = 128;
+/// Datagrams of one client that are looked at in one window. Who sends more loses the rest, so that the others' are read.
+const DATAGRAMS_PER_WINDOW_MAX: u32 = 1000;
+const WINDOW: Duration = Duration::from_millis(100);
+/// What may wait to be read: a flood is seen to be one before it has filled this.
+const RECEIVE_BYTES: usize = 4 << 20;
+/// Clients that are told apart in one window.
+const CLIENTS_MAX: usize = 4096;
 /// The largest question: a name of 255 bytes and an EDNS record are far below.
 const QUESTION_BYTES_MAX: usize = 4096;
 /// How long a connection may be idle or refuse to read.
@@ -97,6 +105,9 @@ impl DnsServer {
             let failed = |source| DnsError::Listen { address: *address, source };
             let udp = std::net::UdpSocket::bind(address).map_err(failed)?;
             let tcp = std::net::TcpListener::bind(address).map_err(failed)?;
+            if let Err(error) = set_socket_recv_buffer_size_force(&udp, RECEIVE_BYTES) {
+                tracing::warn!(%error, %address, "a flood of questions will hide those of others");
+            }
             udp.set_nonblocking(true).and_then(|()| tcp.set_nonblocking(true)).map_err(failed)?;
             sockets.push((udp, tcp));
         }
@@ -177,8 +188,32 @@ async fn serve(
     // Dropping the runtime ends every task.
 }
 
+/// How many datagrams each client has sent in this window.
+struct Shares {
+    began: Instant,
+    by_client: BTreeMap<IpAddr, u32>,
+}
+
+impl Shares {
+    fn new() -> Shares {
+        Shares { began: Instant::now(), by_client: BTreeMap::new() }
+    }
+
+    /// Whether one more of this client's is looked at.
+    fn take(&mut self, client: IpAddr) -> bool {
+        let now = Instant::now();
+        if now.duration_since(self.began) >= WINDOW || self.by_client.len() >= CLIENTS_MAX {
+            *self = Shares { began: now, by_client: BTreeMap::new() };
+        }
+        let count = self.by_client.entry(client).or_default();
+        *count = count.saturating_add(1);
+        *count <= DATAGRAMS_PER_WINDOW_MAX
+    }
+}
+
 async fn serve_datagrams(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
     let mut buffer = vec![0; QUESTION_BYTES_MAX];
+    let mut shares = Shares::new();
     loop {
         let (length, client) = match socket.recv_from(&mut buffer).await {
             Ok(received) => received,
@@ -188,6 +223,9 @@ async fn serve_datagrams(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
                 continue;
             }
         };
+        if !shares.take(client.ip()) {
+            continue;
+        }
         let decision = decide(&shared.names(), &shared.config.local, &buffer[..length]);
         let payload = match &decision {
             Decision::Ignore => continue,

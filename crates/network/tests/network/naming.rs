@@ -2,13 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use tokio::time::Instant;
 use windlass_network::{DnsConfig, DnsServer, DnsService, DnsTable};
 use windlass_stdx::World;
 
-use crate::stage::{Machine, TIMEOUT, inside, on_a_machine};
+use crate::stage::{Machine, TIMEOUT, inside, on_a_machine, start_inside};
 
 const CLUSTER_DNS: &str = "10.43.0.10:53";
 
@@ -124,7 +128,7 @@ fn resolver() -> SocketAddr {
 }
 
 #[test]
-fn other_names_come_from_the_machines_resolver_and_forged_answers_do_not_count() {
+fn a94_other_names_come_from_the_machines_resolver_and_forged_answers_do_not_count() {
     on_a_machine(|machine| async move {
         let pod = machine.pod("a").await;
         let server = start(&machine, vec![resolver()]);
@@ -154,7 +158,7 @@ fn without_a_resolver_that_answers_the_question_fails_and_ours_go_on() {
 }
 
 #[test]
-fn one_client_with_too_many_open_questions_does_not_starve_another() {
+fn a94_one_client_with_too_many_open_questions_does_not_starve_another() {
     on_a_machine(|machine| async move {
         let (greedy, modest) = (machine.pod("greedy").await, machine.pod("modest").await);
         let silent = UdpSocket::bind("127.0.0.1:0").expect("a socket");
@@ -176,5 +180,89 @@ fn one_client_with_too_many_open_questions_does_not_starve_another() {
         assert_eq!(refused, 200 - 128, "beyond its share the greedy client is told so at once");
         let answer = inside(&modest.netns, || over_udp("web.shop.svc.cluster.local."));
         assert_eq!(addresses(&answer), ["10.43.7.7"]);
+    });
+}
+
+#[test]
+fn a94_connections_that_say_nothing_or_too_much_end_and_keep_nobody_waiting() {
+    on_a_machine(|machine| async move {
+        let (greedy, modest) = (machine.pod("greedy").await, machine.pod("modest").await);
+        let server = start(&machine, Vec::new());
+        server.replace(&service("web", [10, 43, 7, 7]));
+        let open = inside(&greedy.netns, || {
+            // As many as one client gets, and then some that are closed at once.
+            let open: Vec<TcpStream> =
+                (0..200).map(|_| TcpStream::connect(CLUSTER_DNS).expect("a connection")).collect();
+            let mut long = open.last().expect("some").try_clone().expect("a stream");
+            long.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+            assert!(matches!(long.read(&mut [0; 1]), Ok(0) | Err(_)), "one too many is closed");
+            open
+        });
+        let answer = inside(&modest.netns, || over_tcp("web.shop.svc.cluster.local."));
+        assert_eq!(addresses(&answer), ["10.43.7.7"], "others connect all the same");
+        drop(open);
+        let closed = inside(&modest.netns, || {
+            let mut stream = TcpStream::connect(CLUSTER_DNS).expect("a connection");
+            stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+            // 65,535 bytes are promised; the server waits for none of them.
+            stream.write_all(&[0xff, 0xff]).expect("sent");
+            matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_))
+        });
+        assert!(closed, "a question of 64 KiB is none");
+    });
+}
+
+/// How long an answer took, for a client that asks again after a while, as resolvers do.
+fn waited_for_an_answer() -> Duration {
+    let begun = Instant::now();
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_millis(800))).expect("a timeout");
+    socket.connect(CLUSTER_DNS).expect("a route");
+    let bytes = question("web.shop.svc.cluster.local.").to_vec().expect("bytes");
+    for _ in 0..5 {
+        socket.send(&bytes).expect("sent");
+        let mut buffer = [0; 4096];
+        if let Ok(length) = socket.recv(&mut buffer) {
+            let answer = Message::from_vec(&buffer[..length]).expect("a message");
+            assert_eq!(addresses(&answer), ["10.43.7.7"]);
+            break;
+        }
+    }
+    begun.elapsed()
+}
+
+#[test]
+fn a94_a_flood_of_one_pod_leaves_the_others_their_answers() {
+    on_a_machine(|machine| async move {
+        let (loud, modest) = (machine.pod("loud").await, machine.pod("modest").await);
+        let server = start(&machine, Vec::new());
+        server.replace(&service("web", [10, 43, 7, 7]));
+        let over = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&over);
+        let flood = start_inside(&loud.netns, move || {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+            socket.connect(CLUSTER_DNS).expect("a route");
+            let bytes = question("absent.shop.svc.cluster.local.").to_vec().expect("bytes");
+            let mut sent = 0_u64;
+            while !ended.load(Ordering::Relaxed) {
+                // 50,000 a second, as far as the machine is able to.
+                for _ in 0..50 {
+                    sent += u64::from(socket.send(&bytes).is_ok());
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            sent
+        });
+        let mut times = inside(&modest.netns, || {
+            let begun = Instant::now();
+            let ask = || (begun.elapsed() < Duration::from_secs(2)).then(waited_for_an_answer);
+            std::iter::from_fn(ask).inspect(|_| std::thread::sleep(Duration::from_millis(2))).collect::<Vec<_>>()
+        });
+        over.store(true, Ordering::Relaxed);
+        let sent = flood.join().expect("the flood ends");
+        times.sort();
+        let (half, most) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+        eprintln!("{} answers beside {sent} questions of another pod: p50 {half:?}, p99 {most:?}", times.len());
+        assert!(most < Duration::from_secs(1), "p99 {most:?}");
     });
 }
