@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use windlass_network::{BLOCKS_MAX, Block, Direction, ELEMENTS_MAX, Group, PolicyTable, Protocol};
 
 pub use read::{Peer, Policy, Port, named_ports, peer_of_pod};
@@ -146,6 +147,14 @@ impl Policies {
         }
     }
 
+    /// Takes away what was kept in vain.
+    fn drop_kept(&mut self, name: Name) {
+        let namespace = name.0.clone();
+        self.kept.remove(&name);
+        self.policies.remove(&name);
+        self.regroup(&namespace);
+    }
+
     fn groups_of(&self, policy: &Name) -> impl Iterator<Item = u32> {
         self.groups.iter().filter(|(_, group)| group.key.policies.contains(policy)).map(|(number, _)| *number)
     }
@@ -158,6 +167,27 @@ impl Policies {
             self.kept.insert(name.clone());
         }
         self
+    }
+
+    /// R9: what an earlier agent has kept. What the API has of it replaces it.
+    pub fn restored(mut self, kept: impl IntoIterator<Item = (Name, Arc<Policy>)>) -> Policies {
+        for (name, policy) in kept {
+            self.kept.insert(name.clone());
+            self.policies.insert(name, policy);
+        }
+        self
+    }
+
+    /// R9: the policies that a later agent may not find in the API any more, as the API has them.
+    pub fn lasting(&self) -> Vec<&Bytes> {
+        let ending = self.namespaces.iter().filter(|(name, found)| found.is_ending && self.has_locals(name));
+        let of_ending = ending.flat_map(|(namespace, _)| {
+            let first = (namespace.clone(), String::new());
+            self.policies.range(first..).map(|(name, _)| name).take_while(move |name| name.0 == *namespace)
+        });
+        let kept = self.kept.iter().filter(|name| self.has_locals(&name.0));
+        let names: BTreeSet<&Name> = kept.chain(of_ending).collect();
+        names.into_iter().filter_map(|name| self.policies.get(name)).map(|policy| policy.document()).collect()
     }
 
     fn is_ending(&self, namespace: &str) -> bool {
@@ -182,6 +212,11 @@ impl Policies {
     }
 
     fn put_namespace(&mut self, name: &str, namespace: Option<Namespace>) {
+        // It lives, maybe anew: what was kept was another's.
+        if namespace.as_ref().is_some_and(|found| !found.is_ending) {
+            let over: Vec<Name> = self.kept.iter().filter(|kept| kept.0 == name).cloned().collect();
+            over.into_iter().for_each(|kept| self.drop_kept(kept));
+        }
         match namespace {
             Some(namespace) => self.namespaces.insert(name.to_owned(), namespace),
             None => self.namespaces.remove(name),

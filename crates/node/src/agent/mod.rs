@@ -277,6 +277,7 @@ impl Agent {
         });
         // What is left are the pods'.
         let (pod_cidr, resources) = (records.remove(NODE_KEY), records.remove(devices::KEY));
+        let kept_policies = records.remove(policing::KEY);
         if let Some(bytes) = records.remove(kept::KEY) {
             match kept::read(&bytes) {
                 Ok(kept) => drop(self.shared.kept.set(kept)),
@@ -309,7 +310,7 @@ impl Agent {
                 pods::run(&self.shared, &self.directory, records),
                 pods::pass_on_hints(&self.shared, &self.directory),
                 serving::run(&self.shared),
-                policing::run(&self.shared),
+                policing::run(&self.shared, kept_policies),
                 lasting::run(&self.shared),
                 plugins::run(&self.shared),
                 pod_resources::run(&self.shared, &self.directory),

@@ -10,6 +10,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
 use windlass_api::types::core;
 use windlass_api::{Object, kinds};
@@ -22,6 +24,11 @@ use crate::policy::{Labels, Local, Name, Namespace, Peer, Policies, Policy, name
 const IN_FORCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what is known waits for the first list of the cluster's pods.
 const PEERS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The key under which the policies of namespaces that end are kept for a later agent; no uid looks like it.
+pub(super) const KEY: &str = "policies";
+/// More than this is not kept: the largest record that the machine reads back is twice that.
+const KEPT_BYTES_MAX: usize = 8 << 20;
 
 /// The pods of this machine that have addresses of their own, and how far what restricts them is in force.
 pub struct Locals {
@@ -167,29 +174,50 @@ impl Watched {
     }
 }
 
-/// Carries out what the objects say, whenever it changes, for ever.
-pub(super) async fn run(shared: &Arc<Shared>) {
+/// What an earlier agent has kept.
+fn read_kept(bytes: &[u8]) -> Result<Vec<(Name, Arc<Policy>)>, serde_json::Error> {
+    let documents: Vec<Box<RawValue>> = serde_json::from_slice(bytes)?;
+    let objects = documents.iter().filter_map(|raw| Object::parse(Bytes::copy_from_slice(raw.get().as_bytes())).ok());
+    let named = objects.map(|object| {
+        let name = (object.header.namespace().to_owned(), object.header.name().to_owned());
+        (name, Arc::new(Policy::read(&object)))
+    });
+    Ok(named.collect())
+}
+
+/// Carries out what the objects say, whenever it changes, for ever. `kept` is what an earlier agent has kept.
+pub(super) async fn run(shared: &Arc<Shared>, kept: Option<Bytes>) {
     let mut network_ready = shared.network_ready.subscribe();
     network_ready.wait_for(|ready| *ready).await.expect("the sender lives in `shared`");
     let policies = Cache::start(shared.client.clone(), &kinds::NETWORK_POLICY, Scope::all());
     let namespaces = Cache::start(shared.client.clone(), &kinds::NAMESPACE, Scope::headers());
     policies.synced().await;
     namespaces.synced().await;
-    let mut before = Policies::new(shared.locals.gateway());
+    let mut saved = kept.unwrap_or_else(|| Bytes::from_static(b"[]"));
+    let kept = read_kept(&saved).unwrap_or_else(|error| {
+        tracing::error!(%error, "what was kept of network policies cannot be read; those of ending namespaces are over");
+        Vec::new()
+    });
+    let mut state = Policies::new(shared.locals.gateway()).restored(kept);
     loop {
         let known = Known {
-            state: Policies::new(shared.locals.gateway()).keeping(&before),
+            state,
+            saved,
             policies: Watched::new(policies.clone()),
             namespaces: Watched::new(namespaces.clone()),
             peers: None,
         };
-        before = known.keep(shared).await;
+        let before;
+        (before, saved) = known.keep(shared).await;
+        state = Policies::new(shared.locals.gateway()).keeping(&before);
     }
 }
 
 /// What is known, and what tells that it changed.
 struct Known {
     state: Policies,
+    /// What is kept for a later agent.
+    saved: Bytes,
     policies: Watched,
     namespaces: Watched,
     /// The cluster's pods, while they matter.
@@ -197,15 +225,16 @@ struct Known {
 }
 
 impl Known {
-    /// Carries out every change until one was missed; what was known then.
-    async fn keep(mut self, shared: &Shared) -> Policies {
+    /// Carries out every change until one was missed; what was known and kept then.
+    async fn keep(mut self, shared: &Shared) -> (Policies, Bytes) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         shared.locals.look_at_all();
         loop {
             let (locals, number) = shared.locals.take();
             if let Err(Lagged) = self.take_in(shared, locals).await {
-                return self.state;
+                return (self.state, self.saved);
             }
+            self.save(shared).await;
             match shared.machine.apply_policies(self.state.table()).await {
                 Ok(()) => {
                     backoff.reset();
@@ -217,6 +246,20 @@ impl Known {
                     tokio::time::sleep(backoff.next(&shared.world)).await;
                 }
             }
+        }
+    }
+
+    /// Keeps for a later agent what the API may not have any more by then, when that is something else than before.
+    async fn save(&mut self, shared: &Shared) {
+        let documents = self.state.lasting();
+        let documents: Vec<&[u8]> = documents.into_iter().map(|document| &document[..]).collect();
+        let bytes = Bytes::from([&b"["[..], &documents.join(&b','), b"]"].concat());
+        if bytes == self.saved || bytes.len() > KEPT_BYTES_MAX {
+            return;
+        }
+        match shared.machine.save(KEY, bytes.clone()).await {
+            Ok(()) => self.saved = bytes,
+            Err(error) => tracing::warn!(%error, "the network policies of ending namespaces were not kept"),
         }
     }
 

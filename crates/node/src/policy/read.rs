@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use bytes::Bytes;
 use serde_json::Value;
 use windlass_api::field::{Errors, Path};
 use windlass_api::selector::LabelSelector;
@@ -17,6 +18,8 @@ pub struct Policy {
     /// `None`: it says nothing about this direction.
     ingress: Option<Vec<Rule>>,
     egress: Option<Vec<Rule>>,
+    /// What it was read from.
+    document: Bytes,
 }
 
 /// Whom a policy allows, and by which ports.
@@ -81,7 +84,7 @@ impl Peer {
 impl Policy {
     /// Reads a policy. What the API has let through and is not understood selects nobody and allows nobody.
     pub fn read(object: &Object) -> Policy {
-        Policy::of(&object.value()["spec"])
+        Policy { document: object.json.clone(), ..Policy::of(&object.value()["spec"]) }
     }
 
     pub(super) fn of(spec: &Value) -> Policy {
@@ -96,7 +99,13 @@ impl Policy {
             selector: selector(&spec["podSelector"]),
             ingress: restricts("Ingress", true).then(|| rules("ingress", "from")),
             egress: restricts("Egress", has_egress).then(|| rules("egress", "to")),
+            document: Bytes::new(),
         }
+    }
+
+    /// The policy as the API has it.
+    pub(super) fn document(&self) -> &Bytes {
+        &self.document
     }
 
     /// The rules for a direction; `None` when the policy does not restrict it.

@@ -244,6 +244,45 @@ fn r9_policies_of_an_ending_namespace_hold_until_its_last_pod_is_gone() {
 }
 
 #[test]
+fn r9_a_later_agent_has_them_from_what_was_kept() {
+    let read = |text: String| {
+        let object = windlass_api::Object::parse(text.into_bytes().into()).expect("an object");
+        Arc::new(Policy::read(&object))
+    };
+    let document = |namespace: &str| {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": "p", "namespace": namespace, "uid": "u", "resourceVersion": "1"},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}})
+        .to_string()
+    };
+    let name = |namespace: &str| (namespace.to_owned(), "p".to_owned());
+    let ending = || Some(Namespace { labels: labels("team=x"), is_ending: true });
+    let mut policies = world();
+    for namespace in ["a", "b"] {
+        policies.set_policy(name(namespace), Some(read(document(namespace))));
+    }
+    assert!(policies.lasting().is_empty(), "what lives is in the API");
+    policies.set_namespace("a", ending());
+    assert_eq!(policies.lasting(), [document("a").as_bytes()], "before it is deleted, since the agent may end then");
+    policies.set_policy(name("a"), None);
+    assert_eq!(policies.lasting(), [document("a").as_bytes()]);
+
+    let restored = || Policies::new(None).restored([(name("a"), read(document("a")))]);
+    let mut later = restored();
+    later.set_namespace("a", ending());
+    let (uid, local) = local_of("a/web app=web 10.0.0.1");
+    later.set_local(&uid, local.clone());
+    assert_eq!(shown(&later.table()), ["1 from "]);
+    later.set_local(&uid, None);
+    assert!(shown(&later.table()).is_empty() && later.lasting().is_empty(), "its last pod is gone");
+
+    let mut anew = restored();
+    anew.set_local(&uid, local);
+    anew.set_namespace("a", Some(Namespace { labels: labels("team=x"), is_ending: false }));
+    assert!(shown(&anew.table()).is_empty(), "another namespace of that name has nothing of it");
+}
+
+#[test]
 fn pods_with_the_same_rights_share_a_group() {
     let mut policies = world();
     add(&mut policies, "p", ingress(json!([{"from": [{"podSelector": {}}]}])));
