@@ -1,11 +1,11 @@
 //! Faults of a node's network: what others take away, ports that others hold, links that are cut. Named by their rows.
 
 use std::net::UdpSocket;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use windlass_tests::cluster::{must, run, until};
+use windlass_tests::cluster::{ended, must, run, spawn, until};
 use windlass_tests::suite::{PATIENCE, is_ready};
 use windlass_tests::{Cluster, trace};
 
@@ -214,9 +214,6 @@ pub fn f17_f19_a_node_notices_a_silent_server_and_goes_on_without_it() {
     for cluster in [&server, &node] {
         std::fs::create_dir_all(cluster.data_dir()).expect("writable");
     }
-    let spawn = |command: &mut Command| {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts")
-    };
     let ranges = ["--pod-cidr", "10.118.0.0/16", "--service-cidr", "10.119.0.0/16"];
     let port = server.port();
     let mut command = server.windlass(&["server", "--san", "127.0.0.2"]);
@@ -279,11 +276,4 @@ pub fn f17_f19_a_node_notices_a_silent_server_and_goes_on_without_it() {
         assert!(left.is_empty(), "{}", left.join("\n"));
     }
     std::fs::remove_dir_all(&directory).expect("nothing is mounted there any more");
-}
-
-fn ended(process: &mut Child) {
-    until("the process ends", Duration::from_secs(20), || match process.try_wait() {
-        Ok(Some(_)) => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
 }

@@ -56,6 +56,26 @@ pub fn must(command: &mut Command) -> String {
     out.stdout
 }
 
+/// Starts a program that goes on beside the test and says nothing.
+pub fn spawn(command: &mut Command) -> Child {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap_or_else(|error| panic!("could not start {command:?}: {error}"))
+}
+
+/// Waits until a program that was told to end has.
+pub fn ended(process: &mut Child) {
+    until("the process ends", Duration::from_secs(20), || match process.try_wait() {
+        Ok(Some(_)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+/// Kills a program.
+pub fn kill(process: &mut Child) {
+    process.kill().expect("our own child can be killed");
+    process.wait().expect("our own child can be waited for");
+}
+
 /// Waits until `condition` gives a value, and panics with what it last said when it does not.
 pub fn until<T>(what: &str, timeout: Duration, mut condition: impl FnMut() -> Result<T, String>) -> T {
     let started = Instant::now();

@@ -60,9 +60,15 @@ struct Api {
 
 impl Drop for Api {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
-            eprintln!("cannot remove {}: {error}", self.dir.display());
+        // The store may be in the middle of a write, whose file would stay.
+        for _ in 0..100 {
+            match std::fs::remove_dir_all(&self.dir) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {}
+                _ => return,
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
+        eprintln!("cannot remove {}", self.dir.display());
     }
 }
 

@@ -37,12 +37,11 @@ impl PodTask {
     }
 }
 
-/// A volume that is there as it should be costs nothing.
-async fn bring_up_to_date(pod: &PodContext, source: &core::Volume) -> Result<(), String> {
-    let content = match (&source.csi, claim::name_of(pod, source)) {
-        (Some(_), _) => VolumeContent::Lent(Box::new(lent::inline(pod, source).await?)),
-        (None, Some(_)) => claim::content(pod, source).await?,
-        (None, None) => return Ok(()),
+/// A volume that is there as it should be costs nothing. One that stands for a claim is what was found of that.
+async fn bring_up_to_date(pod: &PodContext, source: &core::Volume, found: Option<&claim::Found>) -> Result<(), String> {
+    let content = match found {
+        Some(found) => claim::content(pod, source, found).await?,
+        None => VolumeContent::Lent(Box::new(lent::inline(pod, source).await?)),
     };
     let is_due = match &content {
         VolumeContent::Lent(lent) => lent.is_republished,
@@ -62,23 +61,24 @@ async fn bring_up_to_date(pod: &PodContext, source: &core::Volume) -> Result<(),
 async fn look(pod: &PodContext, is_seldom: bool) -> bool {
     let mut tends = false;
     for source in pod.spec().volumes.iter().flatten() {
-        let grows = match (&source.csi, claim::name_of(pod, source)) {
-            (Some(_), _) => false,
-            (None, Some(_)) => match lent::grow(pod, source, None).await {
-                Ok(tended) => tended,
-                Err(why) => {
-                    let (pod, volume) = (pod.name(), &source.name);
-                    tracing::warn!(pod, volume, why, "a volume was not grown into; it is tried again");
-                    true
-                }
+        let (grown, found) = match (&source.csi, claim::name_of(pod, source)) {
+            (Some(_), _) => (Ok(true), None),
+            (None, Some(_)) => match claim::find(pod, source).await {
+                Ok(found) => (lent::grow(pod, source, &found, None).await, Some(found)),
+                Err(why) => (Err(why), None),
             },
             (None, None) => continue,
         };
-        let is_tended = source.csi.is_some() || grows;
+        let is_tended = grown.unwrap_or_else(|why| {
+            let (pod, volume) = (pod.name(), &source.name);
+            tracing::warn!(pod, volume, why, "a volume was not grown into; it is tried again");
+            true
+        });
         tends |= is_tended;
         if is_seldom
             && is_tended
-            && let Err(why) = bring_up_to_date(pod, source).await
+            && (source.csi.is_some() || found.is_some())
+            && let Err(why) = bring_up_to_date(pod, source, found.as_ref()).await
         {
             pod.note(EventKind::Warning, "FailedMount", why);
         }

@@ -187,8 +187,9 @@ impl PodTask {
         let (mut moved, mut resized) = (Vec::new(), false);
         let mut again = Vec::new();
         let mut starting = false;
-        let mut before = (*self.context.pod).clone();
-        for container in containers_mut(&mut before) {
+        // What those containers have that get something else.
+        let mut had = BTreeMap::new();
+        for container in containers_of(self.context.spec()) {
             let track = &self.tracks[&container.name];
             let Some(applied) = track.applied.clone() else { continue };
             let promised = own(container);
@@ -211,7 +212,7 @@ impl PodTask {
                     moved.extend(cpus.map(|cpus| (container.name.clone(), cpus)));
                 }
             }
-            container.resources = Some(applied);
+            had.insert(container.name.clone(), applied);
         }
         if changes.is_empty() && again.is_empty() && !starting {
             if matches!(self.resizing, Resizing::InProgress { .. }) {
@@ -232,6 +233,12 @@ impl PodTask {
         }
         if resized && !matches!(self.resizing, Resizing::InProgress { .. } | Resizing::Pending { .. }) {
             self.resizing = Resizing::InProgress { trouble: None };
+        }
+        let mut before = (*self.context.pod).clone();
+        for container in containers_mut(&mut before) {
+            if let Some(applied) = had.remove(&container.name) {
+                container.resources = Some(applied);
+            }
         }
         let before = resources::of_pod(before.spec.as_ref().expect("a pod without a spec is not taken in"));
         let resize = Resize { before, after: resources::of_pod(self.context.spec()), containers: changes };

@@ -34,9 +34,8 @@ pub struct Found {
     pub object: Object,
 }
 
-/// What a volume of the pod that stands for a claim is on this machine.
-pub async fn content(pod: &PodContext, volume: &core::Volume) -> Result<VolumeContent, String> {
-    let found = find(pod, volume).await?;
+/// What a volume of the pod that stands for a claim, of which this was found, is on this machine.
+pub async fn content(pod: &PodContext, volume: &core::Volume, found: &Found) -> Result<VolumeContent, String> {
     let read_only = volume.persistent_volume_claim.as_ref().is_some_and(|source| source.read_only == Some(true));
     let spec = found.object.value()["spec"].take();
     if spec["csi"].is_object() && found.volume.driver != LOCAL_DRIVER {

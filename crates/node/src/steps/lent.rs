@@ -251,8 +251,12 @@ pub fn may_borrow(pod: &PodContext) -> bool {
 }
 
 /// V5. `lent` is the volume as it was borrowed just now. Returns whether the volume is one that may grow.
-pub async fn grow(pod: &PodContext, volume: &core::Volume, lent: Option<&LentVolume>) -> Result<bool, String> {
-    let found = claim::find(pod, volume).await?;
+pub async fn grow(
+    pod: &PodContext,
+    volume: &core::Volume,
+    found: &claim::Found,
+    lent: Option<&LentVolume>,
+) -> Result<bool, String> {
     let (wants, has) = (found.volume.bytes, found.claim.capacity_bytes);
     if found.volume.driver.is_empty() || found.volume.driver == binding::LOCAL_DRIVER {
         let attributes = found.object.value()["spec"]["csi"]["volumeAttributes"].take();
@@ -264,7 +268,7 @@ pub async fn grow(pod: &PodContext, volume: &core::Volume, lent: Option<&LentVol
     let fetched;
     let lent = match lent {
         Some(lent) => lent,
-        None => match claim::content(pod, volume).await? {
+        None => match claim::content(pod, volume, found).await? {
             VolumeContent::Lent(lent) => {
                 fetched = lent;
                 &*fetched

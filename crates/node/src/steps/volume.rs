@@ -96,13 +96,18 @@ async fn make(pod: &PodContext, sources: &SourceView, source: &core::Volume) -> 
         reason: "FailedMount",
         message: format!("MountVolume.SetUp failed for volume {:?} : {why}", source.name),
     };
-    let content = match &source.image {
-        Some(image) => VolumeContent::Image { image: image_of(pod, sources, image).await? },
-        None if source.persistent_volume_claim.is_some() || source.ephemeral.is_some() => {
-            claim::content(pod, source).await.map_err(failed)?
+    // Read once for all that follows: what it is, and how large it is to be.
+    let claimed = match claim::name_of(pod, source) {
+        Some(_) => Some(claim::find(pod, source).await.map_err(failed)?),
+        None => None,
+    };
+    let content = match (&source.image, &claimed) {
+        (Some(image), _) => VolumeContent::Image { image: image_of(pod, sources, image).await? },
+        (None, Some(found)) => claim::content(pod, source, found).await.map_err(failed)?,
+        (None, None) if source.csi.is_some() => {
+            VolumeContent::Lent(Box::new(lent::inline(pod, source).await.map_err(failed)?))
         }
-        None if source.csi.is_some() => VolumeContent::Lent(Box::new(lent::inline(pod, source).await.map_err(failed)?)),
-        None => {
+        (None, None) => {
             let tokens = pod.tokens.fetch(pod, token_requests(source)).await.map_err(failed)?;
             let view = VolumeView { pod: pod.view(&[], &node), sources, tokens: &tokens, has_group: group.is_some() };
             content(&view, source).map_err(failed)?
@@ -113,9 +118,9 @@ async fn make(pod: &PodContext, sources: &SourceView, source: &core::Volume) -> 
     let volume = Volume { name: source.name.clone(), group, trust_top, content };
     let made = pod.shared.machine.volume_up(&pod.uid, &volume).await;
     made.map_err(|error| failed(error.to_string()))?;
-    match &volume.content {
-        VolumeContent::Lent(lent) if !lent.is_inline => {
-            lent::grow(pod, source, Some(lent)).await.map(drop).map_err(failed)
+    match (&volume.content, &claimed) {
+        (VolumeContent::Lent(lent), Some(found)) => {
+            lent::grow(pod, source, found, Some(lent)).await.map(drop).map_err(failed)
         }
         _ => Ok(()),
     }
