@@ -201,6 +201,9 @@ pub mod kinds {
     /// certificates.k8s.io/v1 ClusterTrustBundle.
     pub static CLUSTER_TRUST_BUNDLE: Kind =
         Kind::built_in("certificates.k8s.io", "v1", "ClusterTrustBundle", "clustertrustbundles", false);
+    /// certificates.k8s.io/v1 PodCertificateRequest.
+    pub static POD_CERTIFICATE_REQUEST: Kind =
+        Kind::built_in("certificates.k8s.io", "v1", "PodCertificateRequest", "podcertificaterequests", true);
     /// admissionregistration.k8s.io/v1 ValidatingWebhookConfiguration.
     pub static VALIDATING_WEBHOOK_CONFIGURATION: Kind = Kind::built_in(
         "admissionregistration.k8s.io",

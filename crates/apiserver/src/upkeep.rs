@@ -1,7 +1,7 @@
 //! Upkeep: what the server does of its own accord, at its own pace.
 //!
 //! Goal        what every cluster has is there even after somebody deleted it, and Events do not pile up
-//! Writes      what `bootstrap` creates · Event: delete
+//! Writes      what `bootstrap` creates · Event, PodCertificateRequest: delete
 //!
 //! Rules
 //!   R1 restored  every [`RESTORE_INTERVAL`] what bootstrap creates is created again where it is missing
@@ -11,6 +11,8 @@
 //!   R4 modest    an Event that changes meanwhile stays; what fails is tried again in the next round
 //!   R6 keys      keys for tokens that were put beside the server's certificates count from the next round on
 //!   R5 no hold   finalizers do not keep an Event, or anybody could fill the store with them
+//!   R7 asked     a PodCertificateRequest goes [`REQUEST_LIFE`] after it was made, whatever became of it: its node has read
+//!                that by then
 //! Not here       how long other kinds stay (their controllers)
 //!
 //! Source: kube-apiserver's `--event-ttl` (an hour), and its controller that keeps `default/kubernetes`.
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use windlass_api::{ApiError, kinds};
+use windlass_api::{ApiError, Kind, kinds};
 use windlass_store::{Entry, Expect, Op, Range};
 
 use crate::bootstrap;
@@ -34,6 +36,8 @@ const RESTORE_INTERVAL: Duration = Duration::from_secs(10);
 const ROUNDS_PER_SWEEP: u32 = 6;
 /// How long an Event stays after it last happened.
 const EVENT_LIFE: Duration = Duration::from_secs(3600);
+/// How long a PodCertificateRequest stays.
+const REQUEST_LIFE: Duration = Duration::from_secs(15 * 60);
 /// Events looked at and deleted in one go.
 const SWEEP_PAGE: usize = 500;
 
@@ -54,10 +58,12 @@ pub(crate) async fn run(server: Weak<Server>) {
             tracing::debug!(%error, "what every cluster has could not be looked after: trying again");
         }
         take_in_keys(&server);
-        if round.is_multiple_of(ROUNDS_PER_SWEEP)
-            && let Err(error) = sweep(&server).await
-        {
-            tracing::debug!(%error, "expired events could not be deleted: trying again");
+        if round.is_multiple_of(ROUNDS_PER_SWEEP) {
+            for swept in [sweep(&server).await, sweep_requests(&server).await] {
+                if let Err(error) = swept {
+                    tracing::debug!(%error, "what has expired could not be deleted: trying again");
+                }
+            }
         }
     }
 }
@@ -78,14 +84,28 @@ pub(crate) fn take_in_keys(server: &Server) {
 /// R2 and R3. Gives how many Events went.
 pub(crate) async fn sweep(server: &Arc<Server>) -> Result<usize, ApiError> {
     let now = server.world.now();
+    sweep_kind(server, &kinds::EVENT, |entry| is_expired(entry, now)).await
+}
+
+/// R7.
+pub(crate) async fn sweep_requests(server: &Arc<Server>) -> Result<usize, ApiError> {
+    let now = server.world.now();
+    let is_old = |entry: &Entry| {
+        let created = header(entry).created().parse::<Timestamp>().ok();
+        created.is_none_or(|created| now.duration_since(created).unsigned_abs() > REQUEST_LIFE)
+    };
+    sweep_kind(server, &kinds::POD_CERTIFICATE_REQUEST, is_old).await
+}
+
+async fn sweep_kind(server: &Arc<Server>, kind: &Kind, is_due: impl Fn(&Entry) -> bool) -> Result<usize, ApiError> {
     let mut gone = 0;
-    let mut range = Range { prefix: key::prefix(&kinds::EVENT, ""), limit: SWEEP_PAGE, ..Range::default() };
+    let mut range = Range { prefix: key::prefix(kind, ""), limit: SWEEP_PAGE, ..Range::default() };
     loop {
         let page = server.store.range(&range).map_err(read_failed)?;
         let ops: Vec<Op> = page
             .entries
             .iter()
-            .filter(|entry| is_expired(entry, now))
+            .filter(|entry| is_due(entry))
             .map(|entry| Op::delete(entry.key.to_string(), Expect::Revision(entry.revision)))
             .collect();
         gone += delete(server, ops).await?;

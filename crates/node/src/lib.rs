@@ -25,6 +25,7 @@ pub mod services;
 mod admission;
 mod backoff;
 mod budget;
+mod certificate;
 mod cpus;
 mod devices;
 mod downward;

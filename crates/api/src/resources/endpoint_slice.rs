@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a2_no_address_means_the_machine_itself() {
+    fn a2_a97_no_address_means_the_machine_itself() {
         check(
             of("IPv4", &["127.0.0.1", "127.9.9.9", "169.254.169.254", "224.0.0.5", "0.0.0.0"]),
             &[

@@ -38,6 +38,7 @@ mod node;
 mod persistent_volume;
 mod persistent_volume_claim;
 pub mod pod;
+mod pod_certificate_request;
 mod pod_disruption_budget;
 mod pod_template;
 mod priority_class;
@@ -130,6 +131,7 @@ pub fn all() -> Vec<Resource> {
         runtime_class::resource(),
         certificate_signing_request::resource(),
         cluster_trust_bundle::resource(),
+        pod_certificate_request::resource(),
         admission_registration::webhook::validating(),
         admission_registration::webhook::mutating(),
         admission_registration::policy::validating(),

@@ -128,6 +128,15 @@ const ROWS: &[(&str, &str)] = &[
         "",
     ),
     (
+        "{apiVersion: certificates.k8s.io/v1, kind: PodCertificateRequest, metadata: {name: sample}, \
+         spec: {signerName: example.com/sample, podName: sample, podUID: sample, serviceAccountName: default, \
+         serviceAccountUID: sample, nodeName: sample, nodeUID: sample, \
+         stubPKCS10Request: MIGiMFYCAQAwIzEPMA0GA1UEAwwGc2FtcGxlMRAwDgYDVQQKDAdzYW1wbGVzMCowBQYDK2VwAyEARObpPTNR+QPrN8Rd9e5d\
+         txOQuWe83N9Xoox161tXWGegADAFBgMrZXADQQC1GLOZZf4WpuYQ641Q5gIs/gUywg6Cy4omeqOqm+XhwJW9F7qEKTDoBqFv/+hEkO3Qjh2D\
+         Eh2rq67v0Ml7vX0J}}",
+        "{conditions: [{type: Denied, status: 'True', reason: Sample, lastTransitionTime: '2026-01-01T00:00:00Z'}]}",
+    ),
+    (
         "{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {name: sample}, \
          spec: {signerName: example.com/sample, usages: [client auth], request: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlHaU1GWUNBUUF3SXpFUE1BMEdBMVVFQXd3R2MyRnRjR3hsTVJB\
          d0RnWURWUVFLREFkellXMXdiR1Z6TUNvdwpCUVlESzJWd0F5RUFST2JwUFROUitRUHJOOFJkOWU1ZHR4T1F1V2U4M045WG9veDE2\

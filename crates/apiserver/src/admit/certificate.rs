@@ -12,12 +12,17 @@
 //!   R9 own        a node asks for certificates of a kubelet with its own name only
 //!   R8 signed      what is approved and for a signer of the cluster's own is signed in the same write, or fails in it
 //!
+//!   R9 pods        a request for a pod is signed by its own key; who decides it may `sign` for its signer
+//!
 //! Source: API reference, certificates.k8s.io/v1; "Certificates and Certificate Signing Requests".
 //! Not here    what each signer signs (sign) · other signers
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rcgen::CertificateSigningRequestParams;
+use rustls::pki_types::CertificateSigningRequestDer;
 use serde_json::{Value, json};
+use windlass_api::field::{Errors, Path};
 use windlass_api::{ApiError, kinds};
 
 use crate::authorize::{Asked, AskedObject, may};
@@ -25,7 +30,7 @@ use crate::change::Part;
 use crate::identity::NODE_NAME_PREFIX;
 use crate::server::Call;
 use crate::sign::{self, Signer};
-use crate::write::{WriteOptions, text};
+use crate::write::{self, WriteOptions, text};
 
 /// Conditions that only `/approval` makes.
 const DECISIONS: [&str; 2] = ["Approved", "Denied"];
@@ -123,6 +128,27 @@ fn may_for_signer(call: Call<'_>, verb: &str, signer: &str) -> bool {
         let asked = AskedObject { verb, group, resource: "signers", sub: "", namespace: "", name };
         may(call.server, call.who, &Asked::Object(asked)).is_ok()
     })
+}
+
+/// R9: who asks has the key. What is no base64 the kind's own rules refuse.
+pub(super) fn check_pod_request(call: Call<'_>, request: &Value) -> Result<(), ApiError> {
+    let Ok(der) = STANDARD.decode(text(&request["spec"], "stubPKCS10Request")) else { return Ok(()) };
+    let mut errors = Errors::new();
+    if !der.is_empty() && CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der)).is_err() {
+        let detail = "must be a DER-serialized PKCS#10 request that is signed by its own key, of a supported type";
+        errors.invalid(&Path::new("spec").child("stubPKCS10Request"), "<request>", detail);
+    }
+    write::refuse_if_any(&call.target.resource, request, &errors)
+}
+
+/// R9.
+pub(super) fn decide_pod_request(call: Call<'_>, old: &Value, request: &Value) -> Result<(), ApiError> {
+    let signer = text(&old["spec"], "signerName");
+    if old["status"] == request["status"] || may_for_signer(call, "sign", signer) {
+        return Ok(());
+    }
+    let why = format!("user not permitted to sign requests with signerName {signer:?}");
+    Err(ApiError::forbidden(&call.target.resource.kind, text(&old["metadata"], "name"), &why))
 }
 
 /// Whoever writes a bundle of a signer's speaks for it.

@@ -78,6 +78,8 @@ pub(crate) async fn create(call: Call<'_>, object: &mut Value) -> Result<Admissi
     if *kind == kinds::CERTIFICATE_SIGNING_REQUEST {
         // Whatever a policy or webhook made of it.
         certificate::create(call, object)?;
+    } else if *kind == kinds::POD_CERTIFICATE_REQUEST {
+        certificate::check_pod_request(call, object)?;
     }
     rights(call, &Value::Null, object)?;
     pod_security::check(call, Part::Main, &Value::Null, object)?;
@@ -116,6 +118,8 @@ pub(crate) async fn update(call: Call<'_>, part: Part, old: &Value, object: &mut
         priority::check_one_default(call, object)?;
     } else if *kind == kinds::CERTIFICATE_SIGNING_REQUEST {
         certificate::update(call, part, old, object)?;
+    } else if *kind == kinds::POD_CERTIFICATE_REQUEST && part == Part::Status {
+        certificate::decide_pod_request(call, old, object)?;
     } else if *kind == kinds::SECRET && part == Part::Main {
         secret::fill(call, object);
     } else if *kind == kinds::PERSISTENT_VOLUME_CLAIM && part == Part::Main {

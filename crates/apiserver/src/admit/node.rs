@@ -8,16 +8,18 @@
 //!   R3 privileges   an agent changes neither its taints, nor its owners, nor labels reserved for the cluster's admin
 //!   R4 volumes      of a PersistentVolume only the finalizer of the node's own driver is put on and taken off
 //!   R5 claims       of a claim only how large its volume has become is said
+//!   R6 certificates are asked for only for pods that are bound to the node, with their account, each by its uid
 //!
 //! Source: admission controllers reference, NodeRestriction; CVE-2025-5187.
 
 use serde_json::Value;
 use windlass_api::binding::{self, LOCAL_DRIVER, LOCAL_FINALIZER};
-use windlass_api::{ApiError, kinds};
+use windlass_api::{ApiError, Kind, kinds};
 
 use crate::change::Part;
+use crate::key;
 use crate::server::Call;
-use crate::write::text;
+use crate::write::{text, tree};
 
 /// Labels that only the cluster's admin gives to nodes.
 const RESERVED_LABEL_SUFFIX: &str = "node-restriction.kubernetes.io";
@@ -34,6 +36,9 @@ pub(super) fn create(call: Call<'_>, object: &Value) -> Result<(), ApiError> {
     }
     if *kind == kinds::RESOURCE_SLICE {
         check_slice(call, node, name, object)?;
+    }
+    if *kind == kinds::POD_CERTIFICATE_REQUEST {
+        check_certificate(call, node, object).map_err(|why| refuse(call, name, &why))?;
     }
     Ok(())
 }
@@ -68,6 +73,45 @@ pub(super) fn delete(call: Call<'_>, name: &str, object: &Value) -> Result<(), A
         Some(node) if call.target.resource.kind == kinds::RESOURCE_SLICE => check_slice(call, node, name, object),
         _ => Ok(()),
     }
+}
+
+/// R6.
+fn check_certificate(call: Call<'_>, node: &str, request: &Value) -> Result<(), String> {
+    let spec = &request["spec"];
+    let named = text(spec, "nodeName");
+    if named != node {
+        return Err(format!(
+            "PodCertificateRequest.Spec.NodeName={named:?}, which is not the requesting node {node:?}"
+        ));
+    }
+    let find = |kind: &Kind, namespace: &str, name: &str| {
+        let entry = call.server.store.get(&key::object(kind, namespace, name));
+        entry.map_or(Value::Null, |entry| tree(&entry))
+    };
+    let (namespace, name) = (&call.target.namespace, text(spec, "podName"));
+    let pod = find(&kinds::POD, namespace, name);
+    let account = text(&pod["spec"], "serviceAccountName");
+    if text(&pod["spec"], "nodeName") != node {
+        return Err(format!("pod {name:?} is not running on node {node:?}"));
+    }
+    if !pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null() {
+        return Err(format!("pod {name:?} is a mirror pod"));
+    }
+    let account_object = find(&kinds::SERVICE_ACCOUNT, namespace, account);
+    let node_object = find(&kinds::NODE, "", node);
+    for (what, found, is) in [
+        ("pod UID", text(spec, "podUID"), text(&pod["metadata"], "uid")),
+        ("serviceAccountName", text(spec, "serviceAccountName"), account),
+        ("serviceAccountUID", text(spec, "serviceAccountUID"), text(&account_object["metadata"], "uid")),
+        ("nodeUID", text(spec, "nodeUID"), text(&node_object["metadata"], "uid")),
+    ] {
+        if is.is_empty() || found != is {
+            return Err(format!(
+                "PodCertificateRequest for pod {name:?} contains {what} ({found:?}) which differs from that of the running pod ({is:?})"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// R4.

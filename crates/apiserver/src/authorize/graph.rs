@@ -189,7 +189,7 @@ fn named_by(namespace: &str, pod: &Value) -> BTreeSet<String> {
 
 /// Whether a pod names something but its account.
 pub(crate) fn names_objects(pod: &Value) -> bool {
-    let is_token = |source: &Value| !source["serviceAccountToken"].is_null();
+    let is_token = |source: &Value| !source["serviceAccountToken"].is_null() || !source["podCertificate"].is_null();
     let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
     let mut sources = volumes.filter_map(|volume| volume["projected"]["sources"].as_array()).flatten();
     sources.any(is_token) || named_by("", pod).iter().any(|thing| !thing.starts_with("serviceaccounts/"))

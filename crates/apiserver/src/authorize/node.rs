@@ -9,7 +9,8 @@
 //!   N6 volumes      reads, one by one, the PersistentVolumes behind the claims of N3, and the Secrets that these name
 //!                  and how these claims are, which it says when it has grown into a volume; the VolumeAttachments of its own,
 //!                  one by one, and what drivers want
-//!   N7 certificates asks for its own, reads what became of the request, and whom pods may trust
+//!   N7 certificates asks for its own, and for those of its pods (which is checked in `admit`), reads, one by one, what
+//!                   became of its requests, and whom pods may trust
 //!   N8 directories  reads, one by one, the PersistentVolumes that are directories of its own; what it changes of them is
 //!                   checked in `admit`
 //!
@@ -55,6 +56,9 @@ pub(super) fn may(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool 
         ("certificates.k8s.io", "clustertrustbundles", "") => read,
         ("certificates.k8s.io", "certificatesigningrequests", "") => read || asked.verb == "create",
         ("certificates.k8s.io", "certificatesigningrequests", "selfnodeclient") => asked.verb == "create",
+        ("certificates.k8s.io", "podcertificaterequests", "") => {
+            asked.verb == "create" || (read && is_own_request(server, node, asked))
+        }
         ("", "serviceaccounts", "token") => asked.verb == "create" && is_named(server, node, asked),
         ("", "services" | "namespaces", "")
         | ("discovery.k8s.io", "endpointslices", "")
@@ -70,6 +74,15 @@ fn is_here(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool {
     }
     let entry = server.store.get(&key::object(&kinds::PERSISTENT_VOLUME, "", asked.name));
     entry.is_some_and(|entry| binding::is_local_on(&tree(&entry), node))
+}
+
+/// N7.
+fn is_own_request(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool {
+    if asked.name.is_empty() || asked.name.contains('/') || asked.namespace.contains('/') {
+        return false;
+    }
+    let entry = server.store.get(&key::object(&kinds::POD_CERTIFICATE_REQUEST, asked.namespace, asked.name));
+    entry.is_some_and(|entry| tree(&entry)["spec"]["nodeName"] == node)
 }
 
 /// N6: one that is not there is nobody's, and may be somebody else's in a moment.

@@ -186,3 +186,67 @@ async fn n6_r5_a_node_reads_its_attachments_and_says_how_large_its_claims_have_b
         assert!(answer.starts_with("403"), "{node} {path} {patch}: {answer}");
     }
 }
+
+#[tokio::test]
+async fn r6_r9_a_node_asks_for_certificates_of_its_own_pods_and_who_may_sign_decides() {
+    use windlass_api::resources::samples::samples;
+    const REQUESTS: &str = "/apis/certificates.k8s.io/v1/namespaces/default/podcertificaterequests";
+    let api = Api::start().await;
+    for name in ["n1", "n2"] {
+        api.make("/api/v1/nodes", &json!({"metadata": {"name": name}})).await;
+    }
+    api.make(PODS, &pod("p")).await;
+    bind(&api, "p", "n1").await;
+    let sample = samples().into_iter().find(|sample| sample.object["kind"] == "PodCertificateRequest");
+    let mut good = sample.expect("every kind has a sample").object;
+    good["metadata"] = json!({"generateName": "r-"});
+    for (name, uid, path) in [
+        ("podName", "podUID", format!("{PODS}/p")),
+        ("serviceAccountName", "serviceAccountUID", format!("{ACCOUNTS}/default")),
+        ("nodeName", "nodeUID", "/api/v1/nodes/n1".to_owned()),
+    ] {
+        let metadata = api.get(&path).await.json()["metadata"].take();
+        (good["spec"][name], good["spec"][uid]) = (metadata["name"].clone(), metadata["uid"].clone());
+    }
+    let (own, other) = (Identity::node("n1"), Identity::node("n2"));
+    for (field, value, why) in [
+        ("nodeName", json!("n2"), "which is not the requesting node"),
+        ("podName", json!("q"), "is not running on node"),
+        ("podUID", json!("x"), "contains pod UID"),
+        ("serviceAccountName", json!("bot"), "contains serviceAccountName"),
+        ("serviceAccountUID", json!("x"), "contains serviceAccountUID"),
+        ("nodeUID", json!("x"), "contains nodeUID"),
+        ("stubPKCS10Request", json!("MIIB"), "signed by its own key"),
+    ] {
+        let mut bad = good.clone();
+        bad["spec"][field] = value;
+        let answer = said(&api, &own, Method::POST, REQUESTS, &bad).await;
+        assert!(answer.contains(why), "{field}: {answer}");
+    }
+    let answer = said(&api, &other, Method::POST, REQUESTS, &good).await;
+    assert!(answer.contains("which is not the requesting node"), "{answer}");
+    good["metadata"] = json!({"name": "r"});
+    assert_eq!(said(&api, &own, Method::POST, REQUESTS, &good).await, "201");
+    let one = format!("{REQUESTS}/r");
+    assert_eq!(said(&api, &own, Method::GET, &one, &Value::Null).await, "200");
+    for (who, path) in [(&other, one.as_str()), (&own, REQUESTS)] {
+        assert!(said(&api, who, Method::GET, path, &Value::Null).await.starts_with("403"), "{path}");
+    }
+
+    let roles = "/apis/rbac.authorization.k8s.io/v1";
+    let rules =
+        json!([{"apiGroups": ["certificates.k8s.io"], "resources": ["podcertificaterequests/status"], "verbs": ["*"]}]);
+    api.make(&format!("{roles}/clusterroles"), &json!({"metadata": {"name": "decides"}, "rules": rules})).await;
+    let binding = json!({"metadata": {"name": "decides"}, "subjects": [{"kind": "User", "name": "jane",
+        "apiGroup": "rbac.authorization.k8s.io"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "decides"}});
+    api.make(&format!("{roles}/clusterrolebindings"), &binding).await;
+    let denied = json!({"status": {"conditions": [{"type": "Denied", "status": "True", "reason": "No",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+    let jane = Identity::new("jane", Vec::new());
+    let merge = [("content-type", "application/merge-patch+json")];
+    let path = format!("{one}/status");
+    let answer = api.call_as(jane, Method::PATCH, &path, &merge, denied.to_string()).await.said();
+    assert!(answer.contains("not permitted to sign requests with signerName"), "{answer}");
+    assert_eq!(api.merge(&path, &denied).await.said(), "200");
+}

@@ -171,6 +171,7 @@ impl PodTask {
             visitors,
             uid,
             tokens: Default::default(),
+            certificates: Default::default(),
             is_known: known.is_some(),
         };
         let current = object.value()["status"].take();
@@ -430,11 +431,12 @@ impl PodTask {
         }
     }
 
-    /// When the pod's tokens must be renewed, as long as somebody reads them.
+    /// When the pod's tokens and certificates must be renewed, as long as somebody reads them.
     fn renew_at(&self) -> Option<Instant> {
         let is_idle =
             matches!(self.ground, Ground::Up(_)) && self.ending.is_none() && !self.work.is_busy(&Slot::Volumes);
-        self.context.tokens.renew_at().filter(|_| is_idle)
+        let context = &self.context;
+        context.tokens.renew_at().into_iter().chain(context.certificates.renew_at()).min().filter(|_| is_idle)
     }
 
     fn fill_volumes(&mut self) {

@@ -25,6 +25,7 @@ use windlass_api::types::core;
 use windlass_client::{EventKind, Note, ObjectRef};
 
 use crate::agent::Shared;
+use crate::certificate::Certificates;
 use crate::downward::PodView;
 use crate::machine::MachineError;
 use crate::source::SourceView;
@@ -43,6 +44,8 @@ pub struct PodContext {
     pub uid: Arc<str>,
     /// Its service account tokens.
     pub tokens: Tokens,
+    /// Its certificates.
+    pub certificates: Certificates,
     /// An earlier agent ran it: what that one wrote may still be there.
     pub is_known: bool,
 }

@@ -10,6 +10,7 @@ use windlass_api::field::{Errors, Path};
 use windlass_api::selector::LabelSelector;
 use windlass_api::types::{ByteString, core};
 
+use crate::certificate::{Credential, Wanted};
 use crate::downward::{self, PodView};
 use crate::machine::FileContent;
 use crate::source::{Bundle, SourceView};
@@ -26,6 +27,8 @@ pub struct VolumeView<'a> {
     pub sources: &'a SourceView,
     /// Its tokens.
     pub tokens: &'a BTreeMap<TokenRequest, String>,
+    /// Its certificates.
+    pub certificates: &'a BTreeMap<Wanted, Credential>,
     /// The pod has a group of its own for its volumes.
     pub has_group: bool,
 }
@@ -143,12 +146,31 @@ impl<'a> Files<'a> {
         if let Some(bundle) = &part.cluster_trust_bundle {
             return self.add_trust(bundle);
         }
+        if let Some(certificate) = &part.pod_certificate {
+            return self.add_certificate(certificate);
+        }
         let Some(token) = &part.service_account_token else {
-            let known = "configMap, secret, downwardAPI, serviceAccountToken and clusterTrustBundle";
+            let known = "configMap, secret, downwardAPI, serviceAccountToken, clusterTrustBundle and podCertificate";
             return Err(format!("this node projects {known}"));
         };
         let found = self.view.tokens.get(&TokenRequest::of(token)).cloned();
-        self.add_token(&token.path, found.ok_or("its token has not been fetched")?)
+        self.add_private(&token.path, found.ok_or("its token has not been fetched")?)
+    }
+
+    /// The key first, then its certificate and those behind it.
+    fn add_certificate(&mut self, wanted: &core::PodCertificateProjection) -> Result<(), String> {
+        let found = self.view.certificates.get(&Wanted::of(wanted));
+        let Credential { key, chain } = found.ok_or("no certificate has been fetched")?;
+        for (path, text) in [
+            (&wanted.credential_bundle_path, format!("{key}{chain}")),
+            (&wanted.key_path, key.clone()),
+            (&wanted.certificate_chain_path, chain.clone()),
+        ] {
+            if let Some(path) = path.as_deref().filter(|path| !path.is_empty()) {
+                self.add_private(path, text)?;
+            }
+        }
+        Ok(())
     }
 
     /// The certificates of one bundle by name, or of all of a signer's that a selector picks, each once.
@@ -179,12 +201,12 @@ impl<'a> Files<'a> {
         self.add(&wanted.path, certificates.into_iter().collect::<String>(), None)
     }
 
-    /// A token is read by whom the pod runs as, or by the pod's group, and by nobody else; when its containers run as
-    /// several users and it has no group, all may read it.
-    fn add_token(&mut self, path: &str, token: String) -> Result<(), String> {
+    /// A token or a key is read by whom the pod runs as, or by the pod's group, and by nobody else; when its containers run
+    /// as several users and it has no group, all may read it.
+    fn add_private(&mut self, path: &str, text: String) -> Result<(), String> {
         let owner = self.view.pod.pod.spec.as_ref().and_then(one_user);
         let is_private = owner.is_some() || self.view.has_group;
-        self.add(path, token, is_private.then_some(0o600))?;
+        self.add(path, text, is_private.then_some(0o600))?;
         if let Some(file) = self.files.get_mut(path) {
             file.owner = owner;
         }

@@ -14,6 +14,7 @@ use windlass_api::types::core;
 use super::container::containers_of;
 use super::projection::{Files, VolumeView};
 use super::{Ground, PodContext, Step, StepError, claim, image, lent};
+use crate::certificate::Wanted;
 use crate::machine::{MachineError, Medium, Volume, VolumeContent};
 use crate::source::SourceView;
 use crate::token::TokenRequest;
@@ -109,7 +110,14 @@ async fn make(pod: &PodContext, sources: &SourceView, source: &core::Volume) -> 
         }
         (None, None) => {
             let tokens = pod.tokens.fetch(pod, token_requests(source)).await.map_err(failed)?;
-            let view = VolumeView { pod: pod.view(&[], &node), sources, tokens: &tokens, has_group: group.is_some() };
+            let certificates = pod.certificates.fetch(pod, certificates_wanted(source)).await.map_err(failed)?;
+            let view = VolumeView {
+                pod: pod.view(&[], &node),
+                sources,
+                tokens: &tokens,
+                certificates: &certificates,
+                has_group: group.is_some(),
+            };
             content(&view, source).map_err(failed)?
         }
     };
@@ -143,6 +151,11 @@ async fn image_of(
 fn token_requests(volume: &core::Volume) -> Vec<TokenRequest> {
     let parts = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
     parts.filter_map(|part| part.service_account_token.as_ref()).map(TokenRequest::of).collect()
+}
+
+fn certificates_wanted(volume: &core::Volume) -> Vec<Wanted> {
+    let parts = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+    parts.filter_map(|part| part.pod_certificate.as_ref()).map(Wanted::of).collect()
 }
 
 fn content(view: &VolumeView, volume: &core::Volume) -> Result<VolumeContent, String> {
@@ -185,7 +198,7 @@ fn content(view: &VolumeView, volume: &core::Volume) -> Result<VolumeContent, St
     let mut files = Files::new(view, projected.default_mode.unwrap_or(MODE_DEFAULT));
     let mut secret = false;
     for part in projected.sources.iter().flatten() {
-        secret |= part.secret.is_some() || part.service_account_token.is_some();
+        secret |= part.secret.is_some() || part.service_account_token.is_some() || part.pod_certificate.is_some();
         files.add_projection(part)?;
     }
     Ok(VolumeContent::Files { files: files.finish(), secret })
@@ -221,6 +234,7 @@ pub fn size_limit(empty: &core::EmptyDirVolumeSource) -> Option<u64> {
 mod tests {
     use super::super::projection::VolumeView;
     use super::content;
+    use crate::certificate::{Credential, Wanted};
     use crate::downward::{Allocatable, PodView};
     use crate::machine::VolumeContent;
     use crate::source::{Bundle, SourceView};
@@ -248,7 +262,11 @@ mod tests {
         let pod = serde_json::from_value(pod).expect("a pod");
         let pod = PodView { pod: &pod, pod_ips: &[], host_ips: &[], allocatable: Allocatable::default() };
         let tokens = BTreeMap::from([(TokenRequest { audience: String::new(), seconds: 3600 }, "t".to_owned())]);
-        let view = VolumeView { pod, sources: &sources, tokens: &tokens, has_group };
+        let certificate = json!({"signerName": "example.com/s", "keyType": "ED25519"});
+        let wanted = Wanted::of(&serde_json::from_value(certificate).expect("a projection"));
+        let credential = Credential { key: "KEY\n".to_owned(), chain: "CHAIN\n".to_owned() };
+        let certificates = BTreeMap::from([(wanted, credential)]);
+        let view = VolumeView { pod, sources: &sources, tokens: &tokens, certificates: &certificates, has_group };
         let mut volume = volume;
         volume["name"] = json!("v");
         let volume = serde_json::from_value(volume).expect("a volume");
@@ -353,6 +371,19 @@ mod tests {
         {
             assert!(medium(name, sizes).is_err(), "{name} {sizes:?}");
         }
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_are_in_the_files_that_are_asked_for_and_private() {
+        let source = json!({"signerName": "example.com/s", "keyType": "ED25519", "credentialBundlePath": "all.pem",
+            "keyPath": "key.pem", "certificateChainPath": "chain.pem"});
+        let volume = json!({"projected": {"sources": [{"podCertificate": source}]}});
+        let spec = json!({"securityContext": {"runAsUser": 7}, "containers": [{"name": "a"}]});
+        let expected = "secret all.pem:600@7:KEY\nCHAIN\n chain.pem:600@7:CHAIN\n key.pem:600@7:KEY\n";
+        assert_eq!(check_in(volume, false, spec).as_deref(), Ok(expected));
+        let other = json!({"signerName": "example.com/other", "keyType": "ED25519", "keyPath": "k"});
+        let volume = json!({"projected": {"sources": [{"podCertificate": other}]}});
+        assert!(check(volume, false).expect_err("there is none").contains("no certificate"));
     }
 
     #[test]

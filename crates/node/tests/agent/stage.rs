@@ -302,7 +302,7 @@ fn make_image(archive: &std::path::Path) {
     entries.push(Entry::file("etc/group", "root:x:0:\nweb:x:1000:\nlogs:x:50000:web\n"));
     for name in [
         "sh", "sleep", "cat", "true", "false", "echo", "id", "ls", "nc", "httpd", "wget", "nslookup", "env", "touch",
-        "test", "mkdir", "ln", "chmod", "head", "grep", "wc",
+        "test", "mkdir", "ln", "chmod", "head", "grep", "wc", "cmp",
     ] {
         entries.push(Entry::symlink(&format!("bin/{name}"), "busybox"));
     }
