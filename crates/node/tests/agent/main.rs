@@ -1,6 +1,7 @@
 //! The agent on the real kernel, against the real API server in this process: what a pod says becomes true.
 //! Needs root, overlayfs, cgroups, nftables, `ip`, and a static busybox (Debian: busybox-static).
 
+mod attack;
 mod certificate;
 mod cpus;
 mod device;
@@ -15,4 +16,5 @@ mod restart;
 mod security;
 mod stage;
 mod static_pod;
+mod stuck;
 mod volume;

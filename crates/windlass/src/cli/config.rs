@@ -328,7 +328,7 @@ current-context: cx
     }
 
     #[test]
-    fn r6_a_command_is_only_told_of() {
+    fn r6_a92_a_command_is_only_told_of() {
         let choice = Choice { context: Some("cz".to_owned()), ..Choice::default() };
         let login = load(&[ONE]).login(&choice).expect("a login");
         assert_eq!(login.exec.expect("the entry")["command"], "/bin/evil");
