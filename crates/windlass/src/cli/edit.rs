@@ -167,6 +167,7 @@ impl Editing<'_> {
             let manifests = match manifest::read_text(&edited, &file.display().to_string()) {
                 Ok(manifests) => manifests,
                 Err(error) => {
+                    eprintln!("error: {} is invalid", escape::text(&subject(&self.originals[0].chosen)));
                     let head = format!("The edited file had a syntax error: {error:#}");
                     reasons = vec![Reason { head, others: Vec::new() }];
                     continue;
@@ -251,7 +252,7 @@ impl Editing<'_> {
 
 impl Outcome {
     fn add(&mut self, chosen: &Chosen, error: &anyhow::Error) {
-        let subject = format!("{} {:?}", chosen.served.kind.qualified_plural(), chosen.name);
+        let subject = subject(chosen);
         let said = match error.downcast_ref::<ClientError>() {
             Some(ClientError::Api(refusal)) if refusal.code() == 422 => {
                 let others = refusal.details.causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message));
@@ -270,6 +271,10 @@ impl Outcome {
         };
         eprintln!("{}", escape::text(&said));
     }
+}
+
+fn subject(chosen: &Chosen) -> String {
+    format!("{} {:?}", chosen.served.kind.qualified_plural(), chosen.name)
 }
 
 /// Several objects in one file.

@@ -55,10 +55,10 @@ impl Editor {
     /// Runs the editor until the person is done; gives what the file holds then.
     pub(super) fn edit(&self, path: &Path) -> Result<String> {
         let mut command = self.command(path)?;
-        let said = self.words.last().map_or("", String::as_str);
+        let said = self.words.join(" ");
         let status = command.status().map_err(|error| anyhow!("unable to launch the editor {said:?}: {error}"))?;
         if !status.success() {
-            bail!("there was a problem with the editor {said:?}: {status}");
+            bail!("there was a problem with the editor {said:?}");
         }
         let context = || format!("cannot read {}", path.display());
         if fs::metadata(path).with_context(context)?.len() > FILE_BYTES_MAX {
