@@ -191,14 +191,17 @@ pub fn conformance(args: &ConformanceArgs) -> Result<()> {
     if args.node {
         command.arg("--node");
     }
+    // What is in it, tests look up even where others run it.
+    command.env("WINDLASS_IMAGE", image);
     match &args.against {
         Some(kubeconfig) => {
+            // The suite runs in its own directory.
+            let kubeconfig = std::path::absolute(kubeconfig).context("--against: there is no current directory")?;
             command.arg("--against").arg(kubeconfig);
         }
         None => {
             let binary = build_debug()?;
             command.env("WINDLASS_BIN", binary).env("WINDLASS_KUBECTL", setup::kubectl()?);
-            command.env("WINDLASS_IMAGE", image);
         }
     }
     run("conformance", &mut command)
