@@ -3,7 +3,9 @@
 //!   peer say WORD…              prints the words
 //!   peer serve KEY=VALUE…       `http=8080`, `tcp=PORT`, `udp=PORT`, `grpc=PORT`: what to listen on, more than one at will;
 //!                               `fail-after=SECONDS`: /healthz and the gRPC health check are well until then;
-//!                               `health=NAME`: the service that the gRPC health check knows, besides the server itself
+//!                               `health=NAME`: the service that the gRPC health check knows, besides the server itself;
+//!                               `replica-of=HOST:PORT`: keeps the same book as that server, which it registers with;
+//!                               `writes-to=HOST:PORT`, `reads-from=HOST:PORT`: the guest book's front
 //!   peer fetch URL              prints the body of the answer; ends with 1 unless it is a success
 //!   peer tcp|udp HOST:PORT TEXT prints what comes back
 //!   peer resolve NAME           prints a name's addresses
@@ -11,12 +13,14 @@
 //! Over HTTP: `/hostname` (and `/`), `/echo?msg=TEXT`, `/clientip`, `/method`, `/head` (the request's), `/status?code=N`,
 //! `/delay?ms=N`, `/redirect?to=URL`, `/healthz`, `/exit?code=N`. Each request is a line of the log. Over TCP and UDP a
 //! line `hostname` or `clientip` is answered, any other comes back.
+//! The guest book: `/set?key=K&value=V` and `/get?key=K` of a server that keeps it, `/register?at=HOST:PORT` of one that has
+//! replicas, `/guestbook?cmd=set|get&key=K&value=V` of its front.
 //! One file, the standard library only, so that it compiles in a second into one static program.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Error, Read, Result, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,29 +50,112 @@ struct Served {
     begun: Instant,
     fail_after: Option<Duration>,
     health: Option<String>,
+    writes_to: Option<String>,
+    reads_from: Option<String>,
+    book: Mutex<Book>,
+}
+
+/// What guests have written, and who keeps the same.
+#[derive(Default)]
+struct Book {
+    entries: HashMap<String, String>,
+    replicas: Vec<String>,
 }
 
 impl Served {
     fn is_well(&self) -> bool {
         self.fail_after.is_none_or(|limit| self.begun.elapsed() < limit)
     }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes an entry, here and at all replicas.
+    fn set(&self, key: &str, value: &str) -> Result<()> {
+        let replicas = {
+            let mut book = self.book();
+            book.entries.insert(key.to_owned(), value.to_owned());
+            book.replicas.clone()
+        };
+        for replica in replicas {
+            ask_http(&format!("http://{replica}/set?key={}&value={}", escape(key), escape(value)))?;
+        }
+        Ok(())
+    }
+
+    /// A new replica gets all that is there, and then what comes.
+    fn register(&self, at: String) -> String {
+        let mut book = self.book();
+        book.replicas.push(at);
+        book.entries.iter().map(|(key, value)| format!("{} {}\n", escape(key), escape(value))).collect()
+    }
+
+    /// The front: writes go to one server, reads to others.
+    fn guest(&self, command: &str, key: &str, value: &str) -> Result<String> {
+        let server = |server: &Option<String>| server.clone().ok_or_else(|| Error::other("this is no front"));
+        match command {
+            "set" => {
+                let url = format!("http://{}/set?key={}&value={}", server(&self.writes_to)?, escape(key), escape(value));
+                ask_http(&url)
+            }
+            "get" => ask_http(&format!("http://{}/get?key={}", server(&self.reads_from)?, escape(key))),
+            other => Err(Error::other(format!("expected set or get, found {other}"))),
+        }
+    }
+}
+
+/// Registers with the server whose book is kept here too, as soon as that answers.
+fn follow(primary: &str, port: u16, served: &Served) {
+    let join = || {
+        let own = connect(primary)?.local_addr()?.ip();
+        ask_http(&format!("http://{primary}/register?at={}", escape(&format!("{own}:{port}"))))
+    };
+    loop {
+        match join() {
+            Ok(entries) => {
+                let mut book = served.book();
+                for (key, value) in entries.lines().filter_map(|line| line.split_once(' ')) {
+                    book.entries.insert(unescape(key), unescape(value));
+                }
+                println!("registered with {primary}");
+                return;
+            }
+            Err(error) => eprintln!("{primary} does not answer: {error}"),
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
 }
 
 fn serve(settings: &[&str]) -> Result<()> {
-    let mut served = Served { begun: Instant::now(), fail_after: None, health: None };
-    let mut listening = Vec::new();
+    let mut served = Served {
+        begun: Instant::now(),
+        fail_after: None,
+        health: None,
+        writes_to: None,
+        reads_from: None,
+        book: Mutex::default(),
+    };
+    let (mut listening, mut primary) = (Vec::new(), None);
     for setting in settings {
         let wrong = || Error::other(format!("expected KEY=VALUE, found {setting}"));
         let (key, value) = setting.split_once('=').ok_or_else(wrong)?;
         match key {
             "fail-after" => served.fail_after = Some(Duration::from_secs(value.parse().map_err(|_| wrong())?)),
             "health" => served.health = Some(value.to_owned()),
+            "writes-to" => served.writes_to = Some(value.to_owned()),
+            "reads-from" => served.reads_from = Some(value.to_owned()),
+            "replica-of" => primary = Some(value.to_owned()),
             _ => listening.push((key, value.parse::<u16>().map_err(|_| wrong())?)),
         }
     }
     let served = Arc::new(served);
     let mut threads = Vec::new();
     for (protocol, port) in listening {
+        if let Some(primary) = primary.take_if(|_| protocol == "http") {
+            let served = Arc::clone(&served);
+            thread::spawn(move || follow(&primary, port, &served));
+        }
         let served = Arc::clone(&served);
         if protocol == "udp" {
             let socket = bind(port, |address| UdpSocket::bind(address))?;
@@ -161,6 +248,11 @@ fn answer_http(mut stream: TcpStream, served: &Served) -> Result<()> {
     let query: HashMap<&str, String> =
         query.split('&').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key, unescape(value))).collect();
     let number = |key: &str, otherwise: u64| query.get(key).and_then(|text| text.parse().ok()).unwrap_or(otherwise);
+    let text = |key: &str| query.get(key).cloned().unwrap_or_default();
+    let said = |result: Result<String>| match result {
+        Ok(body) => (200, body),
+        Err(error) => (502, error.to_string()),
+    };
     let mut location = String::new();
     let (code, body) = match path {
         "/" | "/hostname" => (200, hostname()),
@@ -177,6 +269,10 @@ fn answer_http(mut stream: TcpStream, served: &Served) -> Result<()> {
             location = format!("Location: {}\r\n", query.get("to").cloned().unwrap_or_default());
             (302, String::new())
         }
+        "/set" => said(served.set(&text("key"), &text("value")).map(|()| String::new())),
+        "/get" => (200, served.book().entries.get(&text("key")).cloned().unwrap_or_default()),
+        "/register" => (200, served.register(text("at"))),
+        "/guestbook" => said(served.guest(&text("cmd"), &text("key"), &text("value"))),
         "/healthz" if served.is_well() => (200, "ok".to_owned()),
         "/healthz" => (500, format!("not well after {} s", served.begun.elapsed().as_secs())),
         "/exit" => std::process::exit(number("code", 0) as i32),
@@ -288,7 +384,21 @@ fn write_frame(stream: &mut TcpStream, kind: u8, flags: u8, id: u32, payload: &[
     stream.write_all(&frame)
 }
 
+fn escape(text: &str) -> String {
+    let escaped = |byte: u8| match byte {
+        plain if plain.is_ascii_alphanumeric() => char::from(plain).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(escaped).collect()
+}
+
 fn fetch(url: &str) -> Result<()> {
+    print!("{}", ask_http(url)?);
+    Ok(())
+}
+
+/// The body of an answer that is a success; that of another is printed.
+fn ask_http(url: &str) -> Result<String> {
     let rest = url.strip_prefix("http://").ok_or_else(|| Error::other("expected an http:// URL"))?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut stream = connect(&if host.contains(':') { host.to_owned() } else { format!("{host}:80") })?;
@@ -296,9 +406,12 @@ fn fetch(url: &str) -> Result<()> {
     let mut text = String::new();
     stream.take(1 << 20).read_to_string(&mut text)?;
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| Error::other("the answer has no body"))?;
-    print!("{body}");
     let status = head.split_whitespace().nth(1).unwrap_or_default();
-    if status.starts_with('2') { Ok(()) } else { Err(Error::other(format!("the answer is {status}"))) }
+    if status.starts_with('2') {
+        return Ok(body.to_owned());
+    }
+    print!("{body}");
+    Err(Error::other(format!("the answer is {status}")))
 }
 
 fn connect(address: &str) -> Result<TcpStream> {

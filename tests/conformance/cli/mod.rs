@@ -1,5 +1,6 @@
 //! sig-cli: what kubectl's commands send, without kubectl. The program itself is for the end-to-end suite.
 
+mod guestbook;
 mod kubectl;
 mod log;
 
@@ -11,6 +12,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!("Kubectl, cluster info", kubectl::cluster_info_finds_what_is_the_clusters),
         case!("Kubectl, create service, replication controller", kubectl::expose_makes_a_service_of_a_selector),
         case!("Kubectl, describe pod or rc", kubectl::describe_finds_events_and_pods),
+        on_node!("Kubectl, guestbook application", guestbook::what_guests_write_can_be_read),
         on_node!("Kubectl, logs", log::logs_are_cut_as_asked),
         case!("Kubectl, diff Deployment", kubectl::diff_shows_what_would_be),
         case!("Kubectl, label update", kubectl::label_sets_and_takes_away),
