@@ -62,9 +62,16 @@ pub async fn jobs_run_beside_each_other(test: &Test) {
     test.api.seen(&crons(test), "allowing", "two active", both).await;
 }
 
+/// The names of the Jobs that a CronJob says are active.
+fn active(cron: &Value) -> Vec<&str> {
+    let active = cron["status"]["active"].as_array().into_iter().flatten();
+    active.filter_map(|job| job["name"].as_str()).collect()
+}
+
 pub async fn a_job_that_runs_forbids_the_next(test: &Test) {
     start(test, "forbidding", json!({"concurrencyPolicy": "Forbid"})).await;
     let first = until_jobs(test, "one", |names| !names.is_empty()).await;
+    test.api.seen(&crons(test), "forbidding", "one active", |cron| active(cron) == first).await;
     let said = |reply: &Reply| {
         let events = reply.json()["items"].as_array().cloned().unwrap_or_default();
         events.iter().any(|event| event["reason"] == "JobAlreadyActive")
@@ -76,18 +83,30 @@ pub async fn a_job_that_runs_forbids_the_next(test: &Test) {
         test.api.until(&events, "told", said).await;
     }
     assert_eq!(names(&test.api.get(&test.path("batch/v1", "jobs")).await), first);
+    let cron = test.api.get(&format!("{}/forbidding", crons(test))).await.ok();
+    assert_eq!(active(&cron), first, "the previous one is the single active one still");
 }
 
 pub async fn a_new_job_replaces_the_one_that_runs(test: &Test) {
     start(test, "replacing", json!({"concurrencyPolicy": "Replace"})).await;
     let first = until_jobs(test, "one", |names| !names.is_empty()).await;
-    until_jobs(test, "another", |names| names.len() == 1 && names != first).await;
+    let next = until_jobs(test, "another", |names| names.len() == 1 && names != first).await;
+    test.api.until_gone(&format!("{}/{}", test.path("batch/v1", "jobs"), first[0])).await;
+    test.api.seen(&crons(test), "replacing", "only the newer one active", |cron| active(cron) == next).await;
+    let of_first = format!("{}?labelSelector=job-name%3D{}", test.path("v1", "pods"), first[0]);
+    test.api.until(&of_first, "gone with their Job", |reply| reply.json()["items"] == json!([])).await;
 }
 
 pub async fn a_suspended_one_makes_no_jobs(test: &Test) {
     start(test, "suspended", json!({"suspend": true})).await;
-    assert!(names(&test.api.get(&test.path("batch/v1", "jobs")).await).is_empty());
+    // Another one with the same schedule shows that the time came twice: at once, and with the next minute.
+    start(test, "beside", json!({"concurrencyPolicy": "Allow"})).await;
+    let made = until_jobs(test, "two of the other", |names| names.len() >= 2).await;
+    assert!(made.iter().all(|name| name.starts_with("beside-")), "{made:?}");
+    let cron = test.api.get(&format!("{}/suspended", crons(test))).await.ok();
+    assert!(active(&cron).is_empty(), "{cron:#}");
+    test.api.delete(&format!("{}/beside", crons(test))).await.ok();
     // It was due all the time: as soon as it may, it makes one.
     test.api.patch(&format!("{}/suspended", crons(test)), MERGE, &json!({"spec": {"suspend": false}})).await.ok();
-    until_jobs(test, "one", |names| names.len() == 1).await;
+    until_jobs(test, "its own", |names| names.iter().any(|name| name.starts_with("suspended-"))).await;
 }

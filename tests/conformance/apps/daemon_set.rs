@@ -91,6 +91,9 @@ pub async fn a_failed_pod_is_made_again(test: &Test) {
     let status = format!("{}/status", test.pod(first["metadata"]["name"].as_str().expect("a name")));
     test.api.patch(&status, MERGE, &json!({"status": {"phase": "Failed"}})).await.ok();
     until_everywhere(test, "failing", |pod| uid(pod) != uid(&first)).await;
+    let is_gone = |reply: &Reply| !reply.code.is_success() || uid(&reply.json()) != uid(&first);
+    let failed = test.pod(first["metadata"]["name"].as_str().expect("a name"));
+    test.api.until(&failed, "gone, and not left as it failed", is_gone).await;
 }
 
 pub async fn labels_choose_the_nodes(test: &Test) {

@@ -13,7 +13,8 @@ mod stateful_set;
 
 use serde_json::{Value, json};
 
-use crate::{Case, Test, case, on_node, pod, row};
+use crate::running::server;
+use crate::{Case, Test, case, on_node, row};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -92,14 +93,14 @@ pub(crate) fn cases() -> Vec<Case> {
             "Replica Set, adopt matching pods and release non matching pods",
             replica_set::matching_pods_are_adopted_and_others_released
         ),
-        case!("Replica Set, run basic image", replica_set::a_set_runs_its_image),
+        on_node!("Replica Set, run basic image", replica_set::a_set_runs_its_image),
         case!("Replication Controller, adopt matching pods", replication_controller::matching_pods_are_adopted),
         case!(
             "Replication Controller, check for issues like exceeding allocated quota",
             replication_controller::a_quota_that_is_exceeded_is_a_condition
         ),
         case!("Replication Controller, release pods", replication_controller::pods_that_match_no_more_are_released),
-        case!("Replication Controller, run basic image", replication_controller::a_controller_runs_its_image),
+        on_node!("Replication Controller, run basic image", replication_controller::a_controller_runs_its_image),
         case!(
             "Replication Controller, get and update ReplicationController scale",
             replication_controller::the_scale_is_the_replicas
@@ -116,16 +117,27 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// A workload of one pod says so as soon as the pod is ready; that it answers is for the end-to-end suite.
-async fn replicas_run(test: &Test, version: &str, plural: &str, mut object: Value) {
-    object["metadata"]["name"] = json!("run");
-    object["spec"]["replicas"] = json!(1);
+/// The pods of a workload run, and each answers who it is.
+async fn replicas_run(test: &Test, version: &str, plural: &str) {
+    const REPLICAS: usize = 2;
+    let mut pod = server("run", &["http=8080"]);
+    pod["metadata"] = json!({"labels": {"app": "run"}});
+    let mut spec = json!({"replicas": REPLICAS, "template": pod});
+    if version != "v1" {
+        spec["selector"] = json!({"matchLabels": {"app": "run"}});
+    }
     let path = test.path(version, plural);
-    test.api.create(&path, &object).await.ok();
-    let is_ready = |reply: &crate::api::Reply| reply.json()["status"]["readyReplicas"] == 1;
-    let one = format!("{path}/run");
-    pod::while_pods_run(test, |_| true, test.api.until(&one, "ready", is_ready)).await;
+    test.api.create(&path, &json!({"metadata": {"name": "run"}, "spec": spec})).await.ok();
+    let are_ready = |reply: &crate::api::Reply| reply.json()["status"]["readyReplicas"] == REPLICAS;
+    test.api.until(&format!("{path}/run"), "ready", are_ready).await;
     let pods = test.api.get(&format!("{}?labelSelector=app%3Drun", test.path("v1", "pods"))).await.ok();
-    assert_eq!(pods["items"].as_array().map(Vec::len), Some(1));
-    assert_eq!(pods["items"][0]["metadata"]["ownerReferences"][0]["name"], "run");
+    let pods: &Vec<Value> = pods["items"].as_array().expect("a list");
+    assert_eq!(pods.len(), REPLICAS);
+    for pod in pods {
+        assert_eq!(pod["metadata"]["ownerReferences"][0]["name"], "run");
+        let name = pod["metadata"]["name"].as_str().expect("a name");
+        let answer = |reply: &crate::api::Reply| reply.code.is_success() && *reply.body == *name.as_bytes();
+        let asked = format!("{}/{name}:8080/proxy/hostname", test.path("v1", "pods"));
+        test.api.until(&asked, "answered with its name", answer).await;
+    }
 }

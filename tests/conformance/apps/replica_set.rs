@@ -54,5 +54,5 @@ pub async fn matching_pods_are_adopted_and_others_released(test: &Test) {
 }
 
 pub async fn a_set_runs_its_image(test: &Test) {
-    super::replicas_run(test, "apps/v1", "replicasets", object("run")).await;
+    super::replicas_run(test, "apps/v1", "replicasets").await;
 }

@@ -25,7 +25,7 @@ pub async fn the_scale_is_the_replicas(test: &Test) {
 }
 
 pub async fn a_controller_runs_its_image(test: &Test) {
-    super::replicas_run(test, "v1", "replicationcontrollers", object("run")).await;
+    super::replicas_run(test, "v1", "replicationcontrollers").await;
 }
 
 /// A controller of one pod; gives its path and uid.

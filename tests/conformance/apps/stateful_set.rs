@@ -224,4 +224,30 @@ pub async fn a_failed_pod_is_made_again(test: &Test) {
         reply.code.is_success() && pod["metadata"]["uid"] != before["metadata"]["uid"] && is_ready(&pod)
     };
     test.api.until(&path, "made again", is_new).await;
+    a_rejected_pod_is_made_again(test, before["spec"]["nodeName"].as_str().expect("it ran on a node")).await;
+}
+
+/// A node rejects a pod that it has no room for, again and again, until it has.
+async fn a_rejected_pod_is_made_again(test: &Test, node: &str) {
+    let cpu = |amount: &str| json!({"resources": {"requests": {"cpu": amount}, "limits": {"cpu": amount}}});
+    let mut set = running("rejected", 1);
+    let template = &mut set["spec"]["template"]["spec"];
+    // Nobody but the node looks whether it has room.
+    template["nodeName"] = json!(node);
+    template["containers"][0]["resources"] = cpu("100000")["resources"].clone();
+    let mut events = test.api.watch(&test.path("v1", "pods"), &selected("rejected")).await;
+    start(test, &set).await;
+    let mut rejected = Vec::new();
+    while rejected.len() < 2 {
+        let (_, pod) = events.next().await.expect("the watch goes on");
+        let uid = pod["metadata"]["uid"].clone();
+        if pod["status"]["phase"] == "Failed" && !rejected.contains(&uid) {
+            assert_eq!(pod["status"]["reason"], "OutOfcpu", "{:#}", pod["status"]);
+            rejected.push(uid);
+        }
+    }
+    let mut main = cpu("10m");
+    main["name"] = json!("main");
+    change(test, "rejected", json!({"spec": {"template": {"spec": {"containers": [main]}}}})).await;
+    until_ready(test, "rejected", 1).await;
 }

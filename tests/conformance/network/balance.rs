@@ -79,25 +79,35 @@ pub async fn a_client_stays_with_its_server(test: &Test) {
 
 pub async fn a_client_of_the_node_stays_with_its_server(test: &Test) {
     let (service, node) = served(test, "NodePort", "ClientIP").await;
-    until_who(test, &node_address(&service, &node), is_one).await;
+    for address in [node_address(&service, &node), cluster_address(&service), "served:80".to_owned()] {
+        until_who(test, &address, is_one).await;
+    }
 }
 
 pub async fn clients_are_spread_once_asked(test: &Test) {
     let (service, _) = served(test, "ClusterIP", "ClientIP").await;
-    let address = cluster_address(&service);
-    until_who(test, &address, is_one).await;
+    are_spread_and_kept(test, &[cluster_address(&service), "served:80".to_owned()]).await;
+}
+
+/// A client stays with its server, then does not, then does again; at each of these addresses.
+async fn are_spread_and_kept(test: &Test, addresses: &[String]) {
+    for address in addresses {
+        until_who(test, address, is_one).await;
+    }
     changes(test, "None").await;
-    until_who(test, &address, is_many).await;
+    for address in addresses {
+        until_who(test, address, is_many).await;
+    }
     changes(test, "ClientIP").await;
-    until_who(test, &address, is_one).await;
+    for address in addresses {
+        until_who(test, address, is_one).await;
+    }
 }
 
 pub async fn clients_of_the_node_are_spread_once_asked(test: &Test) {
     let (service, node) = served(test, "NodePort", "ClientIP").await;
-    let address = node_address(&service, &node);
-    until_who(test, &address, is_one).await;
-    changes(test, "None").await;
-    until_who(test, &address, is_many).await;
+    let addresses = [node_address(&service, &node), cluster_address(&service), "served:80".to_owned()];
+    are_spread_and_kept(test, &addresses).await;
 }
 
 pub async fn a_node_port_is_reached_every_way(test: &Test) {

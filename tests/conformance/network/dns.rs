@@ -7,10 +7,10 @@ use crate::api::MERGE;
 use crate::running::{has_lines, script, server, waiting};
 
 /// The domain of clusters that nobody configured otherwise.
-const DOMAIN: &str = "cluster.local";
+pub(super) const DOMAIN: &str = "cluster.local";
 
 /// Waits until a name resolves in the pod to an address.
-async fn resolves(test: &Test, name: &str, address: &str) {
+pub(super) async fn resolves(test: &Test, name: &str, address: &str) {
     // The node hears of Services by a watch of its own.
     let ask = format!("/bin/peer resolve {name}");
     test.until_shell("client", &ask, |text| text.lines().any(|line| line == address)).await;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::api::{MERGE, Reply};
+use crate::running::{server, waiting};
 use crate::walk::holds;
 use crate::{Test, pod};
 
@@ -165,6 +166,25 @@ pub async fn one_port_is_served_in_two_protocols(test: &Test) {
     a_service(test, ports).await;
     a_pod(test, "one", "192.0.2.1", json!([])).await;
     leads_to(test, &[("one", &["TCP/80", "UDP/80"])]).await;
+    drop_pod(test, "one").await;
+
+    let mut pod = server("one", &["http=80", "udp=80"]);
+    pod["metadata"]["labels"]["app"] = json!("led");
+    test.start_ready(&pod).await;
+    test.start_ready(&waiting("client")).await;
+    let one = format!("{}/led", test.path("v1", "services"));
+    let address = test.api.get(&one).await.ok()["spec"]["clusterIP"].as_str().expect("an address").to_owned();
+    let tcp = format!("/bin/peer fetch http://{address}:80/hostname || echo nobody");
+    let udp = format!("/bin/peer udp {address}:80 hostname || echo nobody");
+    let says = |answer: &'static str| move |text: &str| text.trim() == answer;
+    test.until_shell("client", &tcp, says("one")).await;
+    test.until_shell("client", &udp, says("one")).await;
+    for (protocol, of_tcp, of_udp) in [("TCP", "one", "nobody"), ("UDP", "nobody", "one")] {
+        let only = json!([{"name": protocol.to_lowercase(), "port": 80, "protocol": protocol}]);
+        test.api.replace(&one, |service| service["spec"]["ports"] = only.clone()).await;
+        test.until_shell("client", &tcp, says(of_tcp)).await;
+        test.until_shell("client", &udp, says(of_udp)).await;
+    }
 }
 
 pub async fn the_server_itself_has_endpoints(test: &Test) {

@@ -34,15 +34,15 @@ pub(crate) fn cases() -> Vec<Case> {
         on_node!("Proxy, validate ProxyWithPath responses", proxy::every_method_reaches_a_path),
         case!("Find Kubernetes Service in default Namespace", service::kubernetes_is_among_all_services),
         case!("Kubernetes Service", service::kubernetes_is_a_service),
-        case!("Service, change type, ClusterIP to ExternalName", service::from_cluster_ip_to_external_name),
-        case!("Service, change type, ExternalName to ClusterIP", service::from_external_name_to_cluster_ip),
-        case!("Service, change type, ExternalName to NodePort", service::from_external_name_to_node_port),
-        case!("Service, change type, NodePort to ExternalName", service::from_node_port_to_external_name),
+        on_node!("Service, change type, ClusterIP to ExternalName", service::from_cluster_ip_to_external_name),
+        on_node!("Service, change type, ExternalName to ClusterIP", service::from_external_name_to_cluster_ip),
+        on_node!("Service, change type, ExternalName to NodePort", service::from_external_name_to_node_port),
+        on_node!("Service, change type, NodePort to ExternalName", service::from_node_port_to_external_name),
         case!("Service, complete ServiceStatus lifecycle", service::the_status_is_read_patched_and_replaced),
         case!("Service, deletes a collection of services", service::many_are_listed_and_deleted),
         case!("Service, endpoints", endpoints::a_service_leads_to_its_pods_as_they_come_and_go),
         case!("Service, endpoints with multiple ports", endpoints::each_port_leads_to_the_pods_that_have_it),
-        case!(
+        on_node!(
             "Service, should serve endpoints on same port and different protocols.",
             endpoints::one_port_is_served_in_two_protocols
         ),

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{MERGE, STRATEGIC};
-use crate::walk::{Walk, condition, holds};
+use crate::api::STRATEGIC;
+use crate::walk::{Walk, condition};
 use crate::{Test, pod};
 
 fn row(test: &Test) -> Walk {
@@ -18,15 +18,6 @@ pub async fn a_pod_and_its_status_live(test: &Test) {
 
 pub async fn many_are_listed_and_deleted(test: &Test) {
     row(test).collection(test).await;
-}
-
-pub async fn the_status_is_patched(test: &Test) {
-    let path = test.path("v1", "pods");
-    test.api.create(&path, &pod::named("patched", "patched")).await.ok();
-    let status = format!("{path}/patched/status");
-    let patch = json!({"status": {"message": "patched by a test", "reason": "E2E"}});
-    holds(&test.api.patch(&status, STRATEGIC, &patch).await.ok(), &patch);
-    holds(&test.api.get(&format!("{path}/patched")).await.ok(), &patch);
 }
 
 pub async fn a_label_is_changed(test: &Test) {
@@ -54,7 +45,8 @@ pub async fn the_class_follows_from_the_resources(test: &Test) {
     }
 }
 
-pub async fn what_is_wished_counts_generations(test: &Test) {
+/// A pod that no node takes: an image may be wished that nobody has.
+pub async fn images_and_times_count_generations(test: &Test) {
     let path = test.path("v1", "pods");
     let made = test.api.create(&path, &pod::named("counted", "counted")).await.ok();
     assert_eq!(made["metadata"]["generation"], 1);
@@ -73,33 +65,6 @@ pub async fn what_is_wished_counts_generations(test: &Test) {
     let status = json!({"status": {"message": "a status is no wish"}});
     let after = test.api.patch(&format!("{one}/status"), STRATEGIC, &status).await.ok();
     assert_eq!(after["metadata"]["generation"], 4);
-}
-
-pub async fn every_wish_counts(test: &Test) {
-    let path = test.path("v1", "pods");
-    test.api.create(&path, &pod::named("busy", "busy")).await.ok();
-    let one = format!("{path}/busy");
-    for generation in 2..=500 {
-        let image = format!("example.com/none:{generation}");
-        let patch = json!({"spec": {"containers": [{"name": "main", "image": image}]}});
-        let after = test.api.patch(&one, STRATEGIC, &patch).await.ok();
-        assert_eq!(after["metadata"]["generation"], generation);
-    }
-}
-
-/// A finalizer is what the end waits for, in place of a node.
-pub async fn an_end_that_waits_counts(test: &Test) {
-    let path = test.path("v1", "pods");
-    let mut object = pod::named("ending", "ending");
-    object["metadata"]["finalizers"] = json!(["conformance.example.com/wait"]);
-    assert_eq!(test.api.create(&path, &object).await.ok()["metadata"]["generation"], 1);
-    let one = format!("{path}/ending");
-    test.api.delete(&one).await.ok();
-    let ending = test.api.get(&one).await.ok();
-    assert!(ending["metadata"]["deletionTimestamp"].is_string(), "{ending}");
-    assert_eq!(ending["metadata"]["generation"], 2);
-    test.api.patch(&one, MERGE, &json!({"metadata": {"finalizers": null}})).await.ok();
-    test.api.until_gone(&one).await;
 }
 
 pub async fn names_of_sysctls_are_checked(test: &Test) {

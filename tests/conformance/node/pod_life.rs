@@ -6,6 +6,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::Test;
 use crate::running::{has_lines, is_ready, phase, script, server, waiting};
+use crate::walk::holds;
 
 pub async fn a_pod_that_takes_too_long_fails(test: &Test) {
     test.start_ready(&waiting("slow")).await;
@@ -13,6 +14,63 @@ pub async fn a_pod_that_takes_too_long_fails(test: &Test) {
     test.api.patch(&test.pod("slow"), crate::api::STRATEGIC, &patch).await.ok();
     let pod = test.until_pod("slow", "failed", |pod| phase(pod) == "Failed").await;
     assert_eq!(pod["status"]["reason"], "DeadlineExceeded");
+}
+
+/// Waits until the node has seen this generation of the pod.
+async fn until_observed(test: &Test, name: &str, generation: u64) {
+    test.until_pod(name, "observed", |pod| pod["status"]["observedGeneration"] == generation).await;
+}
+
+pub async fn what_is_wished_counts_generations(test: &Test) {
+    super::pod::images_and_times_count_generations(test).await;
+    let pod = test.start_ready(&waiting("wished")).await;
+    assert_eq!(pod["metadata"]["generation"], 1);
+    until_observed(test, "wished", 1).await;
+    let tolerations = json!({"spec": {"tolerations": [{"key": "a", "operator": "Exists"}]}});
+    let changes = [
+        (tolerations, 2),
+        (json!({"metadata": {"labels": {"a": "b"}, "annotations": {"a": "b"}}}), 2),
+        (json!({"spec": {"activeDeadlineSeconds": 1000}}), 3),
+    ];
+    for (patch, generation) in changes {
+        let after = test.api.patch(&test.pod("wished"), crate::api::STRATEGIC, &patch).await.ok();
+        assert_eq!(after["metadata"]["generation"], generation, "{patch}");
+        until_observed(test, "wished", generation).await;
+    }
+}
+
+pub async fn every_wish_counts(test: &Test) {
+    test.start_ready(&waiting("busy")).await;
+    for generation in 2_u64..=500 {
+        let patch = json!({"spec": {"activeDeadlineSeconds": 100_000 - generation}});
+        let after = test.api.patch(&test.pod("busy"), crate::api::STRATEGIC, &patch).await.ok();
+        assert_eq!(after["metadata"]["generation"], generation);
+    }
+    until_observed(test, "busy", 500).await;
+}
+
+pub async fn a_graceful_end_counts(test: &Test) {
+    let mut pod = waiting("ending");
+    pod["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"exec": {"command": ["sleep", "3"]}}});
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(30);
+    let pod = test.start_ready(&pod).await;
+    assert_eq!(pod["metadata"]["generation"], 1);
+    test.api.delete(&test.pod("ending")).await.ok();
+    let ending = test.api.get(&test.pod("ending")).await.ok();
+    assert!(ending["metadata"]["deletionTimestamp"].is_string(), "{ending:#}");
+    assert_eq!(ending["metadata"]["generation"], 2);
+    test.api.until_gone(&test.pod("ending")).await;
+}
+
+pub async fn the_status_is_patched(test: &Test) {
+    let pod = test.start_ready(&waiting("patched")).await;
+    assert_eq!(phase(&pod), "Running");
+    let patch = json!({"status": {"message": "patched by a test", "reason": "E2E"}});
+    // Its node may say otherwise a moment later: what counts is the answer.
+    holds(
+        &test.api.patch(&format!("{}/status", test.pod("patched")), crate::api::STRATEGIC, &patch).await.ok(),
+        &patch,
+    );
 }
 
 pub async fn a_pod_has_its_hosts_address(test: &Test) {

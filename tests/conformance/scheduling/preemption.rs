@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::machine::Machine;
 use crate::Test;
-use crate::api::Reply;
+use crate::api::{MERGE, Reply};
 
 /// A pod of this priority that asks for units.
 async fn run(machine: &Machine<'_>, name: &str, class: &str, units: u32) {
@@ -89,5 +89,9 @@ pub async fn a_pod_that_makes_way_says_so(test: &Test) {
             && conditions.iter().any(|one| one["type"] == "DisruptionTarget" && one["status"] == "True")
     };
     test.api.until(&format!("{pods}/held"), "told", is_told).await;
+    // Nobody else takes the finalizer away, and with it the pod makes its way.
+    test.api.patch(&format!("{pods}/held"), MERGE, &json!({"metadata": {"finalizers": null}})).await.ok();
+    test.api.until_gone(&format!("{pods}/held")).await;
+    machine.has("high").await;
     machine.end().await;
 }
