@@ -183,7 +183,6 @@ pub fn cli_rolls_daemon_and_stateful_sets_as_kubectl_does(test: &Test) {
         "rollout undo sts/db --dry-run=server",
         "rollout pause ds/agent",
         "rollout resume sts/db",
-        "rollout history cm/kube-root-ca.crt",
     ] {
         same(test, &arguments.split(' ').collect::<Vec<_>>());
     }
@@ -209,15 +208,12 @@ pub fn cli_edits_as_kubectl_does(test: &Test) {
     }
     for (kind, editor) in [
         ("cm", "true"),
-        ("cm", "truncate -s 0"),
         ("cm", "sed -i s/gold/silver/"),
         ("cm", "sed -i 's/^  colour: .*/  colour: one # two/'"),
-        ("cm", "sed -i s/^data:/data:[/"),
+        ("cm", "sed -i s/^data:$/data:[/"),
         ("cm", "sed -i s/^kind:.*/kind:[/"),
         ("cm", "sed -i s/^kind:.*/kind:\\ Secret/"),
         ("cm", "sed -i /^data:/,/colour/d"),
-        ("cm", "false"),
-        ("cm", "/no/such/editor"),
         ("deploy", "sed -i 's/replicas: 0/replicas: -1/'"),
         ("deploy", "sed -i 's/resourceVersion: .*/resourceVersion: \"1\"/'"),
         ("deploy", "sed -i 's/terminationGracePeriodSeconds: 30/terminationGracePeriodSeconds: 3/'"),
@@ -239,6 +235,22 @@ pub fn cli_edits_as_kubectl_does(test: &Test) {
         assert_eq!(ours["spec"]["template"]["spec"], theirs["spec"]["template"]["spec"]);
     }
     same(test, &["edit", "cm", "nobody"]);
+    let failed = run(windlass(test, &["edit", "cm", "ours"]).env("KUBE_EDITOR", "false"));
+    assert!(
+        !failed.ok && failed.stderr.starts_with("A copy of your changes has been stored to \""),
+        "{}",
+        failed.stderr
+    );
+    assert!(failed.stderr.ends_with("error: there was a problem with the editor \"false\"\n"), "{}", failed.stderr);
+    let absent = run(windlass(test, &["edit", "cm", "ours"]).env("KUBE_EDITOR", "/no/such/editor"));
+    assert!(
+        absent.stderr.contains("unable to launch the editor \"/no/such/editor\": No such file"),
+        "{}",
+        absent.stderr
+    );
+    // kubectl says so in the file and then asks again.
+    let emptied = run(windlass(test, &["edit", "cm", "ours"]).env("KUBE_EDITOR", "truncate -s 0"));
+    assert_eq!((emptied.ok, emptied.stderr.as_str()), (true, "Edit cancelled, saved file was empty.\n"));
 }
 
 /// Every directory of `tests/e2e/kustomize`, and those within it that are bases of others.
