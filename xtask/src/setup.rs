@@ -36,6 +36,8 @@ pub const TEST: &[Package] = &[
     Package { shown_by: "/sbin/ip", name: "iproute2" },
     Package { shown_by: "/sbin/depmod", name: "kmod" },
     Package { shown_by: "/usr/bin/qemu-system-x86_64", name: "qemu-system-x86" },
+    Package { shown_by: "/usr/sbin/runc", name: "runc" },
+    Package { shown_by: "/usr/bin/crun", name: "crun" },
 ];
 
 /// Needed to fetch and run the real clients.

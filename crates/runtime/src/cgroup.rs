@@ -2,7 +2,8 @@
 //!
 //! Flow        `Cgroups` (the instance) → `SandboxCgroup` → `ContainerCgroup`; the directories are
 //!             `HIERARCHY/PARENT/SANDBOX/CONTAINER`, in each hierarchy of cgroup v1, in the one of v2
-//! Guarantees  everything made here is removed here: libcontainer only puts processes in
+//! Guarantees  everything made here is removed here, and what others make for a container in the hierarchies without
+//!             limits; libcontainer only puts processes in
 //! Assumes     the parent is this instance's alone
 //! Caveats     on v2 the kernel has no devices controller; there a container is kept from devices by not having `MKNOD`
 
@@ -207,9 +208,19 @@ impl SandboxCgroup {
         self.all.usage_of(&self.dirs())
     }
 
+    /// The same in the hierarchies that limit nothing. We make none there; runtimes of the machine do.
+    fn tracking_dirs(&self) -> impl Iterator<Item = PathBuf> {
+        self.all.tracking.iter().map(|h| self.all.below_parent(h).join(&self.name))
+    }
+
+    /// Kills everything in it, once, without waiting.
+    pub fn kill(&self) -> Result<(), RuntimeError> {
+        kill(&self.dirs())
+    }
+
     /// Kills everything in it and removes it.
     pub fn destroy(&self) -> Result<(), RuntimeError> {
-        destroy(&self.dirs())
+        destroy(&self.dirs().into_iter().chain(self.tracking_dirs()).collect::<Vec<_>>())
     }
 }
 
@@ -315,7 +326,8 @@ impl ContainerCgroup {
 
     /// Kills everything in it and removes it.
     pub fn destroy(&self) -> Result<(), RuntimeError> {
-        destroy(&self.dirs())
+        let tracking = self.sandbox.tracking_dirs().map(|dir| dir.join(&self.name));
+        destroy(&self.dirs().into_iter().chain(tracking).collect::<Vec<_>>())
     }
 
     /// Directories of this machine that the container shall see read-only, and where below `/sys/fs/cgroup`.

@@ -105,7 +105,7 @@ impl Launch {
     }
 
     /// The environment with `PATH` and `HOME`; of two with one name the later counts, in the earlier one's place.
-    fn full_env(&self) -> Vec<(String, String)> {
+    pub fn full_env(&self) -> Vec<(String, String)> {
         let mut full: Vec<(String, String)> = Vec::with_capacity(self.env.len() + 2);
         let defaults = [("PATH", PATH_DEFAULT), ("HOME", &self.identity.home)];
         let missing = defaults.iter().filter(|(name, _)| !self.env.iter().any(|(own, _)| own == name));
@@ -121,11 +121,6 @@ impl Launch {
 }
 
 impl Prepared {
-    /// Who the process will be, as numbered inside.
-    pub fn uid(&self) -> u32 {
-        self.launch.identity.uid
-    }
-
     fn not_started(&self, error: Option<io::Error>) -> LaunchError {
         let program = self.launch.args.first().cloned().unwrap_or_default();
         match error {
@@ -327,7 +322,7 @@ struct CapabilityWords {
     inheritable: u32,
 }
 
-fn read_permitted() -> io::Result<u64> {
+pub(crate) fn read_permitted() -> io::Result<u64> {
     let mut header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
     let mut words = [CapabilityWords::default(); 2];
     // SAFETY: version 3 has a header and two records of three words, which is what these are.

@@ -101,7 +101,12 @@ impl ContainerDir {
         self.0.join("mounts")
     }
 
-    /// Where libcontainer keeps its state.
+    /// The OCI bundle's configuration.
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config.json")
+    }
+
+    /// Where who runs the container keeps its own state.
     pub fn state(&self) -> PathBuf {
         self.0.join("state")
     }

@@ -36,6 +36,9 @@ pub struct SandboxSpec {
     pub sysctls: BTreeMap<String, String>,
     /// Limits on all containers of the sandbox together.
     pub resources: Resources,
+    /// A program of the machine that runs the containers, with the command line of OCI runtimes: `/usr/sbin/runc`. `None`
+    /// is the embedded way.
+    pub program: Option<PathBuf>,
     /// The caller's own words, kept and given back after a restart of the agent; no meaning here.
     pub labels: BTreeMap<String, String>,
 }
@@ -407,6 +410,9 @@ impl SandboxSpec {
             return Err(invalid("sandbox.hostname", "longer than the kernel's 64 bytes; shorten it"));
         }
         check_resources("sandbox.resources", &self.resources)?;
+        if let Some(program) = self.program.as_ref().filter(|program| !program.is_absolute()) {
+            return Err(invalid("sandbox.program", format!("{} is not an absolute path", program.display())));
+        }
         if self.user_namespace && (self.ipc == IpcMode::Host || self.pid == PidMode::Host) {
             return Err(invalid("sandbox.user_namespace", "cannot be had with the machine's IPC or processes"));
         }

@@ -92,6 +92,12 @@ pub(super) fn number(name: &str) -> Option<u32> {
     found.and_then(|(_, number)| u32::try_from(*number).ok())
 }
 
+/// The name of a call of this architecture.
+pub(super) fn name(number: c_long) -> Option<&'static str> {
+    let found = [EVERYWHERE, HERE, UNNAMED].into_iter().flatten().find(|(_, own)| *own == number);
+    found.and_then(|(full, _)| full.strip_prefix("SYS_"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{EVERYWHERE, HERE, UNNAMED, number};

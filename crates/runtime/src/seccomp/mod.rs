@@ -5,6 +5,7 @@
 //!             seccompiler knows one error number and we need two
 
 mod call;
+mod oci;
 mod profile;
 mod written;
 
@@ -19,6 +20,7 @@ use seccompiler::{
 use crate::capability::{Capabilities, Capability};
 use crate::kernel;
 
+pub(crate) use oci::to_oci;
 pub use written::{SeccompProfile, SeccompProfileError};
 
 const LOAD_WORD: u16 = 0x20;

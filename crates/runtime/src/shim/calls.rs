@@ -1,17 +1,19 @@
 //! What an agent asks of the shim, one function for each request.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 
 use super::container::{Container, LAUNCH_MS_MAX, Stage};
-use super::create;
+use super::create::{self, Way};
+use super::embedded;
+use super::errand::Purpose;
 use super::exec;
 use super::fork::{Reports, fork};
 use super::log::{Log, Source};
 use super::oci::PidNamespace;
 use super::output::Output;
+use super::program::Program;
 use super::user_namespace::UserNamespace;
 use super::{Caller, ExecProcess, Shim};
 use crate::error::in_full;
@@ -25,18 +27,18 @@ const CONTAINERS_MAX: usize = 256;
 /// Most exec'd processes at a time in one sandbox.
 const EXECS_MAX: usize = 256;
 
-type Outcome = Result<Option<(Answer, Vec<OwnedFd>)>, Failure>;
+pub(super) type Outcome = Result<Option<(Answer, Vec<OwnedFd>)>, Failure>;
 
 /// The request was carried out and has no result.
-const DONE: Outcome = Ok(Some((Answer::Done, Vec::new())));
+pub(super) const DONE: Outcome = Ok(Some((Answer::Done, Vec::new())));
 /// The answer comes later.
-const LATER: Outcome = Ok(None);
+pub(super) const LATER: Outcome = Ok(None);
 
-fn refused(why: impl Into<String>) -> Failure {
+pub(super) fn refused(why: impl Into<String>) -> Failure {
     Failure::Refused(why.into())
 }
 
-fn io_refused(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
+pub(super) fn io_refused(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
     move |error| refused(format!("could not {what}: {error}"))
 }
 
@@ -55,9 +57,9 @@ impl Shim {
             Request::Hello => self.hello(caller),
             Request::Create { id } => self.create(caller, id),
             Request::Start { id } => self.start(caller, &id),
-            Request::Signal { id, signal } => self.signal(&id, signal),
+            Request::Signal { id, signal } => self.signal(caller, &id, signal),
             Request::Stop { id, signal, grace_ms } => self.stop(caller, &id, signal, grace_ms),
-            Request::Remove { id } => self.remove(&id),
+            Request::Remove { id } => self.remove(caller, &id),
             Request::Exec { id, exec, spec } => self.exec(caller, &id, exec, spec),
             Request::ExecSignal { exec, signal } => self.exec_signal(caller.peer, exec, signal),
             Request::Attach { id, stdin, stdout, stderr } => self.attach(&id, stdin, stdout, stderr),
@@ -73,7 +75,7 @@ impl Shim {
                 container.cgroup.update(&resources).map_err(|error| refused(in_full(&error)))?;
                 DONE
             }
-            Request::Shutdown => self.shutdown(),
+            Request::Shutdown => self.shutdown(caller),
         }
     }
 
@@ -109,7 +111,16 @@ impl Shim {
         let log = spec.log.clone().map(Log::open).transpose().map_err(io_refused("open its log"))?;
         let (reports, report) = Reports::channel().map_err(io_refused("make a socket"))?;
         let streams = ContainerStreams::make(&spec, &dir).map_err(io_refused("make its standard streams"))?;
+        let program = self.boot.spec.program.clone().map(Program);
+        let (way, gate) = match program.clone() {
+            Some(program) => {
+                let (gate, opener) = kernel::pipe().map_err(io_refused("make a pipe"))?;
+                (Way::Program { program, gate }, Some(opener))
+            }
+            None => (Way::Embedded, None),
+        };
         let job = create::Job {
+            way,
             id: id.clone(),
             dir: dir.clone(),
             data: self.boot.data.join(&id),
@@ -128,9 +139,13 @@ impl Shim {
         let mut keep = job.stdio.descriptors();
         keep.extend(job.user.iter().flat_map(UserNamespace::descriptors));
         keep.extend(self.user.iter().flat_map(UserNamespace::descriptors));
+        if let Way::Program { gate, .. } = &job.way {
+            keep.push(gate.as_raw_fd());
+        }
         let maker = fork(&report, &keep, |report| create::make(job, report)).map_err(io_refused("fork"))?;
         let mut container = Container::new(id, maker, dir, cgroup);
         container.resources = spec.resources;
+        (container.program, container.gate) = (program, gate);
         container.shares_pids = self.boot.spec.pid != PidMode::Container || spec.beside.is_some();
         (container.stdin, container.stdin_once) = (streams.stdin, spec.stdin_once);
         (container.outputs, container.console) = (streams.outputs, streams.console);
@@ -166,10 +181,10 @@ impl Shim {
         if !matches!(container.stage, Stage::Created) {
             return Err(refused("it has been started before, or is not made yet"));
         }
-        // libcontainer's own socket; named through a descriptor because its path may be longer than an address.
-        let state = File::open(container.dir.state().join(id)).map_err(io_refused("open libcontainer's state"))?;
-        let socket = format!("/proc/self/fd/{}/notify.sock", state.as_raw_fd());
-        let told = UnixStream::connect(socket).and_then(|mut socket| socket.write_all(b"start container"));
+        let told = match container.gate.take() {
+            Some(gate) => kernel::write(&gate, b"x").map(drop),
+            None => embedded::begin(&container.dir, id),
+        };
         told.map_err(io_refused("tell its first process to begin"))?;
         container.stage = Stage::Starting;
         container.caller = Some(caller);
@@ -177,10 +192,13 @@ impl Shim {
         LATER
     }
 
-    fn signal(&mut self, id: &str, signal: i32) -> Outcome {
-        let container = self.find(id)?.1;
-        match (&container.stage, container.pid) {
-            (Stage::Running { .. }, Some(pid)) => kernel::kill(pid, signal).map_err(io_refused("send the signal"))?,
+    fn signal(&mut self, caller: Caller, id: &str, signal: i32) -> Outcome {
+        let (number, container) = self.find(id)?;
+        match (&container.stage, &container.program, container.pid) {
+            (Stage::Running { .. }, Some(_), _) => return self.send(number, Purpose::Signal(Some(caller)), signal),
+            (Stage::Running { .. }, None, Some(pid)) => {
+                kernel::kill(pid, signal).map_err(io_refused("send the signal"))?;
+            }
             _ => return Err(refused("it does not run")),
         }
         DONE
@@ -201,19 +219,36 @@ impl Shim {
         }
         // A second, more impatient stop shortens the grace, never lengthens it.
         container.kill_at_ms = Some(container.kill_at_ms.map_or(kill_at_ms, |at| at.min(kill_at_ms)));
-        if let (Some(pid), true) = (container.pid, kill_at_ms > now_ms) {
-            kernel::kill(pid, signal).map_err(io_refused("send the signal"))?;
+        let is_patient = kill_at_ms > now_ms;
+        match (&container.program, container.pid) {
+            // What does not come of it, the kill at the end of the grace does.
+            (Some(_), _) if is_patient => drop(self.send(number, Purpose::Signal(None), signal)?),
+            (None, Some(pid)) if is_patient => kernel::kill(pid, signal).map_err(io_refused("send the signal"))?,
+            _ => {}
         }
         self.tick(number, now_ms);
         LATER
     }
 
-    fn remove(&mut self, id: &str) -> Outcome {
+    fn remove(&mut self, caller: Caller, id: &str) -> Outcome {
         let (number, container) = self.find(id)?;
         if !matches!(container.stage, Stage::Created | Stage::Exited(_)) {
             return Err(refused("it still runs; stop it first"));
         }
-        container.cgroup.destroy().map_err(|error| refused(in_full(&error)))?;
+        if container.program.is_some() {
+            if matches!(container.stage, Stage::Created) {
+                container.kill();
+            }
+            return self.delete(number, caller);
+        }
+        self.forget(number)
+    }
+
+    /// The container leaves nothing behind.
+    pub(super) fn forget(&mut self, number: u32) -> Outcome {
+        if let Some(container) = self.containers.get(&number) {
+            container.cgroup.destroy().map_err(|error| refused(in_full(&error)))?;
+        }
         self.containers.remove(&number);
         DONE
     }
@@ -229,11 +264,11 @@ impl Shim {
         let (Stage::Running { .. }, Some(init)) = (&container.stage, container.pid) else {
             return Err(refused("it does not run"));
         };
-        let (dir, cgroup) = (container.dir.clone(), container.cgroup.clone());
+        let (dir, cgroup, program) = (container.dir.clone(), container.cgroup.clone(), container.program.clone());
         let (reports, report) = Reports::channel().map_err(io_refused("make a socket"))?;
         let (stdio, ours) = exec_streams(&spec).map_err(io_refused("make its standard streams"))?;
         let first_id = self.boot.user_ids.unwrap_or(0);
-        let job = exec::Job { spec, dir, cgroup, init, stdio, first_id };
+        let job = exec::Job { id: id.to_owned(), spec, dir, cgroup, init, program, stdio, first_id };
         let keep = job.stdio.descriptors();
         let joiner = fork(&report, &keep, |report| exec::join(job, report)).map_err(io_refused("fork"))?;
         self.execs.push(ExecProcess {
@@ -283,7 +318,15 @@ impl Shim {
         Ok(Some((Answer::Streams(kinds), fds)))
     }
 
-    fn shutdown(&mut self) -> Outcome {
+    fn shutdown(&mut self, caller: Caller) -> Outcome {
+        match self.boot.spec.program {
+            Some(_) => self.delete_all(caller),
+            None => self.finish(),
+        }
+    }
+
+    /// The end of the sandbox.
+    pub(super) fn finish(&mut self) -> Outcome {
         self.is_ending = true;
         self.cgroup.destroy().map_err(|error| refused(in_full(&error)))?;
         kernel::unmount(&self.dir.shm()).map_err(io_refused("unmount the shared memory"))?;
@@ -304,6 +347,8 @@ impl ContainerStreams {
         if spec.tty {
             let directory = File::open(&dir.0)?;
             let console = UnixListener::bind(format!("/proc/self/fd/{}/console.sock", directory.as_raw_fd()))?;
+            // Who says that the terminal has been sent may be wrong.
+            console.set_nonblocking(true)?;
             let theirs = create::Stdio::Terminal;
             return Ok(ContainerStreams { theirs, stdin: None, outputs: Vec::new(), console: Some(console) });
         }

@@ -4,6 +4,9 @@
 //! Creating → Created → Starting → Running → Draining → Exited
 //!     └─ gone    └─────────┴──────────────────┘
 //! ```
+//!
+//! The maker of one that a program of the machine runs stays until it is Running. Where the program has refused, that is
+//! all there is of the container.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,6 +17,7 @@ use jiff::Timestamp;
 use super::fork::{Received, ReportKind, Reports};
 use super::log::{Log, Source};
 use super::output::{CHUNK_BYTES, Output};
+use super::program::{self, Program};
 use super::{Caller, Shim};
 use crate::cgroup::ContainerCgroup;
 use crate::kernel;
@@ -60,6 +64,11 @@ pub(super) struct Container {
     pub shares_pids: bool,
     /// The first process.
     pub pid: Option<i32>,
+    /// Who makes it, or made it.
+    maker: i32,
+    /// The program that runs it, if it is not embedded, and the gate at which its maker waits.
+    pub program: Option<Program>,
+    pub gate: Option<OwnedFd>,
     pub reports: Option<Reports>,
     failure: Option<String>,
     details: Vec<String>,
@@ -88,6 +97,9 @@ impl Container {
             resources: Resources::default(),
             shares_pids: false,
             pid: None,
+            maker,
+            program: None,
+            gate: None,
             reports: None,
             failure: None,
             details: Vec::new(),
@@ -144,7 +156,11 @@ impl Container {
         [self.launch_until_ms, self.kill_at_ms, drain, stalled].into_iter().flatten().min()
     }
 
-    fn kill(&self) {
+    pub fn kill(&self) {
+        // As long as it can report it has not been seen to end, so the number is its own.
+        if let (Some(_), Some(_)) = (&self.program, &self.reports) {
+            let _ = kernel::kill(self.maker, libc::SIGKILL);
+        }
         // What cannot be killed now is killed again in a second.
         let _ = self.cgroup.kill();
         if let Some(pid) = self.pid {
@@ -155,10 +171,7 @@ impl Container {
     /// Takes the terminal that the first process has sent.
     fn take_terminal(&mut self) -> io::Result<()> {
         let Some(console) = self.console.take() else { return Ok(()) };
-        let (socket, _) = console.accept()?;
-        let mut fds = std::collections::VecDeque::new();
-        kernel::receive(&socket, &mut [0; 64], &mut fds)?;
-        let terminal = fds.pop_front().ok_or_else(|| io::Error::other("the container sent no terminal"))?;
+        let terminal = program::take_terminal(&console)?;
         self.outputs.push(Output::new(terminal.try_clone()?, Source::Stdout)?);
         self.terminal = Some(terminal);
         Ok(())
@@ -174,6 +187,7 @@ impl Shim {
             match reports.receive() {
                 Received::Nothing => return,
                 Received::Report(report) => match report.kind {
+                    ReportKind::Refused => self.refused_by_program(number),
                     // Once: after that the channel is open in a process that is about to be the container's own.
                     ReportKind::Process if container.pid.is_none() => {
                         container.pid = report.text.parse().ok();
@@ -185,15 +199,28 @@ impl Shim {
                 },
                 Received::End => {
                     container.reports = None;
-                    if matches!(container.stage, Stage::Starting) && container.failure.is_none() {
-                        self.running(number);
+                    match (&container.stage, &container.failure) {
+                        (Stage::Starting, None) => self.running(number),
+                        // What the program has made may wait for ever.
+                        (Stage::Starting, Some(_)) if container.program.is_some() => container.kill(),
+                        _ => {}
                     }
                 }
             }
         }
     }
 
-    /// Creating → Created.
+    /// Creating → Created: its maker waits to be told to begin, and will then fail.
+    fn refused_by_program(&mut self, number: u32) {
+        let Some(container) = self.containers.get_mut(&number) else { return };
+        let Stage::Creating { maker } = container.stage else { return };
+        container.pid = Some(maker);
+        // What is in its pipes is the program's complaint, which is known.
+        container.outputs.clear();
+        self.made(number);
+    }
+
+    /// Creating → Created: its first process waits to become the program.
     fn created(&mut self, number: u32) {
         let Some(container) = self.containers.get_mut(&number) else { return };
         if !matches!(container.stage, Stage::Creating { .. }) {
@@ -204,6 +231,11 @@ impl Shim {
             self.not_created(number);
             return;
         }
+        self.made(number);
+    }
+
+    fn made(&mut self, number: u32) {
+        let Some(container) = self.containers.get_mut(&number) else { return };
         container.stage = Stage::Created;
         container.launch_until_ms = None;
         let (caller, status) = (container.caller.take(), container.status());
@@ -259,7 +291,7 @@ impl Shim {
             Stage::Running { at } => Some(at),
             _ => None,
         };
-        if container.shares_pids {
+        if container.shares_pids || started_at.is_none() && container.program.is_some() {
             let _ = container.cgroup.kill();
         }
         let exit = exit_of(container, end, started_at);

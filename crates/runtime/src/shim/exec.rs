@@ -3,7 +3,7 @@
 //! Flow        the joiner (a child of the shim) enters the control groups and all namespaces of the first process, then
 //!             clones the process itself as the shim's own child, because entering a pid namespace takes a fork
 //! Guarantees  the same steps as for the first process follow ([`crate::launch`]): same user, filter, capabilities
-//! Not here    libcontainer: its exec drops the filter and does not join the user namespace
+//! Not here    containers that a program of the machine runs ([`super::program`]); libcontainer: its exec drops the filter and does not join the user namespace
 
 use std::fs;
 use std::io;
@@ -13,6 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, openat};
 
 use super::fork::{ReportKind, Reporter, exit_now};
+use super::program::{self, Program};
 use crate::cgroup::ContainerCgroup;
 use crate::error::in_full;
 use crate::kernel::{self, check};
@@ -22,11 +23,14 @@ use crate::spec::{ExecSpec, TerminalSize};
 
 /// What the joiner is given.
 pub(super) struct Job {
+    pub id: String,
     pub spec: ExecSpec,
     pub dir: ContainerDir,
     pub cgroup: ContainerCgroup,
     /// The container's first process; the shim is its parent and has not seen it end, so the number is its own.
     pub init: i32,
+    /// The program that runs the container, if it is not embedded.
+    pub program: Option<Program>,
     pub stdio: Stdio,
     /// The id outside that is 0 in the container's user namespace.
     pub first_id: u32,
@@ -44,12 +48,15 @@ pub(super) enum Stdio {
 pub(super) fn join(job: Job, report: Reporter) -> Result<(), String> {
     let launch = layout::load::<Launch>(&job.dir.launch()).map_err(|error| in_full(&error))?;
     let launch = overlay(launch.ok_or("the container has no launch.json: it was never made")?, &job.spec);
+    give_pipes(&job.stdio, job.first_id + launch.identity.uid)
+        .map_err(|error| format!("could not give a pipe to the user: {error}"))?;
+    if let Some(program) = &job.program {
+        return program::join(program, &job, &launch, report);
+    }
     let adjustment = kernel::allowed_oom_score(launch.oom_score_adj).to_string();
     let prepared = launch.prepare().map_err(|error| error.to_string())?;
     fs::write("/proc/self/oom_score_adj", adjustment)
         .map_err(|error| format!("could not set the out-of-memory score: {error}"))?;
-    give_pipes(&job.stdio, job.first_id + prepared.uid())
-        .map_err(|error| format!("could not give a pipe to the user: {error}"))?;
     job.cgroup.join().map_err(|error| in_full(&error))?;
     enter_namespaces(job.init).map_err(|error| format!("could not enter the container's namespaces: {error}"))?;
     let (gate, opener) = kernel::pipe().map_err(|error| format!("could not make a pipe: {error}"))?;

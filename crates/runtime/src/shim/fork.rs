@@ -18,6 +18,8 @@ const REPORT_BYTES_MAX: usize = 4096;
 /// What one of our children says about its work. The first byte of its packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReportKind {
+    /// The program of the machine has refused to make the container; why is told when it is started.
+    Refused = b'R' as isize,
     /// It made a process: its number in decimal.
     Process = b'P' as isize,
     /// It failed for good, and why.
@@ -95,7 +97,13 @@ impl Reports {
             return match kernel::receive(&self.0, &mut packet, &mut fds) {
                 Ok(0) => Received::End,
                 Ok(count) => {
-                    let kinds = [ReportKind::Process, ReportKind::Failure, ReportKind::Detail, ReportKind::Terminal];
+                    let kinds = [
+                        ReportKind::Refused,
+                        ReportKind::Process,
+                        ReportKind::Failure,
+                        ReportKind::Detail,
+                        ReportKind::Terminal,
+                    ];
                     let kind = kinds.into_iter().find(|kind| *kind as u8 == packet[0]).unwrap_or(ReportKind::Detail);
                     let text = String::from_utf8_lossy(&packet[1..count]).into_owned();
                     Received::Report(Report { kind, text, fd: fds.pop_front() })

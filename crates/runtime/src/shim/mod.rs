@@ -7,11 +7,14 @@
 //! It is in the sandbox's network, UTS and IPC namespaces itself, so its containers inherit them and no other process has
 //! to hold them. It stays in the machine's mount namespace and mounts nothing there but the sandbox's `/dev/shm`.
 //!
-//! Not here    anything that waits: whatever could (libcontainer, entering a container) is done by a forked child
+//! Not here    anything that waits: whatever could (libcontainer, a program of the machine, entering a container) is done by
+//!             a child
 
 mod calls;
 mod container;
 mod create;
+mod embedded;
+mod errand;
 mod exec;
 mod execs;
 mod fork;
@@ -19,6 +22,7 @@ mod log;
 mod oci;
 mod output;
 mod peer;
+mod program;
 mod rootfs;
 mod setup;
 mod stage;
@@ -31,6 +35,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use self::container::{Container, End};
+use self::errand::Errand;
 use self::execs::ExecProcess;
 use self::peer::Peer;
 use self::user_namespace::UserNamespace;
@@ -79,6 +84,7 @@ struct Shim {
     peers: Vec<Peer>,
     containers: BTreeMap<u32, Container>,
     execs: Vec<ExecProcess>,
+    errands: Vec<Errand>,
     next_number: u32,
     is_ending: bool,
     /// Something has happened since memory was last given back.
@@ -127,7 +133,9 @@ impl Shim {
             if let Some(reports) = &container.reports {
                 list.add(reports.as_fd(), libc::POLLIN, Watched::Reports(*number));
             }
-            for (index, output) in container.outputs.iter().enumerate() {
+            // Until it is made only a program that fails to make it writes there, and it says so in its own log too.
+            let is_made = !matches!(container.stage, container::Stage::Creating { .. });
+            for (index, output) in container.outputs.iter().enumerate().filter(|_| is_made) {
                 if let Some(source) = output.source.as_ref().filter(|_| output.wants_more()) {
                     list.add(source.as_fd(), libc::POLLIN, Watched::Output(*number, index));
                 }
@@ -157,9 +165,10 @@ impl Shim {
     fn timeout_ms(&self) -> i32 {
         let containers = self.containers.values().filter_map(Container::wake_at_ms);
         let execs = self.execs.iter().filter_map(|process| process.until_ms);
+        let errands = self.errands.iter().map(|errand| errand.until_ms);
         let now_ms = kernel::monotonic_ms();
         let idle = self.is_untidy.then_some(now_ms + IDLE_MS);
-        let next = containers.chain(execs).chain(idle).min();
+        let next = containers.chain(execs).chain(errands).chain(idle).min();
         next.map_or(-1, |at| i32::try_from(at.saturating_sub(now_ms)).unwrap_or(i32::MAX))
     }
 
@@ -191,6 +200,7 @@ impl Shim {
             self.tick(number, now_ms);
         }
         self.tick_execs(now_ms);
+        self.tick_errands(now_ms);
         self.report_ended_execs();
         for peer in self.peers.extract_if(.., |peer| peer.is_gone) {
             // Nobody is left who could see the result, so nothing is left running for it.
@@ -255,7 +265,10 @@ impl Shim {
             return self.ended(number, end);
         }
         if let Some(index) = self.execs.iter().position(|process| process.pid == Some(pid)) {
-            self.exec_ended(index, end);
+            return self.exec_ended(index, end);
+        }
+        if let Some(index) = self.errands.iter().position(|errand| errand.pid == pid) {
+            self.errand_ended(index, end);
         }
         // Anything else was an orphan of a container or a child that has done its work.
     }

@@ -1,7 +1,8 @@
-//! What libcontainer is told: an OCI runtime configuration with namespaces, mounts and hidden paths, and nothing else.
+//! What builds a container is told: an OCI runtime configuration with namespaces, mounts and hidden paths, and nothing else.
 //!
 //! Who the process is, its capabilities, limits, filter and environment are left out on purpose: [`crate::launch`] sets
-//! them for init and exec alike. Control-group limits are set by [`crate::cgroup`]; libcontainer only joins the group.
+//! them for init and exec alike, and [`super::program`] writes them for programs that do it themselves. Control-group
+//! limits are set by [`crate::cgroup`]; who builds the container only joins the group.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};

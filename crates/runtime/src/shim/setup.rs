@@ -46,6 +46,7 @@ pub(super) fn shim(mut args: impl Iterator<Item = OsString>) -> Result<Shim, Str
             peers: Vec::new(),
             containers: std::collections::BTreeMap::new(),
             execs: Vec::new(),
+            errands: Vec::new(),
             next_number: 0,
             is_ending: false,
             is_untidy: true,

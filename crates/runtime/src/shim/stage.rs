@@ -16,6 +16,9 @@ use super::{oci, rootfs};
 use crate::kernel::{self, MountAttributes};
 use crate::spec::{Bind, Mount, Propagation};
 
+/// The name of a container's root at the meeting place.
+const ROOT: &str = "rootfs";
+
 /// What libcontainer is told to mount from where.
 #[derive(Debug)]
 pub(super) struct Staged {
@@ -37,6 +40,17 @@ pub(super) fn stage(job: &Job, shared: BTreeMap<usize, OwnedFd>) -> Result<Stage
         None => stage_plainly(job, shared),
         Some(user) => stage_mapped(job, user),
     }
+}
+
+/// Shows the calling process, in a mount namespace of its own, a directory where the root of a container with a user
+/// namespace was prepared: programs enter it before they join the container.
+pub(super) fn show_root() -> Result<(), String> {
+    let place = meeting_place()?;
+    let shown = rootfs::leave_mount_namespace().and_then(|()| {
+        kernel::mount(Path::new("stage"), place, "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "mode=711,size=64k")?;
+        fs::create_dir(place.join(ROOT))
+    });
+    shown.map_err(|error| format!("could not show a directory at {}: {error}", place.join(ROOT).display()))
 }
 
 /// What both sides shall see mounts of, picked up while this process still is where the machine mounts.
@@ -119,7 +133,7 @@ fn stage_mapped(job: &Job, user: &UserNamespace) -> Result<Staged, String> {
         kernel::attach_tree(&tree, &target).map_err(|error| failed("mount at", &target, &error))?;
         Ok::<_, String>(target)
     };
-    let rootfs = plain(&job.dir.rootfs()).and_then(|tree| put("rootfs".to_owned(), tree))?;
+    let rootfs = plain(&job.dir.rootfs()).and_then(|tree| put(ROOT.to_owned(), tree))?;
     let mut mounts = Vec::new();
     for (index, tree) in sources.into_iter().enumerate() {
         mounts.push(tree.map(|tree| put(index.to_string(), tree)).transpose()?);

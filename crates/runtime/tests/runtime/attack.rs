@@ -10,7 +10,19 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use windlass_runtime::{ContainerSpec, ExecSpec, Resources, Rlimit, TerminalSize};
 
-use crate::bench::{Bench, exec, pid, until};
+use crate::bench::{Bench, Way, exec, on_each_way, until};
+use crate::shim::shim_pid;
+
+on_each_way! {
+    a62_a_user_database_that_lies_is_refused_and_never_read_outside,
+    a74_the_rights_of_a_container_are_exactly_the_expected_ones,
+    a82_output_that_nobody_reads_costs_nothing_and_its_exec_ends_with_who_asked,
+    a82_terminals_resized_and_attachments_dropped_over_and_over_leave_nothing,
+    a83_open_files_end_at_their_number,
+    a83_shared_memory_and_files_in_memory_are_bounded,
+    a86_who_a_container_is_does_not_change_from_start_to_start,
+    a89_control_groups_are_seen_and_not_changed,
+}
 
 /// A layer over the usual one whose `/etc/passwd` is what `make` makes of it.
 fn layer(bench: &Bench, name: &str, make: impl FnOnce(&PathBuf)) -> Vec<PathBuf> {
@@ -24,9 +36,8 @@ fn layer(bench: &Bench, name: &str, make: impl FnOnce(&PathBuf)) -> Vec<PathBuf>
 /// A name, what becomes of `/etc/passwd`, and what the refusal says.
 type Row<'a> = (&'a str, Box<dyn Fn(&PathBuf)>, &'a str);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a62_a_user_database_that_lies_is_refused_and_never_read_outside() {
-    let bench = Bench::new().await;
+async fn a62_a_user_database_that_lies_is_refused_and_never_read_outside(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let fifo = |path: &PathBuf| {
         assert!(Command::new("/usr/bin/mkfifo").arg(path).status().expect("coreutils").success());
@@ -50,9 +61,8 @@ async fn a62_a_user_database_that_lies_is_refused_and_never_read_outside() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a74_the_rights_of_a_container_are_exactly_the_expected_ones() {
-    let bench = Bench::new().await;
+async fn a74_the_rights_of_a_container_are_exactly_the_expected_ones(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     sandbox.create_container(bench.shell("c", "sleep 1000")).await.expect("create");
     sandbox.start("c").await.expect("start");
@@ -69,9 +79,8 @@ async fn a74_the_rights_of_a_container_are_exactly_the_expected_ones() {
     assert_eq!(found, [lines.as_slice(), lines.as_slice()].concat());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a82_output_that_nobody_reads_costs_nothing_and_its_exec_ends_with_who_asked() {
-    let bench = Bench::new().await;
+async fn a82_output_that_nobody_reads_costs_nothing_and_its_exec_ends_with_who_asked(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     sandbox.create_container(bench.shell("c", "sleep 1000")).await.expect("create");
     sandbox.start("c").await.expect("start");
@@ -95,17 +104,14 @@ fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a82_terminals_resized_and_attachments_dropped_over_and_over_leave_nothing() {
-    let bench = Bench::new().await;
+async fn a82_terminals_resized_and_attachments_dropped_over_and_over_leave_nothing(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let line = "while read -r line; do stty size; done & while :; do echo tick; sleep 0.01; done";
     let spec = ContainerSpec { tty: true, stdin: true, ..bench.shell("c", line) };
     sandbox.create_container(spec).await.expect("create");
     sandbox.start("c").await.expect("start");
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid(&sandbox, "c"))).expect("it runs");
-    let shim: u32 =
-        stat.rsplit_once(") ").expect("a name").1.split(' ').nth(1).expect("a parent").parse().expect("one");
+    let shim = shim_pid(&bench, "s").unsigned_abs();
     let before = (open_files(std::process::id()), open_files(shim));
     for number in 0..10_000_u16 {
         let size = TerminalSize { columns: 1 + number % 500, rows: 1 + number % 300 };
@@ -133,9 +139,8 @@ async fn a82_terminals_resized_and_attachments_dropped_over_and_over_leave_nothi
     sandbox.stop().await.expect("stop");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a83_open_files_end_at_their_number() {
-    let bench = Bench::new().await;
+async fn a83_open_files_end_at_their_number(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let rlimits = vec![Rlimit { name: "nofile".into(), soft: 256, hard: 256 }];
     let line = "tail -q -n 0 $(i=0; while [ $i -lt 300 ]; do echo /etc/passwd; i=$((i+1)); done) 2>&1 | tail -n 1";
@@ -143,9 +148,8 @@ async fn a83_open_files_end_at_their_number() {
     assert!(bench.output("c").contains("Too many open files"), "{}", bench.output("c"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a83_shared_memory_and_files_in_memory_are_bounded() {
-    let bench = Bench::new().await;
+async fn a83_shared_memory_and_files_in_memory_are_bounded(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let resources = Resources { memory_bytes: Some(96 << 20), pids: Some(64), ..Resources::default() };
     let line = "head -c 100000000 /dev/zero > /dev/shm/x; stat -c %s /dev/shm/x; rm /dev/shm/x; \
@@ -157,9 +161,8 @@ async fn a83_shared_memory_and_files_in_memory_are_bounded() {
     assert!(said.contains("fork"), "processes end at their number: {said}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a86_who_a_container_is_does_not_change_from_start_to_start() {
-    let bench = Bench::new().await;
+async fn a86_who_a_container_is_does_not_change_from_start_to_start(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     for round in 0..3 {
         let id = format!("c{round}");
@@ -170,9 +173,8 @@ async fn a86_who_a_container_is_does_not_change_from_start_to_start() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a89_control_groups_are_seen_and_not_changed() {
-    let bench = Bench::new().await;
+async fn a89_control_groups_are_seen_and_not_changed(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let resources = Resources { memory_bytes: Some(32 << 20), ..Resources::default() };
     let line = "for f in $(find /sys/fs/cgroup -name '*limit_in_bytes' -o -name memory.max -o -name cgroup.procs -o -name tasks); do \

@@ -15,15 +15,51 @@ use windlass_runtime::{
 /// The longest that anything here may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What runs the containers. One suite runs on each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Embedded,
+    /// Debian: runc.
+    Runc,
+}
+
+impl Way {
+    fn program(self) -> Option<PathBuf> {
+        match self {
+            Way::Embedded => None,
+            Way::Runc => Some("/usr/sbin/runc".into()),
+        }
+    }
+}
+
+/// Makes a test for each way out of functions that take one.
+macro_rules! on_each_way {
+    ($($test:ident),* $(,)?) => {$(
+        mod $test {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn embedded() {
+                super::$test(crate::bench::Way::Embedded).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn runc() {
+                super::$test(crate::bench::Way::Runc).await;
+            }
+        }
+    )*};
+}
+pub(crate) use on_each_way;
+
 /// One instance.
 pub struct Bench {
+    way: Way,
     pub dir: PathBuf,
     pub config: RuntimeConfig,
     pub runtime: Option<Runtime>,
 }
 
 impl Bench {
-    pub async fn new() -> Bench {
+    pub async fn new(way: Way) -> Bench {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("wlrt-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(&name);
@@ -36,16 +72,25 @@ impl Bench {
             cgroup_parent: format!("/{name}"),
         };
         let runtime = Runtime::open(config.clone()).await.expect("an instance");
-        Bench { dir, config, runtime: Some(runtime) }
+        Bench { way, dir, config, runtime: Some(runtime) }
     }
 
     pub fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().expect("the agent has not been taken away")
     }
 
+    /// A plain sandbox.
+    pub fn spec(&self, id: &str) -> SandboxSpec {
+        SandboxSpec {
+            id: id.into(),
+            hostname: format!("host-{id}"),
+            program: self.way.program(),
+            ..SandboxSpec::default()
+        }
+    }
+
     pub async fn sandbox(&self, id: &str) -> Sandbox {
-        let spec = SandboxSpec { id: id.into(), hostname: format!("host-{id}"), ..SandboxSpec::default() };
-        self.runtime().create_sandbox(spec).await.expect("a sandbox")
+        self.runtime().create_sandbox(self.spec(id)).await.expect("a sandbox")
     }
 
     /// A container that runs a line of shell.

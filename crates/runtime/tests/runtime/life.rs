@@ -5,11 +5,22 @@ use std::time::Duration;
 use tokio::time::Instant;
 use windlass_runtime::{Bind, ContainerSpec, ContainerState, ExitReason, Mount, RuntimeError};
 
-use crate::bench::{Bench, exited, pid, until};
+use crate::bench::{Bench, Way, exited, on_each_way, pid, until};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_container_runs_and_its_exit_code_is_reported() {
-    let bench = Bench::new().await;
+on_each_way! {
+    a_container_runs_and_its_exit_code_is_reported,
+    f50_a_container_that_ignores_the_signal_is_killed_when_its_grace_is_over,
+    what_cannot_be_made_or_started_says_why_and_leaves_nothing,
+    a_program_that_cannot_be_started_makes_a_container_that_failed,
+    a_program_may_be_named_relative_to_the_working_directory,
+    names_are_unique_and_order_is_kept,
+    a_created_container_that_was_never_started_can_be_removed,
+    twenty_containers_start_at_once_and_leave_nothing,
+    destroying_everything_needs_no_agent,
+}
+
+async fn a_container_runs_and_its_exit_code_is_reported(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     sandbox.create_container(bench.shell("c", "echo hello; exit 7")).await.expect("create");
     assert_eq!(sandbox.state("c"), Some(ContainerState::Created));
@@ -27,9 +38,8 @@ async fn a_container_runs_and_its_exit_code_is_reported() {
     assert!(bench.runtime().sandboxes().is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f50_a_container_that_ignores_the_signal_is_killed_when_its_grace_is_over() {
-    let bench = Bench::new().await;
+async fn f50_a_container_that_ignores_the_signal_is_killed_when_its_grace_is_over(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let line = "trap '' TERM; echo ready; while true; do sleep 1; done";
     sandbox.create_container(bench.shell("stubborn", line)).await.expect("create");
@@ -51,9 +61,8 @@ async fn f50_a_container_that_ignores_the_signal_is_killed_when_its_grace_is_ove
     assert_eq!(exited(&sandbox, "polite").await.code, 3);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_made_or_started_says_why_and_leaves_nothing() {
-    let bench = Bench::new().await;
+async fn what_cannot_be_made_or_started_says_why_and_leaves_nothing(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let create = async |spec: ContainerSpec| sandbox.create_container(spec).await.expect_err("must fail").to_string();
     let base = bench.shell("c", "true");
@@ -73,25 +82,55 @@ async fn what_cannot_be_made_or_started_says_why_and_leaves_nothing() {
         .status()
         .expect("chmod");
     sandbox.create_container(ContainerSpec { args: vec!["garbage".into()], ..base.clone() }).await.expect("create");
-    let error = sandbox.start("c").await.expect_err("not a program").to_string();
-    assert!(error.contains("\"garbage\" cannot be executed: Exec format error"), "{error}");
-    let exit = exited(&sandbox, "c").await;
-    assert_eq!((exit.code, exit.reason), (128, ExitReason::StartFailed));
+    match way {
+        Way::Embedded => {
+            let error = sandbox.start("c").await.expect_err("not a program").to_string();
+            assert!(error.contains("\"garbage\" cannot be executed: Exec format error"), "{error}");
+            let exit = exited(&sandbox, "c").await;
+            assert_eq!((exit.code, exit.reason), (128, ExitReason::StartFailed));
+        }
+        // It says that it has started the container before it knows.
+        Way::Runc => {
+            sandbox.start("c").await.expect("runc's word");
+            let exit = exited(&sandbox, "c").await;
+            assert_eq!((exit.code, exit.reason), (1, ExitReason::Ended));
+        }
+    }
     sandbox.remove("c").await.expect("remove");
     sandbox.create_container(base).await.expect("the id is free again");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_that_cannot_be_started_makes_a_container_that_failed() {
-    let bench = Bench::new().await;
+async fn a_program_that_cannot_be_started_makes_a_container_that_failed(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let cases = [
-        ("no-such", "", "program \"no-such\" not found in PATH"),
-        ("/no/such", "", "program \"/no/such\" cannot be executed: No such file or directory (os error 2)"),
-        ("/etc", "", "program \"/etc\" cannot be executed: Permission denied (os error 13)"),
-        ("true", "/etc/passwd", "could not enter working directory \"/etc/passwd\": Not a directory (os error 20)"),
+        (
+            "no-such",
+            "",
+            "program \"no-such\" not found in PATH",
+            "exec: \"no-such\": executable file not found in $PATH",
+        ),
+        (
+            "/no/such",
+            "",
+            "program \"/no/such\" cannot be executed: No such file or directory (os error 2)",
+            "exec: \"/no/such\": stat /no/such: no such file or directory",
+        ),
+        (
+            "/etc",
+            "",
+            "program \"/etc\" cannot be executed: Permission denied (os error 13)",
+            "exec: \"/etc\": permission denied",
+        ),
+        (
+            "true",
+            "/etc/passwd",
+            "could not enter working directory \"/etc/passwd\": Not a directory (os error 20)",
+            "error during container init: mkdir /etc/passwd: not a directory",
+        ),
     ];
-    for (number, (program, cwd, why)) in cases.into_iter().enumerate() {
+    for (number, (program, cwd, embedded, runc)) in cases.into_iter().enumerate() {
+        let why = if way == Way::Embedded { embedded } else { runc };
         let id = format!("c{number}");
         let base = bench.shell(&id, "");
         sandbox
@@ -101,26 +140,25 @@ async fn a_program_that_cannot_be_started_makes_a_container_that_failed() {
         let error = sandbox.start(&id).await.expect_err("not a program").to_string();
         let exit = exited(&sandbox, &id).await;
         assert_eq!((exit.code, exit.reason), (128, ExitReason::StartFailed));
-        assert!(exit.message.starts_with(why) && !exit.message.contains(';'), "{}", exit.message);
+        let message = exit.message.strip_prefix("runc create failed: unable to start container process: ");
+        let message = message.unwrap_or(&exit.message);
+        assert!(message.starts_with(why) && !message.contains(';'), "{}", exit.message);
         assert!(error.contains(&exit.message), "{error}");
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_may_be_named_relative_to_the_working_directory() {
-    let bench = Bench::new().await;
+async fn a_program_may_be_named_relative_to_the_working_directory(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let args = ["./busybox", "pwd"].map(str::to_owned).to_vec();
     let exit = bench.run(&sandbox, ContainerSpec { args, cwd: "/bin".into(), ..bench.shell("c", "") }).await;
     assert_eq!((exit.code, bench.output("c").as_str()), (0, "/bin\n"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn names_are_unique_and_order_is_kept() {
-    let bench = Bench::new().await;
+async fn names_are_unique_and_order_is_kept(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
-    let again =
-        bench.runtime().create_sandbox(windlass_runtime::SandboxSpec { id: "s".into(), ..Default::default() }).await;
+    let again = bench.runtime().create_sandbox(bench.spec("s")).await;
     assert!(matches!(again, Err(RuntimeError::Exists { what: "sandbox", .. })));
     sandbox.create_container(bench.shell("c", "sleep 1000")).await.expect("create");
     let again = sandbox.create_container(bench.shell("c", "true")).await;
@@ -134,18 +172,16 @@ async fn names_are_unique_and_order_is_kept() {
     sandbox.remove("c").await.expect("remove");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_created_container_that_was_never_started_can_be_removed() {
-    let bench = Bench::new().await;
+async fn a_created_container_that_was_never_started_can_be_removed(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     sandbox.create_container(bench.shell("c", "true")).await.expect("create");
     sandbox.remove("c").await.expect("remove");
     assert_eq!(sandbox.states(), []);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_containers_start_at_once_and_leave_nothing() {
-    let bench = Bench::new().await;
+async fn twenty_containers_start_at_once_and_leave_nothing(way: Way) {
+    let bench = Bench::new(way).await;
     let one = |number: u32| {
         let bench = &bench;
         async move {
@@ -162,9 +198,8 @@ async fn twenty_containers_start_at_once_and_leave_nothing() {
     assert_eq!(left, Vec::<String>::new());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn destroying_everything_needs_no_agent() {
-    let mut bench = Bench::new().await;
+async fn destroying_everything_needs_no_agent(way: Way) {
+    let mut bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     sandbox.create_container(bench.shell("c", "sleep 1000")).await.expect("create");
     sandbox.start("c").await.expect("start");

@@ -5,7 +5,14 @@ use std::path::PathBuf;
 
 use windlass_runtime::{ContainerSpec, ExitReason, Resources, SandboxSpec};
 
-use crate::bench::{Bench, exec, pid, until};
+use crate::bench::{Bench, Way, exec, on_each_way, pid, until};
+
+on_each_way! {
+    limits_stand_in_the_control_group_files_and_can_be_changed,
+    a_container_that_takes_too_much_memory_is_reported_as_out_of_memory,
+    a83_a_fork_bomb_stays_in_its_container,
+    what_containers_use_is_counted_together_and_each,
+}
 
 /// The file of a container's control group, by its names in v1 and v2.
 fn group_file(pid: u32, v1: (&str, &str), v2: &str) -> String {
@@ -23,11 +30,10 @@ fn group_file(pid: u32, v1: (&str, &str), v2: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn limits_stand_in_the_control_group_files_and_can_be_changed() {
-    let bench = Bench::new().await;
+async fn limits_stand_in_the_control_group_files_and_can_be_changed(way: Way) {
+    let bench = Bench::new(way).await;
     let resources = Resources { memory_bytes: Some(512 << 20), pids: Some(100), ..Resources::default() };
-    let spec = SandboxSpec { id: "s".into(), resources, ..SandboxSpec::default() };
+    let spec = SandboxSpec { resources, ..bench.spec("s") };
     let sandbox = bench.runtime().create_sandbox(spec).await.expect("a sandbox");
     let resources = Resources {
         cpu_shares: Some(512),
@@ -61,9 +67,8 @@ async fn limits_stand_in_the_control_group_files_and_can_be_changed() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_container_that_takes_too_much_memory_is_reported_as_out_of_memory() {
-    let bench = Bench::new().await;
+async fn a_container_that_takes_too_much_memory_is_reported_as_out_of_memory(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let resources = Resources { memory_bytes: Some(16 << 20), ..Resources::default() };
     let hog = ContainerSpec { resources, ..bench.shell("hog", "exec tail -c 100000000 /dev/zero") };
@@ -74,9 +79,8 @@ async fn a_container_that_takes_too_much_memory_is_reported_as_out_of_memory() {
     assert_eq!((exit.code, exit.oom, exit.reason), (4, false, ExitReason::Ended));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a83_a_fork_bomb_stays_in_its_container() {
-    let bench = Bench::new().await;
+async fn a83_a_fork_bomb_stays_in_its_container(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let resources = Resources { pids: Some(20), ..Resources::default() };
     let bomb = ContainerSpec {
@@ -96,9 +100,8 @@ async fn a83_a_fork_bomb_stays_in_its_container() {
     sandbox.remove("bomb").await.expect("remove");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_containers_use_is_counted_together_and_each() {
-    let bench = Bench::new().await;
+async fn what_containers_use_is_counted_together_and_each(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     // One that computes and holds pages, one that does nothing.
     let busy = "x=$(head -c 8000000 /dev/zero | tr '\\0' a); i=0; while true; do i=$((i+1)); done";

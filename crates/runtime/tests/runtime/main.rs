@@ -1,4 +1,5 @@
-//! Containers on the real kernel: needs root, overlayfs, cgroups, and a static busybox (Debian: busybox-static).
+//! Containers on the real kernel: needs root, overlayfs, cgroups, and a static busybox (Debian:
+//! busybox-static). Each test runs on each way that containers are run: the embedded one, and runc (Debian: runc).
 
 mod attack;
 mod bench;

@@ -6,7 +6,13 @@ use std::path::Path;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use windlass_runtime::{Bind, ContainerSpec, Mount, Propagation};
 
-use crate::bench::{Bench, exec};
+use crate::bench::{Bench, Way, exec, on_each_way};
+
+on_each_way! {
+    the_files_of_an_image_are_mounted_without_being_written_or_executed,
+    submounts_are_read_only_when_that_is_asked_for,
+    later_mounts_are_seen_where_that_is_asked_for,
+}
 
 fn memory(place: &Path) {
     fs::create_dir_all(place).expect("a directory");
@@ -23,9 +29,8 @@ fn bind(source: &Path, target: &str) -> Bind {
     Bind { source: source.to_owned(), target: target.into(), ..Bind::default() }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_files_of_an_image_are_mounted_without_being_written_or_executed() {
-    let bench = Bench::new().await;
+async fn the_files_of_an_image_are_mounted_without_being_written_or_executed(way: Way) {
+    let bench = Bench::new(way).await;
     let (top, bottom) = (bench.dir.join("top"), bench.dir.join("bottom"));
     for (layer, word) in [(&top, "top"), (&bottom, "bottom")] {
         fs::create_dir_all(layer.join("dir")).expect("a layer");
@@ -61,9 +66,8 @@ async fn the_files_of_an_image_are_mounted_without_being_written_or_executed() {
     left_nothing(&bench);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn submounts_are_read_only_when_that_is_asked_for() {
-    let bench = Bench::new().await;
+async fn submounts_are_read_only_when_that_is_asked_for(way: Way) {
+    let bench = Bench::new(way).await;
     let volume = bench.dir.join("volume");
     memory(&volume.join("inner"));
     let mounts = vec![
@@ -78,9 +82,8 @@ async fn submounts_are_read_only_when_that_is_asked_for() {
     unmount(volume.join("inner"), UnmountFlags::DETACH).expect("ours");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn later_mounts_are_seen_where_that_is_asked_for() {
-    let bench = Bench::new().await;
+async fn later_mounts_are_seen_where_that_is_asked_for(way: Way) {
+    let bench = Bench::new(way).await;
     let volume = bench.dir.join("volume");
     memory(&volume);
     mount_change(&volume, MountPropagationFlags::SHARED).expect("ours");

@@ -7,11 +7,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use windlass_runtime::{ContainerSpec, LogSpec, TerminalSize};
 
-use crate::bench::{Bench, PATIENCE, exited, until};
+use crate::bench::{Bench, PATIENCE, Way, exited, on_each_way, until};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn logs_are_complete_to_the_byte_and_in_format() {
-    let bench = Bench::new().await;
+on_each_way! {
+    logs_are_complete_to_the_byte_and_in_format,
+    f64_a_flood_is_rotated_and_stays_within_its_bound,
+    several_may_attach_and_input_reaches_the_container,
+    one_who_is_attached_and_gone_or_does_not_read_does_not_stop_the_container_for_good,
+    a_container_may_have_a_terminal,
+}
+
+async fn logs_are_complete_to_the_byte_and_in_format(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let line = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; echo warn >&2; \
                 head -c 100000 /dev/zero | tr '\\0' y; echo; printf tail";
@@ -35,9 +42,8 @@ async fn logs_are_complete_to_the_byte_and_in_format() {
     assert!(out == expected, "{} bytes of {}", out.len(), expected.len());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f64_a_flood_is_rotated_and_stays_within_its_bound() {
-    let bench = Bench::new().await;
+async fn f64_a_flood_is_rotated_and_stays_within_its_bound(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let log = LogSpec { bytes_max: 256 << 10, files_max: 3, ..LogSpec::new(bench.log_path("c")) };
     let spec = ContainerSpec { log: Some(log), ..bench.shell("c", "yes 0123456789abcdef | head -n 100000; echo last") };
@@ -51,9 +57,8 @@ async fn f64_a_flood_is_rotated_and_stays_within_its_bound() {
     assert!(bench.output("c").ends_with("last\n"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn several_may_attach_and_input_reaches_the_container() {
-    let bench = Bench::new().await;
+async fn several_may_attach_and_input_reaches_the_container(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let line = "while read word; do echo got $word; echo err $word >&2; done; echo bye";
     let spec = ContainerSpec { stdin: true, stdin_once: true, ..bench.shell("c", line) };
@@ -76,9 +81,8 @@ async fn several_may_attach_and_input_reaches_the_container() {
     assert!(sandbox.attach("c", false, true, true).await.is_err(), "nothing to attach to any more");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_who_is_attached_and_gone_or_does_not_read_does_not_stop_the_container_for_good() {
-    let bench = Bench::new().await;
+async fn one_who_is_attached_and_gone_or_does_not_read_does_not_stop_the_container_for_good(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let line = "head -c 3000000 /dev/zero | tr '\\0' '\\n' | head -n 1000000; echo done";
     let spec = ContainerSpec {
@@ -98,9 +102,8 @@ async fn one_who_is_attached_and_gone_or_does_not_read_does_not_stop_the_contain
     assert!(rest.len() < 1_000_000, "it was cut off");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_container_may_have_a_terminal() {
-    let bench = Bench::new().await;
+async fn a_container_may_have_a_terminal(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let line = "tty; ls -l /dev/console | cut -c1; read x; stty size; echo got $x; read y; exit 5";
     let spec = ContainerSpec { tty: true, stdin: true, user: "web".into(), ..bench.shell("c", line) };

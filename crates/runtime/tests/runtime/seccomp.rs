@@ -2,11 +2,14 @@
 
 use windlass_runtime::{ContainerSpec, Seccomp, SeccompProfile};
 
-use crate::bench::{Bench, exec};
+use crate::bench::{Bench, Way, exec, on_each_way};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_written_profile_holds_for_init_and_exec() {
-    let bench = Bench::new().await;
+on_each_way! {
+    a_written_profile_holds_for_init_and_exec,
+}
+
+async fn a_written_profile_holds_for_init_and_exec(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [
         {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}"#;

@@ -5,9 +5,19 @@ use std::fs;
 use tokio::time::timeout;
 use windlass_runtime::{ContainerState, ExecSpec, ExitReason, RuntimeError};
 
-use crate::bench::{Bench, PATIENCE, exec, exited, pid, until};
+use crate::bench::{Bench, PATIENCE, Way, exec, exited, on_each_way, pid, until};
 
-fn shim_pid(bench: &Bench, sandbox: &str) -> i32 {
+on_each_way! {
+    containers_survive_the_agent_and_nothing_is_lost_meanwhile,
+    execs_of_an_agent_that_is_gone_are_ended,
+    f47_a_killed_shim_is_noticed_its_containers_reported_and_nothing_left,
+    a_shim_that_was_killed_while_nobody_looked_is_found_dead,
+    a71_the_shims_own_program_cannot_be_overwritten_from_a_container,
+    an_idle_shim_is_small,
+    what_is_asked_for_is_finished_even_if_nobody_waits_for_it,
+}
+
+pub fn shim_pid(bench: &Bench, sandbox: &str) -> i32 {
     let file = bench.config.run.join("sandboxes").join(sandbox).join("shim.pid");
     fs::read_to_string(file).expect("a pid file").parse().expect("a number")
 }
@@ -17,9 +27,8 @@ fn kill(pid: i32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn containers_survive_the_agent_and_nothing_is_lost_meanwhile() {
-    let mut bench = Bench::new().await;
+async fn containers_survive_the_agent_and_nothing_is_lost_meanwhile(way: Way) {
+    let mut bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let gate = bench.dir.join("layer/gate");
     let mut spec = bench.shell("short", "echo one; while [ ! -e /gate ]; do sleep 0.05; done; echo two; exit 6");
@@ -54,9 +63,8 @@ async fn containers_survive_the_agent_and_nothing_is_lost_meanwhile() {
     sandbox.stop().await.expect("stop");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn execs_of_an_agent_that_is_gone_are_ended() {
-    let mut bench = Bench::new().await;
+async fn execs_of_an_agent_that_is_gone_are_ended(way: Way) {
+    let mut bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     sandbox.create_container(bench.shell("c", "sleep 1000")).await.expect("create");
     sandbox.start("c").await.expect("start");
@@ -72,9 +80,8 @@ async fn execs_of_an_agent_that_is_gone_are_ended() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f47_a_killed_shim_is_noticed_its_containers_reported_and_nothing_left() {
-    let bench = Bench::new().await;
+async fn f47_a_killed_shim_is_noticed_its_containers_reported_and_nothing_left(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     sandbox.create_container(bench.shell("over", "exit 2")).await.expect("create");
     sandbox.create_container(bench.shell("runs", "sleep 1000")).await.expect("create");
@@ -113,9 +120,8 @@ async fn f47_a_killed_shim_is_noticed_its_containers_reported_and_nothing_left()
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shim_that_was_killed_while_nobody_looked_is_found_dead() {
-    let mut bench = Bench::new().await;
+async fn a_shim_that_was_killed_while_nobody_looked_is_found_dead(way: Way) {
+    let mut bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     sandbox.create_container(bench.shell("over", "exit 2")).await.expect("create");
     sandbox.create_container(bench.shell("runs", "sleep 1000")).await.expect("create");
@@ -134,9 +140,8 @@ async fn a_shim_that_was_killed_while_nobody_looked_is_found_dead() {
     sandbox.stop().await.expect("stop");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a71_the_shims_own_program_cannot_be_overwritten_from_a_container() {
-    let bench = Bench::new().await;
+async fn a71_the_shims_own_program_cannot_be_overwritten_from_a_container(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     let shim = shim_pid(&bench, "s");
     let opened = fs::OpenOptions::new().write(true).open(format!("/proc/{shim}/exe"));
@@ -150,9 +155,8 @@ async fn a71_the_shims_own_program_cannot_be_overwritten_from_a_container() {
     sandbox.stop().await.expect("stop");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idle_shim_is_small() {
-    let bench = Bench::new().await;
+async fn an_idle_shim_is_small(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     sandbox.create_container(bench.shell("c", "sleep 1000")).await.expect("create");
     sandbox.start("c").await.expect("start");
@@ -166,9 +170,8 @@ async fn an_idle_shim_is_small() {
     until("memory given back", || (private() < 2048).then_some(())).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_asked_for_is_finished_even_if_nobody_waits_for_it() {
-    let mut bench = Bench::new().await;
+async fn what_is_asked_for_is_finished_even_if_nobody_waits_for_it(way: Way) {
+    let mut bench = Bench::new(way).await;
     let sandbox = bench.sandbox("s").await;
     {
         let create = sandbox.create_container(bench.shell("c", "sleep 1000"));

@@ -5,18 +5,20 @@ use std::os::unix::fs::MetadataExt;
 
 use windlass_runtime::{Bind, ContainerSpec, Mount, PidMode, Sandbox, SandboxSpec};
 
-use crate::bench::{Bench, exec, pid};
+use crate::bench::{Bench, Way, exec, on_each_way, pid};
+
+on_each_way! {
+    a80_root_inside_is_nobody_outside_and_sandboxes_share_no_id,
+    an_exec_is_in_the_same_user_namespace_with_the_same_rights,
+    files_of_the_image_and_of_volumes_belong_to_the_same_users_inside,
+    root_inside_has_no_right_over_what_is_the_machines,
+    containers_with_a_user_namespace_may_share_their_processes,
+    a_user_beyond_the_ids_of_its_namespace_is_refused_with_the_reason,
+}
 
 async fn sandbox(bench: &Bench, id: &str, pid: PidMode) -> Sandbox {
     let sysctls = [("kernel.shm_rmid_forced".to_owned(), "1".to_owned())].into();
-    let spec = SandboxSpec {
-        id: id.into(),
-        hostname: format!("host-{id}"),
-        user_namespace: true,
-        pid,
-        sysctls,
-        ..SandboxSpec::default()
-    };
+    let spec = SandboxSpec { user_namespace: true, pid, sysctls, ..bench.spec(id) };
     bench.runtime().create_sandbox(spec).await.expect("a sandbox")
 }
 
@@ -35,9 +37,8 @@ fn uid(pid: u32) -> u32 {
     fs::metadata(format!("/proc/{pid}")).expect("it runs").uid()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a80_root_inside_is_nobody_outside_and_sandboxes_share_no_id() {
-    let bench = Bench::new().await;
+async fn a80_root_inside_is_nobody_outside_and_sandboxes_share_no_id(way: Way) {
+    let bench = Bench::new(way).await;
     let mut firsts = Vec::new();
     for id in ["s", "t"] {
         let sandbox = sandbox(&bench, id, PidMode::Container).await;
@@ -55,9 +56,8 @@ async fn a80_root_inside_is_nobody_outside_and_sandboxes_share_no_id() {
     assert_ne!(firsts[0], firsts[1]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exec_is_in_the_same_user_namespace_with_the_same_rights() {
-    let bench = Bench::new().await;
+async fn an_exec_is_in_the_same_user_namespace_with_the_same_rights(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = sandbox(&bench, "s", PidMode::Container).await;
     begin(&bench, &sandbox, bench.shell("c", "sleep 1000")).await;
     let init = pid(&sandbox, "c");
@@ -73,9 +73,8 @@ async fn an_exec_is_in_the_same_user_namespace_with_the_same_rights() {
     assert!(own.ends_with(&format!("{}\n", user.display())), "{own} {user:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_of_the_image_and_of_volumes_belong_to_the_same_users_inside() {
-    let bench = Bench::new().await;
+async fn files_of_the_image_and_of_volumes_belong_to_the_same_users_inside(way: Way) {
+    let bench = Bench::new(way).await;
     let volume = bench.dir.join("volume");
     fs::create_dir_all(volume.join("sub")).expect("a volume");
     fs::write(volume.join("file"), "content").expect("a file");
@@ -105,9 +104,8 @@ async fn files_of_the_image_and_of_volumes_belong_to_the_same_users_inside() {
     assert!(!bench.dir.join("layer/bin/new").exists(), "the image is never written to");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn root_inside_has_no_right_over_what_is_the_machines() {
-    let bench = Bench::new().await;
+async fn root_inside_has_no_right_over_what_is_the_machines(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = sandbox(&bench, "s", PidMode::Container).await;
     begin(&bench, &sandbox, ContainerSpec { privileged: true, ..bench.shell("c", "sleep 1000") }).await;
     // A privileged container has every capability, and they are worth nothing outside of its namespace.
@@ -117,9 +115,8 @@ async fn root_inside_has_no_right_over_what_is_the_machines() {
     assert_eq!(text, "mounted\nend\n", "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn containers_with_a_user_namespace_may_share_their_processes() {
-    let bench = Bench::new().await;
+async fn containers_with_a_user_namespace_may_share_their_processes(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = sandbox(&bench, "s", PidMode::Sandbox).await;
     begin(&bench, &sandbox, bench.shell("a", "sleep 1111")).await;
     begin(&bench, &sandbox, bench.shell("b", "sleep 2222")).await;
@@ -128,9 +125,8 @@ async fn containers_with_a_user_namespace_may_share_their_processes() {
     assert!(text.starts_with("2\n"), "{text} {error}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_beyond_the_ids_of_its_namespace_is_refused_with_the_reason() {
-    let bench = Bench::new().await;
+async fn a_user_beyond_the_ids_of_its_namespace_is_refused_with_the_reason(way: Way) {
+    let bench = Bench::new(way).await;
     let sandbox = sandbox(&bench, "s", PidMode::Container).await;
     let spec = ContainerSpec { user: "70000".into(), ..bench.shell("c", "true") };
     let error = sandbox.create_container(spec).await.expect_err("no such id").to_string();
