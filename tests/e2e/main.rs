@@ -24,6 +24,7 @@ mod pod;
 mod policy;
 mod python;
 mod registry;
+mod runtime;
 mod service;
 mod stream;
 mod usage;
@@ -184,6 +185,10 @@ const LONE: &[Lone] = &[
     ),
     ("f47_a_killed_shim_is_noticed_and_its_pod_restarted", fault::a_killed_shim_is_noticed_and_its_pod_restarted),
     ("a_full_disk_refuses_writes_and_heals", fault::a_full_disk_refuses_writes_and_heals),
+    (
+        "a_runtime_class_has_its_pods_run_by_runc_and_down_leaves_nothing",
+        runtime::a_runtime_class_has_its_pods_run_by_runc_and_down_leaves_nothing,
+    ),
     ("limits_hold_on_cgroup_v2_in_a_guest", guest::limits_hold_on_cgroup_v2_in_a_guest),
     ("layers_come_from_a_node_that_has_them", registry::layers_come_from_a_node_that_has_them),
     ("server_and_node_run_apart", cluster::server_and_node_run_apart),

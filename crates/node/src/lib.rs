@@ -49,7 +49,7 @@ mod token;
 
 pub use agent::Agent;
 pub use config::NodeConfig;
-pub use kernel::{Kernel, KernelConfig, ProviderFiles};
+pub use kernel::{Kernel, KernelConfig, ProviderFiles, RuntimeChoice};
 pub use machine::{Machine, MachineError};
 pub use server::{ServerError, ServerIdentity, serve};
 pub use starts::Starts;

@@ -254,6 +254,8 @@ pub struct Facts {
     pub boot_id: String,
     /// What runs containers, as `windlass://0.1.0`.
     pub runtime_version: String,
+    /// The ways it can run them; the one with the empty name is the default.
+    pub handlers: Vec<Handler>,
     /// The images here, by their names, with their sizes in bytes.
     pub images: Vec<(Vec<String>, u64)>,
     /// The kernel enforces AppArmor profiles.
@@ -266,6 +268,17 @@ pub struct Facts {
     pub hosts: String,
     /// What the machine itself has as `/etc/resolv.conf`.
     pub resolv_conf: String,
+}
+
+/// One of the ways to run containers, and what it can do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handler {
+    /// By what a RuntimeClass means it.
+    pub name: String,
+    /// Mounts below a read-only one may be made read-only too.
+    pub recursive_read_only_mounts: bool,
+    /// Root inside may be nobody outside.
+    pub user_namespaces: bool,
 }
 
 /// Where a CPU is.
@@ -311,6 +324,9 @@ pub struct Sandbox {
     pub pod: String,
     /// `namespace/name`, for people who look at the machine.
     pub title: String,
+    /// The name of what runs the containers, empty for the default. `None` while nobody can tell: only a sandbox that is
+    /// there already will do.
+    pub handler: Option<String>,
     /// The host name inside; empty keeps the machine's.
     pub hostname: String,
     /// Use the machine's network.

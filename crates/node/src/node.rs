@@ -130,7 +130,9 @@ pub fn status(
         },
         "images": images,
         "features": {"supplementalGroupsPolicy": true},
-        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": true}}],
+        "runtimeHandlers": facts.handlers.iter().map(|handler| json!({"name": handler.name, "features": {
+            "recursiveReadOnlyMounts": handler.recursive_read_only_mounts, "userNamespaces": handler.user_namespaces,
+        }})).collect::<Vec<_>>(),
         "conditions": conditions(config, facts, current, trouble, now),
     })
 }

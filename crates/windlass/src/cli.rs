@@ -46,7 +46,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use windlass_api::quantity::Quantity;
 use windlass_node::config::CpuSet;
-use windlass_node::kernel::CDI_DIRECTORIES;
+use windlass_node::kernel::{CDI_DIRECTORIES, EMBEDDED};
 
 use self::verb::Verb;
 use crate::place::PlaceFlags;
@@ -166,6 +166,13 @@ pub struct NodeFlags {
     /// The directory with these programs
     #[arg(long, value_name = "DIRECTORY")]
     pub image_credential_provider_bin_dir: Option<PathBuf>,
+    /// A program that runs the containers of pods whose RuntimeClass has this handler, with the command line of OCI
+    /// runtimes; may be repeated. `runc` and `crun` are known where they are on the PATH
+    #[arg(long = "runtime", value_name = "NAME=PROGRAM", value_parser = parse_runtime)]
+    pub runtimes: Vec<(String, PathBuf)>,
+    /// The handler of pods without a RuntimeClass; `windlass` is what this program does by itself
+    #[arg(long, value_name = "NAME", default_value = EMBEDDED)]
+    pub default_runtime: String,
     /// The directory where device plugins register; kubelet's own unless given
     #[arg(long, value_name = "DIRECTORY")]
     pub device_plugins: Option<PathBuf>,
@@ -277,6 +284,18 @@ pub enum ImageCommand {
     },
 }
 
+/// `NAME=PROGRAM`, of which the name is what a RuntimeClass may have as its handler.
+fn parse_runtime(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, program) = text.split_once('=').ok_or("expected NAME=PROGRAM, as kata=/usr/bin/kata-runtime")?;
+    if name == EMBEDDED {
+        return Err(format!("{EMBEDDED} is what this program does by itself; choose another name"));
+    }
+    match windlass_api::name::label(name).first() {
+        Some(why) => Err(format!("{name:?}: {why}")),
+        None => Ok((name.to_owned(), program.into())),
+    }
+}
+
 fn parse_network(text: &str) -> Result<String, String> {
     let range: windlass_apiserver::AddressRange =
         text.parse().map_err(|error: windlass_apiserver::AddressRangeError| error.to_string())?;
@@ -291,6 +310,23 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_runtime_is_a_name_and_a_program() {
+        let parse = |text: &str| {
+            let parsed = Cli::try_parse_from(["windlass", "up", "--runtime", text]);
+            parsed.map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(parse("kata=/usr/bin/kata-runtime"), Ok(()));
+        for (text, why) in [
+            ("kata", "expected NAME=PROGRAM"),
+            ("windlass=/bin/x", "choose another name"),
+            ("Kata=/bin/x", "RFC 1123 label"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The node's wiring: this machine, its agent and its HTTP server, beside a server or joined to one.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +19,11 @@ use windlass_client::{Backoff, Client, HttpsConfig, HttpsTransport};
 use windlass_node::agent::Shutdown;
 use windlass_node::config::{Amounts, CpuPolicy};
 use windlass_node::join::{JoinConfig, join};
+use windlass_node::kernel::EMBEDDED;
 use windlass_node::server::Site;
-use windlass_node::{Agent, Kernel, KernelConfig, Machine, NodeConfig, ProviderFiles, ServerIdentity, serve};
+use windlass_node::{
+    Agent, Kernel, KernelConfig, Machine, NodeConfig, ProviderFiles, RuntimeChoice, ServerIdentity, serve,
+};
 use windlass_stdx::World;
 
 use crate::cli::{CpuPolicyFlag, JoinFlags, NetworkFlags, NodeFlags};
@@ -32,6 +37,8 @@ const READY_LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long a port that somebody else holds is left alone: at first, and at most.
 const PORT_RETRY_FIRST: Duration = Duration::from_millis(500);
 const PORT_RETRY_MOST: Duration = Duration::from_secs(15);
+/// Programs that run containers and are known by their names.
+const RUNTIMES_KNOWN: [&str; 2] = ["runc", "crun"];
 /// The cluster's DNS has the tenth address of the Service network.
 const DNS_OFFSET: u32 = 10;
 
@@ -174,6 +181,7 @@ impl Parts<'_> {
             credential_providers: flags.credential_providers()?,
             device_plugins: flags.device_plugins.clone(),
             cdi: flags.cdi_dirs.clone(),
+            runtimes: flags.runtimes()?,
         };
         let kernel = Kernel::open(config, world.clone()).await.context("cannot ready this machine for containers")?;
         let pod_resources = flags.pod_resources.clone().unwrap_or_else(|| kubelet.join("pod-resources"));
@@ -282,6 +290,32 @@ impl NodeFlags {
         }
     }
 
+    /// The programs that run containers: those everybody knows, where they are, and those that were named.
+    fn runtimes(&self) -> Result<RuntimeChoice> {
+        let mut choice = RuntimeChoice { programs: BTreeMap::new(), default: self.default_runtime.clone() };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        for name in RUNTIMES_KNOWN {
+            let found =
+                std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| is_program(file));
+            choice.programs.extend(found.map(|program| (name.to_owned(), program)));
+        }
+        for (name, program) in &self.runtimes {
+            if !program.is_absolute() || !is_program(program) {
+                bail!("--runtime {name}={}: expected the whole path of a program", program.display());
+            }
+            choice.programs.insert(name.clone(), program.clone());
+        }
+        if choice.default != EMBEDDED && !choice.programs.contains_key(&choice.default) {
+            let known: Vec<&str> = choice.programs.keys().map(String::as_str).collect();
+            bail!(
+                "--default-runtime {}: this node knows {EMBEDDED} {}; name others with --runtime",
+                choice.default,
+                known.join(" ")
+            );
+        }
+        Ok(choice)
+    }
+
     /// Some CPU must be left to all who have none for themselves.
     fn cpu_policy(&self) -> Result<CpuPolicy> {
         let keeps = self.reserved_cpus.is_some_and(|cpus| !cpus.is_empty()) || self.reserved().cpu_millis > 0;
@@ -306,6 +340,10 @@ impl NodeFlags {
             ..Amounts::default()
         }
     }
+}
+
+fn is_program(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 fn cluster_dns(networks: &NetworkFlags) -> Result<Ipv4Addr> {

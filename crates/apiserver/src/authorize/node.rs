@@ -13,6 +13,7 @@
 //!                   became of its requests, and whom pods may trust
 //!   N8 directories  reads, one by one, the PersistentVolumes that are directories of its own; what it changes of them is
 //!                   checked in `admit`
+//!   N9 runtimes     reads RuntimeClasses, which say what runs a pod
 //!
 //! Source: node authorization reference; ATTACKS of a node's credential.
 //! Not here        mirror pods: an agent creates no pods at all
@@ -47,7 +48,7 @@ pub(super) fn may(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool 
         ("", "secrets" | "configmaps", "") => read && is_named(server, node, asked),
         ("", "persistentvolumeclaims" | "serviceaccounts", "") => asked.verb == "get" && is_named(server, node, asked),
         ("", "persistentvolumeclaims", "status") => (write || asked.verb == "get") && is_named(server, node, asked),
-        ("storage.k8s.io", "csidrivers", "") => read,
+        ("storage.k8s.io", "csidrivers", "") | ("node.k8s.io", "runtimeclasses", "") => read,
         ("storage.k8s.io", "volumeattachments", "") => asked.verb == "get" && is_attached(server, node, asked),
         ("", "persistentvolumes", "") => {
             (asked.verb == "get" && is_named(server, node, asked))

@@ -250,3 +250,18 @@ async fn r6_r9_a_node_asks_for_certificates_of_its_own_pods_and_who_may_sign_dec
     assert!(answer.contains("not permitted to sign requests with signerName"), "{answer}");
     assert_eq!(api.merge(&path, &denied).await.said(), "200");
 }
+
+#[tokio::test]
+async fn n9_a_node_reads_runtime_classes_and_changes_none() {
+    const CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
+    let api = Api::start().await;
+    api.make(CLASSES, &json!({"metadata": {"name": "vm"}, "handler": "kata"})).await;
+    let node = Identity::node("n1");
+    for path in [CLASSES.to_owned(), format!("{CLASSES}/vm")] {
+        assert_eq!(said(&api, &node, Method::GET, &path, &Value::Null).await, "200");
+    }
+    let other = json!({"metadata": {"name": "other"}, "handler": "runc"});
+    for (method, path) in [(Method::POST, CLASSES.to_owned()), (Method::DELETE, format!("{CLASSES}/vm"))] {
+        assert!(said(&api, &node, method.clone(), &path, &other).await.starts_with("403"), "{method} {path}");
+    }
+}

@@ -18,7 +18,7 @@ pub fn resolv_conf() -> String {
     fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
 }
 
-/// Reads everything. Addresses within `not` (the pods' network) are not the machine's own.
+/// Reads everything but what runs containers. Addresses within `not` (the pods' network) are not the machine's own.
 pub fn read(images: &Images, data: &Path, not: Option<Cidr>) -> Result<Facts, MachineError> {
     let text = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let memory = text("/proc/meminfo");
@@ -45,6 +45,7 @@ pub fn read(images: &Images, data: &Path, not: Option<Cidr>) -> Result<Facts, Ma
         machine_id: text("/etc/machine-id"),
         boot_id: boot_id(),
         runtime_version: concat!("windlass://", env!("CARGO_PKG_VERSION")).to_owned(),
+        handlers: Vec::new(),
         images: images.into_iter().map(|image| (image.names, image.size)).collect(),
         app_armor: text("/sys/module/apparmor/parameters/enabled") == "Y",
         app_armor_default: text("/sys/kernel/security/apparmor/profiles").lines().any(is_default_profile),

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use windlass_runtime::{ContainerSpec, IpcMode, LogSpec, Mount, NetworkMode, PidMode, RuntimeError, SandboxSpec};
 
 use super::device::cdi;
-use super::{Kernel, container, file_error, make_private_dir, of_image, of_runtime, off_the_runtime, seccomp};
+use super::{Kernel, container, file_error, make_private_dir, of_image, of_runtime, off_the_runtime, refused, seccomp};
 use crate::machine::{Container, MachineError, Sandbox};
 
 impl Kernel {
@@ -18,6 +18,12 @@ impl Kernel {
             }
             self.end_sandbox(pod).await?;
         }
+        let handler = sandbox.handler.as_deref();
+        let handler = handler.ok_or_else(|| {
+            let why = "the API, which knows the RuntimeClass, cannot be reached".to_owned();
+            refused("look up the pod's runtime", why)
+        })?;
+        let program = self.runtimes.program(handler, sandbox.user_namespace)?;
         self.write_files(sandbox).await?;
         let network = match sandbox.host_network {
             true => NetworkMode::Host,
@@ -42,6 +48,7 @@ impl Kernel {
             user_namespace: sandbox.user_namespace,
             sysctls: sandbox.sysctls.clone(),
             resources: sandbox.resources,
+            program,
             labels: [("pod".to_owned(), sandbox.title.clone())].into(),
         });
         let made = made.await.map_err(|error| of_runtime(&format!("make sandbox {pod}"), &error))?;

@@ -22,6 +22,7 @@ pub(crate) mod namespace;
 mod plugins;
 mod provider;
 mod resolver;
+mod runtimes;
 mod seccomp;
 mod signal;
 mod volume;
@@ -56,6 +57,8 @@ use layout::Layout;
 use plugins::Plugins;
 pub use provider::ProviderFiles;
 use provider::Providers;
+use runtimes::Runtimes;
+pub use runtimes::{EMBEDDED, RuntimeChoice};
 
 /// Hints that wait for a slow agent; one that lags is told so and looks at everything.
 const CHANGES_MAX: usize = 4096;
@@ -95,6 +98,8 @@ pub struct KernelConfig {
     pub device_plugins: Option<PathBuf>,
     /// Where what devices need is described; later ones have precedence.
     pub cdi: Vec<PathBuf>,
+    /// What runs containers.
+    pub runtimes: RuntimeChoice,
 }
 
 /// This computer.
@@ -103,6 +108,7 @@ pub struct Kernel {
     layout: Layout,
     world: World,
     runtime: Runtime,
+    runtimes: Runtimes,
     images: Images,
     providers: Providers,
     /// How other nodes are spoken to, once it is known who this one is.
@@ -159,6 +165,7 @@ impl Kernel {
         let images = images.map_err(|error| failed("open the image store", &error))?;
         let providers = config.credential_providers.as_ref().map(Providers::open).transpose();
         let providers = providers.map_err(|why| refused("read the credential providers", why))?.unwrap_or_default();
+        let runtimes = Runtimes::open(config.runtimes.clone()).await?;
         let runtime = Runtime::open(runtime_config(&config));
         let runtime = runtime.await.map_err(|error| failed("open the container runtime", &error))?;
         let devices = config.device_plugins.clone().unwrap_or_else(|| config.kubelet.join("device-plugins"));
@@ -166,6 +173,7 @@ impl Kernel {
             device_plugins: device::Plugins::open(&devices)?,
             layout,
             world,
+            runtimes,
             images,
             providers,
             peer_tls: OnceLock::new(),
@@ -429,7 +437,9 @@ impl Machine for Kernel {
     fn facts(&self) -> Answer<'_, Facts> {
         let (images, data) = (self.images.clone(), self.config.data.clone());
         let gateway = self.config.cluster_cidr.parse::<Cidr>().ok();
-        off_the_runtime(move || facts::read(&images, &data, gateway)).boxed()
+        let handlers = self.runtimes.handlers();
+        let read = off_the_runtime(move || facts::read(&images, &data, gateway));
+        read.map(|facts| facts.map(|facts| Facts { handlers, ..facts })).boxed()
     }
 
     fn network_up<'a>(&'a self, pod_cidr: &'a str) -> Answer<'a, ()> {

@@ -1,4 +1,4 @@
-//! Step: what the pod's containers share, and the files that tell them who and where they are.
+//! Step: what the pod's containers share and who runs them, and the files that tell them who and where they are.
 //!
 //! Source: Kubernetes documentation, "DNS for Services and Pods": resolv.conf by dnsPolicy, host name and subdomain.
 
@@ -8,12 +8,14 @@ use std::net::IpAddr;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use windlass_api::kinds;
 use windlass_api::types::core;
 
 use super::{Ground, PodContext, Step, StepError, resources};
 use crate::admission::sysctl_name;
 use crate::config::NodeConfig;
 use crate::machine::{Facts, MachineError, Sandbox};
+use crate::source::{SYNC_TIMEOUT, SYNC_TIMEOUT_UNHEARD};
 
 /// The longest host name the kernel takes; longer pod names are cut.
 const HOSTNAME_BYTES_MAX: usize = 63;
@@ -35,18 +37,39 @@ impl Step for SandboxStep {
     fn up<'a>(&'a self, pod: &'a PodContext, ground: &'a mut Ground) -> BoxFuture<'a, Result<(), StepError>> {
         async move {
             let node = pod.shared.node_facts();
-            let sandbox = sandbox(pod, &ground.addresses, &node.facts);
+            let mut sandbox = sandbox(pod, &ground.addresses, &node.facts);
+            sandbox.handler = handler(pod).await.map_err(|why| not_created(&why))?;
             let made = pod.shared.machine.sandbox_up(&sandbox).await;
-            made.map_err(|error| StepError {
-                reason: "FailedCreatePodSandBox",
-                message: format!("Failed to create pod sandbox: {error}"),
-            })
+            made.map_err(|error| not_created(&error))
         }
         .boxed()
     }
 
     fn down<'a>(&'a self, pod: &'a PodContext) -> BoxFuture<'a, Result<(), MachineError>> {
         pod.shared.machine.sandbox_down(&pod.uid)
+    }
+}
+
+fn not_created(why: &dyn std::fmt::Display) -> StepError {
+    StepError { reason: "FailedCreatePodSandBox", message: format!("Failed to create pod sandbox: {why}") }
+}
+
+/// What runs the pod's containers, as its RuntimeClass says; `None` while the API does not tell.
+async fn handler(pod: &PodContext) -> Result<Option<String>, String> {
+    let class = pod.spec().runtime_class_name.as_deref().unwrap_or_default();
+    if class.is_empty() {
+        return Ok(Some(String::new()));
+    }
+    let patience = if pod.is_known { SYNC_TIMEOUT_UNHEARD } else { SYNC_TIMEOUT };
+    let asked = tokio::time::timeout(patience, pod.shared.client.get(&kinds::RUNTIME_CLASS, "", class));
+    match asked.await {
+        Ok(Ok(Some(found))) => Ok(found.value()["handler"].as_str().map(str::to_owned)),
+        Ok(Ok(None)) => Err(format!("runtimeclass.node.k8s.io {class:?} not found")),
+        Ok(Err(error)) => {
+            tracing::info!(pod = pod.name(), class, %error, "the pod's RuntimeClass cannot be read");
+            Ok(None)
+        }
+        Err(_) => Ok(None),
     }
 }
 
@@ -69,6 +92,7 @@ fn sandbox(pod: &PodContext, addresses: &[IpAddr], facts: &Facts) -> Sandbox {
     Sandbox {
         pod: pod.uid.to_string(),
         title: format!("{}/{}", pod.namespace(), pod.name()),
+        handler: None,
         hostname: match (host_network, fqdn) {
             (true, _) => String::new(),
             (false, true) => format!("{name}.{domain}"),

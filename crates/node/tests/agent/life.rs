@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use windlass_api::kinds;
 
-use crate::stage::{condition, on_a_node, shell, status};
+use crate::stage::{condition, on_each_runtime, shell, status};
 
 /// Prints that it ends when it is asked to.
 const POLITE: &str = "trap 'echo bye; exit 0' TERM; echo up; while true; do sleep 0.1; done";
 
 #[test]
 fn a_pod_comes_up_is_ready_and_goes_without_a_trace() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let cluster = cluster.lock().await;
         let before = cluster.mounts();
         let mut web = shell("web", POLITE);
@@ -34,7 +34,7 @@ fn a_pod_comes_up_is_ready_and_goes_without_a_trace() {
 
 #[test]
 fn a_container_that_ignores_the_signal_is_killed_at_its_grace() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let cluster = cluster.lock().await;
         let stubborn = shell("a", "trap '' TERM; while true; do sleep 0.1; done");
         cluster.pod("a", json!({"terminationGracePeriodSeconds": 2, "containers": [stubborn]})).await;
@@ -48,7 +48,7 @@ fn a_container_that_ignores_the_signal_is_killed_at_its_grace() {
 
 #[test]
 fn init_containers_run_before_and_hooks_around() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let cluster = cluster.lock().await;
         let mut web =
             shell("web", "cat /notes/log; trap 'cat /notes/log; exit 0' TERM; while true; do sleep 0.1; done");
@@ -75,7 +75,7 @@ fn init_containers_run_before_and_hooks_around() {
 
 #[test]
 fn a_pod_that_does_not_restart_succeeds_or_fails_with_its_last_words() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let cluster = cluster.lock().await;
         let ends = |line: &str| json!({"restartPolicy": "Never", "containers": [shell("a", line)]});
         cluster.pod("good", ends("echo done > /dev/termination-log")).await;
@@ -96,7 +96,7 @@ fn a_pod_that_does_not_restart_succeeds_or_fails_with_its_last_words() {
 
 #[test]
 fn a_pod_reaches_another_by_address_and_a_service_by_name() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let cluster = cluster.lock().await;
         let mut server = shell("web", "echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp");
         server["readinessProbe"] = json!({"httpGet": {"port": 8080, "path": "/index.html"}, "periodSeconds": 1});
@@ -123,7 +123,7 @@ fn a_pod_reaches_another_by_address_and_a_service_by_name() {
 
 #[test]
 fn a_pod_deleted_while_it_waits_goes_at_once() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let cluster = cluster.lock().await;
         let mut waits = shell("a", "true");
         waits["image"] = json!("127.0.0.1:1/none:v1");

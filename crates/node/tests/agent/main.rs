@@ -1,5 +1,6 @@
 //! The agent on the real kernel, against the real API server in this process: what a pod says becomes true.
-//! Needs root, overlayfs, cgroups, nftables, `ip`, and a static busybox (Debian: busybox-static).
+//! Needs root, overlayfs, cgroups, nftables, `ip`, and a static busybox (Debian:
+//! busybox-static), runc and crun.
 
 mod attack;
 mod certificate;
@@ -13,6 +14,7 @@ mod log;
 mod pressure;
 mod refusal;
 mod restart;
+mod runtime;
 mod security;
 mod stage;
 mod static_pod;

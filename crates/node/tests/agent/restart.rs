@@ -5,13 +5,13 @@ use tokio::time::Instant;
 use windlass_api::kinds;
 use windlass_client::DeleteOptions;
 
-use crate::stage::{condition, on_a_node, shell, status, until_so};
+use crate::stage::{condition, on_each_runtime, shell, status, until_so};
 
 const STAYS: &str = "while true; do sleep 0.1; done";
 
 #[test]
 fn a_container_that_ends_is_started_again_at_once_and_then_backed_off() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let cluster = cluster.lock().await;
         cluster.pod("a", json!({"containers": [shell("a", "echo again; exit 3")]})).await;
         let pod = cluster.until("a", |pod| status(pod)["state"]["waiting"]["reason"] == "CrashLoopBackOff").await;
@@ -30,7 +30,7 @@ fn a_container_that_ends_is_started_again_at_once_and_then_backed_off() {
 
 #[test]
 fn a_container_that_fails_its_liveness_probe_is_started_again() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let cluster = cluster.lock().await;
         let mut web = shell("web", STAYS);
         web["livenessProbe"] =
@@ -45,7 +45,7 @@ fn a_container_that_fails_its_liveness_probe_is_started_again() {
 
 #[test]
 fn an_agent_takes_over_what_runs_and_buries_what_was_deleted() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let mut cluster = cluster.lock().await;
         let spec = || json!({"terminationGracePeriodSeconds": 1, "containers": [shell("a", STAYS)]});
         cluster.pod("stays", spec()).await;
@@ -74,7 +74,7 @@ fn an_agent_takes_over_what_runs_and_buries_what_was_deleted() {
 
 #[test]
 fn a_lost_shim_is_noticed_and_its_containers_start_again() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let cluster = cluster.lock().await;
         cluster.pod("a", json!({"terminationGracePeriodSeconds": 1, "containers": [shell("a", STAYS)]})).await;
         let pod = cluster.until("a", |pod| condition(pod, "Ready")).await;

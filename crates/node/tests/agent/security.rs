@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::stage::{on_a_node, shell, status};
+use crate::stage::{on_each_runtime, shell, status};
 
 /// A container that looks at itself and ends well.
 fn looks(line: &str) -> Value {
@@ -20,7 +20,7 @@ fn pod(mut container: Value, own: Value, context: Value) -> Value {
 
 #[test]
 fn a_pod_runs_as_who_it_says_with_the_groups_it_says() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let cluster = cluster.lock().await;
         let context = |policy: &str| json!({"runAsUser": 1000, "runAsGroup": 3000, "supplementalGroups": [4000], "supplementalGroupsPolicy": policy});
         cluster.pod("merge", pod(looks("id -u; id -G"), json!({}), context("Merge"))).await;
@@ -39,7 +39,7 @@ fn a_pod_runs_as_who_it_says_with_the_groups_it_says() {
 
 #[test]
 fn a_pod_with_users_of_its_own_is_root_inside_and_nobody_outside() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let cluster = cluster.lock().await;
         let line =
             "id -u; cat /proc/self/uid_map; echo x > /notes/file; cat /etc/hostname; echo x > /dev/termination-log";
@@ -60,7 +60,7 @@ fn a_pod_with_users_of_its_own_is_root_inside_and_nobody_outside() {
 
 #[test]
 fn a_privileged_pod_has_the_machines_devices_and_may_write_where_others_may_not() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let cluster = cluster.lock().await;
         let line = "test -c /dev/kmsg && echo devices; test -w /proc/sys/kernel/panic && echo proc; \
                     touch /sys/fs/cgroup/x 2>/dev/null || echo 'no files in a control group'";
@@ -78,7 +78,7 @@ fn a_privileged_pod_has_the_machines_devices_and_may_write_where_others_may_not(
 
 #[test]
 fn unsafe_sysctls_and_profiles_the_kernel_has_not_fail_the_pod_with_the_reason() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let cluster = cluster.lock().await;
         let sysctls = |name: &str| json!({"sysctls": [{"name": name, "value": "1"}]});
         let container = || shell("a", "cat /proc/sys/kernel/shm_rmid_forced");
@@ -111,7 +111,7 @@ fn unsafe_sysctls_and_profiles_the_kernel_has_not_fail_the_pod_with_the_reason()
 
 #[test]
 fn a_profile_of_the_machine_filters_and_one_that_is_not_there_is_named() {
-    on_a_node(|cluster| async move {
+    on_each_runtime(|cluster| async move {
         let cluster = cluster.lock().await;
         let profiles = cluster.dir.join("data/seccomp");
         std::fs::create_dir_all(&profiles).expect("a directory");

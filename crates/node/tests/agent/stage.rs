@@ -20,8 +20,9 @@ use windlass_apiserver::{Apiserver, Config, Identity, Pki};
 use windlass_client::{Cache, Client, DeleteOptions, Patch, Scope};
 use windlass_network::Network;
 use windlass_node::config::CpuPolicy;
+use windlass_node::kernel::EMBEDDED;
 use windlass_node::server::Site;
-use windlass_node::{Agent, Kernel, KernelConfig, Machine, NodeConfig, ProviderFiles, ServerIdentity};
+use windlass_node::{Agent, Kernel, KernelConfig, Machine, NodeConfig, ProviderFiles, RuntimeChoice, ServerIdentity};
 use windlass_runtime::image::build::{Entry, write_oci};
 use windlass_runtime::image::{ImageConfig, Images};
 use windlass_runtime::{Runtime, RuntimeConfig};
@@ -59,8 +60,28 @@ struct Running {
     kernel: Arc<Kernel>,
 }
 
+/// The programs that run containers beside the embedded way: Debian's runc and crun.
+const RUNTIMES: [(&str, &str); 2] = [("crun", "/usr/bin/crun"), ("runc", "/usr/sbin/runc")];
+
 /// Runs `test` on a cluster of its own, and checks that its end leaves nothing.
 pub fn on_a_node<F: Future<Output = ()> + Send + 'static>(
+    test: impl FnOnce(Arc<tokio::sync::Mutex<Cluster>>) -> F + Send + 'static,
+) {
+    on_a_node_with(EMBEDDED, test);
+}
+
+/// Runs `test` on a cluster whose containers are run by the embedded way, and on one where runc does it.
+pub fn on_each_runtime<F: Future<Output = ()> + Send + 'static>(
+    test: impl FnOnce(Arc<tokio::sync::Mutex<Cluster>>) -> F + Copy + Send + 'static,
+) {
+    for runtime in [EMBEDDED, "runc"] {
+        println!("containers are run by {runtime}");
+        on_a_node_with(runtime, test);
+    }
+}
+
+fn on_a_node_with<F: Future<Output = ()> + Send + 'static>(
+    handler: &'static str,
     test: impl FnOnce(Arc<tokio::sync::Mutex<Cluster>>) -> F + Send + 'static,
 ) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -72,7 +93,7 @@ pub fn on_a_node<F: Future<Output = ()> + Send + 'static>(
         run("ip", &["link", "set", "lo", "up"]);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let result = runtime.expect("a runtime").block_on(async {
-            let cluster = Arc::new(tokio::sync::Mutex::new(Cluster::start(&name).await));
+            let cluster = Arc::new(tokio::sync::Mutex::new(Cluster::start(&name, handler).await));
             let result = tokio::spawn(test(Arc::clone(&cluster))).await;
             let cluster = Arc::into_inner(cluster).expect("the test has given its share back").into_inner();
             cluster.end().await;
@@ -87,7 +108,7 @@ pub fn on_a_node<F: Future<Output = ()> + Send + 'static>(
 }
 
 impl Cluster {
-    async fn start(name: &str) -> Cluster {
+    async fn start(name: &str, handler: &str) -> Cluster {
         let world = World::real();
         let dir = std::env::temp_dir().join(name);
         let store = Store::open(windlass_store::Config::new(dir.join("store")), Arc::new(RealDisk), world.clone());
@@ -114,6 +135,10 @@ impl Cluster {
             credential_providers: None,
             device_plugins: None,
             cdi: vec![dir.join("cdi")],
+            runtimes: RuntimeChoice {
+                programs: RUNTIMES.into_iter().map(|(name, path)| (name.to_owned(), path.into())).collect(),
+                default: handler.to_owned(),
+            },
         };
         fs::create_dir_all(&config.data).expect("a directory for the test");
         let archive = dir.join("busybox.tar");
