@@ -60,8 +60,6 @@ async fn carry_out(place: &Place, command: ImageCommand) -> Result<()> {
             shown.end();
             let image = pulled.with_context(|| format!("cannot pull {name}"))?;
             println!("pulled {}  {}", image.names.join(" "), short(&image.id));
-            // From here on it can be used; who then switches the machine off should still have it.
-            images.settle().await.context("cannot write the image to disk")?;
         }
         ImageCommand::List => {
             println!("{:<56} {:<14} {:>10}", "NAME", "ID", "SIZE");

@@ -13,8 +13,6 @@ use crate::services::{HostPort, ServicesView, tables};
 
 /// Applies what the objects say, whenever it changes, for ever.
 pub(super) async fn run(shared: &Arc<Shared>) {
-    let mut services = shared.services.subscribe();
-    let mut slices = shared.slices.subscribe();
     let mut network_ready = shared.network_ready.subscribe();
     network_ready.wait_for(|ready| *ready).await.expect("the sender lives in `shared`");
     // Half a table would cut off what an earlier agent served.
@@ -25,6 +23,8 @@ pub(super) async fn run(shared: &Arc<Shared>) {
             heard.await;
         }
     }
+    // Not before somebody looks: what changes meanwhile is kept for who subscribed.
+    let (mut services, mut slices) = (shared.services.subscribe(), shared.slices.subscribe());
     let mut keeper = Keeper::default();
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
     loop {

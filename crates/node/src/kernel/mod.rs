@@ -190,8 +190,6 @@ impl Kernel {
         for sandbox in runtime.sandboxes() {
             kernel.listen(&sandbox);
         }
-        // What an earlier agent could not wait for.
-        kernel.settle_images();
         damage::begin(&kernel);
         Ok(kernel)
     }
@@ -369,20 +367,9 @@ impl Kernel {
         let registries = self.registries().await?;
         let options = PullOptions { credentials, registries, peers: peers.into(), progress: None };
         let record = self.images.pull(name, options).await.map_err(|error| of_image(&error))?;
-        self.settle_images();
         let image = self.images.find(&record.id).map_err(|error| of_image(&error))?;
         let image = image.ok_or(MachineError::NotFound { what: "image", id: record.id })?;
         Ok(container::image(image, name, Access::Anyone))
-    }
-
-    /// Images get to disk while pods are already made of them.
-    fn settle_images(&self) {
-        let images = self.images.clone();
-        tokio::spawn(async move {
-            if let Err(error) = images.settle().await {
-                tracing::error!(%error, "images could not be written to disk: the machine's next start pulls them again");
-            }
-        });
     }
 
     async fn left_pods(&self) -> Result<Vec<String>, MachineError> {

@@ -97,7 +97,6 @@ pub(super) fn import(store: &Store, path: &Path, name: Option<&Reference>) -> Re
         staged.push(Staged { config, names, digest, layers: parsed.diff_ids, pulled_as: None });
     }
     let ids = store.commit(staged, layers)?;
-    store.settle()?;
     ids.iter().map(|id| store.record(id)).collect()
 }
 

@@ -21,9 +21,6 @@ pub(super) struct Index {
     version: u32,
     /// The number of the next layer's directory.
     pub(super) next_layer: u64,
-    /// How often something was put on the list.
-    #[serde(default)]
-    pub(super) commits: u64,
     /// By config digest.
     pub(super) images: BTreeMap<String, Listed>,
     /// By diff_id.
@@ -42,18 +39,6 @@ pub(super) struct Listed {
     /// Who may use it, by the repository it was pulled from.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) access: BTreeMap<String, ListedAccess>,
-    /// Present as long as it is not known to be on disk whole.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) unsettled: Option<Unsettled>,
-}
-
-/// Something that the machine's next start may find in part only.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Unsettled {
-    /// The start of the machine in which it is whole.
-    pub(super) boot: String,
-    /// Tells one listing from another of the same image.
-    pub(super) commit: u64,
 }
 
 /// Who may use what was pulled from a repository.
@@ -157,7 +142,7 @@ impl Index {
 }
 
 /// Writes a file so that a crash leaves the old content or the new, never a part.
-fn save_durably(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
+pub(super) fn save_durably(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
     let fresh = PathBuf::from(fresh);

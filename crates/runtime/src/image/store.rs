@@ -8,8 +8,7 @@
 //! <root>/tmp/<name>      what is being unpacked; locked by the process that does it
 //! ```
 //! Guarantees  a crash at any moment leaves every listed image whole; what it interrupted is removed at the next opening.
-//!             Several processes may share a store. An image can be used before it is on disk: until it is settled, it is
-//!             listed for this start of the machine only
+//!             Several processes may share a store
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -24,7 +23,7 @@ use windlass_stdx::World;
 
 use super::config;
 use super::error::ImageError;
-use super::index::{Index, Listed, ListedLayer, Lock, Stamp, Unsettled, lock};
+use super::index::{Index, Listed, ListedLayer, Lock, Stamp, lock, save_durably};
 use super::keyring::Credentials;
 use super::recipe::{self, LayerArchive};
 use super::reference::{Reference, is_digest};
@@ -48,8 +47,6 @@ pub struct Images {
 
 pub(super) struct Store {
     root: PathBuf,
-    /// Which start of the machine this is.
-    boot: String,
     pub(super) world: World,
     seen: Mutex<Option<(Stamp, Arc<Index>)>>,
     layers: Arc<Semaphore>,
@@ -57,8 +54,6 @@ pub(super) struct Store {
     lanes: Mutex<BTreeMap<String, Weak<Semaphore>>>,
     pub(super) holds: Arc<Holds>,
     given: Arc<Semaphore>,
-    /// Held by who waits for the disk: one after the other, the second finds most done.
-    settling: Mutex<()>,
     /// One lock per name being pulled, so that many pods with one image cause one pull.
     pub(super) turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -118,18 +113,14 @@ impl Images {
             let path = root.join(name);
             std::fs::create_dir_all(&path).map_err(ImageError::file("make", &path))?;
         }
-        let boot = Path::new("/proc/sys/kernel/random/boot_id");
-        let boot = std::fs::read_to_string(boot).map_err(ImageError::file("read", boot))?;
         let store = Store {
             root,
-            boot: boot.trim().to_owned(),
             world,
             seen: Mutex::default(),
             layers: Arc::new(Semaphore::new(LAYERS_MAX)),
             lanes: Mutex::default(),
             holds: Arc::default(),
             given: Arc::new(Semaphore::new(GIVEN_MAX)),
-            settling: Mutex::default(),
             turns: Mutex::default(),
         };
         store.sweep()?;
@@ -143,13 +134,6 @@ impl Images {
         let name = name.map(str::parse::<Reference>).transpose()?;
         let (store, path) = (self.store.clone(), path.to_owned());
         off_the_runtime(move || archive::import(&store, &path, name.as_ref())).await
-    }
-
-    /// Waits until every listed image is on disk, as an import does; a pull leaves that to its caller. Before that, an image
-    /// can be used, but a machine that fails loses it.
-    pub async fn settle(&self) -> Result<(), ImageError> {
-        let store = self.store.clone();
-        off_the_runtime(move || store.settle()).await
     }
 
     /// The image of this name, name and digest, or id.
@@ -296,12 +280,7 @@ impl Store {
         let path = self.root.join("tmp").join(format!("{}-{number}", std::process::id()));
         // Under the lock of the list, so that no other process takes the place for abandoned before it is locked.
         let _lock = lock(&self.root)?;
-        match std::fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(ImageError::file("remove", &path)(error));
-            }
-            _ => {}
-        }
+        remove_directory(&path)?;
         std::fs::create_dir(&path).map_err(ImageError::file("make", &path))?;
         let held = File::open(&path).map_err(ImageError::file("open", &path))?;
         flock(&held, FlockOperation::NonBlockingLockExclusive)
@@ -309,11 +288,10 @@ impl Store {
         Ok(Workplace { path, _held: held })
     }
 
-    /// Puts images on the list, with the layers they bring; their ids. They can be used, and are to be settled.
+    /// Puts images on the list, with the layers they bring; their ids.
     pub(super) fn commit(&self, images: Vec<Staged>, mut layers: StagedLayers) -> Result<Vec<String>, ImageError> {
         let lock = lock(&self.root)?;
         let mut index = Index::load(&self.root)?;
-        index.commits += 1;
         let mut ids = Vec::new();
         for image in images {
             for layer in &image.layers {
@@ -323,28 +301,10 @@ impl Store {
             }
             ids.push(self.enlist(&mut index, image)?);
         }
-        index.save(&self.root, &lock)?;
-        Ok(ids)
-    }
-
-    /// Waits for the disk, without the lock of the list: it may have much else to write.
-    pub(super) fn settle(&self) -> Result<(), ImageError> {
-        let _turn = self.settling.lock().expect("nothing panics while settling");
-        let before = self.index()?;
-        if before.images.values().all(|image| image.unsettled.is_none()) {
-            return Ok(());
-        }
         let root = File::open(&self.root).map_err(ImageError::file("open", &self.root))?;
         rustix::fs::syncfs(&root).map_err(|error| ImageError::file("write back", &self.root)(error.into()))?;
-        let lock = lock(&self.root)?;
-        let mut index = Index::load(&self.root)?;
-        for (id, image) in &mut index.images {
-            // Not one that was removed and came again in the meantime.
-            if before.images.get(id).is_some_and(|known| known.unsettled == image.unsettled) {
-                image.unsettled = None;
-            }
-        }
-        index.save(&self.root, &lock)
+        index.save(&self.root, &lock)?;
+        Ok(ids)
     }
 
     fn adopt(&self, index: &mut Index, layer: &str, staged: Option<(PathBuf, u64)>) -> Result<(), ImageError> {
@@ -353,6 +313,8 @@ impl Store {
         let (path, size) = staged.ok_or_else(removed)?;
         let number = index.next_layer;
         let place = self.layer_path(number);
+        // What a commit left here that did not come to its end: no list has this number.
+        remove_directory(&place)?;
         std::fs::rename(&path, &place).map_err(ImageError::file("move", &path))?;
         let recipe = recipe::place(&path);
         if recipe.exists() {
@@ -365,17 +327,11 @@ impl Store {
 
     fn enlist(&self, index: &mut Index, image: Staged) -> Result<String, ImageError> {
         let id = super::digest::of(&image.config);
-        let is_new = !index.images.contains_key(&id);
+        save_durably(&self.config_path(&id), &image.config)?;
         for other in index.images.values_mut() {
             other.names.retain(|name| !image.names.contains(name));
         }
-        let unsettled = Unsettled { boot: self.boot.clone(), commit: index.commits };
         let listed = index.images.entry(id.clone()).or_default();
-        if is_new {
-            let path = self.config_path(&id);
-            std::fs::write(&path, &image.config).map_err(ImageError::file("write", &path))?;
-            listed.unsettled = Some(unsettled);
-        }
         match image.pulled_as {
             Some((place, credentials)) => {
                 let access = listed.access.entry(place).or_default();
@@ -440,21 +396,10 @@ impl Store {
         Ok(Freed { images: ids.len(), layers: layers.len(), bytes })
     }
 
-    /// Removes what no list names and no process holds, and what was not on disk when the machine failed.
+    /// Removes what no list names and no process holds.
     fn sweep(&self) -> Result<(), ImageError> {
-        let lock = lock(&self.root)?;
-        let mut index = Index::load(&self.root)?;
-        let listed = index.images.len();
-        let is_whole = |image: &Listed| image.unsettled.as_ref().is_none_or(|unsettled| unsettled.boot == self.boot);
-        index.images.retain(|_, image| is_whole(image));
-        if index.images.len() < listed {
-            tracing::warn!(
-                images = listed - index.images.len(),
-                "images that the machine lost when it failed are removed"
-            );
-            index.take_unused_layers();
-            index.save(&self.root, &lock)?;
-        }
+        let _lock = lock(&self.root)?;
+        let index = Index::load(&self.root)?;
         let layers: BTreeSet<PathBuf> = index.layers.values().map(|layer| self.layer_path(layer.number)).collect();
         for path in entries(&self.root.join("l"))?.into_iter().filter(|path| !layers.contains(path)) {
             std::fs::remove_dir_all(&path).map_err(ImageError::file("remove", &path))?;
@@ -489,6 +434,13 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
 
 fn remove_file(path: &Path) -> Result<(), ImageError> {
     match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ImageError::file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn remove_directory(path: &Path) -> Result<(), ImageError> {
+    match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ImageError::file("remove", path)(error)),
         _ => Ok(()),
     }

@@ -100,10 +100,11 @@ pub(super) fn unpack(packed: impl Read + Send, promise: &Promise, directory: &Pa
     let recipe = Recipe::begin(directory).map_err(written)?;
     let (packed, finished) = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(CHUNKS_MAX);
-        let inflating = scope.spawn(move || inflate(packed, sender));
+        let thread = std::thread::Builder::new().name("inflate".to_owned());
+        let inflating = thread.spawn_scoped(scope, move || inflate(packed, sender)).map_err(written)?;
         let finished = unpack_checked(Chunks { receiver, chunk: Vec::new(), read: 0 }, directory, &recipe);
-        (inflating.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), finished)
-    });
+        Ok::<_, LayerError>((inflating.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), finished))
+    })?;
     // Content that is not what was promised is mostly also damaged: the former is the reason worth telling.
     match (packed, &promise.packed) {
         (Ok(found), Some(expected)) if found != *expected => {

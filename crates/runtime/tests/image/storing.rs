@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use windlass_runtime::image::build::{Entry, write_oci};
-use windlass_runtime::image::{ImageConfig, ImageError, ImageRecord, PullOptions};
+use windlass_runtime::image::{ImageConfig, ImageError, ImageRecord};
 
-use crate::fake::{Fake, honest};
 use crate::stage::{Layer, Packing, Stage, layout};
 
 async fn import(stage: &Stage, name: &str, content: &str) -> ImageRecord {
@@ -84,6 +83,20 @@ async fn what_a_crash_left_is_removed_and_what_is_listed_stays() {
     assert_eq!(images.list().expect("a list"), [record]);
 }
 
+/// As when the disk was full between moving the layer and writing the list.
+#[tokio::test]
+async fn a_layer_that_was_put_in_place_and_never_listed_makes_way() {
+    let stage = Stage::new();
+    let first = import(&stage, "one:1", "one").await;
+    let place = &stage.images.find(&first.id).expect("a store").expect("an image").layers[0];
+    let number: u64 = place.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("layers have numbers");
+    let next = place.with_file_name((number + 1).to_string());
+    std::fs::create_dir(&next).and_then(|()| std::fs::write(next.join("left"), "x")).expect("the store's own place");
+    let second = import(&stage, "two:1", "two").await;
+    let image = stage.images.find(&second.id).expect("a store").expect("an image");
+    assert!(image.layers[0].join("content").exists() && !image.layers[0].join("left").exists());
+}
+
 #[tokio::test]
 async fn a_damaged_list_is_an_error_that_names_the_file() {
     let stage = Stage::new();
@@ -91,32 +104,4 @@ async fn a_damaged_list_is_an_error_that_names_the_file() {
     std::fs::write(stage.directory.join("store/index.json"), "{").expect("written");
     let error = stage.images.list().expect_err("damaged").to_string();
     assert!(error.contains("index.json"), "{error}");
-}
-
-#[tokio::test]
-async fn a_pulled_image_is_used_at_once_and_outlives_the_machine_when_it_is_settled() {
-    let fake = Fake::start(|_| honest().0);
-    let name = format!("{}/app:v1", fake.host);
-    let stage = Stage::new();
-    let kept = import(&stage, "kept:v1", "x").await;
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux says which start this is");
-    let list = stage.directory.join("store/index.json");
-    let read = || std::fs::read_to_string(&list).expect("a list");
-    // As it is found after a loss of power: with the start it was written in, which is over.
-    let fail = || std::fs::write(&list, read().replace(boot.trim(), "an earlier start")).expect("written");
-
-    let pulled = stage.images.pull(&name, PullOptions::default()).await.expect("pulled");
-    let layer = stage.images.find(&name).expect("a store").expect("it can be used").layers.remove(0);
-    assert_eq!(std::fs::read_to_string(layer.join("a")).expect("a file"), "a");
-    assert!(stage.reopened().find(&name).expect("a store").is_some(), "another process has it too");
-    fail();
-    assert_eq!(stage.reopened().list().expect("a list"), std::slice::from_ref(&kept), "it may be there in part only");
-    assert_eq!(stage.content().len(), 2, "the config and the layer of what was imported: {:?}", stage.content());
-
-    stage.images.pull(&name, PullOptions::default()).await.expect("pulled again");
-    stage.images.settle().await.expect("on disk");
-    fail();
-    let mut listed = stage.reopened().list().expect("a list");
-    listed.sort_by(|a, b| a.names.cmp(&b.names));
-    assert_eq!(listed, [pulled, kept], "it is on disk");
 }
