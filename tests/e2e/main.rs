@@ -87,6 +87,7 @@ const SHARED: &[Case] = cases![
     policy::network_policies_restrict_real_pods,
     policy::a25_policies_hold_until_the_last_pod_of_an_ending_namespace_is_gone,
     node_fault::f52_a_fork_bomb_and_a_hog_stay_in_their_pods,
+    node_fault::f52_hogs_of_files_and_disk_leave_their_neighbours_alone,
     node_fault::f64_a_flood_of_output_stays_within_its_bound,
     stream::logs_follow_previous_and_tail,
     stream::logs_follow_across_rotations_and_lose_no_byte,

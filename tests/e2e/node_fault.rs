@@ -1,10 +1,9 @@
 //! Faults of a node: agents killed at any moment, pods that take all they can get. Named by their rows.
 
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use windlass_tests::cluster::{given, must, run, until};
+use windlass_tests::cluster::{given, must, run, spawn, until};
 use windlass_tests::suite::{PATIENCE, Test, is_ready};
 use windlass_tests::{Cluster, trace};
 
@@ -55,9 +54,10 @@ pub fn f46_the_agent_is_killed_at_any_step_of_start_and_stop() {
                 copies => Err(format!("{copies} copies of r{round}p{number}")),
             });
         }
-        let mut exec = cluster.kubectl_command(&["exec", &format!("r{round}p0"), "--", "sleep", "1000"]);
-        let exec = exec.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let mut exec = exec.expect("kubectl is there");
+        let pod = format!("r{round}p0");
+        let mut connected =
+            [&["exec", &pod, "--", "sleep", "1000"][..], &["attach", &pod], &["port-forward", &pod, ":8080"]]
+                .map(|arguments| spawn(&mut cluster.kubectl_command(arguments)));
         must(&mut cluster.kubectl_command(&["delete", "pods", "--all", "--wait=false"]));
         std::thread::park_timeout(Duration::from_millis(round * 400));
         cluster.kill();
@@ -67,10 +67,12 @@ pub fn f46_the_agent_is_killed_at_any_step_of_start_and_stop() {
             let left = pods(&cluster).len();
             if left == 0 { Ok(()) } else { Err(format!("{left} are left")) }
         });
-        until("who was connected is told", Duration::from_secs(30), || match exec.try_wait() {
-            Ok(Some(_)) => Ok(()),
-            other => Err(format!("{other:?} after {:?}", killed.elapsed())),
-        });
+        for client in &mut connected {
+            until("who was connected is told", Duration::from_secs(30), || match client.try_wait() {
+                Ok(Some(_)) => Ok(()),
+                other => Err(format!("{other:?} after {:?}", killed.elapsed())),
+            });
+        }
         for number in 0..3 {
             until("nothing of it runs", Duration::from_secs(10), || match marked(&format!("f46-r{round}p{number}")) {
                 0 => Ok(()),
@@ -209,6 +211,51 @@ pub fn f52_a_fork_bomb_and_a_hog_stay_in_their_pods(test: &Test) {
     let node = test.get("node", "node1");
     assert!(is_ready(&node), "{:#}", node["status"]["conditions"]);
     test.kubectl(&["delete", "pods", "bomb", "hog", "--timeout=60s"]);
+}
+
+/// F52: files without end, and more on disk than was asked for: who asks for it is stopped, and a neighbour serves all the while.
+pub fn f52_hogs_of_files_and_disk_leave_their_neighbours_alone(test: &Test) {
+    let serve = "mkdir /tmp/www; echo well > /tmp/www/index.html; exec httpd -f -p 8080 -h /tmp/www";
+    test.apply(&scripted("server", serve, "    readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}\n"));
+    let server = test.wait("pod", "server", "Ready", is_ready);
+    let address = format!("{}:8080", server["status"]["podIP"].as_str().expect("an address"));
+    let hog = |name: &str, script: &str, volume: &str| {
+        let more = format!(
+            "    resources: {{limits: {{cpu: 500m, memory: 64Mi}}}}\n    volumeMounts: [{{name: v, mountPath: /v}}]\n  \
+             volumes: [{{name: v, emptyDir: {{{volume}}}}}]\n"
+        );
+        test.apply(&scripted(name, script, &more));
+    };
+    hog("inodes", "i=0; while [ $i -lt 50000 ]; do : > /v/$i; i=$((i+1)); done; echo made; sleep 1000", "");
+    hog("files", "exec tail -f $(i=0; while [ $i -lt 900 ]; do echo /etc/passwd; i=$((i+1)); done)", "");
+    hog("disk", "dd if=/dev/zero of=/v/x bs=1000000 count=200; sleep 1000", "sizeLimit: 32Mi");
+    let is_evicted = || test.get("pod", "disk")["status"]["reason"] == "Evicted";
+    let (begun, mut times, mut looked) = (Instant::now(), Vec::new(), Instant::now());
+    while begun.elapsed() < PATIENCE {
+        let asked = Instant::now();
+        crate::deployment::request(&address).unwrap_or_else(|error| panic!("the neighbour serves: {error}"));
+        times.push(asked.elapsed());
+        std::thread::park_timeout(Duration::from_millis(10));
+        if looked.elapsed() > Duration::from_secs(2) {
+            if is_evicted() && begun.elapsed() > Duration::from_secs(10) {
+                break;
+            }
+            looked = Instant::now();
+        }
+    }
+    assert!(is_evicted(), "{:#}", test.get("pod", "disk")["status"]);
+    times.sort();
+    let (half, most) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    eprintln!("beside hogs of inodes, files and disk: {} requests, p50 {half:?}, p99 {most:?}", times.len());
+    // A second, and another for what else this machine does.
+    assert!(most < Duration::from_secs(2), "p99 {most:?}");
+    assert!(is_ready(&test.get("node", "node1")));
+    let uid = test.get("pod", "inodes")["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    test.kubectl(&["delete", "pods", "inodes", "files", "disk", "server", "--timeout=60s"]);
+    until("its files are gone", PATIENCE, || match test.cluster.data_dir().join(format!("pods/{uid}")).exists() {
+        false => Ok(()),
+        true => Err("its directory is there".to_owned()),
+    });
 }
 
 /// F64: what a container says is bounded on disk, and the end of it can be read.
