@@ -38,7 +38,8 @@ hostname guest
 echo '127.0.0.1 localhost guest' > /etc/hosts
 export HOME=/root KUBECONFIG=/var/lib/windlass/admin.kubeconfig WINDLASS_LOG=info
 say() { echo \"GUEST $*\"; }
-windlass up --detach || { say failed: up; cat /var/lib/windlass/windlass.log; poweroff -f; }
+echo 8 > /proc/sys/vm/nr_hugepages
+windlass up --detach --cpu-manager-policy static --reserved-cpus 0 || { say failed: up; cat /var/lib/windlass/windlass.log; poweroff -f; }
 windlass image import /test/demo.oci.tar || say failed: import
 kubectl apply -f /test/pod.yaml || say failed: apply
 kubectl wait --for=condition=Ready pod/limited --timeout=120s || { say failed: ready; kubectl describe pod limited; tail -30 /var/lib/windlass/windlass.log; }
@@ -55,6 +56,13 @@ for i in $(seq 60); do [ \"$(cat $group/memory.max)\" = 67108864 ] && break; sle
 say resized.memory.max=$(cat $group/memory.max)
 say resized.cpu.max=$(cat $group/cpu.max)
 say resized.restarts=$(kubectl get pod limited -o 'jsonpath={.status.containerStatuses[0].restartCount}')
+kubectl apply -f /test/pinned.yaml
+kubectl wait --for=condition=Ready pod/pinned --timeout=120s || { say failed: pinned; kubectl describe pod pinned; }
+uid=$(kubectl get pod pinned -o 'jsonpath={.metadata.uid}')
+own=$(find /sys/fs/cgroup/windlass -path \"*$uid*\" -name cpuset.cpus | awk '{print length($0), $0}' | sort -n | tail -1 | cut -d' ' -f2-)
+say pinned.cpus=$(cat $own)
+say pinned.huge=$(cat ${own%/cpuset.cpus}/hugetlb.2MB.max)
+kubectl exec pinned -- sh -c 'grep Cpus_allowed_list: /proc/self/status' | while read line; do say pinned=$line; done
 kubectl apply -f /test/hog.yaml
 for pod in hog family; do
 for i in $(seq 60); do reason=$(kubectl get pod $pod -o 'jsonpath={.status.containerStatuses[0].state.terminated.reason}'); [ -n \"$reason\" ] && break; sleep 1; done
@@ -79,6 +87,17 @@ spec:
   - name: main
     image: windlass.local/demo:1
     resources: {requests: {cpu: 100m, memory: 16Mi}, limits: {cpu: 500m, memory: 48Mi}}
+";
+
+/// It has a CPU for itself, and two huge pages.
+const PINNED: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: pinned}
+spec:
+  containers:
+  - name: main
+    image: windlass.local/demo:1
+    resources: {limits: {cpu: 1, memory: 32Mi, hugepages-2Mi: 4Mi}}
 ";
 
 const HOG: &str = "apiVersion: v1
@@ -131,7 +150,7 @@ pub fn limits_hold_on_cgroup_v2_in_a_guest() {
         "-accel",
         "tcg,thread=multi",
         "-smp",
-        "2",
+        "3",
         "-m",
         "3072",
         "-nographic",
@@ -154,6 +173,9 @@ pub fn limits_hold_on_cgroup_v2_in_a_guest() {
     has("GUEST end");
     has(&format!("GUEST memory.max={}", 48 * 1024 * 1024));
     has("GUEST cpu.max=50000 100000");
+    has("GUEST pinned.cpus=1");
+    has("GUEST pinned=Cpus_allowed_list: 1");
+    has(&format!("GUEST pinned.huge={}", 4 << 20));
     has("GUEST hog=OOMKilled");
     has("GUEST oom.group=1");
     has("GUEST family=OOMKilled");
@@ -204,6 +226,7 @@ fn archive(directory: &Path, kernel: &Path) -> PathBuf {
         ("../init", FIRST.to_owned()),
         ("second", SECOND.replace("MODULES", MODULES)),
         ("pod.yaml", POD.to_owned()),
+        ("pinned.yaml", PINNED.to_owned()),
         ("hog.yaml", HOG.to_owned()),
         ("forks.yaml", FORKS.to_owned()),
     ];
