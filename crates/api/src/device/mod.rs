@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::Object;
 use crate::binding::Reach;
+use crate::cel::Semver;
 pub use selector::{SELECTOR_COST_MAX, Selector, SelectorError};
 
 /// What keeps a claim while it has devices.
@@ -185,8 +186,8 @@ pub struct Device {
     pub is_plain: bool,
     /// By full name.
     attributes: BTreeMap<String, Attribute>,
-    /// What selectors see; or what is wrong with it.
-    seen: Result<crate::cel::Value<'static>, String>,
+    /// What selectors see.
+    seen: crate::cel::Value<'static>,
 }
 
 /// What is said of a device under one name.
@@ -239,7 +240,7 @@ impl Device {
 }
 
 impl Attribute {
-    /// Lists are none: they are not compared yet.
+    /// Lists are none: they are not compared yet. Nor is a version that is none.
     fn read(wire: &Value) -> Option<Attribute> {
         if let Some(number) = wire["int"].as_i64() {
             return Some(Attribute::Int(number));
@@ -247,8 +248,11 @@ impl Attribute {
         if let Some(flag) = wire["bool"].as_bool() {
             return Some(Attribute::Bool(flag));
         }
-        let version = wire["version"].as_str().map(|version| Attribute::Version(version.to_owned()));
-        version.or_else(|| wire["string"].as_str().map(|text| Attribute::Text(text.to_owned())))
+        if let Some(text) = wire["string"].as_str() {
+            return Some(Attribute::Text(text.to_owned()));
+        }
+        let version = wire["version"].as_str().filter(|version| Semver::parse(version).is_some())?;
+        Some(Attribute::Version(version.to_owned()))
     }
 }
 
@@ -313,11 +317,13 @@ mod tests {
         let device = Device::read(
             "d.e",
             &json!({"name": "x", "attributes": {"model": {"string": "a"}, "f.g/n": {"int": 2},
-            "l": {"ints": [1]}}}),
+            "l": {"ints": [1]}, "v": {"version": "1.2.3"}, "odd": {"version": "v1"}}}),
         );
         assert!(device.is_plain);
         assert_eq!(device.attribute("d.e/model"), Some(&Attribute::Text("a".to_owned())));
         assert_eq!((device.attribute("f.g/n"), device.attribute("d.e/l")), (Some(&Attribute::Int(2)), None));
+        assert_eq!(device.attribute("d.e/v"), Some(&Attribute::Version("1.2.3".to_owned())));
+        assert_eq!(device.attribute("d.e/odd"), None, "a version that is none");
         for odd in [
             json!({"allowMultipleAllocations": true}),
             json!({"consumesCounters": [{}]}),

@@ -58,8 +58,7 @@ impl Selector {
     ///
     /// Errors: it failed on this device, or the budget is spent.
     pub fn matches(&self, device: &Device, budget: &mut Budget) -> Result<bool, EvalError> {
-        let seen = device.seen.clone().map_err(EvalError::Failed)?;
-        let value = self.0.evaluate(&Bindings::new().with("device", seen), budget)?;
+        let value = self.0.evaluate(&Bindings::new().with("device", device.seen.clone()), budget)?;
         let odd = || EvalError::Failed(format!("CEL result of type {} could not be converted to bool", value.of()));
         value.as_bool().ok_or_else(odd)
     }
@@ -91,48 +90,44 @@ pub(super) fn qualified<'a>(name: &'a str, driver: &'a str) -> (&'a str, &'a str
     name.split_once('/').unwrap_or((driver, name))
 }
 
-/// What selectors see of a device.
-pub(super) fn seen(driver: &str, wire: &Json) -> Result<Value<'static>, String> {
-    let facts = |field: &str, read: &dyn Fn(&Json) -> Result<Value<'static>, String>| {
+/// What selectors see of a device. What cannot be read is left out: one odd word of a driver keeps nobody from its devices.
+pub(super) fn seen(driver: &str, wire: &Json) -> Value<'static> {
+    let facts = |field: &str, read: &dyn Fn(&Json) -> Option<Value<'static>>| {
         let mut domains: BTreeMap<Key<'static>, BTreeMap<Key<'static>, Value<'static>>> = BTreeMap::new();
         for (name, wire) in wire[field].as_object().into_iter().flatten() {
-            let value = read(wire).map_err(|why| format!("attribute {name}: {why}"))?;
+            let Some(value) = read(wire) else { continue };
             let (domain, name) = qualified(name, driver);
             domains.entry(key(domain)).or_default().insert(key(name), value);
         }
         let domains = domains.into_iter().map(|(domain, names)| (domain, Value::Map(Map::Built(Arc::new(names)))));
-        Ok::<_, String>(Value::Map(Map::Nested(Arc::new(domains.collect()))))
+        Value::Map(Map::Nested(Arc::new(domains.collect())))
     };
-    let capacity = |wire: &Json| match Quantity::from_json(&wire["value"]) {
-        Ok(amount) => Ok(Value::Opaque(Opaque::Quantity(amount))),
-        Err(error) => Err(error.to_string()),
-    };
+    let capacity = |wire: &Json| Some(Value::Opaque(Opaque::Quantity(Quantity::from_json(&wire["value"]).ok()?)));
     let fields: Vec<(Arc<str>, Value<'static>)> = vec![
         ("driver".into(), Value::String(Text::Owned(driver.into()))),
-        ("attributes".into(), facts("attributes", &attribute)?),
-        ("capacity".into(), facts("capacity", &capacity)?),
+        ("attributes".into(), facts("attributes", &attribute)),
+        ("capacity".into(), facts("capacity", &capacity)),
         ("allowMultipleAllocations".into(), Value::Bool(wire["allowMultipleAllocations"] == true)),
     ];
-    Ok(Value::Object(Object::Built(Arc::clone(device_type()), Arc::new(fields))))
+    Value::Object(Object::Built(Arc::clone(device_type()), Arc::new(fields)))
 }
 
 fn key(text: &str) -> Key<'static> {
     Key::String(Text::Owned(text.into()))
 }
 
-fn attribute(wire: &Json) -> Result<Value<'static>, String> {
+fn attribute(wire: &Json) -> Option<Value<'static>> {
     if let Some(number) = wire["int"].as_i64() {
-        return Ok(Value::Int(number));
+        return Some(Value::Int(number));
     }
     if let Some(flag) = wire["bool"].as_bool() {
-        return Ok(Value::Bool(flag));
+        return Some(Value::Bool(flag));
     }
     if let Some(text) = wire["string"].as_str() {
-        return Ok(Value::String(Text::Owned(text.into())));
+        return Some(Value::String(Text::Owned(text.into())));
     }
-    let version = wire["version"].as_str().ok_or("unsupported attribute value")?;
-    let parsed = Semver::parse(version).ok_or_else(|| format!("parse semantic version: found {version:?}"))?;
-    Ok(Value::Opaque(Opaque::Semver(Arc::new(parsed))))
+    let version = Semver::parse(wire["version"].as_str()?)?;
+    Some(Value::Opaque(Opaque::Semver(Arc::new(version))))
 }
 
 #[cfg(test)]
@@ -144,7 +139,8 @@ mod tests {
 
     fn verdict(expression: &str) -> String {
         let wire = json!({"name": "x", "attributes": {"model": {"string": "a100"}, "cores": {"int": 8},
-            "f.g/fast": {"bool": true}, "version": {"version": "1.10.0"}}, "capacity": {"memory": {"value": "40Gi"}}});
+            "f.g/fast": {"bool": true}, "version": {"version": "1.10.0"}, "odd": {"version": "v1"}, "list": {"ints": [1]}},
+            "capacity": {"memory": {"value": "40Gi"}, "odd": {"value": "much"}}});
         let device = Device::read("gpu.example.com", &wire);
         match Selector::compile(expression) {
             Err(error) => format!("refused: {error}"),
@@ -170,6 +166,10 @@ mod tests {
             ("'nobody.example.com' in device.attributes", "false"),
             ("has(device.attributes['nobody.example.com'].model)", "false"),
             ("!device.allowMultipleAllocations", "true"),
+            // What cannot be read is not there.
+            ("'odd' in device.attributes['gpu.example.com']", "false"),
+            ("'list' in device.attributes['gpu.example.com']", "false"),
+            ("'odd' in device.capacity['gpu.example.com']", "false"),
             ("device.attributes['nobody.example.com'].model == 'a100'", "error: no such key: model"),
             (
                 "device.attributes['gpu.example.com'].model",

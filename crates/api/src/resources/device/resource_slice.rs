@@ -2,8 +2,8 @@
 //!
 //! Rules
 //!   S1 pool      named, with its generation and how many slices it has
-//!   S2 where     on one node, on some, on all, or as each device says: exactly one of these
-//!   S3 devices   at most 128, named once; an attribute has one value
+//!   S2 where     on one node, on some, on all, or as each device says: exactly one of these; some are those of one term
+//!   S3 devices   at most 128, named once; an attribute has one value; a version is a semantic one
 //!   S4 kept      driver, pool and node never change
 //! Source: API reference, resource.k8s.io/v1 ResourceSlice; KEP-4381, KEP-4815.
 
@@ -15,6 +15,7 @@ use super::super::pod;
 use super::super::tree::Tree;
 use super::super::{age, age_column, column, name_column, row};
 use super::{validate_attribute_name, validate_driver};
+use crate::cel::Semver;
 use crate::field::{Errors, Path};
 use crate::kind::kinds;
 use crate::name;
@@ -117,7 +118,15 @@ fn validate_place(spec: &Value, at: &Path, errors: &mut Errors) {
     match said[..] {
         [] => errors.required(at, detail),
         ["nodeName"] => required_name(spec, "nodeName", name::subdomain, at, errors),
-        ["nodeSelector"] => pod::validate_node_selector(&spec["nodeSelector"], &at.child("nodeSelector"), errors),
+        ["nodeSelector"] => {
+            let (selector, at) = (&spec["nodeSelector"], at.child("nodeSelector"));
+            pod::validate_node_selector(selector, &at, errors);
+            // What devices of several slices are given together is said in one term.
+            if selector.items("nodeSelectorTerms").len() != 1 {
+                let (path, terms) = (at.child("nodeSelectorTerms"), selector["nodeSelectorTerms"].clone());
+                errors.invalid(&path, terms, "must have exactly one node selector term");
+            }
+        }
         [_] => {}
         _ => errors.invalid(at, format!("{{{}}}", said.join(", ")), detail),
     }
@@ -138,6 +147,10 @@ fn validate_facts(device: &Value, at: &Path, errors: &mut Errors) {
         match forms[..] {
             [] => errors.required(&path, "exactly one value must be specified"),
             [form] => {
+                if form == "version" && Semver::parse(attribute.text(form)).is_none() {
+                    let detail = "must be a string compatible with semver.org spec 2.0.0";
+                    errors.invalid(&path.child(form), attribute.text(form), detail);
+                }
                 if attribute.text(form).len() > FACT_BYTES_MAX {
                     errors.too_long(&path.child(form), FACT_BYTES_MAX);
                 }
@@ -181,12 +194,20 @@ mod tests {
             ],
         );
         check(&ResourceSlice, of(json!({"nodeName": null})), &["spec: Required value: exactly one of `nodeName`"]);
+        let term = |zone: &str| json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]});
+        let selected = |terms: Value| of(json!({"nodeName": null, "nodeSelector": {"nodeSelectorTerms": terms}}));
+        check(&ResourceSlice, selected(json!([term("a")])), &[]);
+        check(
+            &ResourceSlice,
+            selected(json!([term("a"), term("b")])),
+            &["spec.nodeSelector.nodeSelectorTerms: Invalid value"],
+        );
     }
 
     #[test]
     fn s3_devices_have_names_and_facts() {
-        let devices = json!([{"name": "a", "attributes": {"model": {}, "b/": {"int": 1}}}, {"name": "a",
-            "capacity": {"memory": {"value": "-1"}}}]);
+        let devices = json!([{"name": "a", "attributes": {"model": {}, "b/": {"int": 1}, "v": {"version": "v1"},
+            "w": {"version": "1.2.3-rc.1+b"}}}, {"name": "a", "capacity": {"memory": {"value": "-1"}}}]);
         let at = "spec.devices";
         check(
             &ResourceSlice,
@@ -194,6 +215,9 @@ mod tests {
             &[
                 &format!("{at}[0].attributes[b/]: Required value: the name must not be empty"),
                 &format!("{at}[0].attributes[model]: Required value: exactly one value must be specified"),
+                &format!(
+                    "{at}[0].attributes[v].version: Invalid value: \"v1\": must be a string compatible with semver.org"
+                ),
                 &format!("{at}[1].name: Duplicate value: \"a\""),
                 &format!("{at}[1].capacity[memory].value: Invalid value: \"-1\": must be greater than or equal to 0"),
             ],

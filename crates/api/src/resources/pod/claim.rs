@@ -1,7 +1,7 @@
 //! Claims for devices: which ones a pod has, and which of them its containers use.
 //!
 //! Rules
-//!   R1 claim   has a name of its own, and is one that exists or is made from a template
+//!   R1 claim   has a name of its own, and is one that exists or is made from a template; a pod has at most 256
 //!   R2 used    a container refers to claims of its pod, to each one once, or to single requests of it
 //!   R3 static  a node's own pods have none
 //! Source: API reference, core/v1 PodResourceClaim and ResourceClaim; KEP-4381.
@@ -15,11 +15,17 @@ use super::super::tree::Tree;
 use crate::field::{Errors, Path};
 use crate::name;
 
+/// Claims of one pod: each is written before the pod is bound.
+const CLAIMS_MAX: usize = 256;
+
 /// R1 and R3. Gives the names that containers may refer to.
 pub(super) fn validate<'a>(spec: &'a Value, is_mirror: bool, at: &Path, errors: &mut Errors) -> BTreeSet<&'a str> {
     let (claims, list) = (spec.items("resourceClaims"), at.child("resourceClaims"));
     let mut seen = BTreeSet::new();
-    for (index, claim) in claims.iter().enumerate() {
+    if claims.len() > CLAIMS_MAX {
+        errors.too_many(&list, claims.len(), CLAIMS_MAX);
+    }
+    for (index, claim) in claims.iter().enumerate().take(CLAIMS_MAX) {
         if is_mirror {
             errors.forbidden(&Path::whole(), "static pods do not support resource claims");
             continue;
@@ -116,6 +122,9 @@ mod tests {
                 "s.resourceClaims[2].name: Required value",
             ],
         );
+        let many: Vec<Value> = (0..257).map(|at| json!({"name": format!("c{at}"), "resourceClaimName": "c"})).collect();
+        check(json!(many[..256]), json!([]), &[]);
+        check(json!(many), json!([]), &["s.resourceClaims: Too many: 257: must have at most 256 items"]);
     }
 
     #[test]
