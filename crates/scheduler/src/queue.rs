@@ -26,6 +26,8 @@ pub(crate) struct Queue {
     ready: BTreeSet<(Reverse<i64>, u64, Key)>,
     later: BTreeSet<(Instant, Key)>,
     refused: BTreeMap<Cure, BTreeSet<Key>>,
+    /// Those of all that have claims of devices.
+    claimants: BTreeSet<Key>,
     came: u64,
 }
 
@@ -68,6 +70,9 @@ impl Queue {
                 let said = self.remove(key).map(|entry| entry.said).unwrap_or_default();
                 let entry = Entry { pod, about, said, attempts: 0, place: Place::Gated };
                 let is_gated = !entry.pod.gates.is_empty();
+                if !entry.pod.device_claims.is_empty() {
+                    self.claimants.insert(key.clone());
+                }
                 self.entries.insert(key.clone(), entry);
                 if !is_gated {
                     self.make_ready(key);
@@ -79,6 +84,7 @@ impl Queue {
     /// A pod waits no more.
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Entry> {
         self.lift(key);
+        self.claimants.remove(key);
         self.entries.remove(key)
     }
 
@@ -134,15 +140,23 @@ impl Queue {
             .filter(|(cured_by, _)| cure == Cure::NodeChanged || **cured_by >= cure)
             .flat_map(|(_, keys)| keys.iter().cloned())
             .collect();
-        for key in cured {
-            let Some(Place::Refused { from, .. }) = self.entries.get(&key).map(|entry| entry.place) else { continue };
-            if from <= now {
-                self.make_ready(&key);
-            } else {
-                self.lift(&key);
-                self.later.insert((from, key.clone()));
-                self.set(&key, Place::Later(from));
-            }
+        cured.iter().for_each(|key| self.release(key, now));
+    }
+
+    /// Claims of devices, or what there is of those, changed: refused pods that have any are tried again likewise.
+    pub(crate) fn cure_claimants(&mut self, now: Instant) {
+        let claimants: Vec<Key> = self.claimants.iter().cloned().collect();
+        claimants.iter().for_each(|key| self.release(key, now));
+    }
+
+    fn release(&mut self, key: &Key, now: Instant) {
+        let Some(Place::Refused { from, .. }) = self.entries.get(key).map(|entry| entry.place) else { return };
+        if from <= now {
+            self.make_ready(key);
+        } else {
+            self.lift(key);
+            self.later.insert((from, key.clone()));
+            self.set(key, Place::Later(from));
         }
     }
 
@@ -266,6 +280,20 @@ mod tests {
         assert_eq!(take(&mut queue), None, "its back-off is not over");
         queue.ripen(now + Duration::from_secs(1));
         assert_eq!(take(&mut queue).as_deref(), Some("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r6_a_change_of_devices_cures_only_pods_that_have_claims() {
+        let mut queue = Queue::default();
+        put(&mut queue, "a", json!({}));
+        put(&mut queue, "b", json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "c"}]}));
+        let now = Instant::now();
+        while let Some(key) = queue.take() {
+            queue.refuse(&key, Cure::PodLeft, now);
+        }
+        queue.cure_claimants(now);
+        queue.ripen(now + Duration::from_secs(60));
+        assert_eq!((take(&mut queue).as_deref(), take(&mut queue)), (Some("b"), None));
     }
 
     #[tokio::test(start_paused = true)]

@@ -135,7 +135,7 @@ type Wanted = (Vec<Need>, Vec<Key>, Asked);
 enum Written {
     /// With the revision at which claims were given their devices, if they were.
     Bound(Key, ObjectRef, Placement, Option<u64>, Result<(), ClientError>),
-    TakenBack(Key, Result<(), ClientError>),
+    GivenBack(Key, Result<(), ClientError>),
     Said(Key, Result<(), ClientError>),
     Chosen(Key, Result<(), ClientError>),
     Ended {
@@ -164,7 +164,7 @@ impl Scheduler {
                 notice = self.node_changes.next() => self.take_in_node(notice),
                 notice = self.pod_changes.next() => self.take_in_pod(notice),
                 _ = self.storage.changed() => self.queue.cure(Cure::NodeChanged, Instant::now()),
-                () = self.devices.changed() => self.queue.cure(Cure::NodeChanged, Instant::now()),
+                () = self.devices.changed() => self.queue.cure_claimants(Instant::now()),
                 () = sleep_until(timer) => {}
             }
         }
@@ -182,9 +182,11 @@ impl Scheduler {
         while let Some(notice) = self.pod_changes.take() {
             self.take_in_pod(notice);
         }
-        let (storage, devices) = (self.storage.has_changed(), self.devices.has_changed());
-        if storage || devices {
+        if self.storage.has_changed() {
             self.queue.cure(Cure::NodeChanged, Instant::now());
+        }
+        if self.devices.has_changed() {
+            self.queue.cure_claimants(Instant::now());
         }
     }
 
@@ -321,6 +323,7 @@ impl Scheduler {
                     None => self.queue.hold(key, Instant::now()),
                 }
                 self.tell(about, EventKind::Warning, "FailedScheduling", message.clone());
+                self.give_back(key, &pod);
                 return self.say(key, "Unschedulable", message, None);
             }
         };
@@ -336,7 +339,7 @@ impl Scheduler {
                 tracing::info!(pod = %key, why = message, "fits nowhere");
                 self.tell(about, EventKind::Warning, "FailedScheduling", message.clone());
                 let nominated = self.make_room(key, &pod);
-                self.take_back(key, &pod);
+                self.give_back(key, &pod);
                 self.say(key, "Unschedulable", message, nominated);
             }
         }
@@ -362,7 +365,7 @@ impl Scheduler {
         // It looks at what is taken, which changes now.
         drop(pod);
         let reservation = reservation.unwrap_or_default();
-        self.devices.assume(key, &reservation.allocations);
+        self.devices.assume(&uid, &reservation.allocations);
         self.cluster.put(key, &placement.node, Arc::clone(&footprint));
         let placed = Placed { node: placement.node.clone(), footprint };
         self.binding.insert(key.clone(), Assumed { uid, placed });
@@ -400,7 +403,7 @@ impl Scheduler {
     fn settle(&mut self, written: Written) {
         match written {
             Written::Bound(key, about, placement, claims, Ok(())) => {
-                self.devices.settle(&key, claims);
+                self.devices.settle(&about.uid, claims);
                 tracing::info!(pod = %key, node = placement.node, why = placement.why, "bound");
                 let message = format!("Successfully assigned {key} to {}", placement.node);
                 if self.queue.get_mut(&key).is_some_and(|entry| entry.pod.uid == about.uid) {
@@ -409,15 +412,15 @@ impl Scheduler {
                 self.tell(about, EventKind::Normal, "Scheduled", message);
             }
             Written::Bound(key, about, placement, claims, Err(error)) => {
-                if self.devices.settle(&key, claims) {
-                    self.queue.cure(Cure::NodeChanged, Instant::now());
+                if self.devices.settle(&about.uid, claims) {
+                    self.queue.cure_claimants(Instant::now());
                 }
                 self.bind_failed(&key, about, &placement, &error);
             }
-            Written::TakenBack(_, Ok(())) => {}
-            Written::TakenBack(key, Err(error)) => {
+            Written::GivenBack(_, Ok(())) => {}
+            Written::GivenBack(key, Err(error)) => {
                 // The pod is tried again, and then it is looked at again.
-                tracing::debug!(pod = %key, %error, "a claim was not taken back");
+                tracing::debug!(pod = %key, %error, "a claim was not given back");
             }
             Written::Chosen(key, told) => self.settle_choice(&key, told),
             Written::Ended { for_pod, victim, ended } => self.settle_end(&for_pod, &victim, ended),

@@ -63,7 +63,7 @@ pub(super) fn of(asked: &AskedClaim, picks: &[Pick], node: &str) -> Allocation {
     }
 }
 
-/// What drivers are told: what the classes say, then what the claim does. Where it is about every request, none is named.
+/// What drivers are told: what the classes say, then what the claim does. Where a class is every request's, none is named.
 fn config(asked: &AskedClaim, picks: &[Pick]) -> Vec<Value> {
     let requests = &asked.spec.requests;
     // The ways that were taken; a way that took nothing is none.
@@ -97,11 +97,6 @@ fn config(asked: &AskedClaim, picks: &[Pick]) -> Vec<Value> {
         }
         let mut told = config.clone();
         told["source"] = json!("FromClaim");
-        if named.len() == requests.len()
-            && let Some(told) = told.as_object_mut()
-        {
-            told.remove("requests");
-        }
         out.push(told);
     }
     out
@@ -117,7 +112,7 @@ fn selector(picks: &[Pick], node: &str) -> Option<Value> {
                 return Some(json!({"nodeSelectorTerms": [{"matchFields": [name]}]}));
             }
             Place::Selected(_, written) => {
-                // The API takes one term only.
+                // A slice has one term.
                 let term = &written["nodeSelectorTerms"][0];
                 for (all, field) in [(&mut labels, "matchExpressions"), (&mut fields, "matchFields")] {
                     let more = term[field].as_array().into_iter().flatten();

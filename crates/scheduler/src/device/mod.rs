@@ -3,11 +3,12 @@
 //! Rules, in order
 //!   D1 there       a pod whose claim is not made yet, does not exist, is going or is not the pod's own waits
 //!   D2 has         the node must be where an allocated claim's devices are; a claim that is used by as many as may waits
-//!   D3 alone       a claim that is being allocated for another pod waits
+//!   D3 alone       a pod waits for a claim that is being allocated, for another one or for itself
 //!   D4 class       a request whose class does not exist waits
 //!   D5 found       on the node every request must get its devices (`search`), of those that `stock` has and nobody else has
 //!   D6 assumed     what a pod is being given is nobody else's from the decision on, until our copy shows it
-//!   D7 taken back  a claim that only this pod has and that keeps it from every node loses its devices
+//!   D7 given back  a claim that is going, or that keeps a pod that fits nowhere from some node, is not kept for that pod;
+//!                  when it is for nobody else it loses its devices
 //!
 //! Source: Kubernetes documentation, "Dynamic Resource Allocation"; KEP-4381; the words are those of its events.
 
@@ -48,8 +49,8 @@ pub(crate) struct Devices {
     taken: Arc<BTreeMap<DeviceId, usize>>,
     /// The devices of each claim as seen.
     seen: BTreeMap<Key, Vec<DeviceId>>,
-    /// By pod: what is being written for it.
-    underway: BTreeMap<Key, Underway>,
+    /// By the uid of its pod, whose namesake is another one: what is being written for it.
+    underway: BTreeMap<String, Underway>,
     /// `None` when what drivers offer has changed.
     stock: Option<Arc<Stock>>,
 }
@@ -64,12 +65,12 @@ struct Underway {
 
 /// What a pod's claims ask of its node.
 pub(crate) struct Ask {
-    /// Where the devices are that it has already.
-    reaches: Vec<Reach>,
+    /// Where the devices are that it has already, by their claims.
+    reaches: Vec<(Key, Reach)>,
     /// The claims that have none yet.
     claims: Vec<AskedClaim>,
-    /// The claims that have theirs and are to be reserved for the pod.
-    pub(crate) reserve: Vec<(Key, String)>,
+    /// The claims that have theirs and are to be reserved for the pod, as they were seen.
+    pub(crate) reserve: Vec<Arc<Cached>>,
     stock: Arc<Stock>,
     taken: Arc<BTreeMap<DeviceId, usize>>,
     effort: Mutex<Effort>,
@@ -79,7 +80,11 @@ pub(crate) struct Ask {
 struct Effort {
     budget: Budget,
     steps: usize,
+    /// Why nothing is left.
+    spent: Option<String>,
     solutions: BTreeMap<String, Solution>,
+    /// The claims that have kept the pod from some node.
+    hinder: BTreeSet<Key>,
 }
 
 /// A claim that has no devices yet.
@@ -177,7 +182,7 @@ impl Devices {
             self.stock = None;
             any = true;
         }
-        let shown: Vec<Key> = self
+        let shown: Vec<String> = self
             .underway
             .iter()
             .filter(|(_, underway)| underway.written.is_some_and(|written| written <= revision))
@@ -272,13 +277,12 @@ impl Devices {
                 if claim.users.len() >= USERS_MAX {
                     return wait(false, "resourceclaim in use".to_owned());
                 }
-                ask.reserve.push((key, claim.uid.clone()));
+                ask.reserve.push(Arc::clone(&object));
             }
-            ask.reaches.extend(claim.reach.clone());
+            ask.reaches.extend(claim.reach.clone().map(|reach| (key, reach)));
             return Ok(());
         }
-        let is_underway = |(other, underway): (&Key, &Underway)| *other != pod.key && underway.claims.contains(&key);
-        if self.underway.iter().any(is_underway) {
+        if self.underway.values().any(|underway| underway.claims.contains(&key)) {
             return wait(true, format!("resource claim {key} is in the process of being allocated"));
         }
         let spec = object.memo(Spec::read);
@@ -293,8 +297,8 @@ impl Devices {
         Ok(())
     }
 
-    /// D6: a pod is being given these.
-    pub(crate) fn assume(&mut self, pod: &Key, allocations: &[Allocation]) {
+    /// D6: the pod of this uid is being given these.
+    pub(crate) fn assume(&mut self, pod: &str, allocations: &[Allocation]) {
         if allocations.is_empty() {
             return;
         }
@@ -303,11 +307,11 @@ impl Devices {
         let taken = Arc::make_mut(&mut self.taken);
         devices.iter().for_each(|device| count(taken, device, true));
         let claims = allocations.iter().map(|allocation| allocation.key.clone()).collect();
-        self.underway.insert(pod.clone(), Underway { claims, devices, written: None });
+        self.underway.insert(pod.to_owned(), Underway { claims, devices, written: None });
     }
 
     /// What was being given to a pod has been written at this revision; or nothing has been. `true` when that is free again.
-    pub(crate) fn settle(&mut self, pod: &Key, written: Option<u64>) -> bool {
+    pub(crate) fn settle(&mut self, pod: &str, written: Option<u64>) -> bool {
         match (written, self.underway.get_mut(pod)) {
             (Some(revision), Some(underway)) => {
                 underway.written = Some(revision);
@@ -317,23 +321,37 @@ impl Devices {
         }
     }
 
-    fn forget(&mut self, pod: &Key) -> bool {
+    fn forget(&mut self, pod: &str) -> bool {
         let Some(underway) = self.underway.remove(pod) else { return false };
         let taken = Arc::make_mut(&mut self.taken);
         underway.devices.iter().for_each(|device| count(taken, device, false));
         true
     }
 
-    /// D7: a claim of a pod that fits nowhere, with its revision.
-    pub(crate) fn hindrance(&self, pod: &Pod) -> Option<(Key, u64)> {
+    /// D7.
+    pub(crate) fn hindrance(&self, pod: &Pod) -> Option<Hindrance> {
+        let hinder = pod.devices.get().map(Ask::hinder).unwrap_or_default();
         pod.device_claims.iter().find_map(|claim| {
             let ClaimName::Is(name) = &claim.claim else { return None };
             let object = self.claims.get(pod.key.namespace(), name)?;
-            let claim = object.memo(Claim::read);
+            let (claim, key) = (object.memo(Claim::read), Key::of(&object.header));
             let is_only_ours = claim.users.iter().all(|user| user.uid == pod.uid);
-            (claim.is_allocated && is_only_ours && !claim.is_ending).then(|| (Key::of(&object.header), claim.revision))
+            let is_ours = claim.is_used_by(&pod.uid);
+            let gives_back = match claim.is_ending {
+                true => is_ours,
+                false => claim.is_allocated && (is_ours || is_only_ours) && hinder.contains(&key),
+            };
+            gives_back.then(|| Hindrance { claim: key, revision: claim.revision, is_only_ours })
         })
     }
+}
+
+/// A claim that a pod is better off without.
+pub(crate) struct Hindrance {
+    pub(crate) claim: Key,
+    pub(crate) revision: u64,
+    /// It is for no other pod.
+    pub(crate) is_only_ours: bool,
 }
 
 fn count(taken: &mut BTreeMap<DeviceId, usize>, device: &DeviceId, is_more: bool) {
@@ -347,26 +365,40 @@ fn count(taken: &mut BTreeMap<DeviceId, usize>, device: &DeviceId, is_more: bool
 impl Effort {
     fn new() -> Effort {
         let budget = Budget::new(SELECTORS_COST_MAX).per_call(windlass_api::device::SELECTOR_COST_MAX);
-        Effort { budget, steps: 0, solutions: BTreeMap::new() }
+        Effort { budget, steps: 0, spent: None, solutions: BTreeMap::new(), hinder: BTreeSet::new() }
     }
 }
 
 impl Ask {
     /// Whether everything can be had on this node; or why not.
     pub(crate) fn fits(&self, node: &str, labels: &Labels) -> Result<(), String> {
-        if !self.reaches.iter().all(|reach| reach.includes(node, labels)) {
-            return Err("resourceclaim not available on the node".to_owned());
-        }
-        if self.claims.is_empty() {
+        let elsewhere: Vec<&Key> =
+            self.reaches.iter().filter(|(_, reach)| !reach.includes(node, labels)).map(|(key, _)| key).collect();
+        if elsewhere.is_empty() && self.claims.is_empty() {
             return Ok(());
         }
         let mut effort = self.effort.lock().expect("nothing panics while holding it");
+        if !elsewhere.is_empty() {
+            effort.hinder.extend(elsewhere.into_iter().cloned());
+            return Err("resourceclaim not available on the node".to_owned());
+        }
         if effort.solutions.contains_key(node) {
             return Ok(());
         }
         let solution = search::find(self, node, labels, &mut effort)?;
         effort.solutions.insert(node.to_owned(), solution);
         Ok(())
+    }
+
+    /// Whether devices that somebody has are worth a look: an admin's access is to them too, and all are not all without.
+    fn wants_taken(&self) -> bool {
+        let mut ways = self.claims.iter().flat_map(|claim| &claim.spec.requests).flat_map(|request| &request.ways);
+        ways.any(|way| way.is_admin || way.count.is_none())
+    }
+
+    /// D7: the claims that have kept the pod from some node that it fits otherwise.
+    fn hinder(&self) -> BTreeSet<Key> {
+        self.effort.lock().expect("nothing panics while holding it").hinder.clone()
     }
 
     /// What the claims get on a node that fits.

@@ -9,8 +9,9 @@
 //!   F3 amount      so many, or all that are meant and at least one; a claim has at most 32
 //!   F4 between     what constraints say of the devices of a claim holds
 //!   F5 in order    of the ways to meet a request the first one with which everything else can be met is taken
-//!   F6 bounded     after [`STEPS_NODE_MAX`] tries on a node, or [`STEPS_MAX`] or the selectors' cost on all of them, the search
-//!                  is given up, and the pod says so
+//!   F6 bounded     after [`STEPS_NODE_MAX`] steps on a node, or [`STEPS_MAX`] or the selectors' cost on all of them, or with
+//!                  more than [`PICKS_MAX`] devices, the search is given up, and the pod says so. A step is one device tried,
+//!                  or one compared with another
 //! Not here        which of several solutions is the best: the first is taken
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use windlass_api::cel::EvalError;
 use windlass_api::device::{Attribute, DeviceId, RESULTS_MAX};
 
-use super::spec::{Compiled, Request, Test, Way};
+use super::spec::{Compiled, Test, Way};
 use super::stock::Slice;
 use super::{Ask, AskedClaim, Effort};
 use crate::term::Labels;
@@ -28,6 +29,11 @@ use crate::term::Labels;
 const STEPS_NODE_MAX: usize = 20_000;
 /// Devices tried for one pod: a fraction of a second.
 const STEPS_MAX: usize = 500_000;
+/// Devices that a node lists for a pod in the time of one step.
+const LISTED_PER_STEP: usize = 8;
+/// Devices of one pod: the search is as deep as there are.
+const PICKS_MAX: usize = 512;
+const TOO_MANY: &str = "cannot allocate all claims: too many combinations of devices to try them all";
 
 /// What each claim gets.
 pub(super) type Solution = Vec<Vec<Pick>>;
@@ -57,11 +63,19 @@ struct Stop(String);
 
 /// Finds devices for all claims; or why there are none.
 pub(super) fn find(ask: &Ask, node: &str, labels: &Labels, effort: &mut Effort) -> Result<Solution, String> {
+    if let Some(why) = &effort.spent {
+        return Err(why.clone());
+    }
     let pools = ask.stock.pools_of(node, labels);
     let usable = pools.iter().filter(|pool| pool.is_whole && pool.is_valid);
-    let slices = usable.flat_map(|pool| pool.slices_of(node, labels));
-    let candidates: Vec<(Arc<Slice>, usize)> =
-        slices.flat_map(|slice| (0..slice.devices.len()).map(|at| (Arc::clone(slice), at))).collect();
+    let mut candidates: Vec<(Arc<Slice>, usize)> = Vec::new();
+    let (mut listed, wants_taken) = (pools.len(), ask.wants_taken());
+    for slice in usable.flat_map(|pool| pool.slices_of(node, labels)) {
+        listed += 1 + slice.devices.len();
+        let is_candidate = |at: &usize| wants_taken || !ask.taken.contains_key(&slice.devices[*at].0);
+        candidates.extend((0..slice.devices.len()).filter(is_candidate).map(|at| (Arc::clone(slice), at)));
+    }
+    effort.steps += listed / LISTED_PER_STEP;
     let unsure = pools.iter().find_map(|pool| match (pool.is_whole, pool.is_valid) {
         (false, _) => Some(format!("resource pool {}/{} is currently being updated", pool.driver, pool.name)),
         (_, false) => Some(format!("resource pool {}/{} is currently invalid", pool.driver, pool.name)),
@@ -75,6 +89,7 @@ pub(super) fn find(ask: &Ask, node: &str, labels: &Labels, effort: &mut Effort) 
         held: BTreeSet::new(),
         verdicts: BTreeMap::new(),
         steps: 0,
+        depth: 0,
         effort,
     };
     match search.next(0, 0) {
@@ -98,15 +113,23 @@ struct Search<'a> {
     /// F2, by claim, request, way and candidate.
     verdicts: BTreeMap<(usize, usize, usize, usize), bool>,
     steps: usize,
+    /// The devices picked for all claims.
+    depth: usize,
     effort: &'a mut Effort,
 }
 
 impl<'a> Search<'a> {
     /// Meets everything from this request on.
-    fn next(&mut self, claim: usize, request: usize) -> Result<bool, Stop> {
+    fn next(&mut self, mut claim: usize, mut request: usize) -> Result<bool, Stop> {
         let ask = self.ask;
-        let Some(asked) = ask.claims.get(claim) else { return Ok(true) };
-        let Some(wanted) = asked.spec.requests.get(request) else { return self.next(claim + 1, 0) };
+        let wanted = loop {
+            self.step(1)?;
+            let Some(asked) = ask.claims.get(claim) else { return Ok(true) };
+            if let Some(wanted) = asked.spec.requests.get(request) {
+                break wanted;
+            }
+            (claim, request) = (claim + 1, 0);
+        };
         for (way, found) in wanted.ways.iter().enumerate() {
             let is_met = match found.count {
                 Some(count) => self.choose((claim, request, way), count, 0)?,
@@ -132,11 +155,11 @@ impl<'a> Search<'a> {
             if self.candidates.len() - candidate < left {
                 break;
             }
-            self.step()?;
-            if !self.is_free(at, candidate) || !self.is_meant(at, candidate)? || !self.is_in_line(at, candidate) {
+            self.step(1)?;
+            if !self.is_free(at, candidate) || !self.is_meant(at, candidate)? || !self.is_in_line(at, candidate)? {
                 continue;
             }
-            self.take(at, candidate);
+            self.take(at, candidate)?;
             if self.choose(at, left - 1, candidate + 1)? {
                 return Ok(true);
             }
@@ -148,7 +171,7 @@ impl<'a> Search<'a> {
     /// Takes all devices that are meant, and goes on.
     fn take_all(&mut self, at: (usize, usize, usize)) -> Result<bool, Stop> {
         if let Some(why) = &self.unsure {
-            let (asked, _, way) = self.at(at);
+            let (asked, way) = self.at(at);
             return Err(Stop(format!(
                 "claim {}, request {}: asks for all devices, but {why}",
                 asked.key, way.full_name
@@ -156,7 +179,7 @@ impl<'a> Search<'a> {
         }
         let mut all = Vec::new();
         for candidate in 0..self.candidates.len() {
-            self.step()?;
+            self.step(1)?;
             if self.is_meant(at, candidate)? {
                 all.push(candidate);
             }
@@ -166,10 +189,10 @@ impl<'a> Search<'a> {
         }
         let mut taken = 0;
         for candidate in &all {
-            if !self.is_free(at, *candidate) || !self.is_in_line(at, *candidate) {
+            if !self.is_free(at, *candidate) || !self.is_in_line(at, *candidate)? {
                 break;
             }
-            self.take(at, *candidate);
+            self.take(at, *candidate)?;
             taken += 1;
         }
         if taken == all.len() && self.next(at.0, at.1 + 1)? {
@@ -180,28 +203,28 @@ impl<'a> Search<'a> {
     }
 
     /// F6.
-    fn step(&mut self) -> Result<(), Stop> {
-        self.steps += 1;
-        self.effort.steps += 1;
-        if self.steps > STEPS_NODE_MAX || self.effort.steps > STEPS_MAX {
-            return Err(Stop(
-                "cannot allocate all claims: too many combinations of devices to try them all".to_owned(),
-            ));
+    fn step(&mut self, count: usize) -> Result<(), Stop> {
+        self.steps += count;
+        self.effort.steps += count;
+        if self.effort.steps > STEPS_MAX {
+            return Err(self.effort.give_up(TOO_MANY));
+        }
+        if self.steps > STEPS_NODE_MAX {
+            return Err(Stop(TOO_MANY.to_owned()));
         }
         Ok(())
     }
 
-    fn at(&self, (claim, request, way): (usize, usize, usize)) -> (&'a AskedClaim, &'a Request, &'a Way) {
+    fn at(&self, (claim, request, way): (usize, usize, usize)) -> (&'a AskedClaim, &'a Way) {
         let asked = &self.ask.claims[claim];
-        let request = &asked.spec.requests[request];
-        (asked, request, &request.ways[way])
+        (asked, &asked.spec.requests[request].ways[way])
     }
 
     /// F1.
     fn is_free(&self, at: (usize, usize, usize), candidate: usize) -> bool {
         let (slice, device) = &self.candidates[candidate];
         let id = &slice.devices[*device].0;
-        match self.at(at).2.is_admin {
+        match self.at(at).1.is_admin {
             true => !self.picks[at.0].iter().any(|pick| pick.id() == id),
             false => !self.held.contains(&candidate) && !self.ask.taken.contains_key(id),
         }
@@ -213,7 +236,7 @@ impl<'a> Search<'a> {
         if let Some(verdict) = self.verdicts.get(&key) {
             return Ok(*verdict);
         }
-        let (asked, _, way) = self.at(at);
+        let (asked, way) = self.at(at);
         let (slice, device) = &self.candidates[candidate];
         let (id, device) = &slice.devices[*device];
         let class = &asked.classes[&way.class];
@@ -227,46 +250,58 @@ impl<'a> Search<'a> {
     }
 
     /// F4.
-    fn is_in_line(&self, at: (usize, usize, usize), candidate: usize) -> bool {
-        let (asked, request, way) = self.at(at);
+    fn is_in_line(&mut self, at: (usize, usize, usize), candidate: usize) -> Result<bool, Stop> {
+        let (asked, way) = self.at(at);
+        self.step(way.constraints.len() * self.picks[at.0].len())?;
         let (slice, device) = &self.candidates[candidate];
         let own = &slice.devices[*device].1;
-        asked.spec.constraints.iter().filter(|constraint| constraint.is_about(&request.name, &way.full_name)).all(
-            |constraint| {
-                let (Test::Match(name) | Test::Distinct(name)) = &constraint.test;
-                let Some(own) = own.attribute(name) else { return false };
-                let others = self.picks[at.0].iter().filter(|pick| {
-                    let request = &asked.spec.requests[pick.request];
-                    constraint.is_about(&request.name, &request.ways[pick.way].full_name)
-                });
-                let mut others = others.map(|pick| pick.slice.devices[pick.at].1.attribute(name));
-                let is_same = |other: Option<&Attribute>| other == Some(own);
-                match constraint.test {
-                    Test::Match(_) => others.all(is_same),
-                    Test::Distinct(_) => !others.any(is_same),
-                }
-            },
-        )
+        let holds = |constraint: &usize| {
+            let test = &asked.spec.constraints[*constraint];
+            let (Test::Match(name) | Test::Distinct(name)) = test;
+            let Some(own) = own.attribute(name) else { return false };
+            let others = self.picks[at.0].iter().filter(|pick| {
+                asked.spec.requests[pick.request].ways[pick.way].constraints.binary_search(constraint).is_ok()
+            });
+            let mut others = others.map(|pick| pick.slice.devices[pick.at].1.attribute(name));
+            let is_same = |other: Option<&Attribute>| other == Some(own);
+            match test {
+                Test::Match(_) => others.all(is_same),
+                Test::Distinct(_) => !others.any(is_same),
+            }
+        };
+        Ok(way.constraints.iter().all(holds))
     }
 
-    fn take(&mut self, at: (usize, usize, usize), candidate: usize) {
+    fn take(&mut self, at: (usize, usize, usize), candidate: usize) -> Result<(), Stop> {
+        if self.depth >= PICKS_MAX {
+            return Err(Stop(format!("cannot allocate all claims: a pod has at most {PICKS_MAX} devices")));
+        }
+        self.depth += 1;
         let (slice, device) = &self.candidates[candidate];
         let pick = Pick { slice: Arc::clone(slice), at: *device, request: at.1, way: at.2 };
-        if !self.at(at).2.is_admin {
+        if !self.at(at).1.is_admin {
             self.held.insert(candidate);
         }
         self.picks[at.0].push(pick);
+        Ok(())
     }
 
     fn give_back(&mut self, at: (usize, usize, usize), candidate: usize) {
-        if !self.at(at).2.is_admin {
+        if !self.at(at).1.is_admin {
             self.held.remove(&candidate);
         }
         self.picks[at.0].pop();
+        self.depth -= 1;
     }
 }
 
 impl Effort {
+    /// No node is looked at any more.
+    fn give_up(&mut self, why: &str) -> Stop {
+        self.spent = Some(why.to_owned());
+        Stop(why.to_owned())
+    }
+
     /// Whether all selectors select a device; `owner` is whose they are.
     fn select(
         &mut self,
@@ -283,7 +318,7 @@ impl Effort {
                 Ok(false) => return Ok(false),
                 Err(EvalError::BudgetCost) => {
                     let why = "cannot allocate all claims: the selectors of devices cost too much to ask them all";
-                    return Err(Stop(why.to_owned()));
+                    return Err(self.give_up(why));
                 }
                 Err(error) => {
                     let why = format!("{owner}: selector #{index} on device {id}: CEL runtime error: {error}");

@@ -9,7 +9,7 @@ use windlass_api::device::Selector;
 /// What a ResourceClaim asks for.
 pub(super) struct Spec {
     pub(super) requests: Vec<Request>,
-    pub(super) constraints: Vec<Constraint>,
+    pub(super) constraints: Vec<Test>,
     /// What drivers are told, as it is written.
     pub(super) config: Vec<Value>,
 }
@@ -30,19 +30,14 @@ pub(super) struct Way {
     pub(super) count: Option<usize>,
     pub(super) is_admin: bool,
     pub(super) tolerations: Vec<Value>,
+    /// The constraints that are about what it gets, by their places in the claim.
+    pub(super) constraints: Vec<usize>,
 }
 
 /// A selector, or why it is none.
 pub(super) type Compiled = Result<Selector, String>;
 
 /// What must hold between the devices of some requests.
-pub(super) struct Constraint {
-    /// Empty for all.
-    pub(super) requests: Vec<String>,
-    pub(super) test: Test,
-}
-
-/// Which.
 pub(super) enum Test {
     /// They all say the same under this name.
     Match(String),
@@ -76,16 +71,25 @@ impl Spec {
     pub(super) fn read(claim: &Object) -> Spec {
         let value = claim.value();
         let devices = &value["spec"]["devices"];
-        let constraint = |wire: &Value| Constraint {
-            requests: items(&wire["requests"]).iter().map(text).collect(),
-            test: match wire["matchAttribute"].as_str() {
-                Some(name) => Test::Match(name.to_owned()),
-                None => Test::Distinct(text(&wire["distinctAttribute"])),
-            },
+        let constraints = items(&devices["constraints"]);
+        let test = |wire: &Value| match wire["matchAttribute"].as_str() {
+            Some(name) => Test::Match(name.to_owned()),
+            None => Test::Distinct(text(&wire["distinctAttribute"])),
         };
+        let mut requests: Vec<Request> = items(&devices["requests"]).iter().map(Request::read).collect();
+        for request in &mut requests {
+            for way in &mut request.ways {
+                // About all where none is named.
+                let is_about = |constraint: &Value| {
+                    let named = items(&constraint["requests"]);
+                    named.is_empty() || named.iter().any(|named| *named == *request.name || *named == *way.full_name)
+                };
+                way.constraints = (0..constraints.len()).filter(|at| is_about(&constraints[*at])).collect();
+            }
+        }
         Spec {
-            requests: items(&devices["requests"]).iter().map(Request::read).collect(),
-            constraints: items(&devices["constraints"]).iter().map(constraint).collect(),
+            requests,
+            constraints: constraints.iter().map(test).collect(),
             config: items(&devices["config"]).to_vec(),
         }
     }
@@ -117,14 +121,8 @@ impl Way {
             count: (wire["allocationMode"] != "All").then(count),
             is_admin: wire["adminAccess"] == true,
             tolerations: items(&wire["tolerations"]).to_vec(),
+            constraints: Vec::new(),
         }
-    }
-}
-
-impl Constraint {
-    /// Whether it is about what a way of a request gets.
-    pub(super) fn is_about(&self, request: &str, full_name: &str) -> bool {
-        self.requests.is_empty() || self.requests.iter().any(|named| named == request || named == full_name)
     }
 }
 

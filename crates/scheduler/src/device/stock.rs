@@ -82,6 +82,10 @@ impl Place {
     fn read(spec: &Value) -> Place {
         let node = spec["nodeName"].as_str().unwrap_or_default();
         match (node, Reach::read(&spec["nodeSelector"])) {
+            // What devices of several slices are given together is said in one term: a slice has one.
+            ("", Some(_)) if spec["nodeSelector"]["nodeSelectorTerms"].as_array().map_or(0, Vec::len) != 1 => {
+                Place::Unknown
+            }
             ("", Some(reach)) => Place::Selected(reach, spec["nodeSelector"].clone()),
             ("", None) if spec["allNodes"] == true => Place::Everywhere,
             ("", None) => Place::Unknown,

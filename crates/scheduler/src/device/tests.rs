@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use windlass_api::Object;
 use windlass_api::device::{Claim, DeviceId};
-use windlass_client::Key;
+use windlass_client::{Caches, Client, Key};
+use windlass_stdx::{Request, Response, Transport, TransportError, World};
 
 use super::spec::{Class, Spec};
 use super::stock::{Slice, Stock};
-use super::{Ask, AskedClaim, Effort};
+use super::{Allocation, Ask, AskedClaim, Devices, Effort};
 use crate::term::Labels;
 
 fn object(value: &Value) -> Object {
@@ -215,6 +217,83 @@ fn f6_a_search_that_takes_too_long_is_given_up_and_says_so() {
     assert_eq!(why, "cannot allocate all claims: too many combinations of devices to try them all");
 }
 
+/// The steps that it takes to find this claim's devices.
+fn steps(scene: &Scene, claim: Value) -> usize {
+    let ask = scene.ask(&[claim]);
+    ask.fits("n1", &Labels::new()).expect("there are enough");
+    ask.effort.lock().expect("nothing panics").steps
+}
+
+#[test]
+fn f6_comparing_devices_takes_steps_and_passing_those_that_others_have_takes_none() {
+    let scene = Scene::new(vec![slice("p", 1, 1, &["a-0", "a-1", "a-2"])]);
+    let three =
+        |constraints: Value| json!({"requests": [request("x", json!({"count": 3}))], "constraints": constraints});
+    let same = json!({"matchAttribute": "gpu.example.com/numa"});
+    let without = steps(&scene, three(json!([])));
+    assert_eq!(steps(&scene, three(json!([same, same]))) - without, 2 * (1 + 2), "each with those picked before");
+    let many: Vec<String> = (0..100).map(|number| format!("a-{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let mut scene = Scene::new(vec![slice("p", 1, 1, &many)]);
+    for device in &many[..99] {
+        scene = scene.taken("p", device);
+    }
+    let found = steps(&scene, one("gpu", json!({})));
+    assert!(found < 20, "{found} steps for one free device");
+}
+
+#[test]
+fn f6_when_everything_is_spent_no_node_is_looked_at() {
+    let ask = Scene::new(vec![slice("p", 1, 1, &["a-0"])]).ask(&[one("gpu", json!({}))]);
+    let effort = || ask.effort.lock().expect("nothing panics");
+    effort().steps = 500_000;
+    let why = "cannot allocate all claims: too many combinations of devices to try them all";
+    assert_eq!(ask.fits("n1", &Labels::new()), Err(why.to_owned()));
+    let before = effort().steps;
+    assert_eq!(ask.fits("n1", &Labels::new()), Err(why.to_owned()));
+    assert_eq!(effort().steps, before);
+}
+
+#[test]
+fn f6_a_search_is_only_so_deep() {
+    let many: Vec<String> = (0..32).map(|number| format!("a-{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let scene = Scene::new(vec![slice("p", 1, 1, &many)]);
+    let claims = vec![one("gpu", json!({"adminAccess": true, "count": 32})); 256];
+    assert_eq!(scene.find(&claims[..16]).split("; ").count(), 16);
+    assert_eq!(scene.find(&claims), "cannot allocate all claims: a pod has at most 512 devices");
+    let empty = vec![json!({"requests": []}); 10_000];
+    assert_eq!(scene.find(&empty).split("; ").count(), 10_000, "claims of nothing are no depth");
+}
+
+/// A link to nobody.
+struct Silent;
+
+impl Transport for Silent {
+    fn call(&self, _request: Request) -> BoxFuture<'static, Result<Response, TransportError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn d6_what_a_pod_is_given_is_its_own_whoever_takes_its_name() {
+    let mut devices = Devices::new(&Caches::new(Client::new(Arc::new(Silent), World::real())));
+    let given = |device: &str| {
+        let id = DeviceId { driver: "gpu.example.com".to_owned(), pool: "p".to_owned(), device: device.to_owned() };
+        let (key, uid) = (Key::new("ns", format!("for-{device}").as_str()), "u".to_owned());
+        [Allocation { key, uid, revision: 7, finalizers: Vec::new(), result: Value::Null, devices: vec![id] }]
+    };
+    let taken = |devices: &Devices| devices.taken.keys().map(|id| id.device.clone()).collect::<Vec<_>>().join(" ");
+    // Two pods of one name: the first one's write is under way when it goes.
+    devices.assume("1", &given("a-0"));
+    devices.assume("2", &given("a-1"));
+    assert_eq!(taken(&devices), "a-0 a-1");
+    assert!(!devices.settle("1", Some(9)), "its write is not seen yet");
+    assert_eq!(taken(&devices), "a-0 a-1");
+    assert!(devices.settle("2", None));
+    assert_eq!(taken(&devices), "a-0");
+}
+
 #[test]
 fn p1_to_p3_only_whole_pools_of_the_newest_generation_count() {
     let gpu = || one("gpu", json!({}));
@@ -253,6 +332,12 @@ fn p4_a_slice_is_for_one_node_for_some_or_for_all() {
         (json!({"allNodes": true}), [true, true], Value::Null),
         (selected.clone(), [true, false], selected["nodeSelector"].clone()),
         (json!({"perDeviceNodeSelection": true}), [false, false], Value::Null),
+        // Only what was written before such were refused.
+        (
+            json!({"nodeSelector": {"nodeSelectorTerms": [{"matchExpressions": [zone]}, {}]}}),
+            [false, false],
+            Value::Null,
+        ),
     ];
     for (written, expected, selector) in rows {
         let ask = place(written.clone());
@@ -275,8 +360,11 @@ fn what_drivers_are_told_comes_from_the_class_and_then_from_the_claim() {
     scene.classes[0]["spec"]["config"] = json!([opaque("class")]);
     let mut for_x = opaque("x");
     for_x["requests"] = json!(["x"]);
-    let ways = json!({"name": "y", "firstAvailable": [{"name": "a", "deviceClassName": "gpu", "count": 1}]});
-    let claim = json!({"requests": [request("x", json!({})), ways], "config": [for_x, opaque("all")]});
+    let way = |name: &str| json!({"name": name, "deviceClassName": "gpu", "count": 1});
+    let ways = json!({"name": "y", "firstAvailable": [way("a"), way("b")]});
+    let mut for_y = opaque("y");
+    for_y["requests"] = json!(["y/a", "y/b"]);
+    let claim = json!({"requests": [request("x", json!({})), ways], "config": [for_x, for_y, opaque("all")]});
     let ask = scene.ask(&[claim]);
     ask.fits("n1", &Labels::new()).expect("there are two");
     let allocation = ask.allocations("n1").remove(0);
@@ -289,6 +377,7 @@ fn what_drivers_are_told_comes_from_the_class_and_then_from_the_claim() {
     let expected = [
         (json!("FromClass"), Value::Null, json!("class")),
         (json!("FromClaim"), json!(["x"]), json!("x")),
+        (json!("FromClaim"), json!(["y/a", "y/b"]), json!("y")),
         (json!("FromClaim"), Value::Null, json!("all")),
     ];
     assert_eq!(shown, expected);

@@ -50,6 +50,21 @@ impl Cluster {
         found.expect("an answer").expect("the claim").value()
     }
 
+    /// A pod that is held, with its uid.
+    async fn create_held_user(&self, pod: &str, claim: &str) -> String {
+        let gates = json!([{"name": "example.com/wait"}]);
+        let claims = json!([{"name": "gpu", "resourceClaimName": claim}]);
+        self.create_pod(pod, json!({"cpu": "1m", "resourceClaims": claims, "schedulingGates": gates})).await;
+        let found = self.client.get(&kinds::POD, "default", pod).await.expect("an answer").expect("the pod");
+        found.header.uid().to_owned()
+    }
+
+    async fn let_go(&self, pod: &str) {
+        let patch = Patch::Merge(json!({"spec": {"schedulingGates": null}}));
+        let done = self.client.patch(&kinds::POD, "default", pod, &patch, None).await;
+        done.unwrap_or_else(|error| panic!("{pod}: {error}"));
+    }
+
     async fn until_said(&self, pod: &'static str, message: &'static str) {
         let says = |pods: &[Arc<Cached>]| {
             pods.iter().any(|found| found.header.name() == pod && scheduled(found)["message"] == message)
@@ -118,6 +133,72 @@ async fn d6_no_device_is_given_twice_however_many_ask_at_once() {
         assert_eq!(device["pool"], pod.header.node_name(), "the device is where its pod is");
         assert!(given.insert(device.to_string()), "{device} is given twice");
     }
+    cluster.end().await;
+}
+
+/// What somebody else has given a claim: a device on this node.
+fn given_on(node: &str) -> Value {
+    let here = json!({"key": "metadata.name", "operator": "In", "values": [node]});
+    json!({"devices": {"results": [{"request": "gpu", "driver": "gpu.example.com", "pool": node, "device": "given"}]},
+        "nodeSelector": {"nodeSelectorTerms": [{"matchFields": [here]}]}})
+}
+
+fn user(pod: &str, uid: &str) -> Value {
+    json!({"resource": "pods", "name": pod, "uid": uid})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d7_a_claim_that_keeps_its_pod_from_no_node_keeps_its_devices() {
+    let cluster = Cluster::start().await;
+    cluster.create_class().await;
+    cluster.create_node("n1", "4").await;
+    cluster.create_gpus("n1", 1).await;
+    cluster.create_claim("c1").await;
+    cluster.patch_claim("c1", json!({"allocation": given_on("n1")})).await;
+    let claims = json!([{"name": "gpu", "resourceClaimName": "c1"}]);
+    cluster.create_pod("p1", json!({"cpu": "8", "resourceClaims": claims})).await;
+    cluster.until_said("p1", "0/1 nodes are available: 1 Insufficient cpu.").await;
+    let larger = json!({"cpu": "16", "memory": "8Gi", "pods": "110"});
+    let patch = Patch::Merge(json!({"status": {"allocatable": larger, "capacity": larger}}));
+    let patched = cluster.client.patch(&kinds::NODE, "", "n1", &patch, Some(Subresource::Status)).await;
+    patched.expect("the node grows");
+    cluster.until_bound("p1", "n1").await;
+    let claim = cluster.claim("c1").await;
+    assert_eq!(claim["status"]["allocation"]["devices"]["results"][0]["device"], "given");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d7_pods_that_wait_do_not_hold_a_claim_that_goes_or_is_out_of_reach() {
+    let cluster = Cluster::start().await;
+    cluster.create_class().await;
+    cluster.create_node("n1", "4").await;
+    cluster.create_gpus("n1", 1).await;
+    // A claim that was reserved for two pods before its node went.
+    cluster.create_claim("shared").await;
+    let users = [cluster.create_held_user("p1", "shared").await, cluster.create_held_user("p2", "shared").await];
+    let reserved = json!([user("p1", &users[0]), user("p2", &users[1])]);
+    cluster.patch_claim("shared", json!({"allocation": given_on("gone"), "reservedFor": reserved})).await;
+    // One that goes when its pod is not bound yet.
+    cluster.create_claim("goes").await;
+    let uid = cluster.create_held_user("p3", "goes").await;
+    let kept = Patch::Merge(json!({"metadata": {"finalizers": ["resource.kubernetes.io/delete-protection"]}}));
+    cluster.client.patch(&kinds::RESOURCE_CLAIM, "default", "goes", &kept, None).await.expect("it is there");
+    cluster.patch_claim("goes", json!({"allocation": given_on("n1"), "reservedFor": [user("p3", &uid)]})).await;
+    cluster.client.delete(&kinds::RESOURCE_CLAIM, "default", "goes", &DeleteOptions::default()).await.expect("it ends");
+    for pod in ["p1", "p2", "p3"] {
+        cluster.let_go(pod).await;
+    }
+    for pod in ["p1", "p2"] {
+        cluster.until_bound(pod, "n1").await;
+    }
+    let claim = cluster.claim("shared").await;
+    assert_eq!(claim["status"]["allocation"]["devices"]["results"][0]["device"], "gpu-0");
+    assert_eq!(claim["status"]["reservedFor"].as_array().map(Vec::len), Some(2));
+    let is_free = |claims: &[Arc<Cached>]| {
+        claims.iter().any(|claim| claim.header.name() == "goes" && claim.value()["status"]["reservedFor"].is_null())
+    };
+    cluster.until(&kinds::RESOURCE_CLAIM, "nobody has the claim that goes", is_free).await;
     cluster.end().await;
 }
 
