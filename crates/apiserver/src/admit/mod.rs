@@ -14,6 +14,7 @@ mod pod_security;
 mod policy;
 mod priority;
 mod quota;
+mod resource_claim;
 mod runtime_class;
 mod secret;
 mod service;
@@ -82,6 +83,9 @@ pub(crate) async fn create(call: Call<'_>, object: &mut Value) -> Result<Admissi
         certificate::check_pod_request(call, object)?;
     }
     rights(call, &Value::Null, object)?;
+    if [&kinds::RESOURCE_CLAIM, &kinds::RESOURCE_CLAIM_TEMPLATE].contains(&kind) {
+        resource_claim::create(call, object)?;
+    }
     pod_security::check(call, Part::Main, &Value::Null, object)?;
     admission.ops.extend(quota::create(call, object)?);
     Ok(admission)

@@ -1,10 +1,12 @@
 //! What the pods of each node name: the Secrets, ConfigMaps, claims and accounts that its agent may therefore read.
 //!
-//! Guarantees  as large as the pods that are bound; a change of a pod's status costs nothing
+//! Guarantees  as large as the pods that are bound; a change of a pod's status costs nothing, but for those that wait for
+//!             their claims of devices
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use windlass_api::device::{ClaimName, claims_of};
 use windlass_store::Entry;
 
 use crate::follow::Picture;
@@ -35,6 +37,8 @@ struct Pod {
     node: String,
     generation: i64,
     things: BTreeSet<String>,
+    /// Claims will be made for it that its status does not name yet.
+    waits: bool,
 }
 
 impl Graph {
@@ -102,9 +106,13 @@ impl Picture for Graph {
         }
         let header = header(entry);
         let is_known = |pod: &Pod| {
-            pod.uid == header.uid() && pod.node == header.node_name() && pod.generation == header.generation
+            pod.uid == header.uid()
+                && pod.node == header.node_name()
+                && pod.generation == header.generation
+                && !pod.waits
         };
-        // What a bound pod names changes only with its generation: when it gets another ephemeral container.
+        // What a bound pod names changes only with its generation: when it gets another ephemeral container; and when claims
+        // are made for it, which mostly are before it is bound.
         if self.pods.get(&*entry.key).is_some_and(is_known) {
             return;
         }
@@ -112,12 +120,15 @@ impl Picture for Graph {
         if header.node_name().is_empty() {
             return;
         }
-        let things = named_by(header.namespace(), &tree(entry));
+        let tree = tree(entry);
+        let things = named_by(header.namespace(), &tree);
         for thing in &things {
             *self.named.entry(thing.clone()).or_default().entry(header.node_name().to_owned()).or_default() += 1;
         }
         let generation = header.generation;
-        let pod = Pod { uid: header.uid().to_owned(), node: header.node_name().to_owned(), generation, things };
+        let (uid, node) = (header.uid().to_owned(), header.node_name().to_owned());
+        let waits = claims_of(&tree).iter().any(|claim| claim.claim == ClaimName::NotYet);
+        let pod = Pod { uid, node, generation, things, waits };
         self.pods.insert(entry.key.to_string(), pod);
     }
 
@@ -170,6 +181,11 @@ fn named_by(namespace: &str, pod: &Value) -> BTreeSet<String> {
             });
         });
     }
+    for claim in claims_of(pod) {
+        if let ClaimName::Is(name) = claim.claim {
+            add("resourceclaims", &name);
+        }
+    }
     let pod_name = text(&pod["metadata"], "name");
     each(&spec["volumes"], |volume| {
         add("configmaps", text(&volume["configMap"], "name"));
@@ -214,10 +230,12 @@ mod tests {
             "volumes": [{"secret": {"secretName": "s3"}}, {"configMap": {"name": "c3"}}, {"emptyDir": {}},
                 {"projected": {"sources": [{"secret": {"name": "s4"}}, {"configMap": {"name": "c4"}}]}},
                 {"persistentVolumeClaim": {"claimName": "d1"}}, {"name": "v", "ephemeral": {}},
-                {"csi": {"nodePublishSecretRef": {"name": "s5"}}}]}});
+                {"csi": {"nodePublishSecretRef": {"name": "s5"}}}],
+            "resourceClaims": [{"name": "a", "resourceClaimName": "r1"}, {"name": "b", "resourceClaimTemplateName": "t"}]},
+            "status": {"resourceClaimStatuses": [{"name": "b", "resourceClaimName": "p-b-x"}]}});
         let found: Vec<String> = named_by("a", &pod).into_iter().collect();
         let expected = "configmaps/a/c1 configmaps/a/c2 configmaps/a/c3 configmaps/a/c4 persistentvolumeclaims/a/d1 \
-            persistentvolumeclaims/a/p-v secrets/a/pull secrets/a/s1 secrets/a/s2 secrets/a/s3 secrets/a/s4 secrets/a/s5 \
+            persistentvolumeclaims/a/p-v resourceclaims/a/p-b-x resourceclaims/a/r1 secrets/a/pull secrets/a/s1 secrets/a/s2 secrets/a/s3 secrets/a/s4 secrets/a/s5 \
             serviceaccounts/a/bot";
         assert_eq!(found.join(" "), expected);
     }

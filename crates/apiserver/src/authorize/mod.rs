@@ -90,7 +90,7 @@ pub(crate) fn authorize(
             allowed.map_err(|_| refuse_path(who, method, path))
         }
         Route::Target(target) => {
-            let selected = selected_name(target, query);
+            let selected = selected_name(who, target, query);
             let asked = asked_of(target, selected.as_deref().unwrap_or(&target.name));
             match may(server, who, &Asked::Object(asked)) {
                 Ok(grounds) => Ok(grounds),
@@ -128,13 +128,15 @@ fn is_public(endpoint: &Endpoint) -> bool {
     matches!(endpoint, Livez(_) | Readyz(_) | Healthz(_) | Version | Join)
 }
 
-/// The name that a list or watch of one object selects: it is asked for like that object.
-fn selected_name(target: &Target, query: &Query) -> Option<String> {
+/// The name that a list or watch of one object selects: it is asked for like that object. A node's agent that lists what is
+/// offered on one node asks for it by that node's name.
+fn selected_name(who: &Identity, target: &Target, query: &Query) -> Option<String> {
     if !matches!(target.verb, Verb::List | Verb::Watch) || target.sub.is_some() {
         return None;
     }
     let fields = FieldSelector::parse(query.get("fieldSelector")?).ok()?;
-    fields.required("metadata.name").map(str::to_owned)
+    let by_node = who.node_name().is_some() && target.resource.kind == kinds::RESOURCE_SLICE;
+    fields.required(if by_node { "spec.nodeName" } else { "metadata.name" }).map(str::to_owned)
 }
 
 fn asked_of<'a>(target: &'a Target, name: &'a str) -> AskedObject<'a> {

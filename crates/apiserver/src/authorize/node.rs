@@ -14,6 +14,7 @@
 //!   N8 directories  reads, one by one, the PersistentVolumes that are directories of its own; what it changes of them is
 //!                   checked in `admit`
 //!   N9 runtimes     reads RuntimeClasses, which say what runs a pod
+//!   N10 devices     reads, one by one, the ResourceClaims of its pods; lists the ResourceSlices of its own
 //!
 //! Source: node authorization reference; ATTACKS of a node's credential.
 //! Not here        mirror pods: an agent creates no pods at all
@@ -41,7 +42,11 @@ pub(super) fn may(server: &Server, node: &str, asked: &AskedObject<'_>) -> bool 
         ("storage.k8s.io", "csinodes", "") => {
             asked.verb == "create" || (own && (write || matches!(asked.verb, "get" | "delete")))
         }
-        ("resource.k8s.io", "resourceslices", "") => write || matches!(asked.verb, "create" | "delete"),
+        // The name is that of the node whose slices are listed; whose a single one is, is checked in `admit`.
+        ("resource.k8s.io", "resourceslices", "") => {
+            write || matches!(asked.verb, "create" | "delete") || (own && matches!(asked.verb, "list" | "watch"))
+        }
+        ("resource.k8s.io", "resourceclaims", "") => asked.verb == "get" && is_named(server, node, asked),
         ("", "pods", "") => read || asked.verb == "delete",
         ("", "pods", "status") => write || asked.verb == "get",
         ("" | "events.k8s.io", "events", "") => write || asked.verb == "create",

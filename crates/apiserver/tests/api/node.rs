@@ -265,3 +265,61 @@ async fn n9_a_node_reads_runtime_classes_and_changes_none() {
         assert!(said(&api, &node, method.clone(), &path, &other).await.starts_with("403"), "{method} {path}");
     }
 }
+
+const DEVICES: &str = "/apis/resource.k8s.io/v1";
+
+#[tokio::test]
+async fn n10_a_node_reads_the_claims_of_its_pods_and_lists_its_own_slices() {
+    let api = Api::start().await;
+    let claims = format!("{DEVICES}/namespaces/default/resourceclaims");
+    let devices = json!({"devices": {"requests": [{"name": "gpu", "exactly": {"deviceClassName": "gpu"}}]}});
+    for name in ["used", "made", "other"] {
+        api.make(&claims, &json!({"metadata": {"name": name}, "spec": devices})).await;
+    }
+    let mut wished = pod("p");
+    wished["spec"]["resourceClaims"] = json!([{"name": "a", "resourceClaimName": "used"},
+        {"name": "b", "resourceClaimTemplateName": "t"}]);
+    api.make(PODS, &wished).await;
+    bind(&api, "p", "n1").await;
+    let node = Identity::node("n1");
+    let reads = async |name: &str| said(&api, &node, Method::GET, &format!("{claims}/{name}"), &Value::Null).await;
+    assert_eq!(reads("used").await, "200");
+    for name in ["made", "other"] {
+        assert!(reads(name).await.starts_with("403"), "{name}");
+    }
+    // Its status names another one later.
+    let status = json!({"status": {"resourceClaimStatuses": [{"name": "b", "resourceClaimName": "made"}]}});
+    assert_eq!(api.merge(&format!("{PODS}/p/status"), &status).await.said(), "200");
+    assert_eq!(reads("made").await, "200");
+    assert!(reads("other").await.starts_with("403"));
+    assert!(said(&api, &node, Method::GET, &claims, &Value::Null).await.starts_with("403"), "one by one");
+    let slices = format!("{DEVICES}/resourceslices");
+    let own = format!("{slices}?fieldSelector=spec.nodeName%3Dn1");
+    assert_eq!(said(&api, &node, Method::GET, &own, &Value::Null).await, "200");
+    for path in [slices.clone(), format!("{slices}?fieldSelector=spec.nodeName%3Dn2"), format!("{slices}/n1")] {
+        assert!(said(&api, &node, Method::GET, &path, &Value::Null).await.starts_with("403"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_admins_access_to_devices_is_claimed_only_where_admins_are() {
+    let api = Api::start().await;
+    api.make(
+        "/api/v1/namespaces",
+        &json!({"metadata": {"name": "admins", "labels": {"resource.kubernetes.io/admin-access": "true"}}}),
+    )
+    .await;
+    let spec =
+        json!({"devices": {"requests": [{"name": "gpu", "exactly": {"deviceClassName": "gpu", "adminAccess": true}}]}});
+    let claim = json!({"metadata": {"name": "c"}, "spec": spec});
+    let template = json!({"metadata": {"name": "t"}, "spec": {"spec": spec}});
+    for (plural, object, at) in [("resourceclaims", claim, "spec"), ("resourceclaimtemplates", template, "spec.spec")] {
+        let refused = api.post(&format!("{DEVICES}/namespaces/default/{plural}"), &object).await.said();
+        let expected = format!(
+            "{at}.devices.requests[0].exactly.adminAccess: Forbidden: admin access to devices requires the \
+             `resource.kubernetes.io/admin-access: true` label on the containing namespace"
+        );
+        assert!(refused.contains(&expected), "{refused}");
+        api.make(&format!("{DEVICES}/namespaces/admins/{plural}"), &object).await;
+    }
+}

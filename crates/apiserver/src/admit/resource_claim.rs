@@ -1,0 +1,42 @@
+//! Claims that ask for an admin's access to devices, which others may be using at the same time.
+//!
+//! Rules
+//!   R1 admin       such a claim, or a template of it, is made only in a namespace that says that it is for admins
+//!
+//! Source: Kubernetes documentation, "Dynamic Resource Allocation", Admin access.
+//! Not here       changes: what a claim asks for never changes
+
+use serde_json::Value;
+use windlass_api::field::{Errors, Path};
+use windlass_api::{ApiError, kinds};
+
+use crate::key;
+use crate::server::{Call, header};
+use crate::write::text;
+
+/// The label of such a namespace.
+const LABEL: &str = "resource.kubernetes.io/admin-access";
+
+pub(super) fn create(call: Call<'_>, object: &Value) -> Result<(), ApiError> {
+    let kind = &call.target.resource.kind;
+    let (spec, at) = match *kind == kinds::RESOURCE_CLAIM_TEMPLATE {
+        true => (&object["spec"]["spec"], Path::new("spec").child("spec")),
+        false => (&object["spec"], Path::new("spec")),
+    };
+    let mut errors = Errors::new();
+    let requests = spec["devices"]["requests"].as_array().into_iter().flatten();
+    for (index, _) in requests.enumerate().filter(|(_, request)| request["exactly"]["adminAccess"] == true) {
+        let at = at.child("devices").child("requests").index(index).child("exactly").child("adminAccess");
+        let why = format!("admin access to devices requires the `{LABEL}: true` label on the containing namespace");
+        errors.forbidden(&at, &why);
+    }
+    if errors.is_empty() || is_for_admins(call) {
+        return Ok(());
+    }
+    Err(ApiError::invalid(kind, text(&object["metadata"], "name"), &errors))
+}
+
+fn is_for_admins(call: Call<'_>) -> bool {
+    let namespace = call.server.store.get(&key::object(&kinds::NAMESPACE, "", &call.target.namespace));
+    namespace.is_some_and(|entry| header(&entry).labels().get(LABEL) == Some("true"))
+}
