@@ -123,6 +123,15 @@ pub trait Machine: Send + Sync + 'static {
     /// The plugins that have registered, looking for new ones first.
     fn plugins(&self) -> Answer<'_, Vec<Arc<Plugin>>>;
 
+    /// Has the devices of these claims prepared for the pod by their drivers; they may be already.
+    fn prepare_claims<'a>(&'a self, pod: &'a str, claims: &'a [ClaimToPrepare]) -> Answer<'a, ()>;
+
+    /// What has been prepared for the pod.
+    fn prepared<'a>(&'a self, pod: &'a str) -> Answer<'a, Vec<PreparedDevice>>;
+
+    /// Has undone what was prepared for the pod and for nobody else; it may be already. What cannot be undone yet is an error.
+    fn unprepare_claims<'a>(&'a self, pod: &'a str) -> Answer<'a, ()>;
+
     /// The names of all [`Lasting::Own`] directories.
     fn lasting(&self) -> Answer<'_, Vec<String>>;
 
@@ -656,6 +665,37 @@ pub struct Allocated {
     pub mounts: Vec<DeviceMount>,
     /// Device nodes.
     pub nodes: Vec<Device>,
+    /// Names of devices that files of this machine explain (Container Device Interface).
+    pub cdi: Vec<String>,
+}
+
+/// A claim whose devices a pod of this machine is to use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimToPrepare {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// The drivers of its devices.
+    pub drivers: Vec<String>,
+}
+
+/// A device that its driver has prepared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct PreparedDevice {
+    /// The name of the claim that it is of.
+    pub claim: String,
+    /// The requests of the claim that it is for; none means all.
+    pub requests: Vec<String>,
+    /// Who has prepared it.
+    pub driver: String,
+    /// Its pool.
+    pub pool: String,
+    /// Its name in the pool.
+    pub device: String,
     /// Names of devices that files of this machine explain (Container Device Interface).
     pub cdi: Vec<String>,
 }

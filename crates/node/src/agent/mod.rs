@@ -14,6 +14,7 @@ mod pod_resources;
 mod pods;
 mod policing;
 mod pressure;
+mod resource_slice;
 mod serving;
 mod shutdown;
 

@@ -1,4 +1,5 @@
 //! Tells the cluster which drivers of volumes have registered on this node: its CSINode, and what the Node says for them.
+//! Which drivers of devices have, `resource_slice` wants to know.
 //!
 //! Goal        CSINode of our name lists the CSI drivers that are here; the Node has their topology as labels and their names
 //!             for it as an annotation
@@ -18,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use windlass_api::kinds;
 use windlass_client::{Client, ClientError, Patch};
 
-use super::Shared;
+use super::{Shared, resource_slice};
 use crate::machine::{DriverFacts, Plugin};
 
 /// How often it is looked which plugins there are.
@@ -38,6 +39,7 @@ pub(super) async fn run(shared: &Shared) {
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = BTreeSet::new();
     let mut told = None;
+    let mut slices = resource_slice::Slices::new(shared);
     loop {
         timer.tick().await;
         let plugins = match shared.machine.plugins().await {
@@ -47,6 +49,7 @@ pub(super) async fn run(shared: &Shared) {
                 continue;
             }
         };
+        slices.look(shared, &plugins).await;
         let drivers = drivers(&plugins);
         seen.extend(drivers.keys().cloned());
         let Some(uid) = shared.node_uid() else { continue };

@@ -11,6 +11,7 @@ mod damage;
 mod device;
 mod disk;
 mod disk_image;
+mod dra;
 mod facts;
 mod fetch;
 mod group;
@@ -46,9 +47,9 @@ use windlass_runtime::{Runtime, RuntimeConfig, RuntimeError};
 use windlass_stdx::World;
 
 use crate::machine::{
-    Allocated, Answer, Container, DeviceTable, DeviceWish, Exec, ExecResult, Facts, HealthCheck, HttpAnswer, HttpGet,
-    Image, LentVolume, Machine, MachineError, MessageSource, Observed, Plugin, PodDisk, PodUsage, ProcessUser, Resize,
-    Sandbox, Stop, Usage, Volume, VolumeContent, VolumeStats,
+    Allocated, Answer, ClaimToPrepare, Container, DeviceTable, DeviceWish, Exec, ExecResult, Facts, HealthCheck,
+    HttpAnswer, HttpGet, Image, LentVolume, Machine, MachineError, MessageSource, Observed, Plugin, PodDisk, PodUsage,
+    PreparedDevice, ProcessUser, Resize, Sandbox, Stop, Usage, Volume, VolumeContent, VolumeStats,
 };
 pub(crate) use counters::{Interface, Machine as MachineCounters, Room};
 use csi::{Borrower, Lending};
@@ -116,6 +117,7 @@ pub struct Kernel {
     network: RwLock<Option<Up>>,
     plugins: Arc<Plugins>,
     lending: Lending,
+    preparing: dra::Preparing,
     changes: broadcast::Sender<String>,
     /// Where each attached pod's network namespace is.
     namespaces: Mutex<BTreeMap<String, PathBuf>>,
@@ -160,6 +162,7 @@ impl Kernel {
         for directory in [registry.clone(), config.kubelet.join("plugins"), config.kubelet.join("pods")] {
             csi::make_dir(&directory)?;
         }
+        make_private_dir(&config.kubelet.join("dra"))?;
         let plugins = Arc::new(Plugins::new(registry));
         let images = Images::open(config.data.join("images"), world.clone());
         let images = images.map_err(|error| failed("open the image store", &error))?;
@@ -179,6 +182,7 @@ impl Kernel {
             peer_tls: OnceLock::new(),
             network: RwLock::new(None),
             lending: Lending::new(config.kubelet.clone(), facts::boot_id(), Arc::clone(&plugins)),
+            preparing: dra::Preparing::new(config.kubelet.join("dra"), facts::boot_id(), Arc::clone(&plugins)),
             plugins,
             changes: broadcast::Sender::new(CHANGES_MAX),
             namespaces: Mutex::default(),
@@ -376,6 +380,7 @@ impl Kernel {
         let mut all: BTreeSet<String> = names(&self.layout.pods())?.into_iter().collect();
         all.extend(self.runtime.sandboxes().iter().map(|sandbox| sandbox.id().to_owned()));
         all.extend(self.lending.pods().await?);
+        all.extend(self.preparing.pods().await?);
         if let Ok(network) = self.network().await {
             all.extend(network.held());
         }
@@ -386,6 +391,7 @@ impl Kernel {
         self.end_sandbox(pod).await?;
         self.give_back(pod).await?;
         self.lending.give_back(pod).await?;
+        self.preparing.unprepare(pod).await?;
         let (layout, pod) = (self.layout.clone(), pod.to_owned());
         off_the_runtime(move || {
             volume::remove_all(&layout, &pod)?;
@@ -509,6 +515,18 @@ impl Machine for Kernel {
 
     fn plugins(&self) -> Answer<'_, Vec<Arc<Plugin>>> {
         self.plugins.look().boxed()
+    }
+
+    fn prepare_claims<'a>(&'a self, pod: &'a str, claims: &'a [ClaimToPrepare]) -> Answer<'a, ()> {
+        self.preparing.prepare(pod, claims).boxed()
+    }
+
+    fn prepared<'a>(&'a self, pod: &'a str) -> Answer<'a, Vec<PreparedDevice>> {
+        self.preparing.prepared(pod).boxed()
+    }
+
+    fn unprepare_claims<'a>(&'a self, pod: &'a str) -> Answer<'a, ()> {
+        self.preparing.unprepare(pod).boxed()
     }
 
     fn lasting(&self) -> Answer<'_, Vec<String>> {

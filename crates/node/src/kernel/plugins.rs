@@ -21,7 +21,7 @@ use windlass_api::codec::DecodeError;
 use windlass_api::codec::wire::{Reader, Writer};
 
 use super::csi::calls;
-use super::names;
+use super::{dra, names};
 use crate::grpc::{self, Call};
 use crate::machine::{MachineError, Plugin, PluginKind};
 
@@ -152,6 +152,9 @@ impl Plugins {
                 return Err(format!("expected version 1 of CSI, found {:?}", plugin.versions));
             }
             plugin.driver = Some(calls::meet(&plugin.endpoint, CALL_TIME_MAX).await?);
+        }
+        if kind == PluginKind::Dra && dra::service(&plugin.versions).is_none() {
+            return Err(format!("expected v1.DRAPlugin or v1beta1.DRAPlugin, found {:?}", plugin.versions));
         }
         Ok(plugin)
     }

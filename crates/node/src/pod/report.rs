@@ -14,7 +14,7 @@ use crate::plan::{Ground, Stage};
 use crate::record::{Known, KnownContainer, Record};
 use crate::services;
 use crate::status::{self, StatusView};
-use crate::steps::PodContext;
+use crate::steps::{PodContext, device};
 
 /// Most pods run by then, so that their first status is `Running` and not a word about how they come up.
 const FIRST_STATUS_PATIENCE: Duration = Duration::from_millis(250);
@@ -45,6 +45,11 @@ impl PodTask {
         }
         let desired = self.status();
         let patch = status::patch(&desired, &self.current, self.api_uid())?;
+        // Once it is said to be over, the devices that it claims may be another's.
+        let is_over = desired["phase"] == "Succeeded" || desired["phase"] == "Failed";
+        if is_over && self.ground != Ground::Left && device::has_claims(self.context.spec()) {
+            return None;
+        }
         let troubled = self.tracks.values().any(|track| track.trouble.is_some());
         let patience = self.seen_at + FIRST_STATUS_PATIENCE;
         if desired["phase"] == "Pending" && !troubled && self.ending.is_none() && now < patience {

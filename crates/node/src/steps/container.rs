@@ -9,7 +9,7 @@ use windlass_api::types::core;
 use windlass_client::EventKind;
 
 use super::image::ImageTrouble;
-use super::{PodContext, image, lifecycle, mount, resources, security};
+use super::{PodContext, device, image, lifecycle, mount, resources, security};
 use crate::agent::NodeFacts;
 use crate::devices::Grant;
 use crate::env::{self, ConfigError, EnvView};
@@ -111,6 +111,8 @@ pub async fn start(pod: &PodContext, name: &str, plan: StartPlan) -> Result<Star
             return Err(error);
         }
     };
+    let claimed = device::of_container(pod, container).await;
+    built.cdi.extend(claimed.map_err(|error| StartError::Create(error.to_string()))?);
     built.id = plan.id.clone();
     built.resources.cpus = pod.shared.cpus.of(&pod.uid, name, None);
     built.beside = plan.beside.clone();

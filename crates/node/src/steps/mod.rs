@@ -6,6 +6,7 @@
 
 pub mod claim;
 pub mod container;
+pub mod device;
 pub mod image;
 pub mod lent;
 pub mod lifecycle;
@@ -79,7 +80,7 @@ pub trait Step: Send + Sync {
 }
 
 /// All steps, in order.
-pub static STEPS: [&dyn Step; 3] = [&volume::Volumes, &network::Network, &sandbox::SandboxStep];
+pub static STEPS: [&dyn Step; 4] = [&volume::Volumes, &device::Devices, &network::Network, &sandbox::SandboxStep];
 
 /// Takes every step.
 pub async fn up(pod: &PodContext, sources: Option<SourceView>) -> Result<Ground, StepError> {

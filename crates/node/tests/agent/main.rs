@@ -6,6 +6,7 @@ mod attack;
 mod certificate;
 mod cpus;
 mod device;
+mod dra;
 mod files;
 mod forms;
 mod image;

@@ -11,9 +11,10 @@ use jiff::SignedDuration;
 use tokio::sync::broadcast;
 use windlass_network::{DnsTable, PolicyTable, ServiceTable};
 use windlass_node::machine::{
-    Access, Allocated, Answer, Container, ContainerState, ContainerStatus, Credentials, DeviceTable, DeviceWish, Exec,
-    ExecResult, Facts, HealthCheck, HttpAnswer, HttpGet, Image, LentVolume, MachineError, MessageSource, Observed,
-    Plugin, PodDisk, PodUsage, ProcessUser, Resize, Sandbox, Stop, Volume, VolumeStats,
+    Access, Allocated, Answer, ClaimToPrepare, Container, ContainerState, ContainerStatus, Credentials, DeviceTable,
+    DeviceWish, Exec, ExecResult, Facts, HealthCheck, HttpAnswer, HttpGet, Image, LentVolume, MachineError,
+    MessageSource, Observed, Plugin, PodDisk, PodUsage, PreparedDevice, ProcessUser, Resize, Sandbox, Stop, Volume,
+    VolumeStats,
 };
 
 use super::sandbox::{Pod, exit};
@@ -348,6 +349,19 @@ impl windlass_node::Machine for Handle {
 
     fn plugins(&self) -> Answer<'_, Vec<Arc<Plugin>>> {
         async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn prepare_claims<'a>(&'a self, _: &'a str, claims: &'a [ClaimToPrepare]) -> Answer<'a, ()> {
+        let names: Vec<&str> = claims.iter().map(|claim| claim.name.as_str()).collect();
+        async move { Err(failed("prepare claims", &format!("there is no driver for {}", names.join(", ")))) }.boxed()
+    }
+
+    fn prepared<'a>(&'a self, _: &'a str) -> Answer<'a, Vec<PreparedDevice>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn unprepare_claims<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
+        async { Ok(()) }.boxed()
     }
 
     fn lasting(&self) -> Answer<'_, Vec<String>> {
