@@ -85,7 +85,8 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-/// A cargo command.
+/// A cargo command. Builds for tests name the whole workspace and choose in it: with one package alone, its dependencies have
+/// other features, and most of them would be compiled once more for it.
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments);
@@ -94,7 +95,7 @@ pub fn cargo(arguments: &[&str]) -> Command {
 
 /// Builds the binary without optimisation, as the tests run it, and returns its path.
 pub fn build_debug() -> Result<PathBuf> {
-    run("build windlass", &mut cargo(&["build", "-p", "windlass"]))?;
+    run("build windlass", &mut cargo(&["build", "--workspace", "--bin", "windlass"]))?;
     Ok(target_dir().join("debug/windlass"))
 }
 
@@ -168,8 +169,8 @@ pub fn e2e(filter: Option<&str>) -> Result<()> {
     let tools = setup::clients()?;
     let binary = build_debug()?;
     let image = image::DEMO.build()?;
-    run("build the operator", &mut cargo(&["build", "-p", "windlass-operator"]))?;
-    let mut command = cargo(&["test", "-p", "windlass-tests", "--test", "e2e", "--"]);
+    run("build the operator", &mut cargo(&["build", "--workspace", "--bin", "windlass-operator"]))?;
+    let mut command = cargo(&["test", "--workspace", "--test", "e2e", "--"]);
     command.args(filter);
     command
         .env("WINDLASS_BIN", binary)
@@ -188,7 +189,7 @@ pub fn conformance(args: &ConformanceArgs) -> Result<()> {
     setup::ensure(setup::BUILD)?;
     setup::ensure(setup::TEST)?;
     let image = image::TEST.build()?;
-    let mut command = cargo(&["test", "-p", "windlass-tests", "--test", "conformance", "--"]);
+    let mut command = cargo(&["test", "--workspace", "--test", "conformance", "--"]);
     command.args(&args.filter);
     if args.node {
         command.arg("--node");
@@ -213,7 +214,7 @@ pub fn conformance(args: &ConformanceArgs) -> Result<()> {
 pub fn fuzz(args: &FuzzArgs) -> Result<()> {
     setup::ensure(setup::BUILD)?;
     let seed = args.seed.to_string();
-    let mut command = cargo(&["test", "-p", "windlass-tests", "--test", "fuzz", "--", "--seed", &seed]);
+    let mut command = cargo(&["test", "--workspace", "--test", "fuzz", "--", "--seed", &seed]);
     if let Some(time) = &args.time {
         command.args(["--for", time]);
     }
