@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use windlass_api::field::Errors;
 use windlass_api::resources::{validate_metadata, validate_metadata_update};
-use windlass_api::{ApiError, Subresource, gate};
+use windlass_api::{ApiError, Subresource};
 use windlass_store::{Committed, Entry, Expect, Op};
 
 use crate::admit::{self, Admission};
@@ -170,9 +170,7 @@ async fn plan(
     keep_identity(old, &mut object);
     keep_other_parts(call, part, old, &mut object);
     resource.rules.default(&mut object);
-    if let Some(message) = resource.message.get_built_in() {
-        gate::drop_disabled(&mut object, Some(old), message);
-    }
+    write::drop_disabled(resource, &mut object, Some(old));
     match (part, part.of_kind()) {
         (Part::Main, _) => resource.rules.prepare_update(&mut object, old),
         (Part::Status, _) => resource.rules.prepare_status(&mut object, old),
@@ -182,6 +180,8 @@ async fn plan(
     let are_owners_new = owners.are_new();
     let managed = owners.after(call, old, &object)?;
     let admission = admit::update(call, part, old, &mut object).await?;
+    // What a webhook or a policy added is dropped like what was sent.
+    write::drop_disabled(resource, &mut object, Some(old));
     count_generation(call, part, old, &mut object);
     admit::complete_changed(call, part, &mut object);
     // The stored form holds its revision; the wished one gets the same, so that equal objects are equal.

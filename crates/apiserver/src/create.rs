@@ -13,7 +13,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use windlass_api::field::Errors;
 use windlass_api::resources::validate_metadata;
-use windlass_api::{ApiError, Reason, gate, kinds, name};
+use windlass_api::{ApiError, Reason, kinds, name};
 use windlass_store::{Committed, Expect, Op, Template};
 
 use crate::admit::{self, Admission};
@@ -54,12 +54,12 @@ pub(crate) async fn create_owned(call: Call<'_>, mut object: Value, ownership: O
         }
         let mut candidate = if keeps_original { object.clone() } else { std::mem::take(&mut object) };
         resource.rules.default(&mut candidate);
-        if let Some(message) = resource.message.get_built_in() {
-            gate::drop_disabled(&mut candidate, None, message);
-        }
+        write::drop_disabled(resource, &mut candidate, None);
         owners::take(&mut candidate); // those of the attempt before
         let managed = owners::of_new(call, ownership, &candidate, sent.as_ref())?;
         let admission = admit::create(call, &mut candidate).await?;
+        // What a webhook or a policy added is dropped like what was sent.
+        write::drop_disabled(resource, &mut candidate, None);
         resource.rules.prepare_create(&mut candidate);
         admit::complete(call, &mut candidate);
         let mut errors = Errors::new();

@@ -51,6 +51,11 @@ impl Document {
 pub(crate) struct Merged(Mutex<BTreeMap<bool, (String, Arc<Document>)>>);
 
 impl Merged {
+    /// With the last aggregated API nobody needs them.
+    fn clear(&self) {
+        self.0.lock().expect("nothing panics while holding the documents").clear();
+    }
+
     fn get(
         &self,
         is_protobuf: bool,
@@ -208,8 +213,12 @@ pub(crate) fn open_api_v2(server: &Server, headers: &HeaderMap) -> Result<Respon
         })
     };
     let others = aggregate::documents::open_api_v2(server);
-    let document =
-        if others.is_empty() { own(is_protobuf)? } else { server.merged.get(is_protobuf, &*own(false)?, &others)? };
+    let document = if others.is_empty() {
+        server.merged.clear();
+        own(is_protobuf)?
+    } else {
+        server.merged.get(is_protobuf, &*own(false)?, &others)?
+    };
     let mut response = with_etag(&document, headers);
     if is_protobuf && response.status() == StatusCode::OK {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(v2::PROTOBUF_MEDIA_TYPE));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use windlass_api::field::Errors;
 use windlass_api::resources::metadata_warnings;
-use windlass_api::{ApiError, Header, Kind, Reason, Resource, object};
+use windlass_api::{ApiError, Header, Kind, Reason, Resource, gate, object};
 use windlass_store::{CommitError, Committed, Entry, Op, Template};
 
 use crate::failure::commit_failed;
@@ -107,6 +107,13 @@ pub(crate) fn tree(entry: &Entry) -> Value {
 /// A text field of a tree; absent and other types are empty.
 pub(crate) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Drops the fields that wait behind a gate, unless the object had them before.
+pub(crate) fn drop_disabled(resource: &Resource, object: &mut Value, old: Option<&Value>) {
+    if let Some(message) = resource.message.get_built_in() {
+        gate::drop_disabled(object, old, message);
+    }
 }
 
 /// The metadata of an object that was checked to have one.

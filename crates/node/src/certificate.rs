@@ -3,8 +3,10 @@
 //!
 //! Rules
 //!   C1 own key    each certificate has a key of its own, made here; it is in the pod's volume and nowhere else
-//!   C2 waits      a pod comes up when its certificates are issued; one that is denied or failed is not asked for again
-//!   C3 renewed    from `beginRefreshAt` on, with another key; until the new one is issued the old one stays
+//!   C2 waits      a pod comes up when its certificates are issued; one that is denied or failed is not asked for again,
+//!                 but for a pod that is up, after [`REFUSED_FOR`]
+//!   C3 renewed    from `beginRefreshAt` on, with another key; until the new one is issued the old one stays; what was
+//!                 renewed is left alone for [`RENEWED_FOR_MIN`] at least
 //!   C4 believed   only a chain of certificates, the first of which is for our key
 //! Source: KEP-4317; API reference, PodCertificateProjection, PodCertificateRequest.
 //! Not here       keys of RSA and P-521, which the library cannot make: they are refused
@@ -33,8 +35,10 @@ const LOOK_FIRST: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The same for a certificate that is to replace one that is still good.
 const RENEWAL_LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long a refused renewal is left alone.
+/// How long a certificate that was refused to a pod that is up is left alone.
 const REFUSED_FOR: Duration = Duration::from_secs(600);
+/// How soon a certificate that was renewed may be renewed again, whatever its signer says.
+const RENEWED_FOR_MIN: Duration = Duration::from_secs(60);
 /// How long a certificate lasts when the volume does not say.
 const SECONDS_DEFAULT: i32 = 86_400;
 /// Of what a signer says, characters that are passed on.
@@ -88,6 +92,23 @@ struct Known {
     look_at: Option<Instant>,
 }
 
+impl Known {
+    /// What is known without asking anybody; `None` when it is time to ask.
+    fn settled(&self, now: Instant) -> Option<Result<Credential, String>> {
+        let is_early = self.look_at.is_some_and(|at| at > now);
+        match (&self.held, &self.refused) {
+            (Some(held), _) if is_early => Some(Ok(held.clone())),
+            (None, Some(why)) if is_early || self.look_at.is_none() => Some(Err(why.clone())),
+            _ => None,
+        }
+    }
+
+    /// C3: for how long a certificate that comes now is left alone.
+    fn rest(&self, good_for: Duration) -> Duration {
+        good_for.max(if self.held.is_some() { RENEWED_FOR_MIN } else { LOOK_EVERY })
+    }
+}
+
 /// Why there is no certificate.
 enum Trouble {
     /// Nothing will change that.
@@ -122,27 +143,28 @@ impl Certificates {
 
     async fn fetch_one(&self, pod: &PodContext, wanted: &Wanted) -> Result<Credential, String> {
         let mut known = self.lock().get(wanted).cloned().unwrap_or_default();
-        match (&known.held, &known.refused) {
-            (Some(held), _) if known.look_at.is_some_and(|at| at > Instant::now()) => return Ok(held.clone()),
-            (None, Some(why)) => return Err(why.clone()),
-            _ => {}
+        if let Some(settled) = known.settled(Instant::now()) {
+            return settled;
         }
+        known.refused = None;
         let patience = if known.held.is_some() { Duration::ZERO } else { PATIENCE };
         let obtained = obtain(pod, wanted, &mut known.asked, patience).await;
         let look_in = |wait: Duration| Some(Instant::now() + wait);
         let mut why = None;
         match obtained {
             Ok(Some((credential, good_for))) => {
-                known = Known { held: Some(credential), look_at: look_in(good_for), ..Known::default() };
+                let look_at = look_in(known.rest(good_for));
+                known = Known { held: Some(credential), look_at, ..Known::default() };
             }
             Ok(None) => known.look_at = look_in(RENEWAL_LOOK_EVERY),
             Err(Trouble::Passing(passing)) => {
                 known.look_at = look_in(RENEWAL_LOOK_EVERY);
                 why = Some(passing);
             }
-            // C2: what is held is tried for again some time, since the pod would be left without.
+            // C2: a pod that is up is tried for again some time, since it would be left without.
             Err(Trouble::Refused(refused)) => {
-                known.look_at = known.held.as_ref().and_then(|_| look_in(REFUSED_FOR));
+                let is_up = known.held.is_some() || pod.is_known;
+                known.look_at = if is_up { look_in(REFUSED_FOR) } else { None };
                 known.asked = None;
                 known.refused = Some(refused.clone());
                 why = Some(refused);
@@ -263,7 +285,7 @@ fn decided(status: &Value, asked: &Asked, now: Timestamp) -> Result<Option<(Cred
                 let refresh_at = refresh_at.ok_or_else(|| format!("PodCertificateRequest {name:?} says no time"))?;
                 let good_for = Duration::try_from(refresh_at.duration_since(now)).unwrap_or(Duration::ZERO);
                 let credential = Credential { key: asked.key.clone(), chain: chain.to_owned() };
-                return Ok(Some((credential, good_for.max(LOOK_EVERY))));
+                return Ok(Some((credential, good_for)));
             }
             kind @ ("Denied" | "Failed") => {
                 let (reason, message) = (text("reason"), text("message"));
@@ -288,10 +310,11 @@ fn check_chain(chain: &str, asked: &Asked) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Asked, decided, make_key};
+    use super::{Asked, Credential, Known, LOOK_EVERY, RENEWED_FOR_MIN, decided, make_key};
     use rcgen::{CertificateParams, PublicKeyData};
     use serde_json::{Value, json};
     use std::time::Duration;
+    use tokio::time::Instant;
 
     fn asked() -> (Asked, String) {
         let key = make_key("ED25519").expect("a key");
@@ -321,6 +344,26 @@ mod tests {
             let found = decided(&status("Issued", chain), &own, now).err().expect("a reason");
             assert!(found.contains(why), "{found}");
         }
+    }
+
+    #[test]
+    fn c2_a_refusal_lapses_only_where_there_is_a_time_to_look_again() {
+        let now = Instant::now();
+        let (before, later) = (now.checked_sub(Duration::from_secs(1)), now.checked_add(Duration::from_secs(1)));
+        let refused = |look_at| Known { refused: Some("no".to_owned()), look_at, ..Known::default() };
+        for (look_at, is_settled) in [(None, true), (later, true), (before, false)] {
+            let settled = refused(look_at).settled(now);
+            assert_eq!(settled.is_some_and(|found| found.is_err()), is_settled, "{look_at:?}");
+        }
+        assert!(Known::default().settled(now).is_none(), "nobody has been asked");
+    }
+
+    #[test]
+    fn c3_a_time_to_renew_that_is_past_makes_no_flood_of_requests() {
+        let (first, held) = (Known::default(), Credential { key: String::new(), chain: String::new() });
+        let renewed = Known { held: Some(held), ..Known::default() };
+        assert_eq!((first.rest(Duration::ZERO), renewed.rest(Duration::ZERO)), (LOOK_EVERY, RENEWED_FOR_MIN));
+        assert_eq!(renewed.rest(Duration::from_secs(3600)), Duration::from_secs(3600));
     }
 
     #[test]

@@ -65,10 +65,10 @@ impl Tokens {
             let text = match known {
                 Some(((text, _), true)) => text,
                 known => match (ask(pod, &request).await, known) {
-                    (Ok(told), _) => self.keep(&request, told),
+                    (Ok(told), _) => self.keep(&request, request.seconds, told),
                     (Err(why), Some((told, _))) => {
                         tracing::warn!(pod = pod.name(), why, "a service account token was not renewed; it is used on");
-                        self.keep(&TokenRequest { seconds: LIFETIME_SECONDS_MIN, ..request.clone() }, told)
+                        self.keep(&request, LIFETIME_SECONDS_MIN, told)
                     }
                     (Err(why), None) => return Err(why),
                 },
@@ -89,9 +89,10 @@ impl Tokens {
         tokens.get(request).map(|token| token.ends.clone()).unwrap_or_default()
     }
 
-    fn keep(&self, request: &TokenRequest, (text, ends): (String, String)) -> String {
+    /// Keeps a token that is taken to live for so many seconds from now on.
+    fn keep(&self, request: &TokenRequest, seconds: i64, (text, ends): (String, String)) -> String {
         // At four fifths of its life, as kubelet does.
-        let life = Duration::from_secs(u64::try_from(request.seconds).unwrap_or(0)) * 4 / 5;
+        let life = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)) * 4 / 5;
         let token = Token { text: text.clone(), ends, renew_at: Instant::now() + life };
         self.0.lock().expect("nothing panics while holding it").insert(request.clone(), token);
         text
@@ -121,4 +122,22 @@ async fn ask(pod: &PodContext, request: &TokenRequest) -> Result<(String, String
     answer["status"]["token"].as_str().map(|token| (token.to_owned(), ends)).ok_or_else(|| {
         format!("failed to fetch token of service account {account:?}: expected status.token in the answer, found none")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LIFETIME_SECONDS_MIN, TokenRequest, Tokens};
+    use std::time::Duration;
+    use tokio::time::Instant;
+
+    #[test]
+    fn a_token_that_is_used_on_is_not_due_at_once() {
+        let (tokens, request) = (Tokens::default(), TokenRequest { audience: String::new(), seconds: 3600 });
+        let told = || ("t".to_owned(), String::new());
+        // Its life is over, and it cannot be renewed.
+        tokens.keep(&request, 0, told());
+        assert_eq!(tokens.keep(&request, LIFETIME_SECONDS_MIN, told()), "t");
+        let renew_at = tokens.renew_at().expect("it is held");
+        assert!(renew_at > Instant::now() + Duration::from_secs(60));
+    }
 }

@@ -3,8 +3,8 @@
 //! Rules
 //!   R1 change   what is wanted and is not there so, is in the patch; what somebody else added is not touched
 //!   R2 remove   what was applied before and is no longer wanted, is null, or `$patch: delete` in a keyed list
-//!   R3 keyed    lists that strategic merge merges by key are compared item by item; `$setElementOrder` says their order
-//!               when an item or the order differs
+//!   R3 keyed    lists that strategic merge merges by key are compared item by item, the nth of a key with the nth of it;
+//!               `$setElementOrder` says their order when an item or the order differs
 //!   R4 scalars  lists of scalars that merge: new items, and `$deleteFromPrimitiveList`
 //!   R5 retain   an object whose kind has variants says with `$retainKeys` which fields stay
 //!   R6 whole    every other list, and everything where no schema is known, is replaced as a whole
@@ -88,15 +88,18 @@ struct Lists<'l> {
 /// R3.
 fn keyed(name: &str, key: &str, lists: Lists, field: &Field, inner: Shaped, patch: &mut Object) {
     let same = |one: &Value, other: &Value| !one[key].is_null() && one[key] == other[key];
-    let find =
-        |list: &[Value], item: &Value| list.iter().find(|other| same(item, other)).and_then(Value::as_object).cloned();
+    // Some lists hold a key twice, as ports of two protocols do: the second is compared with the second.
+    let find = |list: &[Value], item: &Value, nth: usize| {
+        list.iter().filter(|other| same(item, other)).nth(nth).and_then(Value::as_object).cloned()
+    };
     let mut items = Vec::new();
-    for wanted in lists.wanted {
-        let (Some(found), Some(fields)) = (find(lists.found, wanted), wanted.as_object()) else {
+    for (index, wanted) in lists.wanted.iter().enumerate() {
+        let nth = lists.wanted[..index].iter().filter(|earlier| same(earlier, wanted)).count();
+        let (Some(found), Some(fields)) = (find(lists.found, wanted, nth), wanted.as_object()) else {
             items.push(wanted.clone());
             continue;
         };
-        let before = find(lists.before, wanted).unwrap_or_default();
+        let before = find(lists.before, wanted, nth).unwrap_or_default();
         let mut change = objects(&before, &found, fields, inner);
         if !change.is_empty() {
             if field.retain_keys {
@@ -201,6 +204,18 @@ mod tests {
             containers(json!([{"name": "b"}, {"name": "a"}])),
             containers(json!([{"name": "a"}, {"name": "b"}])),
             json!({"spec": {"$setElementOrder/containers": [{"name": "a"}, {"name": "b"}]}}),
+        );
+    }
+
+    #[test]
+    fn r3_a_key_that_occurs_twice_is_compared_with_its_like() {
+        let ports = json!([{"containerPort": 53, "protocol": "TCP"}, {"containerPort": 53, "protocol": "UDP"}]);
+        let with = |labels: Value| json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "ports": ports}]}});
+        check(
+            with(json!({"a": "1"})),
+            with(json!({"a": "1"})),
+            with(json!({"a": "2"})),
+            json!({"metadata": {"labels": {"a": "2"}}}),
         );
     }
 

@@ -130,6 +130,8 @@ pub(crate) async fn update(call: Call<'_>, part: Part, old: &Value, object: &mut
         limit_range::admit_claim(call, object)?;
     } else if *kind == kinds::POD && part == Part::Resize {
         limit_range::admit_resize(call, object)?;
+    } else if *kind == kinds::RESOURCE_CLAIM && part == Part::Status {
+        resource_claim::update_status(call, old, object)?;
     } else if *kind == kinds::RESOURCE_QUOTA && part == Part::Status {
         quota::count(call, object)?;
     }

@@ -4,7 +4,8 @@
 //! Rules
 //!   R1 own          a Node, a lease and a CSINode are created and changed only under the agent's own name, a ResourceSlice
 //!                   only for the devices of its node
-//!   R2 pods         only those bound to the node are changed or deleted
+//!   R2 pods         only those bound to the node are changed or deleted; which claims were made for them, and may be read
+//!                   therefore, the node does not say
 //!   R3 privileges   an agent changes neither its taints, nor its owners, nor labels reserved for the cluster's admin
 //!   R4 volumes      of a PersistentVolume only the finalizer of the node's own driver is put on and taken off
 //!   R5 claims       of a claim only how large its volume has become is said
@@ -47,7 +48,14 @@ pub(super) fn update(call: Call<'_>, part: Part, old: &Value, object: &Value) ->
     let Some(node) = call.who.node_name() else { return Ok(()) };
     let kind = &call.target.resource.kind;
     if *kind == kinds::POD {
-        return check_bound(call, node, &call.target.name, old);
+        check_bound(call, node, &call.target.name, old)?;
+        let claims = |pod: &Value| pod["status"]["resourceClaimStatuses"].clone();
+        if part == Part::Status && claims(old) != claims(object) {
+            let name = &call.target.name;
+            let why = format!("node {node:?} cannot update resourceClaimStatuses of pod {name:?}");
+            return Err(refuse(call, name, &why));
+        }
+        return Ok(());
     }
     if *kind == kinds::NODE {
         if part == Part::Main && old["spec"]["taints"] != object["spec"]["taints"] {

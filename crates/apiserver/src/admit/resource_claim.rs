@@ -2,9 +2,10 @@
 //!
 //! Rules
 //!   R1 admin       such a claim, or a template of it, is made only in a namespace that says that it is for admins
+//!   R2 given       nor is such an access given elsewhere, by whoever writes what a claim was given
 //!
 //! Source: Kubernetes documentation, "Dynamic Resource Allocation", Admin access.
-//! Not here       changes: what a claim asks for never changes
+//! Not here       changes of what a claim asks for: there are none
 
 use serde_json::Value;
 use windlass_api::field::{Errors, Path};
@@ -27,13 +28,35 @@ pub(super) fn create(call: Call<'_>, object: &Value) -> Result<(), ApiError> {
     let requests = spec["devices"]["requests"].as_array().into_iter().flatten();
     for (index, _) in requests.enumerate().filter(|(_, request)| request["exactly"]["adminAccess"] == true) {
         let at = at.child("devices").child("requests").index(index).child("exactly").child("adminAccess");
-        let why = format!("admin access to devices requires the `{LABEL}: true` label on the containing namespace");
-        errors.forbidden(&at, &why);
+        errors.forbidden(&at, &needs_label());
     }
     if errors.is_empty() || is_for_admins(call) {
         return Ok(());
     }
     Err(ApiError::invalid(kind, text(&object["metadata"], "name"), &errors))
+}
+
+/// R2.
+pub(super) fn update_status(call: Call<'_>, old: &Value, object: &Value) -> Result<(), ApiError> {
+    let results = |claim: &Value| claim["status"]["allocation"]["devices"]["results"].clone();
+    let given = results(object);
+    if given == results(old) {
+        return Ok(());
+    }
+    let mut errors = Errors::new();
+    let at = Path::new("status").child("allocation").child("devices").child("results");
+    let all = given.as_array().into_iter().flatten().enumerate();
+    for (index, _) in all.filter(|(_, result)| result["adminAccess"] == true) {
+        errors.forbidden(&at.index(index).child("adminAccess"), &needs_label());
+    }
+    if errors.is_empty() || is_for_admins(call) {
+        return Ok(());
+    }
+    Err(ApiError::invalid(&call.target.resource.kind, text(&object["metadata"], "name"), &errors))
+}
+
+fn needs_label() -> String {
+    format!("admin access to devices requires the `{LABEL}: true` label on the containing namespace")
 }
 
 fn is_for_admins(call: Call<'_>) -> bool {

@@ -117,13 +117,18 @@ async fn ask(server: &Arc<Server>, api: &Aggregated) -> Result<(), (&'static str
         let url = &index["paths"][path.trim_start_matches('/')]["serverRelativeURL"];
         url.as_str().filter(|url| url.starts_with("/openapi/v3/")).map(str::to_owned)
     });
-    let kept = api.found().map(|found| found.open_api_v2.clone());
-    let open_api_v2 = match kept.filter(|(read, _)| read.elapsed() < OPEN_API_V2_GOOD_FOR) {
-        Some(kept) => kept,
-        None => {
-            let document = remote.get(server, "/openapi/v2", ANSWER_TIME_MAX).await.ok();
-            (Instant::now(), document.map(|bytes| Arc::new(Document::new(bytes))))
-        }
+    let open_api_v2 = match api.found().map(|found| found.open_api_v2.clone()) {
+        Some(kept) if kept.0.elapsed() < OPEN_API_V2_GOOD_FOR => kept,
+        kept => match (remote.get(server, "/openapi/v2", ANSWER_TIME_MAX).await, kept) {
+            (Ok(bytes), _) => (Instant::now(), Some(Arc::new(Document::new(bytes)))),
+            // One that did not answer this once is asked again the next time.
+            (Err(error), Some(kept))
+                if !matches!(error, RemoteError::Refused { code: http::StatusCode::NOT_FOUND, .. }) =>
+            {
+                kept
+            }
+            _ => (Instant::now(), None),
+        },
     };
     let found = Found { resources, open_api, open_api_v2 };
     *api.link.found.lock().expect("nothing panics while holding what was found") = Some(Arc::new(found));

@@ -287,8 +287,17 @@ async fn n10_a_node_reads_the_claims_of_its_pods_and_lists_its_own_slices() {
     for name in ["made", "other"] {
         assert!(reads(name).await.starts_with("403"), "{name}");
     }
-    // Its status names another one later.
+    // Its status names another one later, which the node itself does not write.
     let status = json!({"status": {"resourceClaimStatuses": [{"name": "b", "resourceClaimName": "made"}]}});
+    let merge = [("content-type", "application/merge-patch+json")];
+    let own = async |status: &Value| {
+        let path = format!("{PODS}/p/status");
+        api.call_as(node.clone(), Method::PATCH, &path, &merge, status.to_string()).await.said()
+    };
+    let refused = own(&status).await;
+    assert!(refused.contains("node \"n1\" cannot update resourceClaimStatuses of pod \"p\""), "{refused}");
+    assert!(reads("made").await.starts_with("403"));
+    assert_eq!(own(&json!({"status": {"message": "it is here"}})).await, "200");
     assert_eq!(api.merge(&format!("{PODS}/p/status"), &status).await.said(), "200");
     assert_eq!(reads("made").await, "200");
     assert!(reads("other").await.starts_with("403"));
@@ -321,5 +330,18 @@ async fn an_admins_access_to_devices_is_claimed_only_where_admins_are() {
         );
         assert!(refused.contains(&expected), "{refused}");
         api.make(&format!("{DEVICES}/namespaces/admins/{plural}"), &object).await;
+    }
+    // Nor is it given there by who writes what a claim was given.
+    let requests = json!([{"name": "gpu", "exactly": {"deviceClassName": "gpu"}}]);
+    let plain = json!({"metadata": {"name": "p"}, "spec": {"devices": {"requests": requests}}});
+    let result =
+        json!({"request": "gpu", "driver": "d.example.com", "pool": "n1", "device": "gpu-0", "adminAccess": true});
+    let status = json!({"status": {"allocation": {"devices": {"results": [result]}}}});
+    for (namespace, is_refused) in [("default", true), ("admins", false)] {
+        api.make(&format!("{DEVICES}/namespaces/{namespace}/resourceclaims"), &plain).await;
+        let path = format!("{DEVICES}/namespaces/{namespace}/resourceclaims/p/status");
+        let said = api.merge(&path, &status).await.said();
+        let why = "status.allocation.devices.results[0].adminAccess: Forbidden: admin access to devices requires";
+        assert_eq!(said.contains(why), is_refused, "{namespace}: {said}");
     }
 }

@@ -389,13 +389,16 @@ impl Kernel {
 
     async fn remove_pod(&self, pod: &str) -> Result<(), MachineError> {
         self.end_sandbox(pod).await?;
-        self.give_back(pod).await?;
+        let detached = self.give_back(pod).await;
+        let unprepared = self.preparing.unprepare(pod).await;
+        // What drivers have mounted below the pod's directory is theirs to unmount, before that goes.
         self.lending.give_back(pod).await?;
-        self.preparing.unprepare(pod).await?;
         let (layout, pod) = (self.layout.clone(), pod.to_owned());
         off_the_runtime(move || {
             volume::remove_all(&layout, &pod)?;
             remove_tree(&layout.pod(&pod)?)?;
+            // As long as something of it is left, the pod is known.
+            detached.and(unprepared)?;
             remove_file(&layout.record(&pod)?)
         })
         .await

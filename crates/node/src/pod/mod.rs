@@ -112,6 +112,8 @@ pub struct PodTask {
     tracks: BTreeMap<String, Track>,
     ground: Ground,
     ground_retry: RetryBackoff,
+    /// For the renewal of what the volumes hold.
+    volumes_retry: RetryBackoff,
     ending: Option<Ending>,
     failure: Option<(&'static str, String)>,
     /// For a static pod: what is known of its likeness in the API.
@@ -200,6 +202,7 @@ impl PodTask {
             tracks,
             ground,
             ground_retry: RetryBackoff::new(Duration::from_millis(500), Duration::from_secs(120)),
+            volumes_retry: RetryBackoff::new(Duration::from_secs(1), Duration::from_secs(120)),
             ending: None,
             failure: None,
             is_heard: known.is_none() || likeness.is_some(),
@@ -436,7 +439,9 @@ impl PodTask {
         let is_idle =
             matches!(self.ground, Ground::Up(_)) && self.ending.is_none() && !self.work.is_busy(&Slot::Volumes);
         let context = &self.context;
-        context.tokens.renew_at().into_iter().chain(context.certificates.renew_at()).min().filter(|_| is_idle)
+        let due = context.tokens.renew_at().into_iter().chain(context.certificates.renew_at()).min();
+        let due = due.filter(|_| is_idle)?;
+        Some(self.volumes_retry.retry_at().map_or(due, |at| at.max(due)))
     }
 
     fn fill_volumes(&mut self) {

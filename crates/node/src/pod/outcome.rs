@@ -40,7 +40,9 @@ impl PodTask {
                 tracing::warn!(pod = self.header.key(), container = name, %error, "an earlier attempt was not removed");
             }
             (_, Outcome::Resized(resized)) => self.resized(resized),
+            (_, Outcome::Filled(Ok(()))) => self.volumes_retry.reset(),
             (_, Outcome::Filled(Err(StepError { reason, message }))) => {
+                self.volumes_retry.failed(Instant::now());
                 self.context.note(EventKind::Warning, reason, message);
             }
             (_, Outcome::Counted(counted)) => self.counted(counted),
@@ -66,7 +68,7 @@ impl PodTask {
                 self.remove_retry.failed(Instant::now());
                 tracing::warn!(pod = self.header.key(), %error, "the ended pod was not deleted; it is tried again");
             }
-            (_, Outcome::Swept(Ok(())) | Outcome::Filled(Ok(())) | Outcome::Saved(Ok(()))) => {}
+            (_, Outcome::Swept(Ok(())) | Outcome::Saved(Ok(()))) => {}
             (slot, outcome) => unreachable!("{outcome:?} is no outcome of {slot:?}"),
         }
     }

@@ -91,12 +91,16 @@ pub async fn up(pod: &PodContext, sources: Option<SourceView>) -> Result<Ground,
     Ok(ground)
 }
 
-/// Undoes every step, the last one first.
+/// Undoes every step, the last one first. What the sandbox runs on is left as long as that is there; of the others one that
+/// cannot be undone keeps no other, and the first error is told.
 pub async fn down(pod: &PodContext) -> Result<(), MachineError> {
-    for step in STEPS.iter().rev() {
-        step.down(pod).await?;
+    let [others @ .., sandbox] = &STEPS;
+    sandbox.down(pod).await?;
+    let mut undone = Ok(());
+    for step in others.iter().rev() {
+        undone = undone.and(step.down(pod).await);
     }
-    Ok(())
+    undone
 }
 
 impl PodContext {

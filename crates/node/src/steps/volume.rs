@@ -66,12 +66,14 @@ async fn keep(pod: &PodContext, volume: &core::Volume) -> Result<(), StepError> 
     })
 }
 
-/// Makes the volumes whose files come from objects hold what those say now.
+/// Makes the volumes whose files come from objects hold what those say now. One that cannot be made keeps no other; the
+/// first error is told.
 pub async fn refresh(pod: &PodContext, sources: &SourceView) -> Result<(), StepError> {
+    let mut made = Ok(());
     for volume in pod.spec().volumes.iter().flatten().filter(|volume| is_ours(volume)) {
-        make(pod, sources, volume).await?;
+        made = made.and(make(pod, sources, volume).await);
     }
-    Ok(())
+    made
 }
 
 /// Whether the node writes the volume's files. Then nobody else may, as the API reference has it for each of these kinds:

@@ -144,14 +144,19 @@ fn walk(directory: &Path, recursive: bool, paths: &mut Vec<PathBuf>) -> Result<(
 
 /// What a file holds, if it is not too large.
 pub fn read_file(path: &Path) -> Result<String> {
+    String::from_utf8(read_bytes(path)?).with_context(|| format!("could not read {}", path.display()))
+}
+
+/// The same for what need not be text.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let context = || format!("could not read {}", path.display());
     let file = fs::File::open(path).with_context(context)?;
-    let mut text = String::new();
-    let read = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).with_context(context)?;
+    let mut bytes = Vec::new();
+    let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).with_context(context)?;
     if read as u64 > FILE_BYTES_MAX {
         bail!("{}: expected a file of at most {FILE_BYTES_MAX} bytes, found more", path.display());
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 /// The objects of a text.

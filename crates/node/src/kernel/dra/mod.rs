@@ -110,13 +110,14 @@ impl Preparing {
         let known: Option<Record> = self.off(&path, |path| record::read(&path)).await?;
         let mut record = known.clone().unwrap_or_else(|| Record::new(claim));
         record.begin(pod, claim, &self.boot);
+        // Of a driver that is not here nothing is prepared, and nothing must be undone.
+        let found = |name: &str| self.driver(name).map(|plugin| (name.to_owned(), plugin));
+        let open: Vec<(String, Arc<Plugin>)> = record.open().map(found).collect::<Result<_, _>>()?;
         // D1.
         if known.as_ref() != Some(&record) {
             self.keep(&path, &record).await?;
         }
-        let open: Vec<String> = record.open().map(str::to_owned).collect();
-        for driver in open {
-            let plugin = self.driver(&driver)?;
+        for (driver, plugin) in open {
             let answer = call(&plugin, "NodePrepareResources", &record).await?;
             let of_claim = answer_for(&answer, &record.uid)
                 .map_err(|error| failed("read what NodePrepareResources says", &record.name, error))?;

@@ -46,6 +46,11 @@ impl Place {
         Preparing::new(self.root.join("node/dra"), boot.to_owned(), plugins)
     }
 
+    /// An agent to which no driver has come yet.
+    fn agent_alone(&self, boot: &str) -> Preparing {
+        Preparing::new(self.root.join("node/dra"), boot.to_owned(), Arc::new(Plugins::new(self.registry())))
+    }
+
     fn records(&self) -> usize {
         std::fs::read_dir(self.root.join("node/dra")).expect("it is there").count()
     }
@@ -173,16 +178,18 @@ async fn a_driver_that_is_not_here_is_named_and_nothing_of_an_earlier_boot_needs
     let agent = place.agent(BOOT).await;
     let why = agent.prepare("pod", &[claim("c")]).await.expect_err("nobody is there").to_string();
     assert_eq!(why, format!("reach the driver: DRA driver {NAME} is not registered"));
-    assert!(agent.unprepare("pod").await.is_err(), "it may have been prepared");
-    place.agent("boot-2").await.unprepare("pod").await.expect("nothing of it is there");
-    assert_eq!(place.records(), 0);
-    // What an earlier boot had prepared is prepared anew.
+    assert_eq!(place.records(), 0, "nothing was prepared");
+    agent.unprepare("pod").await.expect("there is nothing to undo");
     let driver = place.driver();
     place.agent(BOOT).await.prepare("pod", &[claim("c")]).await.expect("prepared");
+    assert!(place.agent_alone(BOOT).unprepare("pod").await.is_err(), "it is prepared");
+    // What an earlier boot had prepared is prepared anew.
     let agent = place.agent("boot-2").await;
     assert!(agent.prepared("pod").await.expect("readable").is_empty());
     agent.prepare("pod", &[claim("c")]).await.expect("prepared");
     assert_eq!(driver.count(PREPARE, "c"), 2);
+    place.agent_alone("boot-3").unprepare("pod").await.expect("nothing of it is there");
+    assert_eq!(place.records(), 0);
 }
 
 #[test]

@@ -56,6 +56,9 @@ impl Editor {
     pub(super) fn edit(&self, path: &Path) -> Result<String> {
         let mut command = self.command(path)?;
         let said = self.words.join(" ");
+        // ^C is the editor's alone: people leave vi's input mode by it. The editor has it as it was.
+        let _interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+            .context("cannot leave interrupts to the editor")?;
         let status = command.status().map_err(|error| anyhow!("unable to launch the editor {said:?}: {error}"))?;
         if !status.success() {
             bail!("there was a problem with the editor {said:?}");

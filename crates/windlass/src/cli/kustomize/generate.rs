@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use super::file::{Behavior, Generator, Kustomization, Options};
 use super::resource::{Resource, Resources};
 use super::tree;
+use crate::cli::manifest::read_bytes;
 
 /// Characters of a hash in a name.
 const HASH_CHARS: usize = 10;
@@ -117,7 +118,7 @@ fn pairs(generator: &Generator, root: &Path) -> Result<BTreeMap<String, Vec<u8>>
             _ => bail!("source {source:?} key name or file path contains '='"),
         };
         let path = tree::file(root, path)?;
-        let bytes = std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
+        let bytes = read_bytes(&path)?;
         found.push((key.to_owned(), bytes));
     }
     let mut pairs = BTreeMap::new();

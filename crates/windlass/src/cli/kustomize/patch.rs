@@ -143,7 +143,11 @@ fn of_operations(resources: &mut Resources, target: &Selector, operations: &Valu
         resource.remember();
         let id = resource.id();
         let patched = patch(PatchType::Json, &resource.object, body.as_bytes(), None);
-        resource.object = patched.map_err(|error| anyhow!(error).context(id.to_string()))?.value;
+        let patched = patched.map_err(|error| anyhow!(error).context(id.to_string()))?.value;
+        if !patched["metadata"].is_object() {
+            bail!("{id}: expected the patch to leave an object with metadata, found {patched:.100}");
+        }
+        resource.object = patched;
     }
     Ok(())
 }

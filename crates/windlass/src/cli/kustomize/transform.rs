@@ -96,7 +96,7 @@ pub fn namespace(resources: &mut Resources, namespace: &str) -> Result<()> {
             resource.object["metadata"]["namespace"] = json!(namespace);
         }
         if matches!(resource.kind(), "RoleBinding" | "ClusterRoleBinding") {
-            let subjects = resource.object["subjects"].as_array_mut().into_iter().flatten();
+            let subjects = resource.object.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten();
             subjects.filter(|subject| subject["name"] == "default").for_each(|subject| {
                 subject["namespace"] = json!(namespace);
             });

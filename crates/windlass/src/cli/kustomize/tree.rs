@@ -139,6 +139,9 @@ pub fn file(root: &Path, path: &str) -> Result<PathBuf> {
     if found.is_dir() {
         bail!("'{}' is a directory", found.display());
     }
+    if !found.is_file() {
+        bail!("'{}': expected a file, found something that may have no end", found.display());
+    }
     Ok(found)
 }
 

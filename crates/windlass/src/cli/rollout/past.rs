@@ -2,7 +2,7 @@
 //! ControllerRevisions.
 
 use anyhow::{Result, bail};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use windlass_api::kinds;
 
 use super::revision;
@@ -19,8 +19,21 @@ pub(super) struct Past {
     pub number: u64,
     /// Why it was rolled out, if somebody noted it down.
     pub cause: String,
-    /// The template, as the object itself would hold it.
+    /// The template, as it was noted down; [`Past::wish`] is what the object itself would hold.
     pub template: Value,
+    /// The annotations that come back with it.
+    pub annotations: Map<String, Value>,
+}
+
+impl Past {
+    /// The template as the object itself would hold it: without what tells a Deployment's replica sets apart.
+    pub(super) fn wish(&self) -> Value {
+        let mut template = self.template.clone();
+        if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+            labels.remove("pod-template-hash");
+        }
+        template
+    }
 }
 
 /// All of them, lowest number first. `what` is what is being done, for those that cannot.
@@ -42,11 +55,9 @@ pub(super) async fn past(session: &Session, object: &Chosen, found: &Value, what
 }
 
 fn of_replica_set(set: &Value) -> Past {
-    let mut template = set["spec"]["template"].clone();
-    if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
-        labels.remove("pod-template-hash");
-    }
-    Past { number: revision(set), cause: cause(set), template }
+    let template = set["spec"]["template"].clone();
+    let annotations = set["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+    Past { number: revision(set), cause: cause(set), template, annotations }
 }
 
 /// Its data is a strategic merge patch that replaces the template.
@@ -55,7 +66,8 @@ fn of_revision(revision: &Value) -> Past {
     if let Some(fields) = template.as_object_mut() {
         fields.remove("$patch");
     }
-    Past { number: revision["revision"].as_u64().unwrap_or(0), cause: cause(revision), template }
+    let number = revision["revision"].as_u64().unwrap_or(0);
+    Past { number, cause: cause(revision), template, annotations: Map::new() }
 }
 
 fn cause(object: &Value) -> String {
@@ -65,14 +77,16 @@ fn cause(object: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Past, of_replica_set, of_revision};
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     #[test]
     fn the_hash_label_does_not_come_back() {
         let set = json!({"metadata": {"annotations": {"deployment.kubernetes.io/revision": "3"}},
             "spec": {"template": {"metadata": {"labels": {"app": "a", "pod-template-hash": "x"}}}}});
-        let template = json!({"metadata": {"labels": {"app": "a"}}});
-        assert_eq!(of_replica_set(&set), Past { number: 3, cause: String::new(), template });
+        assert_eq!(of_replica_set(&set).wish(), json!({"metadata": {"labels": {"app": "a"}}}));
+        let template = set["spec"]["template"].clone();
+        let annotations = set["metadata"]["annotations"].as_object().cloned().expect("a map");
+        assert_eq!(of_replica_set(&set), Past { number: 3, cause: String::new(), template, annotations });
     }
 
     #[test]
@@ -80,6 +94,7 @@ mod tests {
         let revision = json!({"metadata": {"annotations": {"kubernetes.io/change-cause": "why"}}, "revision": 7,
             "data": {"spec": {"template": {"$patch": "replace", "spec": {"containers": []}}}}});
         let template = json!({"spec": {"containers": []}});
-        assert_eq!(of_revision(&revision), Past { number: 7, cause: "why".to_owned(), template });
+        let annotations = Map::new();
+        assert_eq!(of_revision(&revision), Past { number: 7, cause: "why".to_owned(), template, annotations });
     }
 }

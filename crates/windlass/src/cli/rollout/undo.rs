@@ -5,11 +5,12 @@
 //!   R2 paused   a paused Deployment is not changed
 //!   R3 same     a template that is wanted already is not sent again
 //!   R4 try      `--dry-run=client` shows the template that would come back
+//!   R5 notes    the annotations of a Deployment come back with its template, all but those that are not of the template
 
 use anyhow::{Result, bail};
 use clap::Args;
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use windlass_client::{Call, with_query};
 
 use super::WhatFlags;
@@ -21,6 +22,16 @@ use crate::cli::describe::template::template;
 use crate::cli::dry_run::DryRun;
 use crate::cli::output::escape;
 use crate::cli::session::Session;
+
+/// Annotations of a Deployment that say nothing of its template.
+const OF_NOW: [&str; 6] = [
+    LAST_APPLIED,
+    "deployment.kubernetes.io/revision",
+    "deployment.kubernetes.io/revision-history",
+    "deployment.kubernetes.io/desired-replicas",
+    "deployment.kubernetes.io/max-replicas",
+    "deprecated.deployment.rollback.to",
+];
 
 /// `windlass rollout undo`.
 #[derive(Args)]
@@ -68,7 +79,8 @@ async fn undo(session: &Session, flags: &UndoFlags, object: &Chosen) -> Result<(
         println!("{} {what}{}{}", object.qualified(), escape::text(&sheet.text), flags.dry_run.suffix());
         return Ok(());
     }
-    if same(&wanted.template, &found["spec"]["template"]) {
+    let wish = wanted.wish();
+    if same(&wish, &found["spec"]["template"]) {
         println!(
             "{} skipped rollback (current template already matches revision {})",
             object.qualified(),
@@ -76,11 +88,23 @@ async fn undo(session: &Session, flags: &UndoFlags, object: &Chosen) -> Result<(
         );
         return Ok(());
     }
-    let patch = json!([{"op": "replace", "path": "/spec/template", "value": wanted.template}]);
+    let mut patch = vec![json!({"op": "replace", "path": "/spec/template", "value": wish})];
+    if is_deployment {
+        let annotations = annotations(&wanted.annotations, &found["metadata"]["annotations"]);
+        patch.push(json!({"op": "add", "path": "/metadata/annotations", "value": annotations}));
+    }
     let call = Call::new(Method::PATCH, with_query(&object.path(), &flags.dry_run.query()));
     session.json(call.body("application/json-patch+json", serde_json::to_vec(&patch)?)).await?;
     println!("{} rolled back{}", object.qualified(), flags.dry_run.suffix());
     Ok(())
+}
+
+/// R5.
+fn annotations(past: &Map<String, Value>, now: &Value) -> Map<String, Value> {
+    let stays = |name: &str| OF_NOW.contains(&name);
+    let back = past.iter().filter(|(name, _)| !stays(name));
+    let kept = now.as_object().into_iter().flatten().filter(|(name, _)| stays(name));
+    back.chain(kept).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// What is not in the history.
@@ -112,11 +136,11 @@ fn same(one: &Value, other: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Missing, Past, same, target};
-    use serde_json::json;
+    use super::{Missing, Past, annotations, same, target};
+    use serde_json::{Map, Value, json};
 
     fn past(number: u64) -> Past {
-        Past { number, cause: String::new(), template: json!({}) }
+        Past { number, cause: String::new(), template: json!({}), annotations: Map::new() }
     }
 
     #[test]
@@ -127,6 +151,15 @@ mod tests {
         assert_eq!(target(&all, 4), Err(Missing::Wanted));
         assert_eq!(target(&all[..1], 0), Err(Missing::Before));
         assert_eq!(target(&[], 0), Err(Missing::Before));
+    }
+
+    #[test]
+    fn r5_notes_come_back_with_the_template() {
+        let map = |value: Value| value.as_object().cloned().expect("a map");
+        let past = map(json!({"kubernetes.io/change-cause": "good", "deployment.kubernetes.io/revision": "1"}));
+        let now = json!({"kubernetes.io/change-cause": "bad", "own": "x", "deployment.kubernetes.io/revision": "2"});
+        let expected = json!({"kubernetes.io/change-cause": "good", "deployment.kubernetes.io/revision": "2"});
+        assert_eq!(annotations(&past, &now), map(expected));
     }
 
     #[test]
