@@ -142,6 +142,8 @@ impl PodTask {
             track.last = Some(ended.clone());
         }
         let was_running = track.is_running();
+        // A run so short that nobody saw it going on was one all the same.
+        track.anew &= attempt <= track.attempt;
         track.attempt = attempt;
         track.stage = Stage::Ended(Ended { attempt, exit, message });
         track.condemned = None;
