@@ -46,6 +46,7 @@ mod status;
 mod steps;
 mod stream;
 mod token;
+mod turn;
 
 pub use agent::Agent;
 pub use config::NodeConfig;

@@ -200,8 +200,7 @@ impl Shares {
     }
 
     /// Whether one more of this client's is looked at.
-    fn take(&mut self, client: IpAddr) -> bool {
-        let now = Instant::now();
+    fn take(&mut self, client: IpAddr, now: Instant) -> bool {
         if now.duration_since(self.began) >= WINDOW || self.by_client.len() >= CLIENTS_MAX {
             *self = Shares { began: now, by_client: BTreeMap::new() };
         }
@@ -223,7 +222,7 @@ async fn serve_datagrams(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
                 continue;
             }
         };
-        if !shares.take(client.ip()) {
+        if !shares.take(client.ip(), Instant::now()) {
             continue;
         }
         let decision = decide(&shared.names(), &shared.config.local, &buffer[..length]);
@@ -341,4 +340,26 @@ async fn answer_one(shared: &Shared, stream: &mut TcpStream) -> io::Result<()> {
     let answer = look_up(shared, &decision, None, true).await.ok_or(io::ErrorKind::InvalidData)?;
     let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes(), &answer[..]].concat()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CLIENTS_MAX, DATAGRAMS_PER_WINDOW_MAX, Shares, WINDOW};
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    #[test]
+    fn a94_a_client_has_its_share_of_a_window_and_takes_nothing_of_anothers() {
+        let mut shares = Shares::new();
+        let (began, loud) = (shares.began, IpAddr::from([10, 42, 0, 2]));
+        let taken = (0..2 * DATAGRAMS_PER_WINDOW_MAX).filter(|_| shares.take(loud, began)).count();
+        assert_eq!(taken, DATAGRAMS_PER_WINDOW_MAX as usize);
+        assert!(shares.take([10, 42, 0, 3].into(), began), "another one's share is whole");
+        assert!(!shares.take(loud, began + WINDOW - Duration::from_millis(1)));
+        assert!(shares.take(loud, began + WINDOW));
+        for number in 0..2 * CLIENTS_MAX as u32 {
+            shares.take(Ipv4Addr::from(number).into(), began + WINDOW);
+            assert!(shares.by_client.len() <= CLIENTS_MAX);
+        }
+    }
 }

@@ -251,11 +251,20 @@ impl Known {
 
     /// Keeps for a later agent what the API may not have any more by then, when that is something else than before.
     async fn save(&mut self, shared: &Shared) {
-        let documents = self.state.lasting();
-        let documents: Vec<&[u8]> = documents.into_iter().map(|document| &document[..]).collect();
+        let all = self.state.lasting();
+        let sizes = all.iter().scan(0, |sum, document| {
+            *sum += document.len() + 1;
+            Some(*sum)
+        });
+        let fit = sizes.take_while(|sum| *sum < KEPT_BYTES_MAX).count();
+        let left_out = all.len() - fit;
+        let documents: Vec<&[u8]> = all.into_iter().take(fit).map(|document| &document[..]).collect();
         let bytes = Bytes::from([&b"["[..], &documents.join(&b','), b"]"].concat());
-        if bytes == self.saved || bytes.len() > KEPT_BYTES_MAX {
+        if bytes == self.saved {
             return;
+        }
+        if left_out > 0 {
+            tracing::warn!(left_out, KEPT_BYTES_MAX, "not all network policies of ending namespaces are kept");
         }
         match shared.machine.save(KEY, bytes.clone()).await {
             Ok(()) => self.saved = bytes,

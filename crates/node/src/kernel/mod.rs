@@ -391,14 +391,14 @@ impl Kernel {
         self.end_sandbox(pod).await?;
         let detached = self.give_back(pod).await;
         let unprepared = self.preparing.unprepare(pod).await;
-        // What drivers have mounted below the pod's directory is theirs to unmount, before that goes.
-        self.lending.give_back(pod).await?;
+        // What drivers have mounted is theirs to unmount, and lies elsewhere: it keeps nothing else of the pod here.
+        let given_back = self.lending.give_back(pod).await;
         let (layout, pod) = (self.layout.clone(), pod.to_owned());
         off_the_runtime(move || {
             volume::remove_all(&layout, &pod)?;
             remove_tree(&layout.pod(&pod)?)?;
             // As long as something of it is left, the pod is known.
-            detached.and(unprepared)?;
+            detached.and(unprepared).and(given_back)?;
             remove_file(&layout.record(&pod)?)
         })
         .await
@@ -854,6 +854,15 @@ async fn off_the_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MachineError> + Send + 'static,
 ) -> Result<T, MachineError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(failed("work on the disk", &error)))
+}
+
+/// The same, with a path of its own.
+async fn off_with<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce(PathBuf) -> Result<T, MachineError> + Send + 'static,
+) -> Result<T, MachineError> {
+    let path = path.to_owned();
+    off_the_runtime(move || work(path)).await
 }
 
 fn file_error(doing: &str, path: &Path, error: &dyn std::error::Error) -> MachineError {

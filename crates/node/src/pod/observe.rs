@@ -40,13 +40,14 @@ impl PodTask {
         }
         for name in self.tracks.keys().cloned().collect::<Vec<_>>() {
             self.observe_container(&name, newest(&observed.containers, &name), first).await;
-            if first {
+            if first || self.tracks[&name].ended().is_some() {
                 self.recall_image(&name).await;
             }
         }
     }
 
-    /// What runs from which image is learnt when its start is over; an agent that ended just before that has not kept it.
+    /// What runs from which image is learnt when its start is over; an agent that ended just before that has not kept it, and
+    /// what is over before its start nobody waits for.
     async fn recall_image(&mut self, name: &str) {
         let track = &self.tracks[name];
         let container = self.context.container(name);

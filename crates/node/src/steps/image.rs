@@ -11,8 +11,7 @@
 //!                what the image is, the registry says
 //!   R5 apart      pods that want one image cause one pull; a registry that hangs keeps only its own images waiting
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use windlass_api::kinds;
@@ -23,6 +22,7 @@ use windlass_runtime::image::{Keyring, Reference};
 use super::PodContext;
 use crate::machine::{Credentials, Image, MachineError};
 use crate::source::SourceView;
+use crate::turn::{self, Shared, Turns};
 
 /// Nodes that are looked at for an image.
 const NODES_MAX: u32 = 250;
@@ -44,31 +44,17 @@ pub struct ImageTrouble {
 #[derive(Default)]
 pub struct Pulls {
     /// By registry.
-    slots: Mutex<BTreeMap<String, Weak<Semaphore>>>,
+    slots: Shared<String, Semaphore>,
     /// By image.
-    turns: Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    turns: Turns<String>,
 }
 
 impl Pulls {
-    /// One image is fetched by one pod at a time.
-    fn turn(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
-        shared(&self.turns, name, Arc::default)
-    }
-
     /// What the images of one registry share (R5).
     fn slots(&self, name: &str) -> Arc<Semaphore> {
         let registry = name.parse::<Reference>().map(|reference| reference.registry).unwrap_or_default();
-        shared(&self.slots, &registry, || Arc::new(Semaphore::new(PULLS_MAX)))
+        turn::shared(&self.slots, &registry, || Arc::new(Semaphore::new(PULLS_MAX)))
     }
-}
-
-/// What everybody who asks for it at the same time gets; kept as long as somebody has it.
-fn shared<T>(all: &Mutex<BTreeMap<String, Weak<T>>>, name: &str, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
-    let mut all = all.lock().expect("nothing panics while holding it");
-    all.retain(|_, one| one.strong_count() > 0);
-    let one = all.get(name).and_then(Weak::upgrade).unwrap_or_else(make);
-    all.insert(name.to_owned(), Arc::downgrade(&one));
-    one
 }
 
 /// An image that a container runs from, or that a volume shows.
@@ -125,10 +111,12 @@ pub async fn ensure(pod: &PodContext, wanted: &Wanted<'_>, sources: &SourceView)
             return Err(ImageTrouble { reason: "ErrImageNeverPull", message });
         }
     }
-    let turn = pod.shared.pulls.turn(name);
-    let _turn = turn.lock().await;
+    // One image is fetched by one pod at a time.
+    let _turn = turn::take(&pod.shared.pulls.turns, &name.to_owned()).await;
+    let known = machine.find_image(name).await.ok().flatten();
+    let is_here = known.is_some();
     if policy != "Always"
-        && let Ok(Some(image)) = machine.find_image(name).await
+        && let Some(image) = known
         && image.access.allows(&credentials)
     {
         // Another pod has fetched it while this one waited for its turn.
@@ -139,10 +127,7 @@ pub async fn ensure(pod: &PodContext, wanted: &Wanted<'_>, sources: &SourceView)
     wanted.note(pod, EventKind::Normal, "Pulling", format!("Pulling image {name:?}"));
     let began = tokio::time::Instant::now();
     // Who has an image of this name mostly lacks no layer: nobody need be asked.
-    let peers = match machine.find_image(name).await {
-        Ok(Some(_)) => Vec::new(),
-        _ => peers(pod, name).await,
-    };
+    let peers = if is_here { Vec::new() } else { peers(pod, name).await };
     match machine.pull_image(name, &credentials, &peers).await {
         Ok(image) => {
             let took = began.elapsed().as_millis();

@@ -1,12 +1,12 @@
 //! Program: a container's process as a session sees it: one that is run for the client, or the one that runs anyway.
 
-use std::error::Error;
 use std::time::Duration;
 
-use windlass_runtime::{Attachment, ContainerState, Events, ExecSpec, Process, Resizer, RuntimeError, Sandbox};
+use windlass_runtime::{Attachment, ContainerState, Events, ExecSpec, Process, Resizer, Sandbox};
 
 use super::exit::Ending;
 use super::session::{Program, Sizer, Streams};
+use crate::grpc::words as in_full;
 use crate::server::StreamOptions;
 
 const SIGHUP: i32 = 1;
@@ -133,15 +133,4 @@ fn sizer_of(resizer: Resizer) -> Sizer {
             tracing::debug!(%error, ?size, "a terminal does not take its size");
         }
     })
-}
-
-/// An error with its causes.
-fn in_full(error: &RuntimeError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        text = format!("{text}: {deeper}");
-        cause = deeper.source();
-    }
-    text
 }

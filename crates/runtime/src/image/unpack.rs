@@ -145,21 +145,11 @@ fn inflate<R: Read>(packed: Checked<R>, sender: SyncSender<io::Result<Vec<u8>>>)
 fn send_chunks(packed: impl io::BufRead, sender: &SyncSender<io::Result<Vec<u8>>>) -> io::Result<()> {
     let mut archive = decompressed(packed)?;
     loop {
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let (mut filled, mut ended) = (0, Ok(false));
-        while filled < CHUNK_BYTES {
-            match archive.read(&mut chunk[filled..]) {
-                Ok(read) if read > 0 => filled += read,
-                end => {
-                    ended = end.map(|_| true);
-                    break;
-                }
-            }
-        }
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        let read = archive.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut chunk);
         // What came before it was damaged is looked at too.
-        chunk.truncate(filled);
         let is_wanted = sender.send(Ok(chunk)).is_ok();
-        if ended? || !is_wanted {
+        if read? < CHUNK_BYTES || !is_wanted {
             return Ok(());
         }
     }

@@ -268,6 +268,7 @@ impl Shim {
         let (reports, report) = Reports::channel().map_err(io_refused("make a socket"))?;
         let (stdio, ours) = exec_streams(&spec).map_err(io_refused("make its standard streams"))?;
         let first_id = self.boot.user_ids.unwrap_or(0);
+        let files = program.is_some().then(|| dir.clone());
         let job = exec::Job { id: id.to_owned(), spec, dir, cgroup, init, program, stdio, first_id };
         let keep = job.stdio.descriptors();
         let joiner = fork(&report, &keep, |report| exec::join(job, report)).map_err(io_refused("fork"))?;
@@ -275,6 +276,7 @@ impl Shim {
             exec,
             caller,
             joiner,
+            files,
             pid: None,
             reports: Some(reports),
             streams: ours,

@@ -195,14 +195,24 @@ impl Shim {
                     }
                     ReportKind::Failure => container.failure = Some(report.text),
                     ReportKind::Detail if container.details.len() < DETAILS_MAX => container.details.push(report.text),
-                    ReportKind::Process | ReportKind::Detail | ReportKind::Terminal => {}
+                    // Of its maker only: an embedded first process says it by becoming its program.
+                    ReportKind::Started
+                        if container.program.is_some() && matches!(container.stage, Stage::Starting) =>
+                    {
+                        self.running(number);
+                    }
+                    ReportKind::Process | ReportKind::Started | ReportKind::Detail | ReportKind::Terminal => {}
                 },
                 Received::End => {
                     container.reports = None;
-                    match (&container.stage, &container.failure) {
-                        (Stage::Starting, None) => self.running(number),
-                        // What the program has made may wait for ever.
-                        (Stage::Starting, Some(_)) if container.program.is_some() => container.kill(),
+                    match (&container.stage, &container.program) {
+                        (Stage::Starting, None) if container.failure.is_none() => self.running(number),
+                        // Its maker has failed or was killed, and what the program has made may wait for ever.
+                        (Stage::Starting, Some(_)) => {
+                            let why = container.trouble();
+                            container.failure.get_or_insert(why);
+                            container.kill();
+                        }
                         _ => {}
                     }
                 }

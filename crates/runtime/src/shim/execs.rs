@@ -4,8 +4,10 @@ use std::os::fd::OwnedFd;
 
 use super::container::End;
 use super::fork::{Received, ReportKind, Reports};
-use super::{Caller, Shim};
+use super::{Caller, Shim, program};
+use crate::error::in_full;
 use crate::kernel;
+use crate::layout::{self, ContainerDir};
 use crate::protocol::{Answer, Failure, Message, StreamKind};
 
 /// One exec'd process.
@@ -15,6 +17,8 @@ pub(super) struct ExecProcess {
     pub exec: u64,
     pub caller: Caller,
     pub joiner: i32,
+    /// Where its joiner leaves files, if a program of the machine runs it.
+    pub files: Option<ContainerDir>,
     pub pid: Option<i32>,
     /// Open until it has become its program or failed to.
     pub reports: Option<Reports>,
@@ -64,6 +68,11 @@ impl Shim {
     fn exec_began(&mut self, index: usize) {
         let Some(process) = self.execs.get_mut(index) else { return };
         let (caller, streams) = (process.caller, std::mem::take(&mut process.streams));
+        for file in process.files.iter().flat_map(|dir| program::exec_files(dir, process.joiner)) {
+            if let Err(error) = layout::remove_file(&file) {
+                eprintln!("shim: {}", in_full(&error));
+            }
+        }
         if process.pid.is_none() && process.failure.is_none() {
             process.failure = Some("its process ended without a word; the container may have ended".to_owned());
         }

@@ -22,6 +22,8 @@ pub(super) enum ReportKind {
     Refused = b'R' as isize,
     /// It made a process: its number in decimal.
     Process = b'P' as isize,
+    /// The program of the machine has started the container.
+    Started = b'S' as isize,
     /// It failed for good, and why.
     Failure = b'E' as isize,
     /// A detail that may explain a failure.
@@ -100,6 +102,7 @@ impl Reports {
                     let kinds = [
                         ReportKind::Refused,
                         ReportKind::Process,
+                        ReportKind::Started,
                         ReportKind::Failure,
                         ReportKind::Detail,
                         ReportKind::Terminal,

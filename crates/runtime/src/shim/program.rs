@@ -80,6 +80,12 @@ pub(super) fn log_of(dir: &ContainerDir, verb: &str) -> PathBuf {
     dir.0.join(format!("{verb}-{}.log", std::process::id()))
 }
 
+/// What a joiner and the program tell each other: the process, its number, its terminal, and what went wrong ([`log_of`]). The
+/// shim removes them: a joiner may be killed.
+pub(super) fn exec_files(dir: &ContainerDir, joiner: impl std::fmt::Display) -> [PathBuf; 4] {
+    ["json", "pid", "sock", "log"].map(|ending| dir.0.join(format!("exec-{joiner}.{ending}")))
+}
+
 fn read_end(path: &Path) -> io::Result<String> {
     let mut file = fs::File::open(path)?;
     let length = file.metadata()?.len();
@@ -184,7 +190,9 @@ pub(super) fn build(job: create::Job, report: Reporter) -> Result<(), String> {
     created?;
     let mut start = program.command(&job.dir, "start");
     start.arg(&job.id);
-    program.run(start, (&job.dir, "start"))
+    program.run(start, (&job.dir, "start"))?;
+    report.say(ReportKind::Started, "");
+    Ok(())
 }
 
 /// Has the program make the container, and gives the number of its first process.
@@ -233,9 +241,7 @@ pub(super) fn join(program: &Program, job: &exec::Job, launch: &Launch, report: 
     if job.first_id > 0 {
         stage::show_root()?;
     }
-    let name = format!("exec-{}", std::process::id());
-    let path = |ending: &str| job.dir.0.join(format!("{name}.{ending}"));
-    let (process_file, pid_file, socket) = (path("json"), path("pid"), path("sock"));
+    let [process_file, pid_file, ..] = exec_files(&job.dir, std::process::id());
     let (tty, size) = match &job.stdio {
         exec::Stdio::Terminal(size) => (true, *size),
         exec::Stdio::Pipes { .. } => (false, None),
@@ -248,19 +254,15 @@ pub(super) fn join(program: &Program, job: &exec::Job, launch: &Launch, report: 
         exec::Stdio::Terminal(_) => {
             let failed = |error: io::Error| format!("could not listen for a terminal: {error}");
             std::env::set_current_dir(&job.dir.0).map_err(failed)?;
-            let short = format!("{name}.sock");
+            let short = format!("exec-{}.sock", std::process::id());
             terminals = Some(UnixListener::bind(&short).map_err(failed)?);
             command.arg("--console-socket").arg(short);
         }
         exec::Stdio::Pipes { stdin, stdout, stderr } => give(&mut command, (stdin.as_ref(), stdout, stderr))?,
     }
     command.arg(&job.id);
-    let ran = program.run(command, (&job.dir, "exec"));
-    let pid = ran.and_then(|()| read_pid(&pid_file));
-    for file in [process_file, pid_file, socket, log_of(&job.dir, "exec")] {
-        layout::remove_file(&file).map_err(|error| in_full(&error))?;
-    }
-    let pid = pid?;
+    program.run(command, (&job.dir, "exec"))?;
+    let pid = read_pid(&pid_file)?;
     if let Some(terminals) = terminals {
         let terminal = take_terminal(&terminals).map_err(|error| format!("could not take its terminal: {error}"))?;
         report.hand_over(ReportKind::Terminal, terminal.as_fd());

@@ -30,21 +30,17 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
-
-use tokio::sync::OwnedMutexGuard;
+use std::sync::Arc;
 
 use super::group::give_tree;
-use super::off_the_runtime;
 use super::plugins::Plugins;
+use super::{off_the_runtime, off_with};
 use crate::grpc::{CallError, code};
 use crate::machine::{DriverFacts, LentVolume, MachineError, Plugin, PluginKind, VolumeStats};
+use crate::turn::{self, Turn, Turns};
 use calls::Asked;
-pub use record::make_dir;
 use record::{Loan, Places, Stage};
-
-/// Held by whoever is doing something to a volume.
-type Turn = tokio::sync::Mutex<()>;
+pub use record::{make_dir, read as read_record};
 
 /// What has been borrowed, and from whom.
 pub struct Lending {
@@ -52,7 +48,7 @@ pub struct Lending {
     boot: String,
     plugins: Arc<Plugins>,
     /// Whose turn it is, by driver and handle.
-    turns: Mutex<BTreeMap<(String, String), Weak<Turn>>>,
+    turns: Turns<(String, String)>,
 }
 
 /// Whom a volume is for.
@@ -75,7 +71,7 @@ fn failed(doing: &str, volume: &str, why: impl std::fmt::Display) -> MachineErro
 impl Lending {
     /// What is borrowed beneath this directory; `boot` is the machine's present boot.
     pub fn new(root: PathBuf, boot: String, plugins: Arc<Plugins>) -> Lending {
-        Lending { root, boot, plugins, turns: Mutex::default() }
+        Lending { root, boot, plugins, turns: Turns::default() }
     }
 
     fn driver(&self, name: &str) -> Result<Arc<Plugin>, MachineError> {
@@ -85,25 +81,15 @@ impl Lending {
     }
 
     /// C4.
-    async fn turn(&self, driver: &str, handle: &str) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.turns.lock().expect("nothing panics while holding it");
-            turns.retain(|_, turn| turn.strong_count() > 0);
-            let turn = turns.entry((driver.to_owned(), handle.to_owned())).or_default();
-            turn.upgrade().unwrap_or_else(|| {
-                let new = Arc::default();
-                *turn = Arc::downgrade(&new);
-                new
-            })
-        };
-        turn.lock_owned().await
+    async fn turn(&self, driver: &str, handle: &str) -> Turn {
+        turn::take(&self.turns, &(driver.to_owned(), handle.to_owned())).await
     }
 
     /// Borrows a volume for a pod, and says where it is.
     pub async fn lend(&self, to: Borrower<'_>, lent: &LentVolume) -> Result<PathBuf, MachineError> {
-        let _turn = self.turn(&lent.driver, &lent.handle).await;
+        let turn = self.turn(&lent.driver, &lent.handle).await;
         let places = Places::of(&self.root, to.pod, lent)?;
-        let known: Option<Loan> = self.off(&places.loan, |path| record::read(&path)).await?;
+        let known: Option<Loan> = off_with(&places.loan, |path| record::read(&path)).await?;
         let is_there = known.is_some_and(|loan| loan.done && loan.boot == self.boot);
         if is_there && !lent.is_republished {
             return Ok(places.target);
@@ -125,15 +111,15 @@ impl Lending {
         let asked = Asked { lent, group: to.group, facts };
         if !is_there {
             // C1.
-            self.keep(&places.loan, &loan).await?;
+            keep(&turn, &places.loan, &loan).await?;
             if loan.staging.is_some() {
-                let staging = self.stage(&plugin, &asked, &places).await?;
+                let staging = self.stage(&turn, &plugin, &asked, &places).await?;
                 if loan.staging.as_ref() != Some(&staging) {
                     loan.staging = Some(staging);
-                    self.keep(&places.loan, &loan).await?;
+                    keep(&turn, &places.loan, &loan).await?;
                 }
             }
-            self.off(&places.target, |target| record::make_parent(&target)).await?;
+            off_with(&places.target, |target| record::make_parent(&target)).await?;
         }
         let staging = loan.staging.as_deref().map(text).transpose()?.unwrap_or_default();
         let published = asked.publish(&plugin.endpoint, staging, text(&places.target)?).await;
@@ -144,17 +130,23 @@ impl Lending {
         let give = to.group.filter(|_| lent.is_groups && !facts.takes_group && !lent.is_block && !lent.read_only);
         if let Some(group) = give {
             let trust_top = to.trust_top;
-            self.off(&places.target, move |target| give_tree(&target, group, trust_top)).await?;
+            off_with(&places.target, move |target| give_tree(&target, group, trust_top)).await?;
         }
         loan.done = true;
-        self.keep(&places.loan, &loan).await?;
+        keep(&turn, &places.loan, &loan).await?;
         Ok(places.target)
     }
 
     /// C2. Says where the volume is staged: the first to stage it has chosen.
-    async fn stage(&self, plugin: &Plugin, asked: &Asked<'_>, places: &Places) -> Result<PathBuf, MachineError> {
+    async fn stage(
+        &self,
+        turn: &Turn,
+        plugin: &Plugin,
+        asked: &Asked<'_>,
+        places: &Places,
+    ) -> Result<PathBuf, MachineError> {
         let lent = asked.lent;
-        let known: Option<Stage> = self.off(&places.stage, |path| record::read(&path)).await?;
+        let known: Option<Stage> = off_with(&places.stage, |path| record::read(&path)).await?;
         let mut stage = match known {
             Some(stage) if stage.done && stage.boot == self.boot => return Ok(stage.staging),
             Some(stage) => Stage { done: false, boot: self.boot.clone(), ..stage },
@@ -166,19 +158,19 @@ impl Lending {
                 boot: self.boot.clone(),
             },
         };
-        self.keep(&places.stage, &stage).await?;
-        self.off(&stage.staging, |staging| record::make_dir(&staging)).await?;
+        keep(turn, &places.stage, &stage).await?;
+        off_with(&stage.staging, |staging| record::make_dir(&staging)).await?;
         let staged = asked.stage(&plugin.endpoint, text(&stage.staging)?).await;
         staged.map_err(|error| failed("stage", &lent.name, error))?;
         stage.done = true;
-        self.keep(&places.stage, &stage).await?;
+        keep(turn, &places.stage, &stage).await?;
         Ok(stage.staging)
     }
 
     /// Gives back everything that has been borrowed for a pod. What cannot be given back keeps nothing else.
     pub async fn give_back(&self, pod: &str) -> Result<(), MachineError> {
         let directory = record::of_pod(&self.root, pod)?;
-        let loans = self.off(&directory, |directory| record::loans(&directory)).await?;
+        let loans = off_with(&directory, |directory| record::loans(&directory)).await?;
         if loans.is_empty() {
             return Ok(());
         }
@@ -190,7 +182,7 @@ impl Lending {
     }
 
     async fn give_one_back(&self, path: PathBuf, loan: Loan) -> Result<(), MachineError> {
-        let _turn = self.turn(&loan.driver_name, &loan.volume_handle).await;
+        let turn = self.turn(&loan.driver_name, &loan.volume_handle).await;
         let loan = Loan { done: false, ..loan };
         let (driver, handle, name) = (&loan.driver_name, &loan.volume_handle, &loan.spec_vol_id);
         let socket = match self.driver(driver) {
@@ -201,7 +193,7 @@ impl Lending {
         };
         if let Some(socket) = &socket {
             // C1: from here on nobody knows whether it still is published.
-            self.keep(&path, &loan).await?;
+            keep(&turn, &path, &loan).await?;
             let given = calls::unpublish(socket, handle, text(&loan.target)?).await;
             is_gone(given).map_err(|error| failed("unpublish", name, error))?;
         }
@@ -210,7 +202,7 @@ impl Lending {
         if let Some(staging) = &loan.staging
             && self.is_last(&path, &loan).await?
         {
-            self.unstage(socket.as_deref(), &loan, staging).await?;
+            self.unstage(&turn, socket.as_deref(), &loan, staging).await?;
         }
         let root = self.root.clone();
         off_the_runtime(move || record::forget(&root, &path)).await
@@ -219,7 +211,7 @@ impl Lending {
     /// C3.
     async fn is_last(&self, own: &Path, loan: &Loan) -> Result<bool, MachineError> {
         let (own, loan) = (own.to_owned(), loan.clone());
-        self.off(&self.root, move |root| {
+        off_with(&self.root, move |root| {
             let all = record::all_loans(&root)?;
             let same =
                 |other: &Loan| other.driver_name == loan.driver_name && other.volume_handle == loan.volume_handle;
@@ -228,12 +220,18 @@ impl Lending {
         .await
     }
 
-    async fn unstage(&self, socket: Option<&Path>, loan: &Loan, staging: &Path) -> Result<(), MachineError> {
+    async fn unstage(
+        &self,
+        turn: &Turn,
+        socket: Option<&Path>,
+        loan: &Loan,
+        staging: &Path,
+    ) -> Result<(), MachineError> {
         let path = record::stage_of(&self.root, &loan.driver_name, &loan.volume_handle)?;
         if let Some(socket) = socket {
-            let known: Option<Stage> = self.off(&path, |path| record::read(&path)).await?;
+            let known: Option<Stage> = off_with(&path, |path| record::read(&path)).await?;
             if let Some(stage) = known {
-                self.keep(&path, &Stage { done: false, ..stage }).await?;
+                keep(turn, &path, &Stage { done: false, ..stage }).await?;
             }
             let given = calls::unstage(socket, &loan.volume_handle, text(staging)?).await;
             is_gone(given).map_err(|error| failed("unstage", &loan.spec_vol_id, error))?;
@@ -255,7 +253,7 @@ impl Lending {
         }
         let _turn = self.turn(&lent.driver, &lent.handle).await;
         let places = Places::of(&self.root, pod, lent)?;
-        let known: Option<Loan> = self.off(&places.loan, |path| record::read(&path)).await?;
+        let known: Option<Loan> = off_with(&places.loan, |path| record::read(&path)).await?;
         let Some(loan) = known.filter(|loan| loan.done) else {
             return Err(failed("expand", &lent.name, "it is not published to the pod"));
         };
@@ -268,7 +266,7 @@ impl Lending {
     /// How full the volumes of a pod are and whether they are well, by their names in the pod; of those whose drivers say.
     pub async fn stats(&self, pod: &str) -> Result<BTreeMap<String, VolumeStats>, MachineError> {
         let directory = record::of_pod(&self.root, pod)?;
-        let loans = self.off(&directory, |directory| record::loans(&directory)).await?;
+        let loans = off_with(&directory, |directory| record::loans(&directory)).await?;
         let mut out = BTreeMap::new();
         for (_, loan) in loans.into_iter().filter(|(_, loan)| loan.done) {
             let Ok(plugin) = self.driver(&loan.driver_name) else { continue };
@@ -286,7 +284,7 @@ impl Lending {
 
     /// All that is borrowed, or about to be: for which pod, of which driver, its handle.
     pub async fn lent(&self) -> Result<Vec<(String, String, String)>, MachineError> {
-        self.off(&self.root, |root| {
+        off_with(&self.root, |root| {
             let mut out = Vec::new();
             for pod in super::names(&root.join("pods"))? {
                 // One pod whose records cannot be read hides no other's.
@@ -308,20 +306,16 @@ impl Lending {
         let directory = self.root.join("pods");
         off_the_runtime(move || super::names(&directory)).await
     }
+}
 
-    async fn keep<T: serde::Serialize>(&self, path: &Path, what: &T) -> Result<(), MachineError> {
-        let bytes = serde_json::to_vec(what).expect("a record has string keys only");
-        self.off(path, move |path| record::write(&path, &bytes)).await
-    }
-
-    async fn off<T: Send + 'static>(
-        &self,
-        path: &Path,
-        work: impl FnOnce(PathBuf) -> Result<T, MachineError> + Send + 'static,
-    ) -> Result<T, MachineError> {
-        let path = path.to_owned();
-        off_the_runtime(move || work(path)).await
-    }
+async fn keep<T: serde::Serialize>(turn: &Turn, path: &Path, what: &T) -> Result<(), MachineError> {
+    let turn = Arc::clone(turn);
+    let bytes = serde_json::to_vec(what).expect("a record has string keys only");
+    off_with(path, move |path| {
+        let _turn = turn;
+        record::write(&path, &bytes)
+    })
+    .await
 }
 
 /// A driver that does not know the volume has nothing of it left.

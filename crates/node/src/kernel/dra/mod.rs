@@ -22,20 +22,19 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::OwnedMutexGuard;
 use windlass_api::codec::DecodeError;
 use windlass_api::codec::wire::{Reader, Wire, Writer};
 
-use super::off_the_runtime;
+use super::off_with;
 use super::plugins::Plugins;
 use crate::grpc::{self, Call, CallError};
 use crate::machine::{ClaimToPrepare, MachineError, Plugin, PluginKind, PreparedDevice};
+use crate::turn::{self, Turn, Turns};
 use record::Record;
 
 /// How long a driver may take, as kubelet has it: some load firmware.
@@ -48,16 +47,13 @@ const SERVICES: [(&str, &str); 2] = [
 /// Devices of one claim and driver, and names for CDI of one device.
 const DEVICES_MAX: usize = 1024;
 
-/// Held by whoever is doing something to a claim.
-type Turn = tokio::sync::Mutex<()>;
-
 /// What has been prepared, and by whom.
 pub struct Preparing {
     directory: PathBuf,
     boot: String,
     plugins: Arc<Plugins>,
     /// Whose turn it is, by the claim's uid.
-    turns: Mutex<BTreeMap<String, Weak<Turn>>>,
+    turns: Turns<String>,
 }
 
 /// The service that a driver of these versions is called by.
@@ -72,22 +68,7 @@ fn failed(what: &str, claim: &str, why: impl std::fmt::Display) -> MachineError 
 impl Preparing {
     /// What is known in this directory; `boot` is the machine's present boot.
     pub fn new(directory: PathBuf, boot: String, plugins: Arc<Plugins>) -> Preparing {
-        Preparing { directory, boot, plugins, turns: Mutex::default() }
-    }
-
-    /// D4.
-    async fn turn(&self, claim: &str) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.turns.lock().expect("nothing panics while holding it");
-            turns.retain(|_, turn| turn.strong_count() > 0);
-            let turn = turns.entry(claim.to_owned()).or_default();
-            turn.upgrade().unwrap_or_else(|| {
-                let new = Arc::default();
-                *turn = Arc::downgrade(&new);
-                new
-            })
-        };
-        turn.lock_owned().await
+        Preparing { directory, boot, plugins, turns: Turns::default() }
     }
 
     fn driver(&self, name: &str) -> Result<Arc<Plugin>, MachineError> {
@@ -105,9 +86,10 @@ impl Preparing {
     }
 
     async fn prepare_one(&self, pod: &str, claim: &ClaimToPrepare) -> Result<(), MachineError> {
-        let _turn = self.turn(&claim.uid).await;
+        // D4.
+        let turn = turn::take(&self.turns, &claim.uid).await;
         let path = record::path(&self.directory, &claim.uid)?;
-        let known: Option<Record> = self.off(&path, |path| record::read(&path)).await?;
+        let known: Option<Record> = off_with(&path, |path| record::read(&path)).await?;
         let mut record = known.clone().unwrap_or_else(|| Record::new(claim));
         record.begin(pod, claim, &self.boot);
         // Of a driver that is not here nothing is prepared, and nothing must be undone.
@@ -115,7 +97,7 @@ impl Preparing {
         let open: Vec<(String, Arc<Plugin>)> = record.open().map(found).collect::<Result<_, _>>()?;
         // D1.
         if known.as_ref() != Some(&record) {
-            self.keep(&path, &record).await?;
+            keep(&turn, &path, &record).await?;
         }
         for (driver, plugin) in open {
             let answer = call(&plugin, "NodePrepareResources", &record).await?;
@@ -127,7 +109,7 @@ impl Preparing {
             };
             let devices = devices.map_err(|why| failed("NodePrepareResources failed", &record.name, why))?;
             record.drivers.insert(driver, Some(devices));
-            self.keep(&path, &record).await?;
+            keep(&turn, &path, &record).await?;
         }
         Ok(())
     }
@@ -148,14 +130,15 @@ impl Preparing {
     }
 
     async fn unprepare_one(&self, pod: &str, claim: String) -> Result<(), MachineError> {
-        let _turn = self.turn(&claim).await;
+        // D4.
+        let turn = turn::take(&self.turns, &claim).await;
         let path = record::path(&self.directory, &claim)?;
-        let known: Option<Record> = self.off(&path, |path| record::read(&path)).await?;
+        let known: Option<Record> = off_with(&path, |path| record::read(&path)).await?;
         let Some(mut record) = known.filter(|record| record.pods.contains(pod)) else { return Ok(()) };
         // D3.
         if record.pods.len() > 1 {
             record.pods.remove(pod);
-            return self.keep(&path, &record).await;
+            return keep(&turn, &path, &record).await;
         }
         let drivers: Vec<String> = record.drivers.keys().cloned().collect();
         for driver in drivers {
@@ -167,7 +150,7 @@ impl Preparing {
             };
             // From here on nobody knows whether it still is prepared.
             record.drivers.insert(driver.clone(), None);
-            self.keep(&path, &record).await?;
+            keep(&turn, &path, &record).await?;
             let answer = call(&plugin, "NodeUnprepareResources", &record).await?;
             let of_claim = answer_for(&answer, &claim).and_then(|found| found.map(refusal).transpose());
             match of_claim.map_err(|error| failed("read what NodeUnprepareResources says", &record.name, error))? {
@@ -181,34 +164,34 @@ impl Preparing {
                 Some(_) => {}
             }
         }
-        self.off(&path, |path| super::remove_file(&path)).await
+        off_with(&path, move |path| {
+            let _turn = turn;
+            super::remove_file(&path)
+        })
+        .await
     }
 
     /// The pods for which something is prepared, or about to be.
     pub async fn pods(&self) -> Result<Vec<String>, MachineError> {
-        let records = self.off(&self.directory, |directory| record::all(&directory)).await?;
+        let records = off_with(&self.directory, |directory| record::all(&directory)).await?;
         Ok(records.into_iter().flat_map(|record| record.pods).collect())
     }
 
     async fn of_pod(&self, pod: &str) -> Result<Vec<Record>, MachineError> {
-        let mut records = self.off(&self.directory, |directory| record::all(&directory)).await?;
+        let mut records = off_with(&self.directory, |directory| record::all(&directory)).await?;
         records.retain(|record| record.pods.contains(pod));
         Ok(records)
     }
+}
 
-    async fn keep(&self, path: &Path, record: &Record) -> Result<(), MachineError> {
-        let bytes = serde_json::to_vec(record).expect("a record has string keys only");
-        self.off(path, move |path| super::save_file_for_good(&path, &bytes)).await
-    }
-
-    async fn off<T: Send + 'static>(
-        &self,
-        path: &Path,
-        work: impl FnOnce(PathBuf) -> Result<T, MachineError> + Send + 'static,
-    ) -> Result<T, MachineError> {
-        let path = path.to_owned();
-        off_the_runtime(move || work(path)).await
-    }
+async fn keep(turn: &Turn, path: &Path, record: &Record) -> Result<(), MachineError> {
+    let turn = Arc::clone(turn);
+    let bytes = serde_json::to_vec(record).expect("a record has string keys only");
+    off_with(path, move |path| {
+        let _turn = turn;
+        super::save_file_for_good(&path, &bytes)
+    })
+    .await
 }
 
 /// D5.

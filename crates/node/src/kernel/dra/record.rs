@@ -1,14 +1,13 @@
 //! What is known on disk of prepared claims.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::kernel::csi::read_record as read;
 use crate::kernel::layout::file_name;
-use crate::kernel::{file_error, names};
+use crate::kernel::names;
 use crate::machine::{ClaimToPrepare, MachineError, PreparedDevice};
 
 /// A claim of which something is prepared, or about to be.
@@ -71,20 +70,11 @@ pub fn path(directory: &Path, uid: &str) -> Result<PathBuf, MachineError> {
     Ok(directory.join(format!("{}.json", file_name(uid)?)))
 }
 
-/// A record, if there is one. One that cannot be read is an error that names it: what it stood for must not be forgotten.
-pub fn read(path: &Path) -> Result<Option<Record>, MachineError> {
-    match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| file_error("read", path, &error)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(file_error("read", path, &error)),
-    }
-}
-
 /// All records. One that cannot be read hides no other.
 pub fn all(directory: &Path) -> Result<Vec<Record>, MachineError> {
     let mut out = Vec::new();
     for name in names(directory)?.into_iter().filter(|name| name.ends_with(".json")) {
-        match read(&directory.join(&name)) {
+        match read::<Record>(&directory.join(&name)) {
             Ok(record) => out.extend(record),
             Err(error) => tracing::error!(name, %error, "what is prepared of a claim cannot be read"),
         }
