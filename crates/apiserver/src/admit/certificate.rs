@@ -9,10 +9,9 @@
 //!   R6 masters     nobody asks for a client certificate of the group that has all rights
 //!   R7 by itself   a node's client certificate is approved at once, where who asks may create `selfnodeclient` for its own
 //!                  node, or `nodeclient` for any
-//!   R9 own        a node asks for certificates of a kubelet with its own name only
 //!   R8 signed      what is approved and for a signer of the cluster's own is signed in the same write, or fails in it
-//!
-//!   R9 pods        a request for a pod is signed by its own key; who decides it may `sign` for its signer
+//!   R9 own         a node asks for certificates of a kubelet with its own name only
+//!   R10 pods       a request for a pod is signed by its own key; who decides it may `sign` for its signer
 //!
 //! Source: API reference, certificates.k8s.io/v1; "Certificates and Certificate Signing Requests".
 //! Not here    what each signer signs (sign) · other signers
@@ -130,7 +129,7 @@ fn may_for_signer(call: Call<'_>, verb: &str, signer: &str) -> bool {
     })
 }
 
-/// R9: who asks has the key. What is no base64 the kind's own rules refuse.
+/// R10: who asks has the key. What is no base64 the kind's own rules refuse.
 pub(super) fn check_pod_request(call: Call<'_>, request: &Value) -> Result<(), ApiError> {
     let Ok(der) = STANDARD.decode(text(&request["spec"], "stubPKCS10Request")) else { return Ok(()) };
     let mut errors = Errors::new();
@@ -141,7 +140,7 @@ pub(super) fn check_pod_request(call: Call<'_>, request: &Value) -> Result<(), A
     write::refuse_if_any(&call.target.resource, request, &errors)
 }
 
-/// R9.
+/// R10.
 pub(super) fn decide_pod_request(call: Call<'_>, old: &Value, request: &Value) -> Result<(), ApiError> {
     let signer = text(&old["spec"], "signerName");
     if old["status"] == request["status"] || may_for_signer(call, "sign", signer) {

@@ -49,8 +49,8 @@ pub(super) fn update(call: Call<'_>, part: Part, old: &Value, object: &Value) ->
     let kind = &call.target.resource.kind;
     if *kind == kinds::POD {
         check_bound(call, node, &call.target.name, old)?;
-        let claims = |pod: &Value| pod["status"]["resourceClaimStatuses"].clone();
-        if part == Part::Status && claims(old) != claims(object) {
+        let field = "resourceClaimStatuses";
+        if part == Part::Status && old["status"][field] != object["status"][field] {
             let name = &call.target.name;
             let why = format!("node {node:?} cannot update resourceClaimStatuses of pod {name:?}");
             return Err(refuse(call, name, &why));

@@ -13,14 +13,13 @@ use windlass_api::{ApiError, kinds};
 
 use crate::key;
 use crate::server::{Call, header};
-use crate::write::text;
+use crate::write;
 
 /// The label of such a namespace.
 const LABEL: &str = "resource.kubernetes.io/admin-access";
 
 pub(super) fn create(call: Call<'_>, object: &Value) -> Result<(), ApiError> {
-    let kind = &call.target.resource.kind;
-    let (spec, at) = match *kind == kinds::RESOURCE_CLAIM_TEMPLATE {
+    let (spec, at) = match call.target.resource.kind == kinds::RESOURCE_CLAIM_TEMPLATE {
         true => (&object["spec"]["spec"], Path::new("spec").child("spec")),
         false => (&object["spec"], Path::new("spec")),
     };
@@ -30,17 +29,13 @@ pub(super) fn create(call: Call<'_>, object: &Value) -> Result<(), ApiError> {
         let at = at.child("devices").child("requests").index(index).child("exactly").child("adminAccess");
         errors.forbidden(&at, &needs_label());
     }
-    if errors.is_empty() || is_for_admins(call) {
-        return Ok(());
-    }
-    Err(ApiError::invalid(kind, text(&object["metadata"], "name"), &errors))
+    refuse_unless_for_admins(call, object, &errors)
 }
 
 /// R2.
 pub(super) fn update_status(call: Call<'_>, old: &Value, object: &Value) -> Result<(), ApiError> {
-    let results = |claim: &Value| claim["status"]["allocation"]["devices"]["results"].clone();
-    let given = results(object);
-    if given == results(old) {
+    let given = &object["status"]["allocation"]["devices"]["results"];
+    if *given == old["status"]["allocation"]["devices"]["results"] {
         return Ok(());
     }
     let mut errors = Errors::new();
@@ -49,10 +44,14 @@ pub(super) fn update_status(call: Call<'_>, old: &Value, object: &Value) -> Resu
     for (index, _) in all.filter(|(_, result)| result["adminAccess"] == true) {
         errors.forbidden(&at.index(index).child("adminAccess"), &needs_label());
     }
+    refuse_unless_for_admins(call, object, &errors)
+}
+
+fn refuse_unless_for_admins(call: Call<'_>, object: &Value, errors: &Errors) -> Result<(), ApiError> {
     if errors.is_empty() || is_for_admins(call) {
         return Ok(());
     }
-    Err(ApiError::invalid(&call.target.resource.kind, text(&object["metadata"], "name"), &errors))
+    write::refuse_if_any(&call.target.resource, object, errors)
 }
 
 fn needs_label() -> String {

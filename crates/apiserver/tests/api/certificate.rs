@@ -110,7 +110,7 @@ async fn r6_nobody_asks_for_all_rights() {
 }
 
 #[tokio::test]
-async fn r7_a_node_renews_its_own_certificate_and_no_other() {
+async fn r7_r9_a_node_renews_its_own_certificate_and_no_other() {
     let api = start().await;
     let node = Identity::node("n1");
     let own = request("own", KUBELET, ("system:node:n1", "system:nodes"));

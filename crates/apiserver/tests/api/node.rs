@@ -188,7 +188,7 @@ async fn n6_r5_a_node_reads_its_attachments_and_says_how_large_its_claims_have_b
 }
 
 #[tokio::test]
-async fn r6_r9_a_node_asks_for_certificates_of_its_own_pods_and_who_may_sign_decides() {
+async fn r6_r10_a_node_asks_for_certificates_of_its_own_pods_and_who_may_sign_decides() {
     use windlass_api::resources::samples::samples;
     const REQUESTS: &str = "/apis/certificates.k8s.io/v1/namespaces/default/podcertificaterequests";
     let api = Api::start().await;
