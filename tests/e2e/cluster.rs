@@ -182,7 +182,7 @@ fn f44_pods_come_back_on_a_node_that_reboots_without_its_control_plane(
 ) {
     let killed = trace::kill_all_of(node);
     // One container is restarted over and over, and may not be there.
-    assert!(killed >= 3, "two shims and a container are there: {killed}");
+    assert!(killed >= 5, "three shims and two containers are there: {killed}");
     let pods = node.data_dir().join("pods");
     let mut logs = std::fs::read_dir(&pods).expect("pods").flatten().map(|entry| entry.path().join("logs/main"));
     let looks_up = |logs: &std::path::PathBuf| {

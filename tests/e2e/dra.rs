@@ -107,14 +107,6 @@ impl Drop for Site<'_> {
     }
 }
 
-fn wait(test: &Test, kind: &str, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-    until(&format!("{kind}/{name}: {what}"), PATIENCE, || {
-        let out = test.try_kubectl(&["get", kind, name, "-o", "json"]);
-        let value: Value = serde_json::from_str(&out.stdout).map_err(|_| out.stderr.clone())?;
-        if holds(&value) { Ok(value) } else { Err(format!("{:#}", value["status"])) }
-    })
-}
-
 pub fn dra_devices_are_claimed_allocated_prepared_and_given_back(test: &Test) {
     let site = Site::new(test);
     test.apply(OBJECTS);
@@ -124,13 +116,13 @@ pub fn dra_devices_are_claimed_allocated_prepared_and_given_back(test: &Test) {
         "device.capacity['gpu.e2e.example.com'].memory.compareTo(quantity('20Gi')) >= 0",
     ));
     test.apply(&pod("first", "fast"));
-    wait(test, "pod", "first", "Ready", is_ready);
+    test.wait("pod", "first", "Ready", is_ready);
     until("the first container sees its device", PATIENCE, || match test.kubectl(&["logs", "first"]).as_str() {
         "GPU_0=given\ngpu-0\n" => Ok(()),
         other => Err(other.to_owned()),
     });
     test.apply(&pod("second", "large-enough"));
-    wait(test, "pod", "second", "Ready", is_ready);
+    test.wait("pod", "second", "Ready", is_ready);
     until("the second container sees the other device", PATIENCE, || {
         match test.kubectl(&["logs", "second"]).as_str() {
             "GPU_1=given\ngpu-1\n" => Ok(()),
@@ -146,13 +138,13 @@ pub fn dra_devices_are_claimed_allocated_prepared_and_given_back(test: &Test) {
         let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
         conditions.iter().any(|one| one["message"] == "0/1 nodes are available: 1 cannot allocate all claims.")
     };
-    wait(test, "pod", "third", "it says why it waits", says);
+    test.wait("pod", "third", "it says why it waits", says);
     let claims = test.kubectl(&["get", "resourceclaims", "--no-headers"]);
     assert_eq!(claims.lines().filter(|line| line.contains("allocated,reserved")).count(), 2, "{claims}");
     assert_eq!(claims.lines().filter(|line| line.contains("pending")).count(), 1, "{claims}");
     // One that goes lets the next go on, with its device.
     test.kubectl(&["delete", "pod", "first"]);
-    wait(test, "pod", "third", "Ready", is_ready);
+    test.wait("pod", "third", "Ready", is_ready);
     until("the third container sees the device of the first", PATIENCE, || {
         match test.kubectl(&["logs", "third"]).as_str() {
             "GPU_0=given\ngpu-0\n" => Ok(()),

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::Value;
-use windlass_tests::cluster::{given, must, run, until};
+use windlass_tests::cluster::{ended, given, must, run, spawn, until};
 use windlass_tests::suite::{PATIENCE, is_ready};
 use windlass_tests::{Cluster, Test, trace};
 
@@ -252,8 +252,7 @@ pub fn layers_come_from_a_node_that_has_them() {
     join.args(["--node-port", &(11250 + second.port() - 16443).to_string()]);
     join.args(["--pod-cidr", &format!("10.{}.0.0/16", 100 + 2 * number)]);
     join.args(["--service-cidr", &format!("10.{}.0.0/16", 101 + 2 * number)]);
-    join.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut process = join.spawn().expect("the binary starts");
+    let mut process = spawn(&mut join);
     test.wait("node", "node2", "Ready", is_ready);
     test.wait("node", "node1", "says that it has the image", |node| {
         let images = node["status"]["images"].as_array().into_iter().flatten();
@@ -264,10 +263,7 @@ pub fn layers_come_from_a_node_that_has_them() {
     test.kubectl(&["delete", "pods", "--all", "--timeout=60s"]);
 
     must(&mut second.windlass(&["down"]));
-    until("the second node ends", Duration::from_secs(20), || match process.try_wait() {
-        Ok(Some(_)) => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    ended(&mut process);
     drop(registry);
     let down = cluster.down();
     assert!(down.ok, "{}", down.stderr);

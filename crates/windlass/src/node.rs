@@ -295,8 +295,11 @@ impl NodeFlags {
         let mut choice = RuntimeChoice { programs: BTreeMap::new(), default: self.default_runtime.clone() };
         let path = std::env::var_os("PATH").unwrap_or_default();
         for name in RUNTIMES_KNOWN {
-            let found =
-                std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| is_program(file));
+            // What lies in the directory that this was started in is not the machine's.
+            let found = std::env::split_paths(&path)
+                .filter(|directory| directory.is_absolute())
+                .map(|directory| directory.join(name))
+                .find(|file| is_program(file));
             choice.programs.extend(found.map(|program| (name.to_owned(), program)));
         }
         for (name, program) in &self.runtimes {

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
-use windlass_api::merge::{merge, strategic_merge, three_way};
+use windlass_api::merge::{PatchType, merge, strategic_merge, three_way};
 use windlass_api::schema::{Message, kubernetes};
 use windlass_client::{Call, ClientError, segment, with_query};
 
@@ -130,11 +130,7 @@ impl One<'_> {
             if write.dry_run.is_client() {
                 return say_done(&patched(&current, patch, message)?, "configured", write);
             }
-            let media = if message.is_some() {
-                "application/strategic-merge-patch+json"
-            } else {
-                "application/merge-patch+json"
-            };
+            let media = media_of(message);
             let call = Call::new(Method::PATCH, with_query(&self.path(), &query));
             match self.session.json(call.body(media, serde_json::to_vec(&patch)?)).await {
                 Ok(changed) => return say_done(&changed, "configured", write),
@@ -219,6 +215,11 @@ fn patched(current: &Value, patch: Value, message: Option<Message>) -> Result<Va
 /// The schema by which lists of this kind merge; custom kinds have none.
 pub fn schema_of(kind: &Kind) -> Option<Message<'static>> {
     kubernetes().find_kind(&kind.api_version(), &kind.kind)
+}
+
+/// How a patch by this schema is sent.
+pub fn media_of(schema: Option<Message>) -> &'static str {
+    if schema.is_some() { PatchType::Strategic.as_str() } else { PatchType::Merge.as_str() }
 }
 
 fn is_conflict(error: &anyhow::Error) -> bool {

@@ -24,7 +24,7 @@ use windlass_client::{Call, ClientError, segment, with_query};
 
 use self::editor::Editor;
 use self::text::{Reason, has_lines, headed, same, without_head};
-use super::apply::schema_of;
+use super::apply::{media_of, schema_of};
 use super::chosen::{Choice, Chosen};
 use super::failure::Said;
 use super::manifest::{self, FileFlags, Manifest};
@@ -108,9 +108,9 @@ pub async fn run(session: &Session, flags: &EditFlags) -> Result<()> {
     let editing = Editing { session, flags, editor: Editor::of_environment(), originals };
     let mut kept = None;
     let ended = editing.run(&mut kept).await;
-    if ended.is_err()
+    if let Err(error) = &ended
+        && !error.is::<Said>()
         && let Some(file) = kept.filter(|file| file.exists())
-        && !ended.as_ref().is_err_and(|error| error.is::<Said>())
     {
         eprintln!("A copy of your changes has been stored to {:?}", file.display().to_string());
     }
@@ -144,7 +144,7 @@ impl Editing<'_> {
     /// `kept` is the file that holds the person's edits, as long as there is one.
     async fn run(&self, kept: &mut Option<PathBuf>) -> Result<()> {
         let mut objects: Vec<Value> = self.originals.iter().map(|original| original.object.clone()).collect();
-        let shown = if objects.len() == 1 { objects.remove(0) } else { list_of(objects) };
+        let shown = if objects.len() == 1 { objects.remove(0) } else { object::list_of(objects) };
         let original = self.flags.output.print(&shown);
         let (mut edited, mut reasons) = (String::new(), Vec::<Reason>::new());
         loop {
@@ -152,11 +152,10 @@ impl Editing<'_> {
             let file = self.editor.file(self.session, &headed(&reasons, body), self.flags.output.ending())?;
             let earlier = kept.replace(file.clone());
             let before = std::mem::replace(&mut edited, self.editor.edit(&file)?);
+            remove(earlier);
             if !reasons.is_empty() && same(&before, &edited) {
-                remove(earlier);
                 bail!("Edit cancelled, no valid changes were saved.");
             }
-            remove(earlier);
             // R2.
             if same(&original, &edited) || !has_lines(&edited) {
                 let why = if has_lines(&edited) { "no changes made" } else { "saved file was empty" };
@@ -240,8 +239,7 @@ impl Editing<'_> {
         if self.flags.output_patch {
             println!("Patch: {}", escape::text(&json::compact(&patch)));
         }
-        let media =
-            if message.is_some() { "application/strategic-merge-patch+json" } else { "application/merge-patch+json" };
+        let media = media_of(message);
         let query = [("fieldManager", self.flags.field_manager.as_str()), self.flags.validate.query()];
         let call = Call::new(Method::PATCH, with_query(&path(&original.chosen, self.flags), &query));
         self.session.json(call.body(media, serde_json::to_vec(&patch)?)).await?;
@@ -275,11 +273,6 @@ impl Outcome {
 
 fn subject(chosen: &Chosen) -> String {
     format!("{} {:?}", chosen.served.kind.qualified_plural(), chosen.name)
-}
-
-/// Several objects in one file.
-fn list_of(objects: Vec<Value>) -> Value {
-    serde_json::json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": objects})
 }
 
 fn remove(file: Option<impl AsRef<Path>>) {

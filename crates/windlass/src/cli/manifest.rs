@@ -199,7 +199,7 @@ fn identified(object: Value, origin: &str) -> Result<Manifest> {
     Ok(Manifest { object, origin: origin.to_owned() })
 }
 
-fn cut(object: &Value) -> String {
+pub fn cut(object: &Value) -> String {
     const SHOWN_CHARS_MAX: usize = 200;
     object.to_string().chars().take(SHOWN_CHARS_MAX).collect()
 }

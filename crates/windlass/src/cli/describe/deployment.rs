@@ -62,14 +62,17 @@ pub async fn replica_sets(session: &Session, deployment: &Value) -> Result<Vec<V
 
 /// Whether a replica set holds the Deployment's own template: the label with the template's hash does not count.
 fn same_template(set: &Value, deployment: &Value) -> bool {
-    let without_hash = |object: &Value| {
-        let mut template = object["spec"]["template"].clone();
-        if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
-            labels.remove("pod-template-hash");
-        }
-        template
-    };
-    without_hash(set) == without_hash(deployment)
+    let wish = |object: &Value| without_hash(&object["spec"]["template"]);
+    wish(set) == wish(deployment)
+}
+
+/// A pod template without the label that tells a Deployment's replica sets apart.
+pub fn without_hash(template: &Value) -> Value {
+    let mut template = template.clone();
+    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.remove("pod-template-hash");
+    }
+    template
 }
 
 fn summary(sets: &[&Value]) -> String {

@@ -219,7 +219,7 @@ impl Kustomization {
             // serde names fields in its own quotes
             anyhow::anyhow!("{}", error.to_string().replace('`', "\""))
         })?;
-        let is_component = read.kind == "Component";
+        let is_component = read.is_component();
         if !matches!(read.kind.as_str(), "" | "Kustomization" | "Component") {
             bail!("kind should be Kustomization or Component");
         }

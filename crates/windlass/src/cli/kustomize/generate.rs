@@ -168,18 +168,13 @@ fn absorb(resources: &mut Resources, mut made: Resource, behavior: Behavior) -> 
     let old = &resources.all[index];
     let fields: &[&str] = if behavior == Behavior::Merge { &["data", "binaryData"] } else { &[] };
     for field in fields {
-        merge_under(&mut made.object[*field], &old.object[*field]);
+        merge_under(&mut made.object, field, &old.object);
     }
     for field in ["labels", "annotations"] {
-        merge_under(&mut made.object["metadata"][field], &old.object["metadata"][field]);
+        merge_under(&mut made.object["metadata"], field, &old.object["metadata"]);
     }
     made.set_name(old.name().to_owned());
-    if old.namespace().is_empty() {
-        made.object["metadata"].as_object_mut().map(|metadata| metadata.remove("namespace"));
-    } else {
-        made.object["metadata"]["namespace"] = json!(old.namespace());
-    }
-    drop_nulls(&mut made.object);
+    made.set_namespace(old.namespace());
     made.previous.clone_from(&old.previous);
     made.prefixes.clone_from(&old.prefixes);
     made.suffixes.clone_from(&old.suffixes);
@@ -187,9 +182,10 @@ fn absorb(resources: &mut Resources, mut made: Resource, behavior: Behavior) -> 
     Ok(())
 }
 
-/// Adds entries that are not there.
-fn merge_under(map: &mut Value, under: &Value) {
-    let Some(under) = under.as_object() else { return };
+/// Adds entries of a field that are not there. The field is made only if there are some to add to it.
+fn merge_under(object: &mut Value, field: &str, under: &Value) {
+    let Some(under) = under[field].as_object() else { return };
+    let map = &mut object[field];
     if !map.is_object() {
         *map = Value::Object(Map::new());
     }
@@ -197,16 +193,6 @@ fn merge_under(map: &mut Value, under: &Value) {
         for (key, value) in under {
             map.entry(key.clone()).or_insert_with(|| value.clone());
         }
-    }
-}
-
-/// Looking a field up to merge into it has made it.
-fn drop_nulls(object: &mut Value) {
-    for fields in [Some(&mut *object).and_then(Value::as_object_mut)].into_iter().flatten() {
-        fields.retain(|_, value| !value.is_null());
-    }
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        metadata.retain(|_, value| !value.is_null());
     }
 }
 
@@ -238,8 +224,7 @@ fn hash(object: &Value) -> String {
             content.insert(field, object[field].clone());
         }
     }
-    let sorted: BTreeMap<&str, Value> = content.into_iter().map(|(key, value)| (key, sorted(value))).collect();
-    let text = serde_json::to_string(&sorted).expect("a tree with string keys always serialises");
+    let text = serde_json::to_string(&content).expect("a tree with string keys always serialises");
     let escaped =
         [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")]
             .into_iter()
@@ -255,17 +240,6 @@ fn hash(object: &Value) -> String {
         other => char::from_digit(u32::from(other), 16).expect("a nibble is a hex digit"),
     })
     .collect()
-}
-
-/// Keys in order, whatever order they came in.
-fn sorted(value: Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let fields: BTreeMap<String, Value> = fields.into_iter().collect();
-            fields.into_iter().collect()
-        }
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -127,12 +127,7 @@ fn apply(resource: &mut Resource, part: &Value, options: PatchOptions) -> Result
     if !options.allow_name_change {
         resource.set_name(name);
     }
-    match namespace.as_str() {
-        "" => {
-            resource.object["metadata"].as_object_mut().map(|metadata| metadata.remove("namespace"));
-        }
-        namespace => resource.object["metadata"]["namespace"] = json!(namespace),
-    }
+    resource.set_namespace(&namespace);
     Ok(())
 }
 

@@ -89,6 +89,15 @@ impl Resource {
         self.object["metadata"]["name"] = json!(name);
     }
 
+    /// Empty for none.
+    pub fn set_namespace(&mut self, namespace: &str) {
+        if namespace.is_empty() {
+            self.object["metadata"].as_object_mut().map(|metadata| metadata.remove("namespace"));
+        } else {
+            self.object["metadata"]["namespace"] = json!(namespace);
+        }
+    }
+
     /// What it is now.
     pub fn id(&self) -> Id {
         let api_version = self.text("/apiVersion");

@@ -17,7 +17,7 @@ use windlass_api::codec::{Limits, yaml};
 use super::file::{Kustomization, Label, SortOptions};
 use super::resource::{Resource, Resources};
 use super::{generate, patch, transform};
-use crate::cli::manifest::read_file;
+use crate::cli::manifest::{cut, read_file};
 
 /// Directories that one may lead to: each that is named twice is read twice.
 const DIRECTORIES_MAX: usize = 10_000;
@@ -166,9 +166,7 @@ pub fn objects(text: &str) -> Result<Vec<Value>> {
         }
         for (pointer, what) in [("/kind", "kind"), ("/apiVersion", "apiVersion"), ("/metadata/name", "metadata.name")] {
             if object.pointer(pointer).and_then(Value::as_str).is_none_or(str::is_empty) {
-                const SHOWN_CHARS_MAX: usize = 200;
-                let shown: String = object.to_string().chars().take(SHOWN_CHARS_MAX).collect();
-                bail!("missing {what} in object {shown}");
+                bail!("missing {what} in object {}", cut(&object));
             }
         }
         found.push(object);

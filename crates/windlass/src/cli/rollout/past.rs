@@ -7,7 +7,7 @@ use windlass_api::kinds;
 
 use super::revision;
 use crate::cli::chosen::Chosen;
-use crate::cli::describe::deployment::replica_sets;
+use crate::cli::describe::deployment::{replica_sets, without_hash};
 use crate::cli::describe::pod::is_owned;
 use crate::cli::describe::sheet::{selector, text};
 use crate::cli::session::Session;
@@ -28,11 +28,7 @@ pub(super) struct Past {
 impl Past {
     /// The template as the object itself would hold it: without what tells a Deployment's replica sets apart.
     pub(super) fn wish(&self) -> Value {
-        let mut template = self.template.clone();
-        if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
-            labels.remove("pod-template-hash");
-        }
-        template
+        without_hash(&self.template)
     }
 }
 
