@@ -6,6 +6,7 @@
 
 mod access;
 mod apply;
+mod checkpoint;
 mod cli;
 mod cluster;
 mod csi;
@@ -107,6 +108,7 @@ const SHARED: &[Case] = cases![
     service::endpoints_follow_readiness,
     service::the_service_of_the_api_comes_back_after_it_was_deleted,
     service::node_port_answers,
+    checkpoint::a_container_is_saved_or_its_client_is_told_why_not,
     usage::top_shows_what_nodes_and_pods_use,
     usage::a_node_tells_a_summary_through_its_proxy,
     usage::who_takes_more_disk_than_allowed_is_evicted,
@@ -192,7 +194,10 @@ const LONE: &[Lone] = &[
         "a_runtime_class_has_its_pods_run_by_runc_and_down_leaves_nothing",
         runtime::a_runtime_class_has_its_pods_run_by_runc_and_down_leaves_nothing,
     ),
-    ("limits_hold_on_cgroup_v2_in_a_guest", guest::limits_hold_on_cgroup_v2_in_a_guest),
+    (
+        "limits_runtimes_and_checkpoints_hold_on_cgroup_v2_in_a_guest",
+        guest::limits_runtimes_and_checkpoints_hold_on_cgroup_v2_in_a_guest,
+    ),
     ("layers_come_from_a_node_that_has_them", registry::layers_come_from_a_node_that_has_them),
     ("server_and_node_run_apart", cluster::server_and_node_run_apart),
     (

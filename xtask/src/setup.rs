@@ -38,6 +38,7 @@ pub const TEST: &[Package] = &[
     Package { shown_by: "/usr/bin/qemu-system-x86_64", name: "qemu-system-x86" },
     Package { shown_by: "/usr/sbin/runc", name: "runc" },
     Package { shown_by: "/usr/bin/crun", name: "crun" },
+    Package { shown_by: "/usr/sbin/criu", name: "criu" },
 ];
 
 /// Needed to fetch and run the real clients.

@@ -261,16 +261,18 @@ pub(crate) fn unmount(target: &Path) -> io::Result<()> {
 
 /// Mount points at or below `root` in this process's mount namespace, deepest first.
 pub fn mounts_below(root: &Path) -> io::Result<Vec<std::path::PathBuf>> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let mut found: Vec<_> = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(|field| std::path::PathBuf::from(unescape(field)))
-        .filter(|path| path.starts_with(root))
-        .collect();
+    let mut found = mount_points("self")?;
+    found.retain(|path| path.starts_with(root));
     found.sort();
     found.reverse();
     Ok(found)
+}
+
+/// Mount points in the mount namespace of a process (`self`, or a number), as it sees them.
+pub(crate) fn mount_points(process: &str) -> io::Result<Vec<std::path::PathBuf>> {
+    let table = std::fs::read_to_string(format!("/proc/{process}/mountinfo"))?;
+    let fields = table.lines().filter_map(|line| line.split(' ').nth(4));
+    Ok(fields.map(|field| std::path::PathBuf::from(unescape(field))).collect())
 }
 
 /// mountinfo writes blanks and backslashes as three octal digits.

@@ -111,6 +111,14 @@ impl ContainerDir {
         self.0.join("state")
     }
 
+    /// What is mounted in the container from outside, by where it is seen; nothing before its bundle is made.
+    pub fn binds(&self) -> Result<Vec<(PathBuf, PathBuf)>, RuntimeError> {
+        let config = load::<serde_json::Value>(&self.config())?.unwrap_or_default();
+        let text = |value: &serde_json::Value| value.as_str().map(PathBuf::from);
+        let mounts = config["mounts"].as_array().into_iter().flatten().filter(|mount| mount["type"] == "bind");
+        Ok(mounts.filter_map(|mount| Some((text(&mount["destination"])?, text(&mount["source"])?))).collect())
+    }
+
     pub fn console(&self) -> PathBuf {
         self.0.join("console.sock")
     }

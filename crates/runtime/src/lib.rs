@@ -15,6 +15,7 @@
 
 mod capability;
 mod cgroup;
+mod checkpoint;
 mod cpu_set;
 mod error;
 pub mod image;
@@ -33,6 +34,7 @@ mod spec;
 mod state;
 
 pub use capability::{Capabilities, Capability, UnknownCapability};
+pub use checkpoint::CheckpointSpec;
 pub use cpu_set::{CPUS_MAX, CpuSet, CpuSetError};
 pub use error::RuntimeError;
 pub use kernel::mounts_below;

@@ -148,7 +148,8 @@ fn subject(request: &Request, sandbox: &str) -> (&'static str, String) {
         | Request::Exec { id, .. }
         | Request::Attach { id, .. }
         | Request::Resize { id, .. }
-        | Request::Update { id, .. } => ("container", id.clone()),
+        | Request::Update { id, .. }
+        | Request::Checkpoint { id, .. } => ("container", id.clone()),
     }
 }
 

@@ -4,6 +4,8 @@
 //! many bytes of JSON. Descriptors travel as `SCM_RIGHTS` with the first byte of their frame. The JSON is
 //! self-describing, so an agent understands the shims an older agent left behind.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{ExecSpec, Resources, TerminalSize};
@@ -48,8 +50,23 @@ pub(crate) enum Request {
     Resize { id: String, size: TerminalSize },
     /// Its limits are these now.
     Update { id: String, resources: Resources },
+    /// Have CRIU save its processes, which go on meanwhile. Not for a shim that does not say that it can.
+    Checkpoint { id: String, order: CheckpointOrder },
     /// Kill and forget everything, then end.
     Shutdown,
+}
+
+/// How a container is to be saved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CheckpointOrder {
+    /// CRIU.
+    pub program: PathBuf,
+    /// Where its log goes; its images go into `checkpoint` in there.
+    pub directory: PathBuf,
+    /// How long it may take.
+    pub timeout_ms: u64,
+    /// The most that one of its files may take.
+    pub file_bytes_max: u64,
 }
 
 /// What a shim says.
@@ -73,6 +90,9 @@ pub(crate) enum Answer {
         /// Containers on their way to be created.
         #[serde(default)]
         making: Vec<String>,
+        /// It knows [`Request::Checkpoint`]; a shim that an older agent has left does not.
+        #[serde(default)]
+        saves: bool,
     },
     /// Nothing more to say.
     Done,

@@ -4,7 +4,7 @@
 //!             container of the sandbox is killed before it is reported as over
 //! Caveats     [`Events`] skips intermediate states for a reader that falls behind, never the last one
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -21,6 +21,7 @@ use tokio::process::Command;
 use tokio::sync::{OnceCell, broadcast, watch};
 
 use crate::cgroup::SandboxCgroup;
+use crate::checkpoint::{CheckpointSpec, Draft, Subject};
 use crate::error::RuntimeError;
 use crate::kernel;
 use crate::layout::{self, Boot, SandboxDir, make_private_dir, remove_tree};
@@ -51,6 +52,10 @@ struct Inner {
     /// Its shim is expected to end.
     is_stopping: AtomicBool,
     is_removed: AtomicBool,
+    /// Its shim knows how to save containers.
+    saves: AtomicBool,
+    /// The containers that are being saved.
+    saving: Mutex<BTreeSet<String>>,
     /// Cleaning up after a lost shim happens once, whoever notices first.
     burial: OnceCell<()>,
 }
@@ -67,6 +72,8 @@ impl Sandbox {
             is_alive: watch::Sender::new(true),
             is_stopping: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),
+            saves: AtomicBool::new(false),
+            saving: Mutex::default(),
             burial: OnceCell::new(),
         }))
     }
@@ -131,13 +138,14 @@ impl Sandbox {
         };
         let link = Link::start(self.id(), stream, on_event, on_loss);
         let answer = link.call_within("connect to sandbox", Request::Hello, HELLO_TIMEOUT).await?;
-        let Answer::Hello { containers, making, .. } = &answer.0 else { return Err(link.strange(&answer.0)) };
+        let Answer::Hello { containers, making, saves, .. } = &answer.0 else { return Err(link.strange(&answer.0)) };
         for status in containers {
             // Events that came right behind the answer have been noted already, and are newer.
             let mut states = inner.states.lock().expect("nobody panics with it");
             states.entry(status.id.clone()).or_insert_with(|| status.state.clone());
         }
         self.forget_unfinished(containers, making)?;
+        inner.saves.store(*saves, Ordering::Relaxed);
         inner.link.set(link).expect("a sandbox is connected once");
         Ok(())
     }
@@ -346,6 +354,42 @@ impl Sandbox {
         self.link()?.done("update container", Request::Update { id: id.to_owned(), resources }).await
     }
 
+    /// Saves a running container as an archive; it goes on running. What fails leaves nothing. Goes on when the future is
+    /// dropped.
+    pub async fn checkpoint(&self, id: &str, spec: CheckpointSpec) -> Result<(), RuntimeError> {
+        crate::spec::check_id("container.id", id)?;
+        let (sandbox, id) = (self.clone(), id.to_owned());
+        to_the_end("checkpoint a container", async move {
+            let is_first = sandbox.0.saving.lock().expect("nobody panics with it").insert(id.clone());
+            if !is_first {
+                return Err(not_saved(&id, "it is being checkpointed already"));
+            }
+            let saved = sandbox.checkpoint_whole(&id, spec).await;
+            sandbox.0.saving.lock().expect("nobody panics with it").remove(&id);
+            saved
+        })
+        .await
+    }
+
+    async fn checkpoint_whole(&self, id: &str, spec: CheckpointSpec) -> Result<(), RuntimeError> {
+        let link = self.link()?;
+        if !self.0.saves.load(Ordering::Relaxed) {
+            let why = "its shim was started by a version that could not; what is started now can be checkpointed";
+            return Err(not_saved(id, why));
+        }
+        let missing = || RuntimeError::NotFound { what: "container", id: id.to_owned() };
+        let container = self.container_spec(id)?.ok_or_else(missing)?;
+        let timeout = spec.timeout.saturating_add(HELLO_TIMEOUT);
+        let draft = Draft::begin(spec)?;
+        let request = Request::Checkpoint { id: id.to_owned(), order: draft.order() };
+        match link.call_within("checkpoint container", request, timeout).await? {
+            (Answer::Done, _) => {}
+            (other, _) => return Err(link.strange(&other)),
+        }
+        let (dir, data) = (self.0.dir.container(id), self.0.boot.data.join(id));
+        blocking("pack a checkpoint", move || draft.finish(&Subject { dir, data, spec: container })).await
+    }
+
     /// What the containers use now, together and each.
     pub async fn usage(&self) -> Result<SandboxUsage, RuntimeError> {
         let cgroup = self.0.cgroup.clone();
@@ -494,6 +538,10 @@ impl Events {
             }
         }
     }
+}
+
+fn not_saved(id: &str, why: &str) -> RuntimeError {
+    RuntimeError::Refused { operation: "checkpoint container", id: id.to_owned(), why: why.to_owned() }
 }
 
 /// Runs what must not be cut short, because a half-done change would be in the way of the next attempt.

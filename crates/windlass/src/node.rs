@@ -182,6 +182,7 @@ impl Parts<'_> {
             device_plugins: flags.device_plugins.clone(),
             cdi: flags.cdi_dirs.clone(),
             runtimes: flags.runtimes()?,
+            criu: on_the_path("criu"),
         };
         let kernel = Kernel::open(config, world.clone()).await.context("cannot ready this machine for containers")?;
         let pod_resources = flags.pod_resources.clone().unwrap_or_else(|| kubelet.join("pod-resources"));
@@ -293,15 +294,8 @@ impl NodeFlags {
     /// The programs that run containers: those everybody knows, where they are, and those that were named.
     fn runtimes(&self) -> Result<RuntimeChoice> {
         let mut choice = RuntimeChoice { programs: BTreeMap::new(), default: self.default_runtime.clone() };
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        for name in RUNTIMES_KNOWN {
-            // What lies in the directory that this was started in is not the machine's.
-            let found = std::env::split_paths(&path)
-                .filter(|directory| directory.is_absolute())
-                .map(|directory| directory.join(name))
-                .find(|file| is_program(file));
-            choice.programs.extend(found.map(|program| (name.to_owned(), program)));
-        }
+        let found = RUNTIMES_KNOWN.into_iter().filter_map(|name| Some((name.to_owned(), on_the_path(name)?)));
+        choice.programs.extend(found);
         for (name, program) in &self.runtimes {
             if !program.is_absolute() || !is_program(program) {
                 bail!("--runtime {name}={}: expected the whole path of a program", program.display());
@@ -343,6 +337,13 @@ impl NodeFlags {
             ..Amounts::default()
         }
     }
+}
+
+/// A program of the machine. What lies in the directory that this was started in is not the machine's.
+fn on_the_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(&path).filter(|directory| directory.is_absolute());
+    directories.map(|directory| directory.join(name)).find(|file| is_program(file))
 }
 
 fn is_program(path: &Path) -> bool {

@@ -3,6 +3,7 @@
 //! Relies on   root; one agent per instance
 //! Not here    what any of it is for (`agent`, `pod`)
 
+mod checkpoint;
 mod container;
 mod content;
 mod counters;
@@ -101,6 +102,8 @@ pub struct KernelConfig {
     pub cdi: Vec<PathBuf>,
     /// What runs containers.
     pub runtimes: RuntimeChoice,
+    /// What saves running containers, if there is CRIU.
+    pub criu: Option<PathBuf>,
 }
 
 /// This computer.
@@ -163,6 +166,7 @@ impl Kernel {
             csi::make_dir(&directory)?;
         }
         make_private_dir(&config.kubelet.join("dra"))?;
+        checkpoint::remove_unfinished(&config.kubelet)?;
         let plugins = Arc::new(Plugins::new(registry));
         let images = Images::open(config.data.join("images"), world.clone());
         let images = images.map_err(|error| failed("open the image store", &error))?;

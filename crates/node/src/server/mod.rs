@@ -8,6 +8,7 @@
 //!
 //! Not here       who may read which pod's logs: the API server has decided that before it asks
 
+mod checkpoint;
 mod identity;
 mod layers;
 mod logs;
@@ -58,12 +59,14 @@ pub struct Site {
     /// The Node's name.
     node: String,
     stats: stats::Sampler,
+    checkpointing: checkpoint::Turn,
 }
 
 impl Site {
     /// The site of the node of this name.
     pub fn new(kernel: Arc<Kernel>, pods: PodDirectory, starts: Arc<Starts>, node: &str) -> Site {
-        Site { kernel, pods, starts, node: node.to_owned(), stats: stats::Sampler::default() }
+        let (stats, checkpointing) = (stats::Sampler::default(), checkpoint::Turn::default());
+        Site { kernel, pods, starts, node: node.to_owned(), stats, checkpointing }
     }
 }
 
@@ -156,6 +159,12 @@ async fn route(site: &Arc<Site>, request: hyper::Request<Incoming>) -> Response<
         (&Method::GET, ["containerLogs", namespace, pod, container]) => {
             match Target::find(site, namespace, pod, container) {
                 Ok(target) => logs::answer(request, target).await,
+                Err(refusal) => Err(refusal),
+            }
+        }
+        (&Method::POST, ["checkpoint", namespace, pod, container]) => {
+            match Target::find(site, namespace, pod, container) {
+                Ok(target) => checkpoint::answer(site, &Query::parse(request.uri().query()), target).await,
                 Err(refusal) => Err(refusal),
             }
         }

@@ -139,6 +139,7 @@ impl Cluster {
                 programs: RUNTIMES.into_iter().map(|(name, path)| (name.to_owned(), path.into())).collect(),
                 default: handler.to_owned(),
             },
+            criu: Some("/usr/sbin/criu".into()),
         };
         fs::create_dir_all(&config.data).expect("a directory for the test");
         let archive = dir.join("busybox.tar");

@@ -75,12 +75,13 @@ impl Shim {
                 container.cgroup.update(&resources).map_err(|error| refused(in_full(&error)))?;
                 DONE
             }
+            Request::Checkpoint { id, order } => self.checkpoint(caller, &id, &order),
             Request::Shutdown => self.shutdown(caller),
         }
     }
 
     /// The number and the container with this id.
-    fn find(&mut self, id: &str) -> Result<(u32, &mut Container), Failure> {
+    pub(super) fn find(&mut self, id: &str) -> Result<(u32, &mut Container), Failure> {
         let found = self.containers.iter_mut().find(|(_, container)| container.id == id);
         found.map(|(number, container)| (*number, container)).ok_or(Failure::NotFound)
     }
@@ -92,7 +93,7 @@ impl Shim {
         let containers = self.containers.values().filter_map(Container::status).collect();
         let being_made = |container: &&Container| matches!(container.stage, Stage::Creating { .. });
         let making = self.containers.values().filter(being_made).map(|container| container.id.clone()).collect();
-        Ok(Some((Answer::Hello { pid: std::process::id(), containers, making }, Vec::new())))
+        Ok(Some((Answer::Hello { pid: std::process::id(), containers, making, saves: true }, Vec::new())))
     }
 
     fn create(&mut self, caller: Caller, id: String) -> Outcome {

@@ -1,4 +1,5 @@
-//! What the program of the machine is asked to do beside making containers: `kill` and `delete`, without waiting for it.
+//! What programs of the machine are asked to do beside making containers, without waiting for them: `kill` and `delete` of
+//! an OCI runtime, `dump` of CRIU ([`super::checkpoint`]).
 //!
 //! Guarantees  one that takes too long is killed; whoever asked is told why it failed
 //! Caveats     a container that the program cannot delete is removed all the same when its sandbox ends: its processes are
@@ -7,7 +8,7 @@
 use super::calls::{DONE, LATER, Outcome, refused};
 use super::container::{Container, End, LAUNCH_MS_MAX, Stage};
 use super::program::{self, Program};
-use super::{Caller, Shim};
+use super::{Caller, Shim, checkpoint};
 use crate::error::in_full;
 use crate::kernel;
 use crate::layout::{self, ContainerDir};
@@ -18,11 +19,14 @@ use crate::protocol::{Answer, Failure};
 pub(super) struct Errand {
     pub pid: i32,
     pub until_ms: u64,
-    container: u32,
-    purpose: Purpose,
-    verb: &'static str,
-    program: Program,
-    dir: ContainerDir,
+    pub container: u32,
+    pub purpose: Purpose,
+    pub verb: &'static str,
+    pub program: Program,
+    /// Where it writes down what went wrong.
+    pub dir: ContainerDir,
+    /// It took too long and was killed.
+    pub is_late: bool,
 }
 
 /// What a command is for, and who waits for it.
@@ -33,6 +37,8 @@ pub(super) enum Purpose {
     Delete(Caller),
     /// All containers are to be gone, and the sandbox.
     DeleteAll(Caller),
+    /// The container is to be saved.
+    Checkpoint(Caller),
 }
 
 impl Errand {
@@ -82,24 +88,26 @@ impl Shim {
         let child = child.map_err(|error| refused(format!("could not run {}: {error}", program.0.display())))?;
         let pid = i32::try_from(child.id()).expect("process numbers are positive and small");
         let until_ms = kernel::monotonic_ms() + LAUNCH_MS_MAX;
-        self.errands.push(Errand { pid, until_ms, container: number, purpose, verb, program, dir });
+        self.errands.push(Errand { pid, until_ms, container: number, purpose, verb, program, dir, is_late: false });
         LATER
     }
 
     /// The program has done what it was asked to, or failed.
     pub(super) fn errand_ended(&mut self, index: usize, end: End) {
         let errand = self.errands.swap_remove(index);
-        let Errand { container, purpose, verb, program, dir, .. } = errand;
-        let done = match end {
-            End { code: 0, .. } => Ok(()),
-            End { code, .. } => Err(program.last_words(&dir, verb, &format!("it ended with {code}"))),
+        let Errand { container, purpose, verb, program, dir, is_late, .. } = errand;
+        let done = match (end, purpose) {
+            (End { code: 0, .. }, _) => Ok(()),
+            (_, Purpose::Checkpoint(_)) if is_late => Err("criu took too long and was killed".to_owned()),
+            (End { code, .. }, Purpose::Checkpoint(_)) => Err(checkpoint::last_words(&dir, code)),
+            (End { code, .. }, _) => Err(program.last_words(&dir, verb, &format!("it ended with {code}"))),
         };
         if let Err(error) = layout::remove_file(&program::log_of(&dir, verb)) {
             eprintln!("shim: {}", in_full(&error));
         }
         let outcome = match (purpose, done) {
-            (Purpose::Signal(_), Ok(())) => DONE,
-            (Purpose::Signal(_) | Purpose::Delete(_), Err(why)) => Err(refused(why)),
+            (Purpose::Signal(_) | Purpose::Checkpoint(_), Ok(())) => DONE,
+            (Purpose::Signal(_) | Purpose::Delete(_) | Purpose::Checkpoint(_), Err(why)) => Err(refused(why)),
             (Purpose::Delete(_), Ok(())) => self.forget(container),
             (Purpose::DeleteAll(_), done) => {
                 if let Err(why) = done {
@@ -114,7 +122,8 @@ impl Shim {
         match (purpose, outcome) {
             (Purpose::Signal(None), Err(why)) => eprintln!("shim: {why:?}"),
             (Purpose::Signal(None), Ok(_)) | (_, Ok(None)) => {}
-            (Purpose::Signal(Some(caller)) | Purpose::Delete(caller) | Purpose::DeleteAll(caller), outcome) => {
+            (Purpose::Signal(Some(caller)), outcome)
+            | (Purpose::Delete(caller) | Purpose::DeleteAll(caller) | Purpose::Checkpoint(caller), outcome) => {
                 self.reply(caller, outcome.map(|_| Answer::Done), Vec::new());
             }
         }
@@ -123,8 +132,12 @@ impl Shim {
     /// Ends those that take too long; their end is then seen.
     pub(super) fn tick_errands(&mut self, now_ms: u64) {
         for errand in self.errands.iter_mut().filter(|errand| errand.until_ms <= now_ms) {
-            errand.until_ms = now_ms + LAUNCH_MS_MAX;
+            (errand.until_ms, errand.is_late) = (now_ms + LAUNCH_MS_MAX, true);
             let _ = kernel::kill(errand.pid, libc::SIGKILL);
+            if matches!(errand.purpose, Purpose::Checkpoint(_)) {
+                // It leads a group of its own, with the programs that it runs.
+                let _ = kernel::kill(-errand.pid, libc::SIGKILL);
+            }
         }
     }
 }

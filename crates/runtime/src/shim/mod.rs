@@ -11,6 +11,7 @@
 //!             a child
 
 mod calls;
+mod checkpoint;
 mod container;
 mod create;
 mod embedded;
@@ -28,6 +29,8 @@ mod setup;
 mod stage;
 mod user;
 mod user_namespace;
+
+pub(crate) use self::program::describe;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

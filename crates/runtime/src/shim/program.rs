@@ -86,7 +86,7 @@ pub(super) fn exec_files(dir: &ContainerDir, joiner: impl std::fmt::Display) -> 
     ["json", "pid", "sock", "log"].map(|ending| dir.0.join(format!("exec-{joiner}.{ending}")))
 }
 
-fn read_end(path: &Path) -> io::Result<String> {
+pub(super) fn read_end(path: &Path) -> io::Result<String> {
     let mut file = fs::File::open(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(LOG_BYTES_MAX)))?;
@@ -96,7 +96,7 @@ fn read_end(path: &Path) -> io::Result<String> {
 }
 
 /// The program begins like one that a person has started, and ends with whoever started it.
-fn before_program() -> io::Result<()> {
+pub(super) fn before_program() -> io::Result<()> {
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)?;
     reset_signals()?;
     let (first, last, flags) = (3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
@@ -107,10 +107,7 @@ fn before_program() -> io::Result<()> {
 
 /// Adds what the embedded way does without libcontainer: who the process is and what it may do.
 pub(super) fn complete(mut config: Value, job: &create::Job, launch: &Launch) -> Value {
-    config["process"] = process(launch, job.spec.tty, None);
-    if let Some(filter) = seccomp::to_oci(&launch.seccomp, &launch.capabilities) {
-        config["linux"]["seccomp"] = filter;
-    }
+    describe(&mut config, launch, job.spec.tty);
     config["linux"]["resources"] = json!({"devices": devices(job)});
     // The descriptors are the maker's, the program is another process.
     for namespace in config["linux"]["namespaces"].as_array_mut().into_iter().flatten() {
@@ -124,6 +121,14 @@ pub(super) fn complete(mut config: Value, job: &create::Job, launch: &Launch) ->
         config["linux"]["gidMappings"] = map;
     }
     config
+}
+
+/// Adds to a configuration who the first process is and which calls it may make.
+pub(crate) fn describe(config: &mut Value, launch: &Launch, tty: bool) {
+    config["process"] = process(launch, tty, None);
+    if let Some(filter) = seccomp::to_oci(&launch.seccomp, &launch.capabilities) {
+        config["linux"]["seccomp"] = filter;
+    }
 }
 
 /// A process in the words of the specification.

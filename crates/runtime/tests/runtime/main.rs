@@ -3,6 +3,7 @@
 
 mod attack;
 mod bench;
+mod checkpoint;
 mod exec;
 mod isolation;
 mod life;
