@@ -16,6 +16,9 @@ use windlass_tests::cluster::{given, must, tail};
 /// An emulated machine is some twenty times slower than this one.
 const GUEST_TIMEOUT: Duration = Duration::from_secs(420);
 
+/// Of CPU, memory and disks each: the node, all pods together, five pods and their containers.
+const STALLS_MIN: u32 = 3 * 12;
+
 pub fn limits_runtimes_and_checkpoints_hold_on_cgroup_v2_in_a_guest() {
     let directory = std::env::temp_dir().join(format!("windlass-guest-{}", std::process::id()));
     fs::create_dir_all(&directory).expect("the temporary directory is writable");
@@ -38,7 +41,7 @@ pub fn limits_runtimes_and_checkpoints_hold_on_cgroup_v2_in_a_guest() {
     ]);
     command.args(["-nodefaults", "-no-reboot", "-serial"]).arg(format!("file:{}", console.display()));
     command.arg("-kernel").arg(find(&kernel.join("boot"), "vmlinuz-")).arg("-initrd").arg(&archive);
-    command.args(["-append", "console=ttyS0 quiet panic=-1 cgroup_no_v1=all"]);
+    command.args(["-append", "console=ttyS0 quiet panic=-1 cgroup_no_v1=all psi=1"]);
     let mut guest = command.stdin(Stdio::null()).spawn().expect("qemu-system-x86 is installed");
     let started = std::time::Instant::now();
     while guest.try_wait().expect("our own child can be waited for").is_none() {
@@ -83,6 +86,8 @@ pub fn limits_runtimes_and_checkpoints_hold_on_cgroup_v2_in_a_guest() {
         panic!("expected memory and CPU, found {used:?}")
     };
     assert!(memory.ends_with("Ki") && memory != "0Ki" && cpu.ends_with('n'), "what is used is told: {used:?}");
+    let stalls = said.lines().find_map(|line| line.strip_prefix("GUEST stalls=")?.trim().parse().ok()).unwrap_or(0);
+    assert!(stalls >= STALLS_MIN, "what five pods and the node waited for is told: {stalls} in:\n{}", tail(&said, 80));
     has("GUEST by-runc.left=0");
     has("GUEST by-crun.left=0");
     has("GUEST left=0");

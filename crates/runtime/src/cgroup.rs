@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::error::RuntimeError;
 use crate::kernel;
+use crate::pressure::Pressure;
 use crate::spec::Resources;
 use crate::state::Usage;
 
@@ -145,6 +146,7 @@ impl Cgroups {
             }
             if self.is_v2 {
                 usage.cpu_ns = field(&read("cpu.stat"), "usage_usec").saturating_mul(1000);
+                usage.pressure = Pressure::of_group(dir);
             } else if hierarchy.has("cpuacct") {
                 usage.cpu_ns = number("cpuacct.usage");
             }

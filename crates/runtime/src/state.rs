@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::pressure::Pressure;
+
 /// Where a container is in its life. It only ever moves down this list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContainerState {
@@ -72,6 +74,8 @@ pub struct Usage {
     pub major_page_faults: u64,
     /// Processes and threads.
     pub pids: u64,
+    /// What they waited for.
+    pub pressure: Pressure,
 }
 
 /// What a sandbox uses.

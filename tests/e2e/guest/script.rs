@@ -96,6 +96,8 @@ say counted=$saved $(wc -l < /tmp/counted) $(tail -1 /tmp/counted)
 took ended
 
 say used=$(kubectl get podmetrics counter -o 'jsonpath={.containers[0].usage.memory} {.containers[0].usage.cpu}')
+kubectl get --raw '/api/v1/nodes/guest/proxy/stats/summary?only_cpu_and_memory=true' > /tmp/summary || say failed: summary
+say stalls=$(grep -o '"psi":' /tmp/summary | wc -l)
 kubectl delete pod by-runc by-crun hog-runc hog-crun --timeout=60s > /dev/null || say failed: delete
 for pod in by-runc by-crun; do say $pod.left=$(find /run /sys/fs/cgroup /var/lib/windlass/runtime /var/lib/windlass/pods -name $(basename $(dirname $(group $pod))) | wc -l); done
 windlass down

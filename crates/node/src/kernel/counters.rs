@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use jiff::Timestamp;
+use windlass_runtime::Pressure;
 
 use super::facts::memory_field;
 use crate::machine::Usage;
@@ -62,6 +63,7 @@ pub fn machine() -> Machine {
         page_faults: number_of(&faults, "pgfault"),
         major_page_faults: number_of(&faults, "pgmajfault"),
         pids: super::facts::processes(&text("/proc/loadavg")),
+        pressure: Pressure::of_machine(),
     };
     let booted = i64::try_from(number_of(&stat, "btime")).ok().and_then(|at| Timestamp::from_second(at).ok());
     Machine { usage, memory_bytes: all, swap_bytes: swap, booted: booted.unwrap_or(Timestamp::UNIX_EPOCH) }

@@ -5,9 +5,10 @@
 //!                 nobody asks; who asks after a long time waits that second
 //!   S2 apart      the figures of disks are counted only when asked for, and at most once a minute for each pod
 //!   S3 running    pods and containers that run are told of, no others
+//!   S4 stalls     what was waited for is told where the kernel counts it: of the machine, and of pods on cgroup v2
 //!
-//! Not here       accelerators, pressure stalls, figures of single devices
-//! Source: kubelet's stats/v1alpha1 Summary; Kubernetes documentation, "Node metrics data", "Resource metrics pipeline".
+//! Not here       accelerators, figures of single devices
+//! Source: kubelet's stats/v1alpha1 Summary; KEP-4205 "Expose PSI Metrics"; Kubernetes documentation, "Node metrics data", "Resource metrics pipeline".
 
 mod sample;
 mod text;
@@ -20,6 +21,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use windlass_runtime::{Pressure, Stall, Stalls};
 
 use super::{Query, Refusal, Site};
 use crate::kernel::{Interface, Room};
@@ -152,7 +154,30 @@ fn of_usage(sample: &Sample, key: &str, usage: &Usage, whole_bytes: Option<u64>)
     if let Some(rate) = sample.rates.get(key) {
         cpu["usageNanoCores"] = json!(rate);
     }
-    json!({"cpu": cpu, "memory": memory, "swap": {"time": time, "swapUsageBytes": usage.swap_bytes}})
+    // S4
+    let Pressure { cpu: for_cpu, memory: for_memory, io: for_io } = usage.pressure;
+    for (out, stalls) in [(&mut cpu, for_cpu), (&mut memory, for_memory)] {
+        if let Some(stalls) = stalls {
+            out["psi"] = of_stalls(stalls);
+        }
+    }
+    let mut out = json!({"cpu": cpu, "memory": memory, "swap": {"time": time, "swapUsageBytes": usage.swap_bytes}});
+    if let Some(stalls) = for_io {
+        out["io"] = json!({"time": time, "psi": of_stalls(stalls)});
+    }
+    out
+}
+
+/// S4. Shares are percents; the sums are the kernel's, in millionths of a second, as kubelet passes them on.
+fn of_stalls(stalls: Stalls) -> Value {
+    let of = |stall: Stall| {
+        let percent = |hundredths: u32| f64::from(hundredths) / 100.0;
+        json!({
+            "total": stall.total_us, "avg10": percent(stall.of_10_s), "avg60": percent(stall.of_60_s),
+            "avg300": percent(stall.of_300_s),
+        })
+    };
+    json!({"some": of(stalls.some), "full": of(stalls.full)})
 }
 
 fn of_pod(site: &Site, sample: &Sample, pod: &PodSample, disk: Option<&PodDisk>) -> Value {
