@@ -9,6 +9,7 @@
 //!   P3 newest    who registers a resource takes the place of who had it before
 //!   P4 anew      an agent that starts has no plugins: it takes their sockets away, and they register again
 //!   P5 bounded   plugins, their devices, their names and the time of every call have a limit
+//!   P6 silent    one that did not answer in time is not asked again for a while: all who want its devices would wait in turn
 //! Not here       which container gets which device (devices) · what CDI names stand for (cdi)
 //! Source: Kubernetes documentation, "Device Plugins": the kubelet device plugin API v1beta1.
 
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use windlass_api::codec::DecodeError;
 use windlass_api::codec::wire::{Reader, Wire, Writer};
 
@@ -50,6 +52,8 @@ const PARTS_MAX: usize = 1024;
 const CALL_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a plugin may take to ready a device: some reset it.
 const READY_TIME_MAX: Duration = Duration::from_secs(30);
+/// P6.
+const SILENCE: Duration = Duration::from_secs(30);
 /// How often a plugin that does not serve yet is called.
 const CALL_EVERY: Duration = Duration::from_millis(50);
 /// Annotations of containers that name devices for CDI begin so.
@@ -83,6 +87,8 @@ struct Plugin {
     readies: bool,
     /// Follows its list.
     list: AbortHandle,
+    /// P6: when it last did not answer.
+    silent: Mutex<Option<Instant>>,
 }
 
 impl Plugins {
@@ -162,7 +168,15 @@ impl Plugin {
     async fn call(&self, method: &str, message: Writer, time_max: Duration) -> Result<Bytes, MachineError> {
         let call = Call::new(&format!("/{VERSION}.DevicePlugin/{method}"), message.finish(), time_max);
         let operation = || format!("{method} of the device plugin at {}", self.socket.display());
-        grpc::call(&self.socket, &call).await.map_err(|error| match error {
+        // P6
+        let silent = || self.silent.lock().expect("nothing panics while holding it");
+        if silent().is_some_and(|since| since.elapsed() < SILENCE) {
+            let why = format!("it did not answer a moment ago, and is asked again {} s after that", SILENCE.as_secs());
+            return Err(MachineError::Failed { operation: operation(), why });
+        }
+        let answer = grpc::call(&self.socket, &call).await;
+        *silent() = matches!(answer, Err(CallError::TimedOut(_))).then(Instant::now);
+        answer.map_err(|error| match error {
             CallError::TimedOut(after) => MachineError::TimedOut { operation: operation(), after },
             other => failed(&operation(), &other),
         })
@@ -360,8 +374,13 @@ async fn follow(inner: &Arc<Inner>, asked: &Registration) -> Result<(), CallErro
         }
         own.lose(&name, &plugin);
     });
-    let plugin =
-        Arc::new(Plugin { socket, prefers: asked.prefers, readies: asked.readies, list: following.abort_handle() });
+    let plugin = Arc::new(Plugin {
+        socket,
+        prefers: asked.prefers,
+        readies: asked.readies,
+        list: following.abort_handle(),
+        silent: Mutex::default(),
+    });
     let before = {
         let mut plugins = inner.plugins.lock().expect("nothing panics while holding it");
         plugins.insert(asked.resource.clone(), Arc::clone(&plugin))
@@ -444,7 +463,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use super::{Plugins, Registration, allocated, devices};
+    use super::{Plugin, Plugins, Registration, allocated, devices};
+    use crate::machine::MachineError;
     use windlass_api::codec::wire::{Reader, Writer};
 
     #[test]
@@ -480,6 +500,26 @@ mod tests {
         let second = Plugins::open(&directory).expect("it can listen again");
         assert!(!old.exists() && directory.join("kubelet.sock").exists() && directory.join("state").exists());
         drop((second, plugin));
+        std::fs::remove_dir_all(&directory).expect("the test's own directory");
+    }
+
+    /// A plugin that takes calls and never answers: the first one waits its time, those after it do not.
+    #[tokio::test]
+    async fn p6_a_plugin_that_does_not_answer_holds_up_one_call_and_no_more() {
+        let directory = std::env::temp_dir().join(format!("windlass-silent-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory for the test");
+        let socket = directory.join("silent.sock");
+        let _hangs = std::os::unix::net::UnixListener::bind(&socket).expect("it can listen");
+        let list = tokio::spawn(async {}).abort_handle();
+        let plugin = Plugin { socket, prefers: true, readies: true, list, silent: Default::default() };
+        let call = async |time_max| plugin.call("Allocate", Writer::new(), time_max).await.expect_err("no answer");
+        let short = std::time::Duration::from_millis(50);
+        let first = call(short).await;
+        assert!(matches!(first, MachineError::TimedOut { .. }), "{first}");
+        let begun = tokio::time::Instant::now();
+        let second = call(super::CALL_TIME_MAX).await.to_string();
+        assert!(second.contains("did not answer a moment ago"), "{second}");
+        assert!(begun.elapsed() < super::CALL_TIME_MAX / 2, "it is told at once");
         std::fs::remove_dir_all(&directory).expect("the test's own directory");
     }
 
