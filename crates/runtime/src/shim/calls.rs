@@ -91,7 +91,7 @@ impl Shim {
             peer.is_subscribed = true;
         }
         let containers = self.containers.values().filter_map(Container::status).collect();
-        let being_made = |container: &&Container| matches!(container.stage, Stage::Creating { .. });
+        let being_made = |container: &&Container| matches!(container.stage, Stage::Creating);
         let making = self.containers.values().filter(being_made).map(|container| container.id.clone()).collect();
         Ok(Some((Answer::Hello { pid: std::process::id(), containers, making, saves: true }, Vec::new())))
     }
@@ -210,7 +210,7 @@ impl Shim {
         let now_ms = kernel::monotonic_ms();
         let kill_at_ms = match container.stage {
             Stage::Exited(_) => return DONE,
-            Stage::Creating { .. } => return Err(refused("it is still being made")),
+            Stage::Creating => return Err(refused("it is still being made")),
             Stage::Created | Stage::Starting => now_ms,
             Stage::Running { .. } | Stage::Draining { .. } => now_ms.saturating_add(grace_ms),
         };
@@ -284,6 +284,7 @@ impl Shim {
             failure: None,
             end: None,
             until_ms: Some(kernel::monotonic_ms() + LAUNCH_MS_MAX),
+            is_abandoned: false,
         });
         LATER
     }

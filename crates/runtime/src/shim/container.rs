@@ -39,7 +39,7 @@ const KILL_AGAIN_MS: u64 = 1_000;
 #[derive(Debug)]
 pub(super) enum Stage {
     /// A child of the shim is making it.
-    Creating { maker: i32 },
+    Creating,
     /// It waits to be started.
     Created,
     /// Its first process has been told to become its program.
@@ -65,7 +65,7 @@ pub(super) struct Container {
     /// The first process.
     pub pid: Option<i32>,
     /// Who makes it, or made it.
-    maker: i32,
+    pub maker: i32,
     /// The program that runs it, if it is not embedded, and the gate at which its maker waits.
     pub program: Option<Program>,
     pub gate: Option<OwnedFd>,
@@ -91,7 +91,7 @@ impl Container {
     pub fn new(id: String, maker: i32, dir: ContainerDir, cgroup: ContainerCgroup) -> Container {
         Container {
             id,
-            stage: Stage::Creating { maker },
+            stage: Stage::Creating,
             dir,
             cgroup,
             resources: Resources::default(),
@@ -119,7 +119,7 @@ impl Container {
     /// What an agent is told; nothing while it is being made or when its making failed.
     pub fn status(&self) -> Option<ContainerStatus> {
         let state = match &self.stage {
-            Stage::Creating { .. } => return None,
+            Stage::Creating => return None,
             Stage::Created | Stage::Starting => ContainerState::Created,
             Stage::Running { at } => {
                 ContainerState::Running { pid: self.pid.unwrap_or_default().unsigned_abs(), at: *at }
@@ -223,8 +223,10 @@ impl Shim {
     /// Creating → Created: its maker waits to be told to begin, and will then fail.
     fn refused_by_program(&mut self, number: u32) {
         let Some(container) = self.containers.get_mut(&number) else { return };
-        let Stage::Creating { maker } = container.stage else { return };
-        container.pid = Some(maker);
+        if !matches!(container.stage, Stage::Creating) {
+            return;
+        }
+        container.pid = Some(container.maker);
         // What is in its pipes is the program's complaint, which is known.
         container.outputs.clear();
         self.made(number);
@@ -233,7 +235,7 @@ impl Shim {
     /// Creating → Created: its first process waits to become the program.
     fn created(&mut self, number: u32) {
         let Some(container) = self.containers.get_mut(&number) else { return };
-        if !matches!(container.stage, Stage::Creating { .. }) {
+        if !matches!(container.stage, Stage::Creating) {
             return;
         }
         if let Err(error) = container.take_terminal() {
@@ -258,8 +260,8 @@ impl Shim {
     /// Creating → gone.
     pub(super) fn not_created(&mut self, number: u32) {
         let Some(mut container) = self.containers.remove(&number) else { return };
-        if let Stage::Creating { maker } = container.stage {
-            let _ = kernel::kill(maker, libc::SIGKILL);
+        if matches!(container.stage, Stage::Creating) {
+            let _ = kernel::kill(container.maker, libc::SIGKILL);
         }
         let mut trouble = container.trouble();
         if let Err(error) = container.cgroup.destroy() {
@@ -370,7 +372,7 @@ impl Shim {
             container.failure = Some(format!("it took longer than {LAUNCH_MS_MAX} ms and was killed"));
             container.launch_until_ms = None;
             match container.stage {
-                Stage::Creating { .. } => return self.not_created(number),
+                Stage::Creating => return self.not_created(number),
                 _ => container.kill_at_ms = Some(now_ms),
             }
         }

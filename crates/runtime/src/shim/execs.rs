@@ -28,10 +28,18 @@ pub(super) struct ExecProcess {
     pub end: Option<End>,
     /// When it must have become its program.
     pub until_ms: Option<u64>,
+    /// Nobody is left who could see its result: it is killed, as soon as it is known if it is not yet.
+    pub is_abandoned: bool,
 }
 
 impl ExecProcess {
-    pub fn kill(&self) {
+    /// Leaves nothing running.
+    pub fn abandon(&mut self) {
+        self.is_abandoned = true;
+        self.kill();
+    }
+
+    fn kill(&self) {
         // It is a session of its own; the number is still its own as long as the shim has not seen it end.
         if let (Some(pid), None) = (self.pid, self.end) {
             let _ = kernel::kill(-pid, libc::SIGKILL);
@@ -49,7 +57,12 @@ impl Shim {
                 Received::Nothing => return,
                 Received::Report(report) => match (report.kind, report.fd) {
                     // Once: after that the channel is open in a process that is about to be the container's own.
-                    (ReportKind::Process, _) if process.pid.is_none() => process.pid = report.text.parse().ok(),
+                    (ReportKind::Process, _) if process.pid.is_none() => {
+                        process.pid = report.text.parse().ok();
+                        if process.is_abandoned {
+                            process.kill();
+                        }
+                    }
                     (ReportKind::Failure, _) => process.failure = Some(report.text),
                     (ReportKind::Terminal, Some(fd)) if process.streams.is_empty() => {
                         process.streams.push((StreamKind::Terminal, fd))
@@ -111,7 +124,7 @@ impl Shim {
             process.failure.get_or_insert_with(|| "it took too long to begin and was killed".to_owned());
             process.until_ms = None;
             let _ = kernel::kill(process.joiner, libc::SIGKILL);
-            process.kill();
+            process.abandon();
         }
     }
 }

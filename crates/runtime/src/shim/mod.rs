@@ -137,7 +137,7 @@ impl Shim {
                 list.add(reports.as_fd(), libc::POLLIN, Watched::Reports(*number));
             }
             // Until it is made only a program that fails to make it writes there, and it says so in its own log too.
-            let is_made = !matches!(container.stage, container::Stage::Creating { .. });
+            let is_made = !matches!(container.stage, container::Stage::Creating);
             for (index, output) in container.outputs.iter().enumerate().filter(|_| is_made) {
                 if let Some(source) = output.source.as_ref().filter(|_| output.wants_more()) {
                     list.add(source.as_fd(), libc::POLLIN, Watched::Output(*number, index));
@@ -207,7 +207,7 @@ impl Shim {
         self.report_ended_execs();
         for peer in self.peers.extract_if(.., |peer| peer.is_gone) {
             // Nobody is left who could see the result, so nothing is left running for it.
-            self.execs.iter().filter(|process| process.caller.peer == peer.number).for_each(ExecProcess::kill);
+            self.execs.iter_mut().filter(|process| process.caller.peer == peer.number).for_each(ExecProcess::abandon);
         }
     }
 
@@ -258,7 +258,7 @@ impl Shim {
             self.read_exec_reports(index);
         }
         let is_maker =
-            |container: &Container| matches!(container.stage, container::Stage::Creating { maker } if maker == pid);
+            |container: &Container| container.maker == pid && matches!(container.stage, container::Stage::Creating);
         let failed = self.containers.iter().find(|(_, container)| is_maker(container)).map(|(number, _)| *number);
         if let Some(number) = failed {
             return self.not_created(number);

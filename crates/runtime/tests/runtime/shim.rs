@@ -1,6 +1,7 @@
 //! The agent comes and goes, shims are killed: containers survive the one, and are cleaned up after the other.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use tokio::time::timeout;
 use windlass_runtime::{ContainerState, ExecSpec, ExitReason, RuntimeError};
@@ -202,4 +203,38 @@ async fn what_is_asked_for_is_finished_even_if_nobody_waits_for_it(way: Way) {
         }
         sandbox.start(&id).await.expect("start");
     }
+}
+
+/// A container's group in the hierarchy that can freeze it, and the file and words that do.
+fn freezer(bench: &Bench) -> (PathBuf, &'static str, [&'static str; 2]) {
+    let group = bench.config.cgroup_parent.trim_start_matches('/');
+    let (v1, v2) = (Path::new("/sys/fs/cgroup/freezer"), Path::new("/sys/fs/cgroup"));
+    match v1.is_dir() {
+        true => (v1.join(group).join("s/c"), "freezer.state", ["FROZEN", "THAWED"]),
+        false => (v2.join(group).join("s/c"), "cgroup.freeze", ["1", "0"]),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exec_whose_agent_is_gone_before_it_has_begun_is_ended() {
+    let mut bench = Bench::new(Way::Embedded).await;
+    let sandbox = bench.sandbox("s").await;
+    sandbox.create_container(bench.shell("c", "sleep 1000")).await.expect("create");
+    sandbox.start("c").await.expect("start");
+    let (group, file, [freeze, thaw]) = freezer(&bench);
+    let members = || fs::read_to_string(group.join("cgroup.procs")).expect("a group").lines().count();
+    fs::write(group.join(file), freeze).expect("it is frozen");
+    let args = ["sleep", "4322"].map(str::to_owned).to_vec();
+    let asking = tokio::spawn({
+        let sandbox = sandbox.clone();
+        async move { sandbox.exec("c", ExecSpec { args, ..ExecSpec::default() }).await.map(drop) }
+    });
+    until("who is to begin it is in the group, and stopped there", || (members() == 2).then_some(())).await;
+    asking.abort();
+    assert!(asking.await.expect_err("nobody waits for it any more").is_cancelled());
+    drop(sandbox);
+    bench.drop_agent();
+    bench.new_agent().await;
+    fs::write(group.join(file), thaw).expect("it goes on");
+    until("nothing but the container's own process is left", || (members() == 1).then_some(())).await;
 }
