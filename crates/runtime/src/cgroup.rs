@@ -7,6 +7,7 @@
 //! Assumes     the parent is this instance's alone
 //! Caveats     on v2 the kernel has no devices controller; there a container is kept from devices by not having `MKNOD`
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -332,6 +333,11 @@ impl ContainerCgroup {
         destroy(&self.dirs().into_iter().chain(tracking).collect::<Vec<_>>())
     }
 
+    /// Its processes.
+    pub fn processes(&self) -> BTreeSet<i32> {
+        members(&self.dirs().iter().flat_map(|dir| tree(dir)).collect::<Vec<_>>())
+    }
+
     /// Directories of this machine that the container shall see read-only, and where below `/sys/fs/cgroup`.
     pub fn visible(&self) -> Vec<(PathBuf, PathBuf)> {
         if self.sandbox.all.is_v2 {
@@ -504,15 +510,21 @@ fn kill(dirs: &[PathBuf]) -> Result<(), RuntimeError> {
         return Ok(());
     }
     freeze("FROZEN");
-    let mut pids = std::collections::BTreeSet::new();
-    for group in &groups {
+    let killed = members(&groups).iter().try_for_each(|pid| kernel::kill(*pid, libc::SIGKILL));
+    freeze("THAWED");
+    killed.map_err(RuntimeError::system("kill the processes of a control group"))
+}
+
+/// The processes in these groups.
+fn members(groups: &[PathBuf]) -> BTreeSet<i32> {
+    let mut pids = BTreeSet::new();
+    for group in groups {
         let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
         pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
     }
-    // 0 is how the kernel writes a process of another pid namespace than ours: not ours to kill by number.
-    let killed = pids.iter().filter(|pid| **pid > 0).try_for_each(|pid| kernel::kill(*pid, libc::SIGKILL));
-    freeze("THAWED");
-    killed.map_err(RuntimeError::system("kill the processes of a control group"))
+    // 0 is how the kernel writes a process of another pid namespace than ours: not ours to touch by number.
+    pids.remove(&0);
+    pids
 }
 
 /// Kills and removes until nothing is left, or until it is clear that something hangs in the kernel.

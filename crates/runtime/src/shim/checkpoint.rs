@@ -8,7 +8,7 @@
 //!   R2 once      a container is saved once at a time
 //!   R3 outside   what is mounted from outside is noted by where it is seen, not copied, as OCI runtimes do
 //!   R4 bounded   in time, by its end; each of its files in size, by a write that fails
-//! Relies on   the code that CRIU puts into a process taking it back to where it was when CRIU is gone
+//!   R5 unharmed  what CRIU leaves in the container when it is ended is undone ([`super::mend`])
 //! Not here    processes that were exec'd into the container: they are no descendants of its first one
 //!
 //! Source: criu(8); CRIU wiki, "External bind mounts", "External TTY".
@@ -74,7 +74,7 @@ impl Shim {
         let child = command.spawn();
         let child = child.map_err(|error| refused(format!("could not run {}: {error}", order.program.display())))?;
         let pid = i32::try_from(child.id()).expect("process numbers are positive and small");
-        let until_ms = kernel::monotonic_ms() + order.timeout_ms;
+        let until_ms = kernel::monotonic_ms().saturating_add(order.timeout_ms);
         let (program, purpose) = (Program(order.program.clone()), Purpose::Checkpoint(caller));
         self.errands.push(Errand {
             pid,
@@ -155,6 +155,9 @@ pub(super) fn last_words(dir: &ContainerDir, code: i32) -> String {
         false => format!("criu: {complaints}"),
     }
 }
+
+/// What is told of one that was ended.
+pub(super) const TOO_LATE: &str = "criu took too long and was killed";
 
 /// The first errors of a log, without the times and lines of code before them.
 fn complaints(log: &str) -> String {

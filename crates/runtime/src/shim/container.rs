@@ -145,6 +145,12 @@ impl Container {
         text
     }
 
+    /// Its first process and its group, while it runs.
+    pub fn living(&self) -> Option<(i32, &ContainerCgroup)> {
+        let is_running = matches!(self.stage, Stage::Running { .. });
+        self.pid.filter(|_| is_running).map(|pid| (pid, &self.cgroup))
+    }
+
     /// When something must be done about it although nothing happens.
     pub fn wake_at_ms(&self) -> Option<u64> {
         let drain = match self.stage {

@@ -8,7 +8,7 @@
 use super::calls::{DONE, LATER, Outcome, refused};
 use super::container::{Container, End, LAUNCH_MS_MAX, Stage};
 use super::program::{self, Program};
-use super::{Caller, Shim, checkpoint};
+use super::{Caller, Shim, checkpoint, mend};
 use crate::error::in_full;
 use crate::kernel;
 use crate::layout::{self, ContainerDir};
@@ -98,8 +98,13 @@ impl Shim {
         let Errand { container, purpose, verb, program, dir, is_late, .. } = errand;
         let done = match (end, purpose) {
             (End { code: 0, .. }, _) => Ok(()),
-            (_, Purpose::Checkpoint(_)) if is_late => Err("criu took too long and was killed".to_owned()),
-            (End { code, .. }, Purpose::Checkpoint(_)) => Err(checkpoint::last_words(&dir, code)),
+            (End { code, .. }, Purpose::Checkpoint(_)) => {
+                // What fails by itself cleans up by itself; but it may have been killed by others too.
+                if let Some((init, group)) = self.containers.get(&container).and_then(Container::living) {
+                    mend::mend(init, group);
+                }
+                Err(if is_late { checkpoint::TOO_LATE.to_owned() } else { checkpoint::last_words(&dir, code) })
+            }
             (End { code, .. }, _) => Err(program.last_words(&dir, verb, &format!("it ended with {code}"))),
         };
         if let Err(error) = layout::remove_file(&program::log_of(&dir, verb)) {

@@ -56,6 +56,15 @@ async fn goes_on(sandbox: &Sandbox) {
     assert_eq!(exec(sandbox, "c", "echo still").await.1, "still\n");
 }
 
+/// The tables of nft in the container's network.
+fn tables(sandbox: &Sandbox) -> String {
+    let mut command = std::process::Command::new("/usr/bin/nsenter");
+    command.args(["--net", "--target", &pid(sandbox, "c").to_string(), "/usr/sbin/nft", "list", "tables"]);
+    let listed = command.output().expect("Debian: util-linux, nftables");
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    String::from_utf8_lossy(&listed.stdout).into_owned()
+}
+
 /// A program in CRIU's place.
 fn script(bench: &Bench, lines: &str) -> PathBuf {
     let path = bench.dir.join("criu");
@@ -165,19 +174,22 @@ async fn criu_saves_a_container_or_says_why_not(way: Way) {
 async fn criu_that_hangs_is_ended_and_one_container_is_saved_once_at_a_time() {
     let bench = Bench::new(Way::Embedded).await;
     let (sandbox, kept) = (counting(&bench).await, kept(&bench));
-    let criu = script(&bench, "touch hangs; sleep 4243");
+    // It holds connections back by a table of its own until it is done, which it never is.
+    let criu = script(&bench, "nft add table inet CRIU-$4 && touch hangs; sleep 4243");
     let wanted = CheckpointSpec { timeout: Duration::from_millis(1500), ..order(&bench, &criu) };
     let first = tokio::spawn({
         let (sandbox, wanted) = (sandbox.clone(), wanted.clone());
         async move { sandbox.checkpoint("c", wanted).await }
     });
     until("it hangs", || kept.join("checkpoint.tar.part/hangs").exists().then_some(())).await;
+    assert!(tables(&sandbox).contains("CRIU-"));
     let other = CheckpointSpec { archive: kept.join("other.tar"), ..wanted };
     let second = sandbox.checkpoint("c", other).await.expect_err("one at a time").to_string();
     assert!(second.contains("already"), "{second}");
     goes_on(&sandbox).await;
     let first = first.await.expect("no panic").expect_err("it hangs").to_string();
     assert!(first.contains("took too long"), "{first}");
+    assert!(!tables(&sandbox).contains("CRIU-"), "its connections are held back for ever");
     assert_eq!(names(&kept), Vec::<String>::new());
     let is_sleeping = |process: &fs::DirEntry| {
         fs::read(process.path().join("cmdline")).is_ok_and(|command| command == b"sleep\x004243\x00")
