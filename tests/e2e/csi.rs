@@ -5,7 +5,7 @@
 mod driver;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use driver::{Driver, Manner, State};
 use serde_json::{Value, json};
@@ -13,17 +13,21 @@ use windlass_tests::cluster::{must, until};
 use windlass_tests::suite::{PATIENCE, is_ready};
 use windlass_tests::{Cluster, Test};
 
+use crate::snapshot;
+
 /// A driver and where it registers.
-struct Site<'a> {
+pub(crate) struct Site<'a> {
     cluster: &'a Cluster,
     runtime: tokio::runtime::Runtime,
     registry: PathBuf,
-    state: Arc<State>,
+    pub(crate) state: Arc<State>,
     driver: Option<Driver>,
+    /// Whether snapshots are taken of its volumes, and whether they are whole yet.
+    pub(crate) snapshots: Mutex<Option<bool>>,
 }
 
 impl<'a> Site<'a> {
-    fn new(cluster: &'a Cluster, name: &str, can: &[i64], volumes_max: i64) -> Site<'a> {
+    pub(crate) fn new(cluster: &'a Cluster, name: &str, can: &[i64], volumes_max: i64) -> Site<'a> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let root = cluster.data_dir().parent().expect("it has one").join(name);
@@ -33,14 +37,21 @@ impl<'a> Site<'a> {
         let inside = runtime.enter();
         let driver = Driver::start(manner, &root, &registry);
         drop(inside);
-        Site { cluster, registry, state: Arc::clone(&driver.state), driver: Some(driver), runtime }
+        Site {
+            cluster,
+            registry,
+            state: Arc::clone(&driver.state),
+            driver: Some(driver),
+            runtime,
+            snapshots: Mutex::default(),
+        }
     }
 
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.state.manner.name
     }
 
-    fn driver(&self) -> &Driver {
+    pub(crate) fn driver(&self) -> &Driver {
         self.driver.as_ref().expect("it serves")
     }
 
@@ -69,15 +80,24 @@ impl<'a> Site<'a> {
         self.state.calls.lock().expect("not poisoned").retain(|call| *call != wanted);
     }
 
-    fn kubectl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         must(&mut self.cluster.kubectl_command(arguments))
     }
 
-    /// What the driver's sidecars do, once: claims get volumes, attachments are made, volumes grow.
-    fn sidecars(&self) {
-        let all = self.kubectl(&["get", "pvc,pv,volumeattachments", "-A", "-o", "json"]);
+    /// All objects of some kinds.
+    pub(crate) fn all(&self, kinds: &str) -> Vec<Value> {
+        let all = self.kubectl(&["get", kinds, "-A", "-o", "json"]);
         let all: Value = serde_json::from_str(&all).expect("kubectl prints JSON");
-        let items = all["items"].as_array().cloned().unwrap_or_default();
+        all["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// What the driver's sidecars do, once: claims get volumes, attachments are made, volumes grow; of volumes where the
+    /// kinds are there, snapshots are taken.
+    pub(crate) fn sidecars(&self) {
+        if self.snapshots.lock().expect("not poisoned").is_some() {
+            snapshot::sidecars(self);
+        }
+        let items = self.all("pvc,pv,volumeattachments");
         let volumes: Vec<&Value> = items.iter().filter(|item| item["kind"] == "PersistentVolume").collect();
         for item in &items {
             match item["kind"].as_str() {
@@ -104,7 +124,14 @@ impl<'a> Site<'a> {
             return;
         }
         let block = (spec["volumeMode"] == "Block").then_some(4 << 20);
-        self.driver().make(&handle, block);
+        match spec["dataSourceRef"].is_null() {
+            true => self.driver().make(&handle, block),
+            // What it is to be filled from is not there yet: it is asked again.
+            false => match snapshot::source(self, claim) {
+                Some(source) => snapshot::copy(self, &source, &handle),
+                None => return,
+            },
+        }
         let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": handle,
                 "annotations": {"pv.kubernetes.io/provisioned-by": self.name()}},
             "spec": {"accessModes": spec["accessModes"], "capacity": {"storage": spec["resources"]["requests"]["storage"]},
@@ -157,14 +184,14 @@ impl<'a> Site<'a> {
         }
     }
 
-    fn apply(&self, object: &Value) {
+    pub(crate) fn apply(&self, object: &Value) {
         let directory = self.state.root.join("object.json");
         std::fs::write(&directory, object.to_string()).expect("writable");
         self.kubectl(&["apply", "-f", &directory.display().to_string()]);
     }
 
     /// CSIDriver and StorageClass.
-    fn install(&self, spec: Value) {
+    pub(crate) fn install(&self, spec: Value) {
         self.apply(&json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": self.name()},
             "spec": spec}));
         self.apply(
@@ -178,7 +205,14 @@ impl<'a> Site<'a> {
     }
 
     /// Waits, while the sidecars work.
-    fn wait(&self, test: &Test, kind: &str, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait(
+        &self,
+        test: &Test,
+        kind: &str,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
         until(&format!("{kind}/{name}: {what}"), PATIENCE, || {
             self.sidecars();
             let out = test.try_kubectl(&["get", kind, name, "-o", "json"]);
@@ -188,7 +222,7 @@ impl<'a> Site<'a> {
     }
 
     /// Nothing of the driver is mounted, attached or named any more, and it can go.
-    fn nothing_is_left(&self) {
+    pub(crate) fn nothing_is_left(&self) {
         until("nothing of the driver is left", PATIENCE, || {
             self.sidecars();
             let mut left = self.driver().left();
@@ -218,20 +252,20 @@ impl Drop for Site<'_> {
     }
 }
 
-fn claim(site: &Site, name: &str, more: &str) -> String {
+pub(crate) fn claim(site: &Site, name: &str, more: &str) -> String {
     format!(
         "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: {name}}}\nspec: {{accessModes: [ReadWriteOnce], storageClassName: {}, resources: {{requests: {{storage: 1Gi}}}}{more}}}\n",
         site.name()
     )
 }
 
-fn pod(name: &str, volume: &str, script: &str) -> String {
+pub(crate) fn pod(name: &str, volume: &str, script: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 1\n  securityContext: {{fsGroup: 1234}}\n  volumes: [{{name: data, {volume}}}]\n  containers:\n  - name: main\n    image: windlass.local/demo:1\n    command: [sh, -c, '{script}; sleep 1000']\n    securityContext: {{runAsUser: 1000}}\n    volumeMounts: [{{name: data, mountPath: /data}}]\n"
     )
 }
 
-fn by_claim(name: &str) -> String {
+pub(crate) fn by_claim(name: &str) -> String {
     format!("persistentVolumeClaim: {{claimName: {name}}}")
 }
 

@@ -28,6 +28,7 @@ mod python;
 mod registry;
 mod runtime;
 mod service;
+mod snapshot;
 mod stream;
 mod usage;
 mod volume;
@@ -118,6 +119,7 @@ const SHARED: &[Case] = cases![
     csi::csi_volumes_are_made_attached_staged_shared_and_grown,
     csi::csi_devices_and_inline_volumes_reach_their_pods,
     csi::f74_a_csi_driver_that_hangs_keeps_no_other_pod,
+    snapshot::csi_snapshots_are_taken_restored_and_cloned,
     dra::dra_devices_are_claimed_allocated_prepared_and_given_back,
     image::a_bad_archive_is_refused_with_the_reason,
     image::a_missing_image_fails_its_pod_with_the_reason,

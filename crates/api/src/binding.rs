@@ -97,6 +97,8 @@ pub struct Claim {
     pub provisioner: String,
     /// Who shall make it larger, as its annotation has it.
     pub resizer: String,
+    /// What its volume is to be filled from, as `KIND NAME`; empty for nothing.
+    pub source: String,
     /// What its status says that it has.
     pub capacity_bytes: i64,
     /// It is going.
@@ -148,6 +150,12 @@ fn texts(value: &Value) -> Vec<String> {
 
 fn bytes(value: &Value) -> i64 {
     Quantity::from_json(value).map_or(0, Quantity::units)
+}
+
+/// The newer field can name more than the older, which follows it where it can.
+fn source(spec: &Value) -> String {
+    let source = ["dataSourceRef", "dataSource"].iter().map(|field| &spec[*field]).find(|source| source.is_object());
+    source.map(|source| format!("{} {}", text(&source["kind"]), text(&source["name"]))).unwrap_or_default()
 }
 
 impl Volume {
@@ -229,6 +237,7 @@ impl Claim {
             selected_node: text(&annotations[SELECTED_NODE]),
             provisioner: text(&annotations[PROVISIONER]),
             resizer: text(&annotations[RESIZER]),
+            source: source(spec),
             capacity_bytes: bytes(&value["status"]["capacity"]["storage"]),
             is_ending: header.is_ending(),
             finalizers: header.finalizers().map(str::to_owned).collect(),

@@ -6,14 +6,16 @@
 //! Relies on   the scheduler names the node of a claim that waits for its first pod; `persistent_volume` ends volumes
 //!
 //! Rules, in order
-//!   R1 in use      an ending claim goes once no pod that still runs uses it; every other claim is kept from going without
+//!   R1 in use      an ending claim goes once no pod that was bound to a node names it: one that is over may still have the
+//!                  volume mounted. Every other claim is kept from going without
 //!   R2 default     an unbound claim without a class gets the default class, of several the newest
 //!   R3 bound       a claim that names a volume is Bound once the volume names the claim, with what the volume has; Lost
 //!                  when that volume is gone
 //!   R4 match       the best volume that fits (`windlass_api::binding`) is reserved for the claim, then named by it
 //!   R5 first pod   a claim whose class waits for its first pod is matched only once the scheduler has named a node, and
 //!                  only to a volume that this node reaches
-//!   R6 provision   without a match the class's provisioner is asked; ours makes a volume on the claim's node
+//!   R6 provision   without a match the class's provisioner is asked; ours makes an empty volume on the claim's node, and none
+//!                  for a claim that is to be a copy (of a snapshot, of a claim)
 //!   R7 growth      a bound claim of a class that allows it grows with what it asks for: where the volume is ours at once; a
 //!                  driver's own programs are asked, and what has become of it then is theirs and the node's to say
 //! Not here        what becomes of a volume when its claim goes (persistent_volume) · directories (node)
@@ -62,7 +64,7 @@ pub(crate) struct View {
     class: Option<Class>,
     /// The class for claims that name none.
     default_class: Option<String>,
-    /// A pod that has not ended uses it.
+    /// A pod may have its volume mounted.
     is_used: bool,
     /// The node its first pod will run on: its name and labels.
     node: Option<(String, BTreeMap<String, String>)>,
@@ -81,8 +83,7 @@ impl PersistentVolumeClaims {
 
     fn is_used(&self, claim: &Claim) -> bool {
         let pods = self.pods.in_namespace(&claim.namespace);
-        let alive = pods.iter().filter(|pod| !matches!(pod.header.phase(), "Succeeded" | "Failed"));
-        alive.into_iter().any(|pod| pod.memo(claims_of).contains(&claim.name))
+        pods.iter().any(|pod| pod.memo(Kept::read).0.contains(&claim.name))
     }
 }
 
@@ -93,16 +94,37 @@ pub(crate) fn claims_of(pod: &Object) -> Vec<String> {
     if !names(b"\"persistentVolumeClaim\"") && !names(b"\"ephemeral\"") {
         return Vec::new();
     }
-    let pod_name = pod.header.name();
     let value = pod.value();
     let volumes = value["spec"]["volumes"].as_array().into_iter().flatten();
-    let name = |volume: &Value| match volume["persistentVolumeClaim"]["claimName"].as_str() {
-        Some(name) => Some(name.to_owned()),
-        None => volume["ephemeral"]
-            .is_object()
-            .then(|| format!("{pod_name}-{}", volume["name"].as_str().unwrap_or_default())),
-    };
-    volumes.filter_map(name).collect()
+    volumes.filter_map(|volume| claim_of(volume).or_else(|| own_claim_of(pod, volume))).collect()
+}
+
+fn claim_of(volume: &Value) -> Option<String> {
+    volume["persistentVolumeClaim"]["claimName"].as_str().map(str::to_owned)
+}
+
+/// Of an ephemeral volume.
+fn own_claim_of(pod: &Object, volume: &Value) -> Option<String> {
+    let name = || format!("{}-{}", pod.header.name(), volume["name"].as_str().unwrap_or_default());
+    volume["ephemeral"].is_object().then(name)
+}
+
+/// The claims that a pod keeps from going.
+pub(crate) struct Kept(Vec<String>);
+
+impl Kept {
+    /// R1. Its own claims a pod keeps only until its node is done with it: after that it may be the pod that waits for them.
+    pub(crate) fn read(pod: &Object) -> Kept {
+        let none = || Kept(Vec::new());
+        if pod.header.node_name().is_empty() || claims_of(pod).is_empty() {
+            return none();
+        }
+        let value = pod.value();
+        let is_done = pod.header.is_ending() && value["metadata"]["deletionGracePeriodSeconds"] == 0;
+        let volumes = value["spec"]["volumes"].as_array().into_iter().flatten();
+        let own = |volume: &Value| if is_done { None } else { own_claim_of(pod, volume) };
+        Kept(volumes.filter_map(|volume| claim_of(volume).or_else(|| own(volume))).collect())
+    }
 }
 
 impl Controller for PersistentVolumeClaims {
@@ -129,15 +151,12 @@ impl Controller for PersistentVolumeClaims {
         let of_classes = Wake::new(&kinds::STORAGE_CLASS, move |_, wake| waiting(&claims, wake));
         let claims = self.claims.clone();
         let of_pods = Wake::new(&kinds::POD, move |change, wake| {
-            let over = |pod: &windlass_client::Cached| matches!(pod.header.phase(), "Succeeded" | "Failed");
-            if change.new.as_ref().is_some_and(|new| !over(new)) {
-                return;
-            }
-            for pod in [&change.old, &change.new].into_iter().flatten() {
-                for name in pod.memo(claims_of).iter() {
-                    if claims.get(pod.header.namespace(), name).is_some_and(|claim| claim.header.is_ending()) {
-                        wake(Key::new(pod.header.namespace(), name));
-                    }
+            let Some(old) = &change.old else { return };
+            let still = change.new.as_ref().map(|new| new.memo(Kept::read));
+            for name in &old.memo(Kept::read).0 {
+                let is_kept = still.as_ref().is_some_and(|kept| kept.0.contains(name));
+                if !is_kept && claims.get(old.header.namespace(), name).is_some_and(|claim| claim.header.is_ending()) {
+                    wake(Key::new(old.header.namespace(), name));
                 }
             }
         });
@@ -345,6 +364,11 @@ impl View {
         if claim.access.iter().any(|mode| mode.ends_with("Many") && mode != "ReadOnlyMany") {
             let why = "what lies on one node cannot be shared between nodes";
             return self.complain(plan, "ProvisioningFailed", why);
+        }
+        // Who asks for a copy must not get an empty directory instead.
+        if !claim.source.is_empty() {
+            let why = format!("volumes of class {} are made empty: none can be made from {}", class.name, claim.source);
+            return self.complain(plan, "ProvisioningFailed", &why);
         }
         let name = format!("pvc-{}", claim.uid);
         let expression = json!({"key": "metadata.name", "operator": "In", "values": [node]});

@@ -45,6 +45,8 @@ pub struct NodeConfig {
     pub memory_free_bytes_min: Option<u64>,
     /// Less free disk space than this is pressure; `None` is 1 GiB, or a tenth of a small disk.
     pub disk_free_bytes_min: Option<u64>,
+    /// Room for fewer new files than this is pressure; `None` is a twentieth of those that the disk can hold.
+    pub disk_free_files_min: Option<u64>,
     /// What Node.status.nodeInfo names as the agent's version.
     pub version: String,
 }
@@ -69,6 +71,7 @@ impl NodeConfig {
             pod_resources: None,
             memory_free_bytes_min: None,
             disk_free_bytes_min: None,
+            disk_free_files_min: None,
             version: format!("v1.37.0+windlass.{}", env!("CARGO_PKG_VERSION")),
         }
     }

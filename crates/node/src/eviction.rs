@@ -3,7 +3,7 @@
 //! Rules, in order
 //!   E1 promise    pods that use more than they were promised go before those that do not
 //!   E2 priority   of these, the less important ones first
-//!   E3 amount     of these, the one that is furthest beyond its promise; of process ids, the one that has most
+//!   E3 amount     of these, the one that is furthest beyond its promise; of files and process ids, the one that has most
 //! Not here        when the node is short (node), ending the pod (pod)
 //! Source: Kubernetes documentation, "Node-pressure Eviction", "Pod selection for kubelet eviction".
 
@@ -16,6 +16,8 @@ pub enum Shortage {
     Memory,
     /// Disk space.
     Disk,
+    /// Room for new files on the disk.
+    Files,
     /// Process ids.
     Pids,
 }
@@ -35,6 +37,7 @@ impl Shortage {
         match self {
             Shortage::Memory => "memory",
             Shortage::Disk => "ephemeral-storage",
+            Shortage::Files => "inodes",
             Shortage::Pids => "pids",
         }
     }
@@ -47,7 +50,7 @@ pub struct Candidate {
     pub uid: Arc<str>,
     /// Its priority.
     pub priority: i32,
-    /// How much of what is short it was promised; of process ids nothing is.
+    /// How much of what is short it was promised; of files and process ids nothing is.
     pub promised: u64,
     /// How much it uses.
     pub used: u64,
@@ -57,7 +60,8 @@ pub struct Candidate {
 pub fn choose(shortage: Shortage, candidates: &[Candidate]) -> Option<(Arc<str>, String)> {
     let first = candidates.iter().min_by(|a, b| {
         let beyond = |one: &Candidate| one.used.saturating_sub(one.promised);
-        let keeps = |one: &Candidate| shortage != Shortage::Pids && beyond(one) == 0;
+        let is_promised = matches!(shortage, Shortage::Memory | Shortage::Disk);
+        let keeps = |one: &Candidate| is_promised && beyond(one) == 0;
         let promise = keeps(a).cmp(&keeps(b));
         promise.then(a.priority.cmp(&b.priority)).then(beyond(b).cmp(&beyond(a))).then_with(|| a.uid.cmp(&b.uid))
     })?;
@@ -105,10 +109,10 @@ mod tests {
         let rows = [("a", 0, 100, 200), ("b", 0, 500, 700), ("c", 0, 0, 50), ("d", 0, 10, 10)];
         assert_eq!(check(Shortage::Memory, &rows), "b a c d");
         assert_eq!(check(Shortage::Disk, &rows), "b a c d");
-        assert_eq!(
-            check(Shortage::Pids, &[("few", 0, 0, 3), ("many", 0, 0, 900), ("vital", 9, 0, 4000)]),
-            "many few vital"
-        );
+        for unpromised in [Shortage::Pids, Shortage::Files] {
+            let rows = [("none", 0, 0, 0), ("few", 0, 0, 3), ("many", 0, 0, 900), ("vital", 9, 0, 4000)];
+            assert_eq!(check(unpromised, &rows), "many few none vital");
+        }
     }
 
     #[test]

@@ -245,6 +245,10 @@ pub struct Facts {
     pub memory_free_bytes: u64,
     /// Disk space that is free now.
     pub disk_free_bytes: u64,
+    /// Files that the disk can hold; 0 where its file system has no such number.
+    pub disk_files: u64,
+    /// How many more it can hold now.
+    pub disk_free_files: u64,
     /// Memory set apart in pages of 2 MiB and of 1 GiB, in bytes; `None` where there are no pages of the size.
     pub huge_bytes: [Option<u64>; 2],
     /// Process ids the kernel has and those in use.
@@ -939,7 +943,7 @@ impl Facts {
     /// The part of the facts that does not change by itself all the time: when this differs, the Node is written.
     #[must_use]
     pub fn lasting(&self) -> Facts {
-        Facts { memory_free_bytes: 0, disk_free_bytes: 0, pids: (self.pids.0, 0), ..self.clone() }
+        Facts { memory_free_bytes: 0, disk_free_bytes: 0, disk_free_files: 0, pids: (self.pids.0, 0), ..self.clone() }
     }
 }
 

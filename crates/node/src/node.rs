@@ -28,6 +28,8 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 const MEMORY_FREE_BYTES_MIN: u64 = 100 << 20;
 /// Less free disk than this, or than a tenth of a small disk, is pressure.
 const DISK_FREE_BYTES_MIN: u64 = 1 << 30;
+/// One in so many of the files that a disk can hold must be free, as kubelet has it.
+const DISK_FILES_FREE_SHARE: u64 = 20;
 /// One in so many process ids must be free.
 const PIDS_FREE_SHARE: u64 = 20;
 /// Images listed in the status, as kubelet has it; the largest ones.
@@ -156,6 +158,16 @@ pub fn disk_free_bytes_min(config: &NodeConfig, facts: &Facts) -> u64 {
     config.disk_free_bytes_min.unwrap_or(DISK_FREE_BYTES_MIN.min(facts.disk_bytes / 10))
 }
 
+/// Room for fewer new files than this is pressure.
+pub fn disk_free_files_min(config: &NodeConfig, facts: &Facts) -> u64 {
+    config.disk_free_files_min.unwrap_or(facts.disk_files / DISK_FILES_FREE_SHARE)
+}
+
+/// Whether less than a bound is free. What holds goes on until a fifth more is, so that it does not flap.
+pub fn is_short(holds: bool, free: u64, bound: u64) -> bool {
+    free < if holds { bound.saturating_add(bound / 5) } else { bound }
+}
+
 struct Condition {
     kind: &'static str,
     holds: bool,
@@ -172,11 +184,11 @@ fn conditions(
     now: Timestamp,
 ) -> Vec<Value> {
     let held = |kind: &str| condition_of(current, kind).is_some_and(|condition| condition["status"] == "True");
-    // What holds goes on until a fifth more than the bound is free, so that it does not flap.
-    let short = |kind: &str, free: u64, bound: u64| free < if held(kind) { bound + bound / 5 } else { bound };
+    let short = |kind: &str, free: u64, bound: u64| is_short(held(kind), free, bound);
     let usual = MEMORY_FREE_BYTES_MIN.min(facts.memory_bytes / 10);
     let memory = short("MemoryPressure", facts.memory_free_bytes, config.memory_free_bytes_min.unwrap_or(usual));
-    let disk = short("DiskPressure", facts.disk_free_bytes, disk_free_bytes_min(config, facts));
+    let disk = short("DiskPressure", facts.disk_free_bytes, disk_free_bytes_min(config, facts))
+        || short("DiskPressure", facts.disk_free_files, disk_free_files_min(config, facts));
     let (pids_all, pids_used) = facts.pids;
     let pids = short("PIDPressure", pids_all.saturating_sub(pids_used), pids_all / PIDS_FREE_SHARE);
     let rows = [
@@ -381,6 +393,20 @@ mod tests {
         assert_eq!(holds(&with((1 << 30) + 1, &tight)), "DiskPressure Ready");
         assert_eq!(holds(&with((1 << 30) + 1, &calm)), "Ready");
         assert_eq!(holds(&with(2 << 30, &tight)), "Ready");
+    }
+
+    #[test]
+    fn r2_room_for_new_files_is_disk_too() {
+        let with =
+            |free: u64, current: &Value| check(Facts { disk_files: 1000, disk_free_files: free, ..facts() }, current);
+        let calm = with(50, &Value::Null);
+        assert_eq!(holds(&calm), "Ready");
+        let tight = with(49, &calm);
+        assert_eq!(holds(&tight), "DiskPressure Ready");
+        assert_eq!(holds(&with(59, &tight)), "DiskPressure Ready");
+        assert_eq!(holds(&with(60, &tight)), "Ready");
+        // One without such a number has room without end.
+        assert_eq!(holds(&check(facts(), &tight)), "Ready");
     }
 
     #[test]

@@ -230,10 +230,20 @@ pub(crate) fn set_mount_attributes(tree: &OwnedFd, set: MountAttributes, map: Op
 
 /// Mounts a detached tree at a path, which is made: as a directory or as an empty file, whatever the tree is.
 pub(crate) fn attach_tree(tree: &OwnedFd, target: &Path) -> io::Result<()> {
+    make_place(tree, target)?;
+    move_tree(tree, target)
+}
+
+/// Makes what a tree can be attached to.
+pub(crate) fn make_place(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     match rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(tree)?.st_mode) {
-        rustix::fs::FileType::Directory => std::fs::create_dir(target)?,
-        _ => std::fs::write(target, b"")?,
+        rustix::fs::FileType::Directory => std::fs::create_dir(target),
+        _ => std::fs::write(target, b""),
     }
+}
+
+/// Attaches a detached tree to what is there.
+pub(crate) fn move_tree(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     let target = c_path(target)?;
     // SAFETY: both paths are NUL-terminated and outlive the call.
     check(unsafe {

@@ -148,6 +148,7 @@ impl Prepared {
         let step = |name: &'static str| move |error| LaunchError::Step(name, error);
         // SAFETY: umask has no memory arguments and cannot fail.
         unsafe { libc::umask(0o022) };
+        leave_keys(&self.launch.seccomp).map_err(step("make a session keyring"))?;
         self.launch.rlimits.iter().try_for_each(set_rlimit)?;
         give_terminal(identity.uid).map_err(step("give the terminal to the user"))?;
         become_user(identity).map_err(step("become the user"))?;
@@ -209,6 +210,21 @@ pub(crate) fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()>
     // SAFETY: the options used here take numbers, not pointers.
     check(unsafe { libc::prctl(option, value, zero, zero, zero) })?;
     Ok(())
+}
+
+/// Leaves the session keyring that came down from the machine for an empty one: whoever finds a key in its session's keyring
+/// possesses it. Still root here, because other users may have few keys only. (What the kernel keeps by user number alone,
+/// the user's own keyring and how many keys it has, containers with one number and no user namespace share.)
+fn leave_keys(seccomp: &Seccomp) -> io::Result<()> {
+    // `KEYCTL_JOIN_SESSION_KEYRING`: an anonymous one.
+    let (join, anonymous): (libc::c_long, libc::c_long) = (1, 0);
+    // SAFETY: of this operation the kernel reads a name only where the pointer is not null.
+    match check(unsafe { libc::syscall(libc::SYS_keyctl, join, anonymous) }) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        // Others have taken all keys of root: no reason to refuse one whose filter lets it use no key at all.
+        Err(error) if error.raw_os_error() == Some(libc::EDQUOT) && *seccomp == Seccomp::Default => Ok(()),
+        joined => joined.map(drop),
+    }
 }
 
 /// The number of a limit named as in `setrlimit(2)`.

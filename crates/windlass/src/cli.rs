@@ -216,6 +216,9 @@ pub struct NodeFlags {
     /// Less free disk space than this makes the node remove unused images, then evict pods, as 5Gi
     #[arg(long, value_name = "QUANTITY")]
     pub eviction_storage: Option<Quantity>,
+    /// Room for fewer new files on the disk than this does the same
+    #[arg(long, value_name = "NUMBER")]
+    pub eviction_files: Option<u64>,
 }
 
 /// `--cpu-manager-policy`.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 use windlass_network::Network;
-use windlass_runtime::Runtime;
+use windlass_runtime::{Runtime, mounted_on};
 
 use crate::place::{Place, Running};
 
@@ -32,6 +32,10 @@ pub fn run(place: &Place, purge: bool) -> Result<()> {
     let kubelet = place.kubelet();
     for root in [&place.run, &place.data, &kubelet] {
         unmount_below(root)?;
+    }
+    // Mounted once more over itself, where this machine's mounts are not shared by themselves.
+    while mounted_on(&kubelet).is_ok_and(|on| on.path == kubelet && on.is_own_part) {
+        unmount(&kubelet, UnmountFlags::DETACH).with_context(|| format!("cannot unmount {}", kubelet.display()))?;
     }
     // What is unmounted is lent no more, and its drivers' containers are gone.
     for lent in ["pods", "plugins/kubernetes.io"] {

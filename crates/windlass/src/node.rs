@@ -215,6 +215,7 @@ impl Parts<'_> {
             reserved_cpus: self.flags.reserved_cpus,
             memory_free_bytes_min: self.flags.eviction_memory.map(units),
             disk_free_bytes_min: self.flags.eviction_storage.map(units),
+            disk_free_files_min: self.flags.eviction_files,
             pod_resources: Some(self.pod_resources),
             unsafe_sysctls: self.flags.allowed_unsafe_sysctls.clone(),
             lease_duration: Duration::from_secs(self.flags.node_lease_seconds),

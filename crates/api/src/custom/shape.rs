@@ -43,7 +43,7 @@ fn any_text() -> Shape {
 /// R1 of what has no parts; `None` for what has parts, or no type.
 pub(super) fn scalar(node: &Node) -> Option<Sized> {
     let (shape, bytes_min) = match node.of {
-        _ if node.int_or_string => (Type::Dyn.into(), 1),
+        _ if node.int_or_string => (Shape::from(Type::Dyn).max(REQUEST_BYTES_MAX - ENDS_BYTES), 1),
         Of::String => text(node),
         Of::Integer => (Type::Int.into(), 1),
         Of::Number => (Type::Double.into(), 1),

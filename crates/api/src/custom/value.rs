@@ -330,6 +330,9 @@ mod tests {
             json!(true),
             "spec: Invalid value: \"boolean\": spec in body must be of type integer,string: \"boolean\"",
         );
+        for either in [json!("50%"), json!(50)] {
+            says(json!({"x-kubernetes-int-or-string": true, "type": "string"}), either, "");
+        }
         says(json!({"type": "string", "nullable": true}), Value::Null, "");
         says(
             json!({"type": "string"}),

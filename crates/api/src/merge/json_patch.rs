@@ -3,7 +3,7 @@
 //! Source: RFC 6902. The bounds are kube-apiserver's; what it does not bound (nesting by `move`, shifting long lists)
 //! is bounded here as well.
 
-use json_patch::{Patch, PatchErrorKind, PatchOperation};
+use json_patch::{AddOperation, Patch, PatchErrorKind, PatchOperation};
 use serde_json::Value;
 
 use super::{MergeError, type_of};
@@ -37,6 +37,12 @@ pub(super) fn apply(target: &Value, patch: &Value) -> Result<Value, MergeError> 
         if is_test_of_absence(&value, &operation) {
             continue;
         }
+        let operation = match operation {
+            PatchOperation::Replace(replace) if is_absent(&value, replace.path.as_str()) => {
+                PatchOperation::Add(AddOperation { path: replace.path, value: replace.value })
+            }
+            other => other,
+        };
         let patch = Patch(vec![operation]);
         json_patch::patch_unsafe(&mut value, &patch).map_err(|error| MergeError::Operation {
             index,
@@ -52,9 +58,14 @@ pub(super) fn apply(target: &Value, patch: &Value) -> Result<Value, MergeError> 
 /// clients rely on it to add the first finalizer.
 fn is_test_of_absence(value: &Value, operation: &PatchOperation) -> bool {
     let PatchOperation::Test(test) = operation else { return false };
-    let path = test.path.as_str();
+    test.value.is_null() && is_absent(value, test.path.as_str())
+}
+
+/// A field that its object does not have. To `replace` one is an error in RFC 6902; kube-apiserver adds it, and clients
+/// rely on it: the snapshotter of CSI drivers writes its first annotation and its first status so.
+fn is_absent(value: &Value, path: &str) -> bool {
     let parent = path.rsplit_once('/').and_then(|(parent, _)| value.pointer(parent));
-    test.value.is_null() && parent.is_some_and(Value::is_object) && value.pointer(path).is_none()
+    parent.is_some_and(Value::is_object) && value.pointer(path).is_none()
 }
 
 fn name_of(operation: &PatchOperation) -> &'static str {
@@ -192,6 +203,18 @@ mod tests {
         assert_eq!(patch("/a/c"), Ok(json!({"a": {"b": 1}})));
         assert!(patch("/a/b").is_err(), "what is there is not null");
         assert!(patch("/c/d").is_err(), "the object that would hold it is not there");
+    }
+
+    #[test]
+    fn to_replace_a_field_that_is_not_there_adds_it() {
+        let patch = |path: &str| {
+            super::apply(&json!({"a": {"b": 1}, "l": []}), &json!([{"op": "replace", "path": path, "value": 2}]))
+        };
+        assert_eq!(patch("/a/c"), Ok(json!({"a": {"b": 1, "c": 2}, "l": []})));
+        assert_eq!(patch("/status"), Ok(json!({"a": {"b": 1}, "l": [], "status": 2})));
+        for path in ["/c/d", "/l/0", "/l/-"] {
+            assert!(patch(path).is_err(), "{path}: what would hold it is not there, or is a list");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use windlass_api::kinds;
 use windlass_client::ObjectRef;
 
 use super::class::Class;
-use super::{PersistentVolumeClaims, View};
+use super::{Kept, PersistentVolumeClaims, View};
 use crate::controller::Controller;
 use crate::fixture::{change, check, object};
 use crate::plan::Target;
@@ -74,6 +74,23 @@ fn r1_a_claim_goes_once_no_pod_uses_it() {
     planned(&ending, "patch persistentvolumeclaims ns/c: no pod uses the claim any more");
     ending.is_used = true;
     planned(&ending, "");
+}
+
+#[test]
+fn r1_a_pod_keeps_its_claims_until_nothing_of_them_can_be_mounted() {
+    let pod = |changes: Value| {
+        let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns"}, "spec": {"nodeName": "n1", "volumes": [
+            {"name": "a", "persistentVolumeClaim": {"claimName": "shared"}}, {"name": "b", "ephemeral": {}},
+            {"name": "c", "emptyDir": {}}]}});
+        change(&mut pod, changes);
+        Kept::read(&object(&pod)).0.join(" ")
+    };
+    assert_eq!(pod(json!({})), "shared p-b");
+    assert_eq!(pod(json!({"/status": {"phase": "Failed"}})), "shared p-b", "what it had is given back when it goes");
+    assert_eq!(pod(json!({"/spec/nodeName": ""})), "", "no node has mounted anything for it");
+    let ending = |seconds: u32| json!({"/metadata/deletionTimestamp": "2026-01-01T00:00:00Z", "/metadata/deletionGracePeriodSeconds": seconds});
+    assert_eq!(pod(ending(30)), "shared p-b");
+    assert_eq!(pod(ending(0)), "shared", "it may wait for its own claims to go first");
 }
 
 #[test]
@@ -152,6 +169,27 @@ fn r6_the_provisioner_of_the_class_is_asked() {
     planned(
         &view(claim(json!({})), &[], None),
         "tell ns/c FailedBinding: storageclass.storage.k8s.io \"local\" not found",
+    );
+}
+
+#[test]
+fn r6_a_claim_that_is_to_be_a_copy_gets_no_empty_volume_of_ours() {
+    let snapshot = json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "s"});
+    let copy = |field: &str| {
+        let source = (field.to_owned(), snapshot.clone());
+        let rest = ("/metadata/annotations".to_owned(), json!({SELECTED_NODE: "n1"}));
+        claim(Value::Object([source, rest].into_iter().collect()))
+    };
+    for field in ["/spec/dataSource", "/spec/dataSourceRef"] {
+        planned(
+            &view(copy(field), &[], Some(class(json!({})))),
+            "tell ns/c ProvisioningFailed: volumes of class local are made empty: none can be made from VolumeSnapshot s",
+        );
+    }
+    let external = Some(class(json!({"/provisioner": "csi.example.com"})));
+    planned(
+        &view(copy("/spec/dataSource"), &[], external),
+        "patch persistentvolumeclaims ns/c: Waiting for a volume to be created either by the external provisioner 'csi.example.com' or manually by the system administrator.",
     );
 }
 

@@ -14,7 +14,8 @@ use crate::steps::resources;
 /// Ends one pod for the first thing the node says it is short of.
 pub(super) async fn relieve(shared: &Arc<Shared>, directory: &PodDirectory) {
     let Some(shortage) = shared.pressure().into_iter().find_map(Shortage::of_condition) else { return };
-    if shortage == Shortage::Disk && has_reclaimed(shared).await {
+    let shortage = if shortage == Shortage::Disk { of_disk(shared) } else { shortage };
+    if matches!(shortage, Shortage::Disk | Shortage::Files) && has_reclaimed(shared, shortage).await {
         return;
     }
     let mut candidates = Vec::new();
@@ -36,11 +37,29 @@ pub(super) async fn relieve(shared: &Arc<Shared>, directory: &PodDirectory) {
     }
 }
 
-/// Images that nobody uses go before any pod does.
-async fn has_reclaimed(shared: &Arc<Shared>) -> bool {
+/// What of the disk is short: its bytes, or room for new files.
+fn of_disk(shared: &Shared) -> Shortage {
+    let found = shared.node_facts();
+    let bytes = node::disk_free_bytes_min(&shared.config, &found.facts);
+    let files = node::disk_free_files_min(&shared.config, &found.facts);
+    let is_short = |free: u64, bound: u64| node::is_short(true, free, bound);
+    match is_short(found.facts.disk_free_files, files) && !is_short(found.facts.disk_free_bytes, bytes) {
+        true => Shortage::Files,
+        false => Shortage::Disk,
+    }
+}
+
+/// Images that nobody uses go before any pod does; all of them where it is files that are too many.
+async fn has_reclaimed(shared: &Arc<Shared>, shortage: Shortage) -> bool {
     let free = shared.node_facts().facts.disk_free_bytes;
-    let wanted = node::disk_free_bytes_min(&shared.config, &shared.node_facts().facts);
-    match shared.machine.reclaim((wanted + wanted / 5).saturating_sub(free)).await {
+    let wanted = match shortage {
+        Shortage::Files => u64::MAX,
+        _ => {
+            let wanted = node::disk_free_bytes_min(&shared.config, &shared.node_facts().facts);
+            (wanted + wanted / 5).saturating_sub(free)
+        }
+    };
+    match shared.machine.reclaim(wanted).await {
         Ok(freed) => {
             if freed > 0 {
                 tracing::info!(freed, "images that nobody used were removed: the disk is nearly full");
@@ -60,6 +79,7 @@ async fn used(shared: &Shared, pod: &str, shortage: Shortage) -> Result<u64, Mac
         Shortage::Memory => shared.machine.usage(pod).await?.whole.working_set_bytes,
         Shortage::Pids => shared.machine.usage(pod).await?.whole.pids,
         Shortage::Disk => shared.machine.disk(pod).await?.sum().bytes,
+        Shortage::Files => shared.machine.disk(pod).await?.sum().files,
     })
 }
 
@@ -68,7 +88,7 @@ fn candidate(uid: Arc<str>, spec: &core::PodSpec, used: u64, shortage: Shortage)
     let promised = match shortage {
         Shortage::Memory => promised.memory_bytes,
         Shortage::Disk => promised.disk_bytes,
-        Shortage::Pids => 0,
+        Shortage::Files | Shortage::Pids => 0,
     };
     Candidate { uid, priority: spec.priority.unwrap_or(0), promised, used }
 }

@@ -22,7 +22,7 @@ pub fn resolv_conf() -> String {
 pub fn read(images: &Images, data: &Path, not: Option<Cidr>) -> Result<Facts, MachineError> {
     let text = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let memory = text("/proc/meminfo");
-    let (disk_bytes, disk_free_bytes) = volume::disk_of(data)?;
+    let [(disk_bytes, disk_free_bytes), (disk_files, disk_free_files)] = volume::disk_of(data)?;
     let images = images.list().map_err(|error| failed("list images", &error))?;
     Ok(Facts {
         hostname: text("/proc/sys/kernel/hostname"),
@@ -33,6 +33,8 @@ pub fn read(images: &Images, data: &Path, not: Option<Cidr>) -> Result<Facts, Ma
         memory_free_bytes: memory_field(&memory, "MemAvailable"),
         disk_bytes,
         disk_free_bytes,
+        disk_files,
+        disk_free_files,
         huge_bytes: [2048, 1_048_576].map(|kib: u64| {
             let pages = fs::read_to_string(format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages")).ok()?;
             Some(pages.trim().parse::<u64>().ok()?.saturating_mul(kib << 10))

@@ -167,6 +167,9 @@ impl Kernel {
         }
         make_private_dir(&config.kubelet.join("dra"))?;
         checkpoint::remove_unfinished(&config.kubelet)?;
+        // Drivers mount there what pods are to have; not every machine's mounts are shared with those who are to see them.
+        windlass_runtime::share(&config.kubelet)
+            .map_err(|error| file_error("share the mounts beneath", &config.kubelet, &error))?;
         let plugins = Arc::new(Plugins::new(registry));
         let images = Images::open(config.data.join("images"), world.clone());
         let images = images.map_err(|error| failed("open the image store", &error))?;

@@ -353,9 +353,9 @@ fn count(directory: &Path) -> Option<usize> {
 }
 
 /// For `df`: the size of and the free space on the disk that holds `path`, in bytes.
-pub fn disk_of(path: &Path) -> Result<(u64, u64), MachineError> {
+pub fn disk_of(path: &Path) -> Result<[(u64, u64); 2], MachineError> {
     let found = rustix::fs::statvfs(path).map_err(|error| failed("look at the disk", &io::Error::from(error)))?;
-    Ok((found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize))
+    Ok([(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize), (found.f_files, found.f_favail)])
 }
 
 #[cfg(test)]

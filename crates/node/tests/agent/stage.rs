@@ -67,7 +67,15 @@ const RUNTIMES: [(&str, &str); 2] = [("crun", "/usr/bin/crun"), ("runc", "/usr/s
 pub fn on_a_node<F: Future<Output = ()> + Send + 'static>(
     test: impl FnOnce(Arc<tokio::sync::Mutex<Cluster>>) -> F + Send + 'static,
 ) {
-    on_a_node_with(EMBEDDED, test);
+    on_a_node_with(EMBEDDED, None, test);
+}
+
+/// Runs `test` on a cluster whose node has a disk of its own, which holds so many files.
+pub fn on_a_node_with_a_disk<F: Future<Output = ()> + Send + 'static>(
+    files: u32,
+    test: impl FnOnce(Arc<tokio::sync::Mutex<Cluster>>) -> F + Send + 'static,
+) {
+    on_a_node_with(EMBEDDED, Some(files), test);
 }
 
 /// Runs `test` on a cluster whose containers are run by the embedded way, and on one where runc does it.
@@ -76,12 +84,13 @@ pub fn on_each_runtime<F: Future<Output = ()> + Send + 'static>(
 ) {
     for runtime in [EMBEDDED, "runc"] {
         println!("containers are run by {runtime}");
-        on_a_node_with(runtime, test);
+        on_a_node_with(runtime, None, test);
     }
 }
 
 fn on_a_node_with<F: Future<Output = ()> + Send + 'static>(
     handler: &'static str,
+    disk_files: Option<u32>,
     test: impl FnOnce(Arc<tokio::sync::Mutex<Cluster>>) -> F + Send + 'static,
 ) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -91,6 +100,12 @@ fn on_a_node_with<F: Future<Output = ()> + Send + 'static>(
         let namespace = File::open(format!("/run/netns/{name}")).expect("it was made a line ago");
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("tests run as root");
         run("ip", &["link", "set", "lo", "up"]);
+        if let Some(files) = disk_files {
+            let dir = std::env::temp_dir().join(&name).join("data");
+            fs::create_dir_all(&dir).expect("a directory of the test's own");
+            let options = format!("nr_inodes={files},size=2g,mode=755");
+            run("mount", &["-t", "tmpfs", "-o", &options, "windlass-test", &dir.display().to_string()]);
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let result = runtime.expect("a runtime").block_on(async {
             let cluster = Arc::new(tokio::sync::Mutex::new(Cluster::start(&name, handler).await));
@@ -172,7 +187,8 @@ impl Cluster {
         let address = IpAddr::from([127, 0, 0, 1]);
         let usual = NodeConfig::named(NODE);
         let Cluster { memory_free_bytes_min, disk_free_bytes_min, .. } = *self;
-        let is_short = memory_free_bytes_min.or(disk_free_bytes_min).is_some();
+        let has_own_disk = self.mounts().contains(&self.config.data.display().to_string());
+        let is_short = has_own_disk || memory_free_bytes_min.or(disk_free_bytes_min).is_some();
         let lease_duration = if is_short { Duration::from_secs(4) } else { usual.lease_duration };
         let mut wanted = NodeConfig { memory_free_bytes_min, disk_free_bytes_min, lease_duration, ..usual };
         wanted.cpu_policy = self.cpu_policy;
@@ -328,7 +344,7 @@ fn make_image(archive: &std::path::Path) {
     entries.push(Entry::file("etc/group", "root:x:0:\nweb:x:1000:\nlogs:x:50000:web\n"));
     for name in [
         "sh", "sleep", "cat", "true", "false", "echo", "id", "ls", "nc", "httpd", "wget", "nslookup", "env", "touch",
-        "test", "mkdir", "ln", "chmod", "head", "grep", "wc", "cmp",
+        "test", "mkdir", "ln", "chmod", "head", "grep", "wc", "cmp", "mount",
     ] {
         entries.push(Entry::symlink(&format!("bin/{name}"), "busybox"));
     }

@@ -205,3 +205,61 @@ fn huge_pages_are_told_given_and_bounded() {
     });
     drop(pages);
 }
+
+#[test]
+fn what_a_drivers_pod_mounts_beneath_kubelets_directory_the_machine_and_other_pods_see() {
+    on_a_node(|cluster| async move {
+        let cluster = cluster.lock().await;
+        let plugins = cluster.dir.join("kubelet/plugins");
+        // As the manifests of drivers have it, the machine's devices included.
+        let line = "mkdir /plugins/own && mount -t tmpfs own /plugins/own && echo theirs > /plugins/own/file && test -c /dev/null && sleep 1000";
+        let mut driver = shell("driver", line);
+        driver["securityContext"] = json!({"privileged": true});
+        driver["readinessProbe"] = json!({"exec": {"command": ["cat", "/plugins/own/file"]}, "periodSeconds": 1});
+        driver["volumeMounts"] = json!([
+            {"name": "plugins", "mountPath": "/plugins", "mountPropagation": "Bidirectional"},
+            {"name": "dev", "mountPath": "/dev"},
+        ]);
+        let volumes = json!([{"name": "plugins", "hostPath": {"path": &plugins, "type": "Directory"}},
+            {"name": "dev", "hostPath": {"path": "/dev", "type": "Directory"}}]);
+        let spec = |containers: Value| json!({"terminationGracePeriodSeconds": 0, "containers": containers, "volumes": volumes});
+        cluster.pod("driver", spec(json!([driver]))).await;
+        cluster.until("driver", |pod| condition(pod, "Ready")).await;
+        assert_eq!(std::fs::read_to_string(plugins.join("own/file")).expect("the machine sees it"), "theirs\n");
+        let mut other = shell("other", "cat /plugins/own/file; sleep 1000");
+        other["volumeMounts"] =
+            json!([{"name": "plugins", "mountPath": "/plugins", "mountPropagation": "HostToContainer"}]);
+        cluster.pod("other", spec(json!([other]))).await;
+        let pod = cluster.until("other", |pod| condition(pod, "Ready")).await;
+        until_so("another pod sees it", || async { cluster.log(&pod, "other", 0) == "theirs" }).await;
+        for name in ["other", "driver"] {
+            cluster.delete(name).await;
+        }
+        // What it mounted is the machine's to take away.
+        rustix::mount::unmount(plugins.join("own"), rustix::mount::UnmountFlags::DETACH).expect("it outlives the pod");
+    });
+}
+
+#[test]
+fn mounts_that_nobody_would_see_are_refused_with_the_reason() {
+    on_a_node(|cluster| async move {
+        let cluster = cluster.lock().await;
+        let place = cluster.dir.join("alone");
+        std::fs::create_dir(&place).expect("a directory");
+        rustix::mount::mount_bind(&place, &place).expect("a mount");
+        let cut = rustix::mount::MountPropagationFlags::PRIVATE;
+        rustix::mount::mount_change(&place, cut).expect("a mount of the test's own");
+        let mut container = shell("a", "sleep 1000");
+        container["securityContext"] = json!({"privileged": true});
+        container["volumeMounts"] =
+            json!([{"name": "alone", "mountPath": "/alone", "mountPropagation": "Bidirectional"}]);
+        let volumes = json!([{"name": "alone", "hostPath": {"path": &place}}]);
+        let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [container], "volumes": volumes});
+        cluster.pod("alone", spec).await;
+        let pod =
+            cluster.until("alone", |pod| status(pod)["state"]["waiting"]["reason"] == "CreateContainerError").await;
+        let message = status(&pod)["state"]["waiting"]["message"].as_str().expect("a message");
+        assert!(message.contains("but it is not a shared mount"), "{message}");
+        cluster.delete("alone").await;
+    });
+}

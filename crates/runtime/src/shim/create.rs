@@ -11,7 +11,7 @@ use super::fork::Reporter;
 use super::oci::{PidNamespace, Plan};
 use super::program::Program;
 use super::user_namespace::UserNamespace;
-use super::{embedded, program, rootfs, stage, user};
+use super::{embedded, machine_devices, program, rootfs, stage, user};
 use crate::capability::Capabilities;
 use crate::cgroup::ContainerCgroup;
 use crate::error::in_full;
@@ -69,6 +69,7 @@ pub(super) fn make(job: Job, report: Reporter) -> Result<(), String> {
     let identity = user::resolve(&staged.rootfs, &wanted)?;
     let plan = Plan {
         staged: &staged,
+        devices_later: matches!(job.way, Way::Embedded),
         user_namespace: job.user.as_ref().map(|user| user.user.as_raw_fd()),
         spec: &job.spec,
         cgroup: &job.cgroup,
@@ -82,7 +83,8 @@ pub(super) fn make(job: Job, report: Reporter) -> Result<(), String> {
     match job.way {
         Way::Embedded => {
             layout::save(&job.dir.config(), &config).map_err(|error| in_full(&error))?;
-            embedded::build(job, launch, report)
+            let devices = machine_devices::pick_up(&job.spec, &staged)?;
+            embedded::build(job, launch, devices, report)
         }
         Way::Program { .. } => {
             let config = program::complete(config, &job, &launch);

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
@@ -20,17 +20,18 @@ use tracing::field::{Field, Visit};
 
 use super::create::{Job, Stdio};
 use super::fork::{ReportKind, Reporter};
+use super::machine_devices;
 use crate::error::in_full;
 use crate::launch::{Launch, Prepared};
 use crate::layout::ContainerDir;
 
 /// Has the container built from the bundle in its directory. Reports the first process's number.
-pub(super) fn build(job: Job, launch: Launch, report: Reporter) -> Result<(), String> {
+pub(super) fn build(job: Job, launch: Launch, devices: Option<OwnedFd>, report: Reporter) -> Result<(), String> {
     // It fails only when there is a subscriber already, and a shim has none.
     let _ = tracing::subscriber::set_global_default(Details(report));
     let failed = |error: libcontainer::error::LibcontainerError| in_full(&error);
     let prepared = launch.prepare().map_err(|error| error.to_string())?;
-    let program = Program { prepared: Rc::new(prepared), report };
+    let program = Program { prepared: Rc::new(prepared), devices: devices.map(Rc::new), report };
     let mut builder = ContainerBuilder::new(job.id, SyscallType::default())
         .with_root_path(job.dir.state())
         .map_err(failed)?
@@ -63,6 +64,8 @@ pub(super) fn begin(dir: &ContainerDir, id: &str) -> io::Result<()> {
 #[derive(Clone)]
 struct Program {
     prepared: Rc<Prepared>,
+    /// The machine's `/dev`.
+    devices: Option<Rc<OwnedFd>>,
     report: Reporter,
 }
 
@@ -78,9 +81,12 @@ impl Executor for Program {
     }
 
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let error = self.prepared.run();
-        self.report.say(ReportKind::Failure, &error.to_string());
-        Err(ExecutorError::Other(error.to_string()))
+        let error = match self.devices.as_deref().map_or(Ok(()), machine_devices::put_over) {
+            Ok(()) => self.prepared.run().to_string(),
+            Err(error) => format!("could not mount the machine's /dev: {error}"),
+        };
+        self.report.say(ReportKind::Failure, &error);
+        Err(ExecutorError::Other(error))
     }
 }
 

@@ -20,6 +20,7 @@ mod exec;
 mod execs;
 mod fork;
 mod log;
+mod machine_devices;
 mod mend;
 mod oci;
 mod output;

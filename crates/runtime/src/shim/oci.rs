@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::machine_devices;
 use super::stage::Staged;
 use crate::cgroup::ContainerCgroup;
 use crate::kernel;
@@ -43,6 +44,8 @@ pub(super) struct Plan<'a> {
     pub identity: &'a Identity,
     /// Where everything is taken from.
     pub staged: &'a Staged,
+    /// The machine's `/dev` is put over the container's own when all this is done.
+    pub devices_later: bool,
     /// The user namespace to join, a descriptor of this process.
     pub user_namespace: Option<i32>,
     /// The namespace of processes: a new one, one to join, or the machine's.
@@ -123,9 +126,17 @@ impl Plan<'_> {
         ];
         mounts.extend(self.cgroup_mounts());
         // What the spec mounts at the same place is meant instead of ours, not on top of it.
-        mounts.retain(|own| !self.spec.mounts.iter().any(|wanted| own["destination"] == json!(wanted.target())));
-        mounts.extend(self.spec.mounts.iter().enumerate().map(|(index, wanted)| self.wanted_mount(index, wanted)));
-        mounts
+        let is_later = |wanted: &Mount| self.devices_later && machine_devices::is_it(wanted);
+        let replaces = |wanted: &Mount, own: &Value| {
+            !is_later(wanted) && own["destination"].as_str().is_some_and(|own| wanted.target() == Path::new(own))
+        };
+        mounts.retain(|own| !self.spec.mounts.iter().any(|wanted| replaces(wanted, own)));
+        let wanted = self.spec.mounts.iter().enumerate().filter(|(_, wanted)| !is_later(wanted));
+        let (below, above): (Vec<_>, Vec<_>) = wanted.partition(|(_, wanted)| machine_devices::is_it(wanted));
+        let [below, above] = [below, above]
+            .map(|some| some.into_iter().map(|(index, wanted)| self.wanted_mount(index, wanted)).collect::<Vec<_>>());
+        // What is mounted in the machine's `/dev` is mounted after it.
+        below.into_iter().chain(mounts).chain(above).collect()
     }
 
     /// The container's own groups, so that programs can see their limits; binds, because libcontainer would mount v1
@@ -262,6 +273,7 @@ impl Plan<'_> {
 /// What a mount shares is decided before libcontainer takes it over: it gives all mounts of a container the same kind.
 pub(super) fn is_staged(spec: &ContainerSpec, wanted: &Bind) -> bool {
     match wanted.propagation {
+        _ if machine_devices::is_over(wanted) => true,
         Propagation::Private => wanted.sub_path.is_some() || propagation(spec) != "private",
         Propagation::FromMachine => wanted.sub_path.is_some(),
         Propagation::Both => true,

@@ -14,6 +14,7 @@ use super::create::Job;
 use super::user_namespace::{UserNamespace, meeting_place};
 use super::{oci, rootfs};
 use crate::kernel::{self, MountAttributes};
+use crate::mount_table;
 use crate::spec::{Bind, Mount, Propagation};
 
 /// The name of a container's root at the meeting place.
@@ -58,6 +59,15 @@ pub(super) fn shared_sources(job: &Job) -> Result<BTreeMap<usize, OwnedFd>, Stri
     let mut found = BTreeMap::new();
     for (index, mount) in job.spec.mounts.iter().enumerate() {
         let Mount::Bind(Bind { source, propagation: Propagation::Both, .. }) = mount else { continue };
+        if !source.exists() {
+            return Err(missing(source));
+        }
+        let on =
+            mount_table::mounted_on(source).map_err(|error| format!("mount source {}: {error}", source.display()))?;
+        // The container's mounts would be seen by nobody, and what is to lie on them would lie beneath.
+        if !on.is_shared {
+            return Err(format!("path {source:?} is mounted on {:?} but it is not a shared mount", on.path));
+        }
         found.insert(index, rootfs::pick_up(source)?);
     }
     Ok(found)

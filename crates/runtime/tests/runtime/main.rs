@@ -6,6 +6,7 @@ mod bench;
 mod checkpoint;
 mod exec;
 mod isolation;
+mod keys;
 mod life;
 mod limits;
 mod mounts;

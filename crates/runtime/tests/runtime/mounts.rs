@@ -12,6 +12,7 @@ on_each_way! {
     the_files_of_an_image_are_mounted_without_being_written_or_executed,
     submounts_are_read_only_when_that_is_asked_for,
     later_mounts_are_seen_where_that_is_asked_for,
+    the_machines_devices_are_mounted_as_they_are_and_left_as_they_were,
 }
 
 fn memory(place: &Path) {
@@ -113,5 +114,51 @@ async fn later_mounts_are_seen_where_that_is_asked_for(way: Way) {
     for place in ["theirs", "ours", ""] {
         unmount(volume.join(place), UnmountFlags::DETACH).expect("ours");
     }
+    left_nothing(&bench);
+}
+
+async fn the_machines_devices_are_mounted_as_they_are_and_left_as_they_were(way: Way) {
+    let bench = Bench::new(way).await;
+    let look = || {
+        let entries = fs::read_dir("/dev").expect("devices").flatten();
+        let mut all: Vec<_> = entries
+            .filter(|entry| !entry.file_name().to_string_lossy().starts_with("windlass-test"))
+            .map(|entry| (entry.file_name(), entry.metadata().expect("it is there").file_type()))
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    };
+    let before = look();
+    let name = format!("windlass-test-{}-{way:?}", std::process::id());
+    let (node, words) = (Path::new("/dev").join(&name), format!("/dev/{name}-words"));
+    fs::write(&node, "the machine's").expect("/dev can be written");
+    let said = bench.dir.join("said");
+    fs::write(&said, "").expect("a file");
+    let mounts = vec![
+        Mount::Bind(bind(&said, &words)),
+        Mount::Bind(Bind { propagation: Propagation::FromMachine, ..bind(Path::new("/dev"), "/dev") }),
+    ];
+    let sandbox = bench.sandbox("s").await;
+    let line = format!(
+        "cat /dev/{name}; echo; ls /dev/pts; echo shared > /dev/shm/x; \
+         echo bye > {words}; echo > /dev/null; readlink /dev/fd; sleep 1000"
+    );
+    let spec = ContainerSpec { mounts, privileged: true, ..bench.shell("c", &line) };
+    sandbox.create_container(spec).await.expect("create");
+    sandbox.start("c").await.expect("start");
+    let out = crate::bench::until("it speaks", || Some(bench.output("c")).filter(|out| out.contains("/fd"))).await;
+    assert_eq!(out, "the machine's\nptmx\n/proc/self/fd\n");
+    assert_eq!(fs::read_to_string(&said).expect("a file"), "bye\n", "what is mounted in it is seen");
+    assert!(!Path::new("/dev/shm/x").exists(), "shared memory is the sandbox's");
+    // What comes later is there too, and a terminal is the container's.
+    let later = format!("/dev/{name}-later");
+    fs::write(&later, "later").expect("/dev can be written");
+    assert_eq!(exec(&sandbox, "c", &format!("cat {later}")).await.1, "later");
+    assert_eq!(look(), before);
+    sandbox.stop().await.expect("stop");
+    for file in [&node, Path::new(&later), Path::new(&words)] {
+        fs::remove_file(file).expect("it was left there");
+    }
+    assert_eq!(look(), before);
     left_nothing(&bench);
 }

@@ -2,7 +2,7 @@
 //!
 //! Rules
 //!   R1 sizes   a size is that of the declared shape, of the literal, or of what functions say their results are; what is
-//!              neither may be of any size
+//!              neither may be of any size. An object with a place in the data counts for nothing, as in the reference
 //!   R2 short   `&&`, `||` and `?:` cost at least their cheapest way, at most their dearest
 //!   R3 loops   a comprehension costs its step as often as its range has items
 //!
@@ -83,8 +83,10 @@ fn size(known: &Known, of: &Type) -> CostEstimate {
     if is_scalar(of) {
         return CostEstimate::fixed(1);
     }
-    match known.shape.as_ref().and_then(|shape| shape.size_max()) {
-        Some(max) => CostEstimate { min: 0, max },
+    match known.shape.as_ref() {
+        // The reference counts no parts of an object that has a place, so `self == oldSelf` is cheap however large it is.
+        Some(shape) if matches!(shape.of(), Type::Object(_)) => NOTHING,
+        Some(shape) => shape.size_max().map_or(UNKNOWN, |max| CostEstimate { min: 0, max }),
         None => UNKNOWN,
     }
 }

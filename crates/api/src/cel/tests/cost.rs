@@ -46,6 +46,8 @@ fn r1_estimates_follow_declared_sizes() {
         ("self.list.size() > 1", 4, 4),
         ("self.list.map(x, x.name).size() > 1", 14, 10 * 14 + 15),
         ("self.any.all(x, x > 1)", 2, MANY),
+        ("self == self", 2, 2),
+        ("self.list.all(x, x != self.list[0])", 2, 10 * 8 + 4),
         ("self.map.all(k, k.startsWith('a'))", 2, 5 * 5 + 3),
         ("has(self.short) && self.n > 1", 1, 4),
         ("self.words.exists(w, w.upperAscii() == 'X')", 2, 10 * (5 + 1 + 1 + 4) + 3),

@@ -185,9 +185,6 @@ impl Walk<'_> {
             }
             _ => {}
         }
-        if either && !kind.is_empty() {
-            self.errors.invalid(&at, kind, "must be empty if x-kubernetes-int-or-string is true");
-        }
         if kind == "array" && !schema.is_set("items") {
             self.errors.required(&path.child("items"), "must be specified");
         }
