@@ -6,6 +6,7 @@
 
 mod access;
 mod apply;
+mod backup;
 mod checkpoint;
 mod cli;
 mod cluster;
@@ -201,6 +202,14 @@ const LONE: &[Lone] = &[
         guest::limits_runtimes_and_checkpoints_hold_on_cgroup_v2_in_a_guest,
     ),
     ("layers_come_from_a_node_that_has_them", registry::layers_come_from_a_node_that_has_them),
+    (
+        "a_cluster_is_backed_up_while_it_is_written_to_and_comes_back_as_it_was",
+        backup::a_cluster_is_backed_up_while_it_is_written_to_and_comes_back_as_it_was,
+    ),
+    (
+        "f82_nodes_that_ran_on_are_in_the_cluster_that_is_restored",
+        backup::f82_nodes_that_ran_on_are_in_the_cluster_that_is_restored,
+    ),
     ("server_and_node_run_apart", cluster::server_and_node_run_apart),
     (
         "f56_a_node_that_returns_ends_the_copies_that_moved_away",

@@ -13,6 +13,9 @@ use windlass_api::Kind;
 /// Who gives a definition its names writes this, so that two at once see each other.
 pub(crate) const DEFINITION_NAMES: &str = "a/definitions";
 
+/// What the keys of all objects start with.
+pub(crate) const OBJECTS: &str = "o/";
+
 /// The key of an object. `namespace` is ignored for cluster-scoped kinds.
 pub(crate) fn object(kind: &Kind, namespace: &str, name: &str) -> String {
     assert!(!name.contains('/') && !namespace.contains('/'), "names are checked before they become keys");
@@ -24,7 +27,7 @@ pub(crate) fn object(kind: &Kind, namespace: &str, name: &str) -> String {
 /// What the keys of all objects of a kind start with, in one namespace or (empty) in all.
 pub(crate) fn prefix(kind: &Kind, namespace: &str) -> String {
     let mut key = String::with_capacity(96);
-    key.push_str("o/");
+    key.push_str(OBJECTS);
     key.push_str(&kind.plural);
     if !kind.group.is_empty() {
         key.push('.');

@@ -21,6 +21,7 @@ mod apply;
 mod audit;
 mod authenticate;
 mod authorize;
+pub mod backup;
 mod bootstrap;
 mod change;
 mod cleanup;
@@ -98,7 +99,7 @@ pub use audit::{Audit, AuditConfig, AuditError, Policy as AuditPolicy, PolicyErr
 pub use component::Part;
 pub use config::{AddressRange, AddressRangeError, Config, NodeLink};
 pub use identity::{GROUP_MASTERS, GROUP_NODES, Identity};
-pub use pki::{Credential, Pki, PkiError};
+pub use pki::{Credential, KeyFiles, Pki, PkiError};
 
 /// The API server. Cheap to clone; clones are the same server.
 #[derive(Clone)]
@@ -133,6 +134,7 @@ impl Apiserver {
             knocks: Knocks::default(),
             turns: Turns::default(),
             starts: Default::default(),
+            backups: backup::Places::default(),
             frames: Frames::default(),
             tokens: Tokens::new(keys),
             definitions: Followed::default(),

@@ -30,6 +30,7 @@ use crate::answer::{Answer, json_response};
 use crate::audit::Record;
 use crate::authenticate;
 use crate::authorize::{authorize, may_see_unknown_paths, refuse_path};
+use crate::backup;
 use crate::component;
 use crate::config::REQUEST_TIME_MAX;
 use crate::create::create;
@@ -308,6 +309,7 @@ async fn serve_endpoint(
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
             Ok(response)
         }
+        Endpoint::Backup => backup::answer(server),
         Endpoint::Join => {
             let answer = join::join(server, who, body).await?;
             Ok(json_response(http::StatusCode::OK, body_from(answer.to_string())))

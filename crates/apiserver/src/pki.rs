@@ -11,7 +11,10 @@
 //! be put there while the server runs.
 //! Not here    revocation, rotation of the CA
 
+mod files;
 mod subject;
+
+pub use files::KeyFiles;
 
 use std::fs;
 use std::io::{self, Write};
@@ -486,11 +489,8 @@ fn load_key(key_path: &Path, cert_path: &Path) -> Result<KeyPair, PkiError> {
 
 fn load_or_make_secret(path: &Path, world: &World) -> Result<String, PkiError> {
     if let Some(secret) = load(path)? {
-        let secret = secret.trim().to_owned();
-        if secret.len() == 2 * JOIN_SECRET_BYTES && secret.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Ok(secret);
-        }
-        return Err(PkiError::Malformed { path: path.to_owned(), expected: "a join secret of 48 hex digits" });
+        let read = join_secret(&secret);
+        return read.ok_or_else(|| PkiError::Malformed { path: path.to_owned(), expected: JOIN_SECRET });
     }
     let mut bytes = [0u8; JOIN_SECRET_BYTES];
     world.fill_random(&mut bytes);
@@ -499,18 +499,32 @@ fn load_or_make_secret(path: &Path, world: &World) -> Result<String, PkiError> {
     Ok(secret)
 }
 
+const JOIN_SECRET: &str = "a join secret of 48 hex digits";
+
+/// What stands in a file of that name.
+fn join_secret(text: &str) -> Option<String> {
+    let secret = text.trim();
+    let is_one = secret.len() == 2 * JOIN_SECRET_BYTES && secret.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_one.then(|| secret.to_owned())
+}
+
 const TOKEN_KEYS: &str = "P-256 keys";
 
 /// The keys of a file, the first of which signs.
 fn load_token_keys(path: &Path) -> Result<Vec<Vec<u8>>, PkiError> {
     let malformed = || PkiError::Malformed { path: path.to_owned(), expected: TOKEN_KEYS };
     let text = load(path)?.ok_or_else(malformed)?;
+    token_keys(&text).ok_or_else(malformed)
+}
+
+/// The keys that stand in a file of that name.
+fn token_keys(text: &str) -> Option<Vec<Vec<u8>>> {
     let read: Result<Vec<_>, _> = PrivatePkcs8KeyDer::pem_slice_iter(text.as_bytes()).collect();
-    let keys: Vec<Vec<u8>> = read.map_err(|_| malformed())?.iter().map(|key| key.secret_pkcs8_der().to_vec()).collect();
+    let keys: Vec<Vec<u8>> = read.ok()?.iter().map(|key| key.secret_pkcs8_der().to_vec()).collect();
     if keys.is_empty() || keys.iter().any(|der| SigningKey::from_pkcs8(der).is_err()) {
-        return Err(malformed());
+        return None;
     }
-    Ok(keys.into_iter().take(TOKEN_KEYS_MAX).collect())
+    Some(keys.into_iter().take(TOKEN_KEYS_MAX).collect())
 }
 
 /// Puts a new key before those that are there, the oldest of which may have to go.

@@ -91,6 +91,7 @@ pub(crate) enum Endpoint {
     /// `/openid/v1/jwks`
     OpenIdKeys,
     Join,
+    Backup,
 }
 
 /// What a path leads to.
@@ -277,6 +278,7 @@ fn endpoint(registry: &Registry, method: &Method, segments: &[&str]) -> Result<E
         [".well-known", "openid-configuration"] => Endpoint::OpenIdConfiguration,
         ["openid", "v1", "jwks"] => Endpoint::OpenIdKeys,
         ["windlass", "v1", "join"] => Endpoint::Join,
+        ["windlass", "v1", "backup"] => Endpoint::Backup,
         _ => return Err(not_found()),
     };
     let is_allowed = match found {

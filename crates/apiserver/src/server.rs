@@ -13,6 +13,7 @@ use crate::admit::Policies;
 use crate::aggregate::All;
 use crate::audit::Record;
 use crate::authorize::Graph;
+use crate::backup::Places;
 use crate::component::Parts;
 use crate::config::{Config, WARNINGS_MAX};
 use crate::definitions::{Definitions, Served};
@@ -45,6 +46,8 @@ pub(crate) struct Server {
     pub turns: Turns,
     /// When the last pods were asked for and bound.
     pub starts: Starts,
+    /// Room for backups that are under way.
+    pub backups: Places,
     /// What watchers are told.
     pub frames: Frames,
     /// What service accounts prove themselves by.

@@ -106,6 +106,21 @@ impl Entry {
         }
     }
 
+    /// Whether the value says its own revision, if it says one.
+    pub(crate) fn holds_its_revision(&self) -> bool {
+        self.splice.is_none_or(|splice| {
+            let (at, digits) = (splice.at as usize, usize::from(splice.digits));
+            self.value.get(at..at + digits) == Some(decimal(self.revision).as_bytes())
+        })
+    }
+
+    /// The same entry as if it had been written at this revision.
+    pub(crate) fn moved_to(&self, revision: Revision) -> Entry {
+        let digits = decimal(revision).as_bytes().len() as u8;
+        let splice = self.splice.map(|splice| Splice { digits, ..splice });
+        Entry::restored(self.key.clone(), self.value_at(revision), revision, self.created, splice)
+    }
+
     /// The same entry in another form: its key and revisions with the value of `template`. Not what is stored.
     pub fn in_form(&self, template: &Template) -> Entry {
         Entry::from_template(self.key.clone(), template, self.revision, self.created)
@@ -233,6 +248,16 @@ mod tests {
         assert_eq!(&entry.value_at(99)[..], b"{\"rv\":\"99\"}");
         assert_eq!(&entry.value_at(100)[..], b"{\"rv\":\"100\"}");
         assert_eq!(&entry.value_at(7)[..], b"{\"rv\":\"7\"}");
+    }
+
+    #[test]
+    fn an_entry_moves_to_a_revision_with_more_digits() {
+        let template = Template::with_revision_at(&b"{\"rv\":\"\"}"[..], 7);
+        let moved = Entry::from_template("a".into(), &template, 99, 7).moved_to(1000);
+        assert_eq!((&moved.value[..], moved.revision, moved.created), (&b"{\"rv\":\"1000\"}"[..], 1000, 7));
+        assert_eq!(&moved.value_at(1001)[..], b"{\"rv\":\"1001\"}");
+        let plain = Entry::from_template("a".into(), &Template::plain(&b"x"[..]), 3, 3).moved_to(1000);
+        assert_eq!((&plain.value[..], plain.revision), (&b"x"[..], 1000));
     }
 
     #[test]

@@ -26,9 +26,7 @@ pub(crate) struct Identity {
 impl Identity {
     /// The cluster in the form in which segments and snapshots carry it.
     pub(crate) fn cluster_hash(&self) -> u64 {
-        let low = crc32c::crc32c(self.cluster.as_bytes());
-        let high = crc32c::crc32c_append(!0, self.cluster.as_bytes());
-        u64::from(high) << 32 | u64::from(low)
+        cluster_hash(&self.cluster)
     }
 
     fn encode(&self) -> String {
@@ -49,19 +47,30 @@ impl Identity {
     }
 }
 
+/// A cluster's id in the form in which segments and snapshots carry it.
+pub(crate) fn cluster_hash(cluster: &str) -> u64 {
+    let low = crc32c::crc32c(cluster.as_bytes());
+    let high = crc32c::crc32c_append(!0, cluster.as_bytes());
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// The identity of a directory, if it has one.
+pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<Identity>, OpenError> {
+    let path = dir.join(FILE);
+    match read(disk, &path) {
+        Ok(None) => Ok(None),
+        Ok(Some(text)) => match Identity::decode(&text) {
+            Some(identity) => Ok(Some(identity)),
+            None => Err(OpenError::Damaged { path, offset: 0, what: "the checksum does not match".to_owned() }),
+        },
+        Err(source) => Err(OpenError::Io { verb: "read", path, source }),
+    }
+}
+
 /// The identity of `config.dir`, and whether it was made just now.
 pub(crate) fn load_or_make(disk: &dyn Disk, config: &Config, world: &World) -> Result<(Identity, bool), OpenError> {
-    let path = config.dir.join(FILE);
-    let io_error = |verb| {
-        let path = path.clone();
-        move |source| OpenError::Io { verb, path, source }
-    };
-    if let Some(text) = read(disk, &path).map_err(io_error("read"))? {
-        let Some(found) = Identity::decode(&text) else {
-            let what = "the checksum does not match".to_owned();
-            return Err(OpenError::Damaged { path, offset: 0, what });
-        };
-        check(&found, config, &path)?;
+    if let Some(found) = load(disk, &config.dir)? {
+        check(&found, config, &config.dir.join(FILE))?;
         return Ok((found, false));
     }
     let cluster = config.cluster.clone().unwrap_or_else(|| world.uuid());

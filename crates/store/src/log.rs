@@ -11,7 +11,7 @@ mod index;
 mod record;
 mod recovery;
 mod room;
-mod segment;
+pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
 mod writer;

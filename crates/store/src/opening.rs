@@ -25,7 +25,8 @@ use crate::snapshot::{self, Image};
 use crate::snapshots::Snapshots;
 use crate::state::State;
 
-const LOCK_FILE: &str = "lock";
+/// Held by whoever has the directory open.
+pub(crate) const LOCK_FILE: &str = "lock";
 
 /// A directory that is ready for the engine.
 pub(crate) struct Opened {

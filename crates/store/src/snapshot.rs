@@ -9,7 +9,7 @@
 //!   R2 a name without `.tmp` is a whole snapshot: it was synced before it was renamed
 //!   R3 two are kept, so that damage to one does not cost the state
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::entry::{Entry, Revision, Splice};
 use crate::error::OpenError;
 use crate::log::body::{decode_membership, encode_membership};
-use crate::state::Entries;
+use crate::state::{Entries, size};
 use crate::wire::{Reader, put_bytes, u32_at, u64_at};
 
 /// Entries are compressed in pieces of about this size.
@@ -30,6 +30,10 @@ const FRAME_BYTES_MAX: usize = 64 << 20;
 const ZSTD_LEVEL: i32 = 1;
 const MAGIC: &[u8; 8] = b"WLSTSNP1";
 const PREFIX_BYTES: usize = 24;
+/// Five numbers and the membership, which is a few members.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+/// Memory for what is said to follow is taken in advance up to this: what most frames have.
+const TAKE_BYTES_AT_ONCE: usize = 2 * FRAME_BYTES;
 const FRAME_HEADER_BYTES: usize = 12;
 const NO_SPLICE: u32 = u32::MAX;
 /// Snapshots kept (R3).
@@ -64,8 +68,8 @@ pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<LogId>> {
 }
 
 /// Turns an image into the bytes of a snapshot, piece by piece.
-pub(crate) struct Encoder<'a> {
-    image: &'a Image,
+pub(crate) struct Encoder {
+    image: Image,
     /// The key that the last piece ended with.
     after: Option<Arc<str>>,
     checksums: u32,
@@ -79,8 +83,8 @@ enum Piece {
     Done,
 }
 
-impl<'a> Encoder<'a> {
-    pub(crate) fn new(image: &'a Image) -> Encoder<'a> {
+impl Encoder {
+    pub(crate) fn new(image: Image) -> Encoder {
         Encoder { image, after: None, checksums: 0, state: Piece::Header }
     }
 
@@ -89,7 +93,7 @@ impl<'a> Encoder<'a> {
         match self.state {
             Piece::Header => {
                 self.state = Piece::Frames;
-                Ok(Some(encode_header(self.image)))
+                Ok(Some(encode_header(&self.image)))
             }
             Piece::Frames => match self.plain_frame() {
                 plain if plain.is_empty() => {
@@ -166,7 +170,7 @@ fn decode_log_id(reader: &mut Reader) -> Option<Option<LogId>> {
     Some(next.checked_sub(1).map(|index| log_id(term, index)))
 }
 
-fn encode_entry(out: &mut Vec<u8>, entry: &Entry) {
+pub(crate) fn encode_entry(out: &mut Vec<u8>, entry: &Entry) {
     put_bytes(out, entry.key.as_bytes());
     out.extend_from_slice(&entry.revision.to_le_bytes());
     out.extend_from_slice(&entry.created.to_le_bytes());
@@ -198,48 +202,80 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, applied: LogId, cluster: u64) -
     };
     let file = disk.open(&path).map_err(io_error("open"))?;
     let len = file.len().map_err(io_error("read"))?;
-    let mut source = Source { file: &*file, at: 0, len };
-    let damaged = |offset, what| OpenError::Damaged { path: path.clone(), offset, what };
-    let fault = |fault| match fault {
-        Fault::Io(error) => io_error("read")(error),
-        Fault::Damaged { offset, what } => damaged(offset, what),
-    };
-    let (mut image, count) = load_header(&mut source).map_err(fault)?;
-    if (image.cluster, image.applied) != (cluster, applied) {
-        let what = format!(
+    let is_it = |image: &Image| match (image.cluster, image.applied) == (cluster, applied) {
+        true => Ok(()),
+        false => Err(format!(
             "expected cluster {cluster:x} and entry {applied}, found {:x} and {}",
             image.cluster, image.applied
-        );
-        return Err(damaged(0, what));
-    }
-    load_frames(&mut source, &mut image).map_err(fault)?;
-    if image.entries.len() as u64 != count || source.at != len {
+        )),
+    };
+    decode(&mut FileReader { file: &*file, at: 0, len }, u64::MAX, is_it).map_err(|fault| match fault {
+        Fault::Io(error) => io_error("read")(error),
+        Fault::Damaged { offset, what } => OpenError::Damaged { path: path.clone(), offset, what },
+    })
+}
+
+/// Reads a snapshot's bytes up to its end and looks that none follows. `is_it` says from the header, before anything
+/// large is read, whether this is the one that is wanted; keys and values together take at most `bytes_max`.
+pub(crate) fn decode(
+    from: &mut dyn io::Read,
+    bytes_max: u64,
+    is_it: impl FnOnce(&Image) -> Result<(), String>,
+) -> Result<Image, Fault> {
+    let mut source = Source { from, at: 0 };
+    let (mut image, count) = load_header(&mut source)?;
+    is_it(&image).map_err(|what| Fault::Damaged { offset: 0, what })?;
+    load_frames(&mut source, &mut image, (count, bytes_max))?;
+    if image.entries.len() as u64 != count || !source.is_at_end()? {
         let what = format!("expected {count} entries and no byte after them, found {} entries", image.entries.len());
-        return Err(damaged(source.at, what));
+        return Err(source.damaged(what));
     }
     Ok(image)
 }
 
-enum Fault {
+/// Why a snapshot cannot be read.
+pub(crate) enum Fault {
     Io(io::Error),
     Damaged { offset: u64, what: String },
 }
 
-struct Source<'a> {
+/// A file from its beginning.
+struct FileReader<'a> {
     file: &'a dyn DiskFile,
     at: u64,
     len: u64,
 }
 
+impl io::Read for FileReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = (self.len - self.at).min(buffer.len() as u64) as usize;
+        self.file.read_at(self.at, &mut buffer[..count])?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+struct Source<'a> {
+    from: &'a mut dyn io::Read,
+    at: u64,
+}
+
 impl Source<'_> {
+    /// The next `count` bytes. No more memory is taken than there are bytes.
     fn take(&mut self, count: usize) -> Result<Bytes, Fault> {
-        if count as u64 > self.len - self.at {
-            return Err(self.damaged(format!("expected {count} more bytes, the file ends")));
+        let mut bytes = Vec::with_capacity(count.min(TAKE_BYTES_AT_ONCE));
+        io::Read::take(&mut *self.from, count as u64).read_to_end(&mut bytes).map_err(Fault::Io)?;
+        if bytes.len() < count {
+            return Err(self.damaged(format!("expected {count} more bytes, found {}, then the end", bytes.len())));
         }
-        let mut bytes = vec![0; count];
-        self.file.read_at(self.at, &mut bytes).map_err(Fault::Io)?;
         self.at += count as u64;
         Ok(bytes.into())
+    }
+
+    fn is_at_end(&mut self) -> Result<bool, Fault> {
+        let mut more = Vec::new();
+        io::Read::take(&mut *self.from, 1).read_to_end(&mut more).map_err(Fault::Io)?;
+        Ok(more.is_empty())
     }
 
     fn damaged(&self, what: impl Into<String>) -> Fault {
@@ -252,7 +288,11 @@ fn load_header(source: &mut Source<'_>) -> Result<(Image, u64), Fault> {
     if &prefix[..8] != MAGIC {
         return Err(Fault::Damaged { offset: 0, what: "this is not a snapshot".to_owned() });
     }
-    let header = source.take(u32_at(&prefix, 16) as usize)?;
+    let len = u32_at(&prefix, 16) as usize;
+    if len > HEADER_BYTES_MAX {
+        return Err(Fault::Damaged { offset: 16, what: format!("a header of {len} bytes is none of ours") });
+    }
+    let header = source.take(len)?;
     if u32_at(&prefix, 20) != crc32c::crc32c_append(crc32c::crc32c(&prefix[..20]), &header) {
         return Err(Fault::Damaged { offset: 0, what: "the header's checksum does not match".to_owned() });
     }
@@ -269,8 +309,9 @@ fn load_header(source: &mut Source<'_>) -> Result<(Image, u64), Fault> {
     decode().ok_or_else(|| source.damaged("the header cannot be decoded though its checksum matches"))
 }
 
-fn load_frames(source: &mut Source<'_>, image: &mut Image) -> Result<(), Fault> {
+fn load_frames(source: &mut Source<'_>, image: &mut Image, (count, bytes_max): (u64, u64)) -> Result<(), Fault> {
     let mut checksums = 0;
+    let mut bytes_left = bytes_max;
     loop {
         let offset = source.at;
         let head = source.take(FRAME_HEADER_BYTES)?;
@@ -281,8 +322,12 @@ fn load_frames(source: &mut Source<'_>, image: &mut Image) -> Result<(), Fault> 
             }
             return Err(Fault::Damaged { offset, what: "the closing checksum does not match".to_owned() });
         }
+        if plain_len as usize > FRAME_BYTES_MAX || compressed_len as usize > FRAME_BYTES_MAX {
+            let what = format!("a frame of {compressed_len} and {plain_len} bytes is none of ours");
+            return Err(Fault::Damaged { offset, what });
+        }
         let compressed = source.take(compressed_len as usize)?;
-        if crc != crc32c::crc32c_append(plain_len, &compressed) || plain_len as usize > FRAME_BYTES_MAX {
+        if crc != crc32c::crc32c_append(plain_len, &compressed) {
             return Err(Fault::Damaged { offset, what: "a frame's checksum does not match".to_owned() });
         }
         checksums = crc32c::crc32c_append(checksums, &crc.to_le_bytes());
@@ -291,7 +336,13 @@ fn load_frames(source: &mut Source<'_>, image: &mut Image) -> Result<(), Fault> 
         let mut reader = Reader::new(plain.into());
         while !reader.is_empty() {
             let entry = decode_entry(&mut reader).ok_or_else(undecodable)?;
-            image.entries.insert(entry.key.clone(), Arc::new(entry));
+            let too_much = || Fault::Damaged { offset, what: format!("there are more than {bytes_max} bytes") };
+            bytes_left = bytes_left.checked_sub(size(&entry)).ok_or_else(too_much)?;
+            let twice = image.entries.insert(entry.key.clone(), Arc::new(entry)).is_some();
+            if twice || image.entries.len() as u64 > count {
+                let what = format!("expected {count} entries with keys of their own, found one more");
+                return Err(Fault::Damaged { offset, what });
+            }
         }
     }
 }

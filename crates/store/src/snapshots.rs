@@ -200,11 +200,12 @@ fn meta_of(image: &Image) -> SnapshotMeta {
     SnapshotMeta { last_log_id: Some(image.applied), last_membership: image.membership.clone() }
 }
 
-fn write_file(disk: &dyn Disk, dir: &std::path::Path, image: &Image, keep: &[LogId]) -> io::Result<()> {
+/// Writes a snapshot's file, and removes those that are not to be kept.
+pub(crate) fn write_file(disk: &dyn Disk, dir: &std::path::Path, image: &Image, keep: &[LogId]) -> io::Result<()> {
     let path = snapshot::path_in_progress(dir);
     let write = || {
         let file = disk.create(&path)?;
-        let mut encoder = Encoder::new(image);
+        let mut encoder = Encoder::new(image.clone());
         let mut at = 0;
         while let Some(piece) = encoder.next()? {
             file.write_at(at, &piece)?;

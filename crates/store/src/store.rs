@@ -15,12 +15,15 @@ use crate::consensus::{Consensus, LogStorage, Machine, ProposeError};
 use crate::disk::Disk;
 use crate::entry::{Entry, Revision};
 use crate::error::{CommitError, OpenError, ReadError};
+use crate::export::Export;
 use crate::group::encoded_len;
+use crate::identity::cluster_hash;
 use crate::log::Log;
 use crate::op::{Committed, Op};
 use crate::opening::{self, Opened};
 use crate::range::{Page, Range, Scan, View};
 use crate::shared::Shared;
+use crate::snapshot::Image;
 use crate::snapshots::{self, SnapshotRequest};
 use crate::watch::{self, Watch};
 
@@ -265,6 +268,19 @@ impl Store {
             }
             _ => CommitError::Closed(error.to_string().into()),
         })
+    }
+
+    /// The whole state of now, to be carried away piece by piece while others write; `None` before the first entry.
+    pub fn export(&self) -> Option<Export> {
+        let state = self.inner.shared.read();
+        let image = Image {
+            cluster: cluster_hash(&self.inner.cluster),
+            revision: state.revision,
+            applied: state.applied?,
+            membership: state.membership.clone(),
+            entries: state.entries.clone(),
+        };
+        Some(Export::new(image, state.bytes))
     }
 
     /// How large the store is.

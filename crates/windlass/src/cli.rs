@@ -93,6 +93,14 @@ pub enum Command {
     Token,
     /// Make a new key for service account tokens; what the keys before it have signed counts until it ends
     RotateTokenKey,
+    /// Write the cluster's objects and keys to one file, whether or not it runs
+    Backup {
+        /// The file, which must not be there yet; `-` is standard output
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Make this place the cluster of a backup; `windlass up` then goes on with it
+    Restore(RestoreFlags),
     /// The words of kubectl
     #[command(flatten)]
     Verb(Box<Verb>),
@@ -238,6 +246,23 @@ pub struct UpFlags {
     /// Go on in the background and return when the node is Ready
     #[arg(long)]
     pub detach: bool,
+}
+
+/// `windlass restore`.
+#[derive(Args, Clone)]
+pub struct RestoreFlags {
+    /// What `windlass backup` wrote; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Put the store and the keys that are here aside, if they are of the same cluster
+    #[arg(long)]
+    pub replace: bool,
+    /// Refuse a backup of any other cluster than this one
+    #[arg(long, value_name = "ID")]
+    pub cluster: Option<String>,
+    /// Only read the file, say whether it is whole and of what it is, and change nothing
+    #[arg(long, conflicts_with = "replace")]
+    pub check: bool,
 }
 
 /// `windlass node`.

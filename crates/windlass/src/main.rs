@@ -1,12 +1,15 @@
 //! `windlass`: flags, wiring and the command line; nothing else.
 
 mod admin;
+mod archive;
+mod backup;
 mod cli;
 mod down;
 mod image;
 mod kubeconfig;
 mod node;
 mod place;
+mod restore;
 mod server;
 mod status;
 mod up;
@@ -44,6 +47,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status => status::run(&place),
         Command::Image { command } => image::run(&place, command),
         Command::Kubeconfig { path } => kubeconfig::print(&place, path),
+        Command::Backup { file } => backup::run(&place, &file),
+        Command::Restore(flags) => restore::run(&place, &flags),
         Command::RotateTokenKey => admin::rotate_token_key(&place),
         Command::Token => admin::print_token(&place),
     }?;

@@ -136,6 +136,11 @@ impl Place {
         self.data.join("store")
     }
 
+    /// Where a restore writes before all is in its place; who finds it there knows that one broke off.
+    pub fn restoring(&self) -> PathBuf {
+        self.data.join("restoring")
+    }
+
     /// The images.
     pub fn images(&self) -> PathBuf {
         self.data.join("images")

@@ -121,6 +121,13 @@ fn begin(place: &Place) -> Result<()> {
             running.pid
         );
     }
+    if place.restoring().exists() {
+        bail!(
+            "a restore broke off here, and some of the cluster may be missing: repeat it with `windlass restore --replace` \
+             (what it had put aside is in {}/replaced-…)",
+            place.data.display()
+        );
+    }
     raise_open_files()
 }
 

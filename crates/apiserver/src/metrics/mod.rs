@@ -192,6 +192,7 @@ fn path(endpoint: &Endpoint) -> &'static str {
         Endpoint::Healthz(_) => "/healthz",
         Endpoint::Version => "/version",
         Endpoint::Metrics => "/metrics",
+        Endpoint::Backup => "/windlass/v1/backup",
         _ => "",
     }
 }

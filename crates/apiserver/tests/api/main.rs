@@ -5,6 +5,7 @@ mod admit;
 mod aggregate;
 mod apply;
 mod audit;
+mod backup;
 mod certificate;
 mod convert;
 mod create;
