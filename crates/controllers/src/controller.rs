@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use windlass_api::Kind;
 use windlass_client::{Cache, Change, Key};
 
-use crate::plan::Plan;
+use crate::plan::{Left, Plan};
 
 /// A controller: view in, plan out. The driver does the rest.
 ///
@@ -86,4 +86,6 @@ pub struct Look<'a> {
     pub instant: tokio::time::Instant,
     /// Why the last pass over this key failed, if it did.
     pub failure: Option<&'a str>,
+    /// What stayed of the kinds that the last pass over this key deleted all objects of; `None` if it did no such thing.
+    pub left: Option<&'a [Left]>,
 }

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use windlass_client::{Caches, Client, Key, Recorder};
 
 use crate::controller::{Controller, Look};
-use crate::plan::Plan;
+use crate::plan::{Left, Plan};
 use execute::{Barrier, Execution};
 use queue::Queue;
 use sources::Sources;
@@ -38,6 +38,8 @@ const PASSES_MAX: usize = 64;
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
 /// Longest wait after failed passes.
 const BACKOFF_MOST: Duration = Duration::from_secs(60);
+/// How soon a key is looked at again when what stayed of what it deletes is news.
+const LEFT_AGAIN: Duration = Duration::from_millis(100);
 /// How long a pass waits for our copy to show what the pass before wrote, before it lets others go first.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -56,6 +58,7 @@ pub(crate) struct Shared {
 struct Memory {
     failures: u32,
     failure: Option<String>,
+    left: Option<Vec<Left>>,
     barriers: Vec<Barrier>,
 }
 
@@ -63,6 +66,7 @@ struct Memory {
 struct Outcome {
     key: Key,
     end: End,
+    left: Option<Vec<Left>>,
     barriers: Vec<Barrier>,
 }
 
@@ -95,7 +99,8 @@ pub(crate) async fn drive<C: Controller>(controller: C, shared: Shared, mut shut
         {
             let remembered = memory.entry(key.clone()).or_default();
             let barriers = std::mem::take(&mut remembered.barriers);
-            passes.push(pass(&controller, &shared, key, remembered.failure.clone(), barriers));
+            let before = (remembered.failure.clone(), remembered.left.clone());
+            passes.push(pass(&controller, &shared, key, before, barriers));
         }
         let timer = queue.next_ripe();
         tokio::select! {
@@ -120,31 +125,31 @@ async fn pass<C: Controller>(
     controller: &C,
     shared: &Shared,
     key: Key,
-    failure: Option<String>,
+    (failure, left): (Option<String>, Option<Vec<Left>>),
     barriers: Vec<Barrier>,
 ) -> Outcome {
     if !execute::passed(&barriers, BARRIER_TIMEOUT).await {
-        return Outcome { key, end: End::Behind, barriers };
+        return Outcome { key, end: End::Behind, left, barriers };
     }
     let plan = catch_unwind(AssertUnwindSafe(|| {
         let now = shared.caches.client().world().now();
-        let look = Look { now, instant: Instant::now(), failure: failure.as_deref() };
+        let look = Look { now, instant: Instant::now(), failure: failure.as_deref(), left: left.as_deref() };
         controller.view(&key, &look).map_or_else(Plan::nothing, |view| C::plan(&view))
     }));
     shared.counters.passes.fetch_add(1, Ordering::Relaxed);
     let plan = match plan {
         Ok(plan) => plan,
-        Err(panic) => return Outcome { key, end: End::Panicked(panic_text(&*panic)), barriers: Vec::new() },
+        Err(panic) => return Outcome { key, end: End::Panicked(panic_text(&*panic)), left, barriers: Vec::new() },
     };
     let again = plan.again.map(|again| again.after);
     let execution = execute::carry_out(C::NAME, shared, plan.items).await;
-    let Execution { barriers, conflict, failure } = execution;
+    let Execution { barriers, conflict, failure, left } = execution;
     let end = match (failure, conflict) {
         (Some(failure), _) => End::Failed(failure),
         (None, true) => End::Conflict,
         (None, false) => End::Done(again),
     };
-    Outcome { key, end, barriers }
+    Outcome { key, end, left, barriers }
 }
 
 /// The longest wait for a look: what is due later than this, as users may write, is looked at in between.
@@ -152,11 +157,13 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Remembers how a pass ended and when its key is due again.
 fn settle<C: Controller>(outcome: Outcome, shared: &Shared, queue: &mut Queue, memory: &mut BTreeMap<Key, Memory>) {
-    let Outcome { key, end, barriers } = outcome;
+    let Outcome { key, end, left, barriers } = outcome;
     let wrote = !barriers.is_empty() && !matches!(end, End::Behind);
     queue.finish(&key, wrote, Instant::now());
     let remembered = memory.entry(key.clone()).or_default();
     remembered.barriers = barriers;
+    let is_news = left.as_ref().is_some_and(|left| !left.is_empty() && remembered.left.as_ref() != Some(left));
+    remembered.left = left;
     let world = shared.caches.client().world();
     let counters = &shared.counters;
     match end {
@@ -164,9 +171,10 @@ fn settle<C: Controller>(outcome: Outcome, shared: &Shared, queue: &mut Queue, m
             remembered.failures = 0;
             remembered.failure = None;
             if let Some(after) = again {
-                queue.add_later(key.clone(), Instant::now() + after.min(LOOK_AGAIN_MAX));
+                let after = if is_news { after.min(LEFT_AGAIN) } else { after.min(LOOK_AGAIN_MAX) };
+                queue.add_later(key.clone(), Instant::now() + after);
             }
-            if remembered.barriers.is_empty() {
+            if remembered.barriers.is_empty() && remembered.left.is_none() {
                 memory.remove(&key);
             }
             return;

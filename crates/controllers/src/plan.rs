@@ -1,5 +1,6 @@
 //! What a controller decides: a list of changes, each with the reason for it, and when to look again.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -79,7 +80,8 @@ pub enum Action {
         /// Its uid at least, so that a namesake is never meant.
         options: DeleteOptions,
     },
-    /// The end of all objects of a kind in a namespace, whether or not we have a copy of them.
+    /// The end of all objects of a kind in a namespace, whether or not we have a copy of them. The next view is told
+    /// what stayed ([`Left`]).
     DeleteAll {
         /// The kind.
         kind: Kind,
@@ -104,6 +106,32 @@ pub struct Target {
     pub key: Key,
     /// Its uid.
     pub uid: String,
+}
+
+/// What stayed of a kind in a namespace after [`Action::DeleteAll`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// The kind.
+    pub kind: Kind,
+    /// How many objects.
+    pub count: usize,
+    /// What holds them, and how many each.
+    pub finalizers: BTreeMap<String, usize>,
+}
+
+impl Left {
+    /// Nothing of this kind yet.
+    pub fn of(kind: &Kind) -> Left {
+        Left { kind: kind.clone(), count: 0, finalizers: BTreeMap::new() }
+    }
+
+    /// Counts an object.
+    pub fn count(&mut self, object: &Header) {
+        self.count += 1;
+        for finalizer in object.finalizers() {
+            *self.finalizers.entry(finalizer.to_owned()).or_default() += 1;
+        }
+    }
 }
 
 /// What must be true in the API itself, not only in our copy, before something that cannot be undone.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::Value;
-use windlass_api::{Object, kinds};
+use windlass_api::{Kind, Object, Reason, kinds};
 use windlass_client::{Cache, Client, ClientError, DeleteOptions, EventKind, Key, ListOptions, Note, Propagation};
 
 use super::Shared;
-use crate::plan::{Action, Guard, Item, Target};
+use crate::plan::{Action, Guard, Item, Left, Target};
 
 /// Items of one burst that are under way at a time. A burst begins with one and doubles as long as all succeed, so
 /// that a thing that is refused (a full quota) is refused once and not a hundred times.
@@ -62,6 +62,8 @@ pub(super) struct Execution {
     pub(super) conflict: bool,
     /// Why the first failed item failed.
     pub(super) failure: Option<String>,
+    /// What stayed of the kinds of which all was deleted; `None` if nothing was asked for.
+    pub(super) left: Option<Vec<Left>>,
 }
 
 /// What a single item came to.
@@ -70,6 +72,10 @@ enum Done {
     Written(Box<Object>),
     /// The object is on its way out.
     Ended,
+    /// The namespace takes nothing any more.
+    Late,
+    /// All objects of a kind that could go went.
+    Emptied(Left),
     /// There was nothing to do, or what was done is not in any cache.
     Nothing,
 }
@@ -133,11 +139,20 @@ fn note_result(
     match result {
         // The guard did not hold: nothing was done, so nothing is told.
         Ok(Done::Nothing) if item.guard.is_some() => true,
+        Ok(Done::Late) => {
+            tracing::debug!(controller, action = %item.action, "its namespace is ending: left out");
+            false
+        }
+        Ok(Done::Emptied(left)) => {
+            let all = execution.left.get_or_insert_default();
+            all.extend(Some(left).filter(|left| left.count > 0));
+            true
+        }
         Ok(done) => {
             shared.counters.items.fetch_add(1, Ordering::Relaxed);
             let name = match &done {
                 Done::Written(object) => object.header.name(),
-                Done::Ended | Done::Nothing => "",
+                Done::Ended | Done::Emptied(_) | Done::Late | Done::Nothing => "",
             };
             let why = item.why.replace("{name}", name);
             tracing::info!(controller, action = %item.action, %why, "carried out");
@@ -206,7 +221,7 @@ fn barrier(shared: &Shared, action: &Action, done: &Done) -> Option<Barrier> {
         (Done::Ended, Action::Delete { target, .. }) => {
             Some(Barrier::Ended(cache, target.key.clone(), target.uid.clone()))
         }
-        (Done::Ended | Done::Nothing, _) => None,
+        (Done::Ended | Done::Emptied(_) | Done::Late | Done::Nothing, _) => None,
     }
 }
 
@@ -218,38 +233,60 @@ async fn run(shared: &Shared, item: &Item) -> Result<Done, ClientError> {
         return Ok(Done::Nothing);
     }
     match &item.action {
-        Action::Create { kind, namespace, object } => {
-            let created = client.create(kind, namespace, object).await?;
-            Ok(Done::Written(Box::new(created)))
-        }
+        Action::Create { kind, namespace, object } => match client.create(kind, namespace, object).await {
+            Ok(created) => Ok(Done::Written(Box::new(created))),
+            // Its maker goes with the namespace soon.
+            Err(error) if is_namespace_ending(&error) => Ok(Done::Late),
+            Err(error) => Err(error),
+        },
         Action::Patch { target, patch, subresource } => {
             let (namespace, name) = (target.key.namespace(), target.key.name());
             let patched = client.patch(&target.kind, namespace, name, patch, *subresource).await?;
             Ok(Done::Written(Box::new(patched)))
         }
         Action::Delete { target, options } => delete(client, target, options).await,
-        Action::DeleteAll { kind, namespace } => {
-            let options = ListOptions { limit: DELETE_ALL_PAGE, ..ListOptions::default() };
-            let page = client.list(kind, Some(namespace), &options).await?;
-            let targets: Vec<Target> = page.items.iter().map(|object| Target::of(kind, &object.header)).collect();
-            for targets in targets.chunks(BURST_PARALLEL_MAX) {
-                delete_each(client, targets).await?;
-            }
-            Ok(Done::Nothing)
-        }
+        Action::DeleteAll { kind, namespace } => delete_all(shared, kind, namespace).await.map(Done::Emptied),
         Action::Finalize { namespace } => finalize(client, namespace).await,
         Action::Tell => Ok(Done::Nothing),
     }
 }
 
-async fn delete_each(client: &Client, targets: &[Target]) -> Result<(), ClientError> {
-    let options: Vec<DeleteOptions> =
-        targets.iter().map(|target| DeleteOptions::of_uid(&target.uid).propagate(Propagation::Background)).collect();
-    let mut deletes = Vec::with_capacity(targets.len());
-    for (target, options) in targets.iter().zip(&options) {
-        deletes.push(delete(client, target, options));
+/// Deletes what the namespace has of a kind, page by page, and gives what stays.
+async fn delete_all(shared: &Shared, kind: &Kind, namespace: &str) -> Result<Left, ClientError> {
+    let mut left = Left::of(kind);
+    let mut options = ListOptions { limit: DELETE_ALL_PAGE, ..ListOptions::default() };
+    loop {
+        let page = shared.client.list(kind, Some(namespace), &options).await?;
+        for objects in page.items.chunks(BURST_PARALLEL_MAX) {
+            let deletes: Vec<_> = objects.iter().map(|object| end(&shared.client, kind, object)).collect();
+            for stayed in join_all(deletes).await {
+                if let Some(object) = stayed? {
+                    left.count(&object.header);
+                }
+            }
+        }
+        let deleted = page.items.len();
+        if deleted > 0 {
+            shared.counters.items.fetch_add(deleted as u64, Ordering::Relaxed);
+            tracing::info!(kind = %kind.plural, namespace, deleted, left = left.count, "deleted all of a kind");
+        }
+        if page.continue_from.is_empty() {
+            return Ok(left);
+        }
+        options.continue_from = page.continue_from;
     }
-    join_all(deletes).await.into_iter().try_for_each(|deleted| deleted.map(drop))
+}
+
+/// Deletes an object; `Some` if it stays for now.
+async fn end(client: &Client, kind: &Kind, object: &Object) -> Result<Option<Object>, ClientError> {
+    let header = &object.header;
+    let options = DeleteOptions::of_uid(header.uid()).propagate(Propagation::Background);
+    match client.delete(kind, header.namespace(), header.name(), &options).await {
+        Ok(shown) => Ok(shown.filter(|shown| shown.header.is_ending())),
+        // It is gone, or a namesake is in its place, which the next pass sees.
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Deletes an object; one that is gone, or has a namesake in its place, counts as deleted.
@@ -268,6 +305,12 @@ async fn finalize(client: &Client, namespace: &Value) -> Result<Done, ClientErro
         Err(error) if error.is_not_found() => Ok(Done::Nothing),
         Err(error) => Err(error),
     }
+}
+
+fn is_namespace_ending(error: &ClientError) -> bool {
+    let ClientError::Api(refusal) = error else { return false };
+    refusal.reason == Reason::Forbidden
+        && refusal.details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// Whether the guard holds in the API itself.
