@@ -1,6 +1,7 @@
 //! The command line: every flag once, with its default.
 
 pub mod apply;
+pub mod candidates;
 pub mod channel;
 pub mod chosen;
 pub mod completion;

@@ -1,4 +1,5 @@
-//! `windlass completion`: what a shell needs to complete our words and flags.
+//! `windlass completion`: what a shell needs to complete our words and flags, and in bash kinds, names and namespaces of
+//! the cluster (`candidates`).
 
 use std::io::Write;
 
@@ -27,6 +28,18 @@ pub enum KnownShell {
     Fish,
 }
 
+/// In bash the cluster is asked first. `mapfile` takes lines as they are: names are never read by the shell.
+const ASKING: &str = r#"
+_windlass_asking() {
+    mapfile -t COMPREPLY < <("${COMP_WORDS[0]}" __complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    if [[ ${#COMPREPLY[@]} -eq 0 || -z ${COMPREPLY[0]} ]]; then
+        COMPREPLY=()
+        _windlass "$@"
+    fi
+}
+complete -F _windlass_asking -o bashdefault -o default windlass
+"#;
+
 /// Does it.
 pub fn run(flags: &CompletionFlags) -> Result<()> {
     Ok(std::io::stdout().write_all(&script(flags.shell))?)
@@ -40,6 +53,9 @@ fn script(shell: KnownShell) -> Vec<u8> {
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "windlass", &mut script);
+    if shell == Shell::Bash {
+        script.extend_from_slice(ASKING.as_bytes());
+    }
     script
 }
 

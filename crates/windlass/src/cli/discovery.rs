@@ -140,7 +140,7 @@ impl Discovery {
     }
 
     /// Every kind once, in the version the server prefers.
-    fn preferred(&self) -> impl Iterator<Item = &Served> {
+    pub fn preferred(&self) -> impl Iterator<Item = &Served> {
         self.served.iter().enumerate().filter_map(|(index, served)| {
             let same = |other: &Served| other.kind.group == served.kind.group && other.kind.kind == served.kind.kind;
             (!self.served[..index].iter().any(same)).then_some(served)

@@ -9,4 +9,5 @@ pub mod jsonpath;
 pub mod object;
 pub mod paint;
 pub mod table;
-pub mod yaml;
+
+pub use windlass_api::codec::print as yaml;

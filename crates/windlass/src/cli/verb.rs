@@ -7,8 +7,8 @@ use clap::Subcommand;
 
 use super::session::{Session, SessionFlags};
 use super::{
-    apply, completion, cp, create, delete, describe, edit, events, exec, explain, failure, get, kustomize, label, logs,
-    patch, port_forward, rollout, scale, top, trace, wait,
+    apply, candidates, completion, cp, create, delete, describe, edit, events, exec, explain, failure, get, kustomize,
+    label, logs, patch, port_forward, rollout, scale, top, trace, wait,
 };
 use crate::place::Place;
 
@@ -59,6 +59,9 @@ pub enum Verb {
     Trace(trace::TraceFlags),
     /// Print what a shell needs to complete words and flags
     Completion(completion::CompletionFlags),
+    /// Print what may stand where the cursor is: for the script of `completion`
+    #[command(name = "__complete", hide = true)]
+    Candidates(candidates::CandidateFlags),
 }
 
 /// Does it, and says what went wrong.
@@ -96,6 +99,7 @@ fn try_run(place: &Place, verb: Verb) -> Result<()> {
             Verb::Top(flags) => top::run(&open(&flags.session)?, &flags).await,
             Verb::Trace(flags) => trace::run(&open(&flags.session)?, &flags).await,
             Verb::Completion(flags) => completion::run(&flags),
+            Verb::Candidates(flags) => candidates::run(place, &flags).await,
         }
     });
     // A read of the terminal cannot be cancelled; nobody waits for it.
