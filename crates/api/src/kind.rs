@@ -272,6 +272,14 @@ pub mod kinds {
     /// resource.k8s.io/v1 ResourceClaimTemplate.
     pub static RESOURCE_CLAIM_TEMPLATE: Kind =
         Kind::built_in("resource.k8s.io", "v1", "ResourceClaimTemplate", "resourceclaimtemplates", true);
+    /// resource.k8s.io/v1 DeviceTaintRule.
+    pub static DEVICE_TAINT_RULE: Kind =
+        Kind::built_in("resource.k8s.io", "v1", "DeviceTaintRule", "devicetaintrules", false);
+    /// storagemigration.k8s.io/v1 StorageVersionMigration.
+    pub static STORAGE_VERSION_MIGRATION: Kind =
+        Kind::built_in("storagemigration.k8s.io", "v1", "StorageVersionMigration", "storageversionmigrations", false);
+    /// v1 Binding.
+    pub static BINDING: Kind = Kind::built_in("", "v1", "Binding", "bindings", true);
     /// metrics.k8s.io/v1beta1 NodeMetrics.
     pub static NODE_METRICS: Kind = Kind::built_in("metrics.k8s.io", "v1beta1", "NodeMetrics", "nodes", false);
     /// metrics.k8s.io/v1beta1 PodMetrics.

@@ -15,7 +15,7 @@ use windlass_stdx::{Body, BoxError, Response, World, body_empty, body_from};
 
 use crate::compress::{Compressed, LIST_COMPRESS_BYTES_MIN, accepts_gzip};
 use crate::config::{CHUNK_BYTES, WARNINGS_MAX};
-use crate::form::{Form, Show};
+use crate::form::{self, Form, Show};
 use crate::listed::Listed;
 use crate::request::Target;
 use crate::server::object;
@@ -74,13 +74,18 @@ impl Answer {
     pub fn into_response(self, form: Form, target: &Target, world: &World, headers: &HeaderMap) -> Response {
         let show = Show { form, resource: &target.resource, now: world.now() };
         let mut encoding = None;
+        let mut media = form.media();
         let body = match self.payload {
             Payload::Ready(mut response) => {
                 add_warnings(&mut response, &self.warnings);
                 return response;
             }
             Payload::Object(object) => body_from(show.object(&object)),
-            Payload::Tree(tree) => body_from(tree.to_string()),
+            Payload::Tree(tree) => {
+                let (bytes, form) = form::tree(form, &tree);
+                media = form.media();
+                body_from(bytes)
+            }
             Payload::List { objects, metadata } if matches!(form, Form::Objects { .. }) => {
                 let mut response = Response::new(body_empty());
                 response.extensions_mut().insert(listed(objects, &metadata));
@@ -98,6 +103,7 @@ impl Answer {
             }
         };
         let mut response = json_response(self.code, body);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
         if let Some(encoding) = encoding {
             response.headers_mut().insert(CONTENT_ENCODING, encoding);
         }
@@ -150,13 +156,15 @@ fn list_body(
     let head = show.list_head(metadata);
     let exact = bytes.filter(|_| form == Form::Json).map(|bytes| {
         let commas = objects.size_hint().0.saturating_sub(1);
-        (head.len() + bytes + commas + show.list_tail().len()) as u64
+        (head.len() + bytes + commas + show.list_tail(metadata).len()) as u64
     });
     let body = ListBody {
         form,
         target: target.clone(),
         now: show.now,
         head: Some(head),
+        measure: form.is_protobuf().then(|| Measure { objects: objects.clone(), bytes: 0 }),
+        metadata: metadata.clone(),
         objects,
         is_first: true,
         is_done: false,
@@ -171,6 +179,9 @@ struct ListBody {
     target: Target,
     now: jiff::Timestamp,
     head: Option<Vec<u8>>,
+    /// What must be known before the head.
+    measure: Option<Measure>,
+    metadata: Value,
     objects: Listed,
     is_first: bool,
     is_done: bool,
@@ -178,7 +189,38 @@ struct ListBody {
     left: Option<u64>,
 }
 
+/// The bytes of a list's items in protobuf, which its head says. They are encoded twice rather than kept.
+struct Measure {
+    objects: Listed,
+    bytes: usize,
+}
+
+impl Measure {
+    /// Goes on for as much as one chunk; whether all is measured.
+    fn go_on(&mut self, show: &Show<'_>) -> bool {
+        let until = self.bytes + CHUNK_BYTES;
+        while self.bytes < until {
+            let Some(entry) = self.objects.next() else { return true };
+            self.bytes += show.item(&entry.value).len();
+        }
+        false
+    }
+}
+
 impl ListBody {
+    /// Whether the head is known.
+    fn is_measured(&mut self) -> bool {
+        let Some(mut measure) = self.measure.take() else { return true };
+        let show = Show { form: self.form, resource: &self.target.resource, now: self.now };
+        let is_whole = measure.go_on(&show);
+        if is_whole {
+            self.head = Some(show.protobuf_list_head(&self.metadata, measure.bytes));
+        } else {
+            self.measure = Some(measure);
+        }
+        is_whole
+    }
+
     fn next_chunk(&mut self) -> Bytes {
         let show = Show { form: self.form, resource: &self.target.resource, now: self.now };
         let mut chunk = BytesMut::with_capacity(CHUNK_BYTES.min(self.left.unwrap_or(u64::MAX) as usize));
@@ -186,14 +228,17 @@ impl ListBody {
             chunk.put_slice(&head);
         }
         while chunk.len() < CHUNK_BYTES {
+            let (between, none) = show.list_joints();
             let Some(entry) = self.objects.next() else {
-                chunk.put_slice(show.list_tail());
+                if self.is_first {
+                    chunk.put_slice(none);
+                }
+                chunk.put_slice(&show.list_tail(&self.metadata));
                 self.is_done = true;
                 break;
             };
-            if !std::mem::take(&mut self.is_first) {
-                chunk.put_u8(b',');
-            }
+            let is_first = std::mem::take(&mut self.is_first);
+            chunk.put_slice(if is_first { show.list_opening() } else { between });
             chunk.put_slice(&show.item(&entry.value));
         }
         self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
@@ -205,9 +250,14 @@ impl http_body::Body for ListBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.is_done {
             return Poll::Ready(None);
+        }
+        if !self.is_measured() {
+            // Others come between.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
         Poll::Ready(Some(Ok(Frame::data(self.next_chunk()))))
     }

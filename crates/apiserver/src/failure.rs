@@ -2,19 +2,23 @@
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
+use windlass_api::codec::watch_frame;
 use windlass_api::{ApiError, Reason};
 use windlass_stdx::{Response, body_from};
 use windlass_store::{CommitError, ReadError};
 
+use crate::form::{self, Form};
+
 /// Seconds after which a client that was refused for load may come back.
 const RETRY_SECONDS: u32 = 1;
 
-/// A refusal as a response.
-pub(crate) fn refuse(error: &ApiError) -> Response {
-    let mut response = Response::new(body_from(error.to_status().to_string()));
+/// A refusal as a response in this form.
+pub(crate) fn refuse(error: &ApiError, form: Form) -> Response {
+    let (body, form) = form::tree(form, &error.to_status());
+    let mut response = Response::new(body_from(body));
     *response.status_mut() = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.media()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     if error.details.retry_after_seconds > 0 {
         headers.insert(RETRY_AFTER, HeaderValue::from(error.details.retry_after_seconds));
@@ -58,7 +62,10 @@ pub(crate) fn read_failed(error: ReadError) -> ApiError {
 }
 
 /// The watch form of a refusal: the object of an `ERROR` event.
-pub(crate) fn error_event(error: &ApiError) -> Vec<u8> {
+pub(crate) fn error_event(error: &ApiError, form: Form) -> Vec<u8> {
+    if let (status, Form::Protobuf) = form::tree(form, &error.to_status()) {
+        return watch_frame("ERROR", &status);
+    }
     let mut event = serde_json::json!({"type": "ERROR", "object": error.to_status()}).to_string().into_bytes();
     event.push(b'\n');
     event
@@ -67,6 +74,7 @@ pub(crate) fn error_event(error: &ApiError) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::{commit_failed, refuse};
+    use crate::form::Form;
     use windlass_store::CommitError;
 
     #[test]
@@ -79,7 +87,7 @@ mod tests {
             (CommitError::Busy(9), 429, Some("1")),
             (CommitError::TooLarge { what: "a value".to_owned(), found: 2, limit: 1 }, 413, None),
         ] {
-            let response = refuse(&commit_failed(error.clone()));
+            let response = refuse(&commit_failed(error.clone()), Form::Json);
             let found = response.headers().get("retry-after").map(|value| value.to_str().expect("digits"));
             assert_eq!((response.status().as_u16(), found), (code, retry), "{error}");
         }

@@ -3,34 +3,49 @@
 //! Rules
 //!   R1 order        the client's media types are tried by quality, then in its order; the first we can write wins
 //!   R2 json         stored bytes go out as they are; nothing is read or written again
+//!   R2a yaml        `application/yaml`: objects and lists printed as kubectl prints them; no watch
+//!   R2b protobuf    for who takes it and not JSON, or rather: built-in kinds, lists, watches in frames with their length,
+//!                   metadata alone, Status; stored bytes are JSON, so JSON costs less where a client takes both
 //!   R3 table        `as=Table`: the columns of the kind's row, one row an object, the object itself as asked for
 //!   R4 metadata     `as=PartialObjectMetadata(List)`: the object without what is not metadata
 //!   R5 none         nothing acceptable is 406, with what there is
 //!   R6 objects      whoever asks from inside the process gets the stored objects themselves
 //!
-//! Protobuf is never written: every client that asks for it also accepts JSON.
 //! Source: API concepts, "Receiving resources as Tables", "Resource encoding"; RFC 9110 on Accept.
 
-use bytes::Bytes;
+use std::borrow::Cow;
+
+use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::ACCEPT;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use windlass_api::codec::{
+    ENVELOPE_END, EncodeError, encode_bare, encode_protobuf, item_head, list_head, print, watch_frame,
+};
 use windlass_api::openapi::v2;
+use windlass_api::schema::{Message, kubernetes};
 use windlass_api::table::{self, Include};
 use windlass_api::{ApiError, Reason, Resource};
 
 use crate::request::Query;
 
 const JSON: &str = "application/json";
+const YAML: &str = "application/yaml";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// Media types looked at in one Accept header.
 const MEDIA_TYPES_MAX: usize = 32;
+const PARTIAL_OBJECT: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata";
 
 /// How objects are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Json,
+    Yaml,
+    Protobuf,
+    /// Metadata alone, as protobuf.
+    ProtobufMetadata,
     /// Lists and watches as objects in memory, for parts of this process (R6); all else as JSON.
     Objects {
         /// Without those that are not linked.
@@ -49,14 +64,90 @@ struct Accepted<'a> {
     group: &'a str,
 }
 
-/// The form for objects and lists of a kind.
-pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Form, ApiError> {
-    first_match(headers, &[JSON], |accepted| match (accepted.shape, accepted.group, accepted.version) {
-        ("", _, _) => Some(Ok(Form::Json)),
-        ("Table", "meta.k8s.io", "v1") => Some(include(query).map(Form::Table)),
-        ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Some(Ok(Form::Metadata)),
-        _ => None,
+impl Form {
+    /// The media type of one object or list.
+    pub fn media(self) -> &'static str {
+        match self {
+            Form::Yaml => YAML,
+            Form::Protobuf | Form::ProtobufMetadata => PROTOBUF,
+            Form::Json | Form::Objects { .. } | Form::Metadata | Form::Table(_) => JSON,
+        }
+    }
+
+    /// Whether bodies are protobuf.
+    pub fn is_protobuf(self) -> bool {
+        self.media() == PROTOBUF
+    }
+
+    /// The media type of a watch.
+    pub fn watch_media(self) -> &'static str {
+        if self.is_protobuf() { "application/vnd.kubernetes.protobuf;stream=watch" } else { JSON }
+    }
+}
+
+/// The form for objects and lists of a kind, or a watch of them.
+pub(crate) fn negotiate(
+    headers: &HeaderMap,
+    query: &Query,
+    resource: &Resource,
+    is_watch: bool,
+) -> Result<Form, ApiError> {
+    let writable: &[&str] = match (resource.message.is_built_in(), is_watch) {
+        (true, false) => &[JSON, YAML, PROTOBUF],
+        (true, true) => &[JSON, PROTOBUF],
+        (false, false) => &[JSON, YAML],
+        (false, true) => &[JSON],
+    };
+    first_match(headers, writable, |accepted| {
+        match (accepted.media, accepted.shape, accepted.group, accepted.version) {
+            (YAML, "", _, _) => Some(Ok(Form::Yaml)),
+            (PROTOBUF, "", _, _) => Some(Ok(Form::Protobuf)),
+            (PROTOBUF, "PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => {
+                Some(Ok(Form::ProtobufMetadata))
+            }
+            (YAML | PROTOBUF, ..) => None,
+            (_, "", _, _) => Some(Ok(Form::Json)),
+            (_, "Table", "meta.k8s.io", "v1") => Some(include(query).map(Form::Table)),
+            (_, "PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Some(Ok(Form::Metadata)),
+            _ => None,
+        }
     })?
+}
+
+/// The form for what is no object of a kind that can be shown in other ways: answers to questions.
+pub(crate) fn negotiate_tree(headers: &HeaderMap) -> Result<Form, ApiError> {
+    first_match(headers, &[JSON, YAML, PROTOBUF], |accepted| match (accepted.media, accepted.shape) {
+        (YAML, "") => Some(Form::Yaml),
+        (PROTOBUF, "") => Some(Form::Protobuf),
+        (_, "") => Some(Form::Json),
+        _ => None,
+    })
+}
+
+/// The form of a refusal: the client's, or JSON where it has none that fits.
+pub(crate) fn of_refusal(headers: &HeaderMap) -> Form {
+    let form = first_match(headers, &[JSON, YAML, PROTOBUF], |accepted| match accepted.media {
+        YAML => Some(Form::Yaml),
+        PROTOBUF => Some(Form::Protobuf),
+        _ => Some(Form::Json),
+    });
+    form.unwrap_or(Form::Json)
+}
+
+/// A tree that says what it is, and the form that it has then: JSON where the wished one cannot show it.
+pub(crate) fn tree(form: Form, tree: &Value) -> (Vec<u8>, Form) {
+    let text = |field: &str| tree[field].as_str().unwrap_or_default();
+    let message = || kubernetes().find_kind(text("apiVersion"), text("kind"));
+    match form {
+        Form::Yaml => (print::print(tree).into_bytes(), Form::Yaml),
+        Form::Protobuf | Form::ProtobufMetadata => {
+            match message().and_then(|message| encode_protobuf(tree, message).ok()) {
+                Some(bytes) => (bytes, Form::Protobuf),
+                None => (tree.to_string().into_bytes(), Form::Json),
+            }
+        }
+        _ => (tree.to_string().into_bytes(), Form::Json),
+    }
 }
 
 /// Whether the OpenAPI v2 document goes out as protobuf.
@@ -100,7 +191,8 @@ fn first_match<T>(
     if texts.iter().all(|text| text.trim().is_empty()) {
         accepted.push(json);
     }
-    accepted.sort_by_key(|accepted| std::cmp::Reverse(accepted.quality)); // stable: the client's order stays
+    // Stable: the client's order stays, but for protobuf (R2b).
+    accepted.sort_by_key(|accepted| (std::cmp::Reverse(accepted.quality), accepted.media == PROTOBUF));
     let found = accepted
         .iter()
         .filter(|accepted| {
@@ -148,29 +240,99 @@ impl Show<'_> {
     pub fn object(&self, object: &Bytes) -> Bytes {
         match self.form {
             Form::Json | Form::Objects { .. } => object.clone(),
+            Form::Yaml => Bytes::from(print::print(&parsed(object))),
+            Form::Protobuf => Bytes::from(self.with(object, encode_protobuf)),
+            Form::ProtobufMetadata => Bytes::from(self.with(&Bytes::from(metadata_only(object)), encode_protobuf)),
             Form::Metadata => Bytes::from(metadata_only(object)),
             Form::Table(_) => {
                 let mut out = self.list_head(&json!({"resourceVersion": revision_of(object)}));
                 out.extend_from_slice(&self.item(object));
-                out.extend_from_slice(self.list_tail());
+                out.extend_from_slice(&self.list_tail(&Value::Null));
                 Bytes::from(out)
             }
         }
+    }
+
+    /// The object by an encoder of protobuf.
+    fn with(&self, object: &Bytes, encode: fn(&Value, Message<'_>) -> Result<Vec<u8>, EncodeError>) -> Vec<u8> {
+        let message = match self.form {
+            Form::ProtobufMetadata => kubernetes().find(PARTIAL_OBJECT).expect("it is in the table"),
+            _ => self.resource.message.get(),
+        };
+        encode(&parsed(object), message).expect("a stored object is of its message")
     }
 
     /// One object inside a list.
     pub fn item(&self, object: &Bytes) -> Bytes {
         match self.form {
             Form::Json | Form::Objects { .. } => object.clone(),
+            Form::Yaml => Bytes::from(print::print(&json!([parsed(object)]))),
+            Form::Protobuf => Bytes::from(as_item(&self.with(object, encode_bare))),
+            Form::ProtobufMetadata => {
+                Bytes::from(as_item(&self.with(&Bytes::from(metadata_only(object)), encode_bare)))
+            }
             Form::Metadata => Bytes::from(metadata_only(object)),
             Form::Table(include) => Bytes::from(self.row(object, include)),
         }
+    }
+
+    /// What stands between two items of a list, and what stands for items where there are none.
+    pub fn list_joints(&self) -> (&'static [u8], &'static [u8]) {
+        match self.form {
+            Form::Yaml => (b"", b" []\n"),
+            Form::Protobuf | Form::ProtobufMetadata => (b"", b""),
+            _ => (b",", b""),
+        }
+    }
+
+    /// What stands before the first item, where there is one.
+    pub fn list_opening(&self) -> &'static [u8] {
+        if self.form == Form::Yaml { b"\n" } else { b"" }
+    }
+
+    /// A list without items.
+    pub fn empty_list(&self) -> Vec<u8> {
+        let mut list = match self.form.is_protobuf() {
+            true => self.protobuf_list_head(&json!({}), 0),
+            false => self.list_head(&json!({})),
+        };
+        list.extend_from_slice(self.list_joints().1);
+        list.extend_from_slice(&self.list_tail(&json!({})));
+        list
+    }
+
+    /// What stands before the items of a list in protobuf, which are so many bytes.
+    pub fn protobuf_list_head(&self, metadata: &Value, items_bytes: usize) -> Vec<u8> {
+        let api_version = self.resource.kind.api_version();
+        let (api_version, kind) = match self.form {
+            Form::ProtobufMetadata => ("meta.k8s.io/v1", "PartialObjectMetadataList"),
+            _ => (api_version.as_str(), self.resource.list_kind.as_str()),
+        };
+        list_head(api_version, kind, metadata, items_bytes).expect("the metadata of a list are of their message")
+    }
+
+    /// One event of a watch.
+    pub fn event(&self, what: &str, object: &Bytes) -> Bytes {
+        let object = self.object(object);
+        if self.form.is_protobuf() {
+            return Bytes::from(watch_frame(what, &object));
+        }
+        let mut frame = BytesMut::with_capacity(object.len() + what.len() + 24);
+        frame.put_slice(b"{\"type\":\"");
+        frame.put_slice(what.as_bytes());
+        frame.put_slice(b"\",\"object\":");
+        frame.put_slice(&object);
+        frame.put_slice(b"}\n");
+        frame.freeze()
     }
 
     /// What stands before the items of a list with this metadata.
     pub fn list_head(&self, metadata: &Value) -> Vec<u8> {
         let kind = &self.resource.kind;
         let head = match self.form {
+            Form::Yaml => format!("apiVersion: {}\nitems:", kind.api_version()),
+            // Its head holds the length of what follows: `protobuf_list_head`.
+            Form::Protobuf | Form::ProtobufMetadata => String::new(),
             Form::Json | Form::Objects { .. } => format!(
                 "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
                 self.resource.list_kind,
@@ -188,12 +350,19 @@ impl Show<'_> {
     }
 
     /// What stands after them.
-    pub fn list_tail(&self) -> &'static [u8] {
-        b"]}"
+    pub fn list_tail(&self, metadata: &Value) -> Cow<'static, [u8]> {
+        match self.form {
+            Form::Yaml => {
+                let tail = json!({"kind": self.resource.list_kind, "metadata": metadata});
+                Cow::Owned(print::print(&tail).into_bytes())
+            }
+            Form::Protobuf | Form::ProtobufMetadata => Cow::Borrowed(&ENVELOPE_END),
+            _ => Cow::Borrowed(b"]}"),
+        }
     }
 
     fn row(&self, object: &[u8], include: Include) -> Vec<u8> {
-        let tree: Value = serde_json::from_slice(object).expect("stored objects are JSON");
+        let tree = parsed(object);
         let cells = self.resource.rules.cells(&tree, self.now);
         let mut out = format!("{{\"cells\":{}", Value::Array(cells)).into_bytes();
         match include {
@@ -210,6 +379,16 @@ impl Show<'_> {
         out.push(b'}');
         out
     }
+}
+
+fn parsed(object: &[u8]) -> Value {
+    serde_json::from_slice(object).expect("stored objects are JSON")
+}
+
+fn as_item(bare: &[u8]) -> Vec<u8> {
+    let mut item = item_head(bare.len());
+    item.extend_from_slice(bare);
+    item
 }
 
 #[derive(Deserialize)]
@@ -245,7 +424,9 @@ mod tests {
     fn form(accept: &str) -> Result<Form, u16> {
         let mut headers = HeaderMap::new();
         headers.insert("accept", accept.parse().expect("a header value"));
-        negotiate(&headers, &Query::default()).map_err(|error| error.code())
+        let registry = windlass_api::resources::registry();
+        let pods = registry.get("", "v1", "pods").expect("a built-in kind");
+        negotiate(&headers, &Query::default(), pods, false).map_err(|error| error.code())
     }
 
     #[test]
@@ -259,7 +440,11 @@ mod tests {
         );
         assert_eq!(form(""), Ok(Form::Json));
         assert_eq!(form("*/*"), Ok(Form::Json));
-        assert_eq!(form("application/vnd.kubernetes.protobuf"), Err(406));
+        assert_eq!(form("application/vnd.kubernetes.protobuf"), Ok(Form::Protobuf));
+        assert_eq!(form("application/vnd.kubernetes.protobuf,application/json;q=0.9"), Ok(Form::Protobuf));
+        assert_eq!(form("application/yaml,application/json"), Ok(Form::Yaml));
+        assert_eq!(form("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io"), Err(406));
+        assert_eq!(form("text/html"), Err(406));
         assert_eq!(form("application/json;q=0"), Err(406));
     }
 }

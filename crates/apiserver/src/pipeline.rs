@@ -68,14 +68,15 @@ pub(crate) async fn answer(server: &Arc<Server>, who: &Identity, request: Reques
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
             record.failed(&error, &parts.method, &parts.uri);
-            refuse(&error)
+            refuse(&error, form::of_refusal(&parts.headers))
         }
         Err(panic) => {
             server.metrics.panic();
             record.panicked();
             let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
             tracing::error!(method = %parts.method, path = %parts.uri.path(), why, "a request panicked");
-            refuse(&ApiError::internal("the request could not be served because of a fault in the server"))
+            let error = ApiError::internal("the request could not be served because of a fault in the server");
+            refuse(&error, Form::Json)
         }
     };
     if parts.method == Method::HEAD {
@@ -197,8 +198,8 @@ async fn serve_target(
         }
         (Some(Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward), _) => Form::Json,
         // An answer that is no object of the cluster has no table.
-        _ if target.resource.verbs == Verbs::CreateOnly => form::negotiate_json(call.headers).map(|()| Form::Json)?,
-        _ => form::negotiate(call.headers, call.query)?,
+        _ if target.resource.verbs == Verbs::CreateOnly => form::negotiate_tree(call.headers)?,
+        _ => form::negotiate(call.headers, call.query, &target.resource, target.verb == Verb::Watch)?,
     };
     // Watches and streams are bounded by themselves.
     let permit = match (target.verb, target.sub) {
@@ -269,6 +270,7 @@ async fn create_from(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
     let validation = decode::validation(call.query)?;
     let (object, warnings) = decode::decode(call.headers, body, message, validation)?;
     let answer = match call.target.resource.verbs {
+        Verbs::CreateOnly if call.target.resource.kind == kinds::BINDING => binding::create_named(call, object).await?,
         Verbs::CreateOnly => review::answer(call, object).await?,
         Verbs::All | Verbs::ReadOnly => create(call, object).await?,
     };

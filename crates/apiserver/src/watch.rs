@@ -24,7 +24,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use serde_json::json;
@@ -108,10 +109,12 @@ pub(crate) async fn watch(call: Call<'_>, form: Form) -> Result<Answer, ApiError
             BodyExt::boxed_unsync(flow)
         }
         // The client's answer to both is the same: list again. It expects to read that inside the stream.
-        Err(error @ ReadError::Compacted { .. }) => windlass_stdx::body_from(error_event(&read_failed(error))),
+        Err(error @ ReadError::Compacted { .. }) => windlass_stdx::body_from(error_event(&read_failed(error), form)),
         Err(error) => return Err(read_failed(error)),
     };
-    Ok(Answer::ready(json_response(StatusCode::OK, body)))
+    let mut response = json_response(StatusCode::OK, body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.watch_media()));
+    Ok(Answer::ready(response))
 }
 
 /// What matches of these entries, as it is served.
@@ -325,14 +328,14 @@ impl Flow {
 
     fn encode(&self, step: Step) -> Bytes {
         match step {
-            Step::Present(entry) => frame(What::Added, &self.show().object(&entry.value)),
+            Step::Present(entry) => self.show().event(What::Added.as_str(), &entry.value),
             Step::Event(what, event) => {
                 let frame = self.shared_frame(&event, what);
                 self.watcher.told(frame.len());
                 frame
             }
             Step::Bookmark { revision, ends_initial } => self.bookmark(revision, ends_initial),
-            Step::Failed(error) => Bytes::from(error_event(&error)),
+            Step::Failed(error) => Bytes::from(error_event(&error, self.form)),
         }
     }
 
@@ -373,7 +376,7 @@ impl Flow {
                 _ => event.entry.as_ref().map(Entry::lent),
             };
             let object = object.expect("an event has the object that its kind of change shows");
-            frame(what, &self.show().object(&object))
+            self.show().event(what.as_str(), &object)
         })
     }
 
@@ -382,12 +385,11 @@ impl Flow {
         let kind = &self.target.resource.kind;
         let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if ends_initial {
-            let mut list = self.show().list_head(&json!({}));
-            list.extend_from_slice(self.show().list_tail());
+            let list = self.show().empty_list();
             metadata["annotations"] = json!({INITIAL_EVENTS_END: "true", LIST_BLUEPRINT: BASE64.encode(list)});
         }
         let object = json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata});
-        frame(What::Bookmark, &self.show().object(&Bytes::from(object.to_string())))
+        self.show().event(What::Bookmark.as_str(), &Bytes::from(object.to_string()))
     }
 
     fn show(&self) -> Show<'_> {
@@ -433,18 +435,16 @@ pub(crate) enum What {
     Bookmark,
 }
 
-fn frame(what: What, object: &[u8]) -> Bytes {
-    let head: &[u8] = match what {
-        What::Added => b"{\"type\":\"ADDED\",\"object\":",
-        What::Modified => b"{\"type\":\"MODIFIED\",\"object\":",
-        What::Deleted => b"{\"type\":\"DELETED\",\"object\":",
-        What::Bookmark => b"{\"type\":\"BOOKMARK\",\"object\":",
-    };
-    let mut frame = BytesMut::with_capacity(head.len() + object.len() + 2);
-    frame.put_slice(head);
-    frame.put_slice(object);
-    frame.put_slice(b"}\n");
-    frame.freeze()
+impl What {
+    /// The event's `type`.
+    fn as_str(self) -> &'static str {
+        match self {
+            What::Added => "ADDED",
+            What::Modified => "MODIFIED",
+            What::Deleted => "DELETED",
+            What::Bookmark => "BOOKMARK",
+        }
+    }
 }
 
 fn watch_failed(error: &WatchError) -> ApiError {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{form, protobuf};
-use crate::schema::{Field, Form, Message, Shape, Type};
+use crate::schema::{Field, Form, Message, Shape, Type, kubernetes};
 
 /// A tree that is not of its message: it was not checked first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,22 +19,72 @@ pub struct EncodeError {
 
 /// Encodes a checked object of `message` with its envelope.
 pub fn encode_protobuf(value: &Value, message: Message) -> Result<Vec<u8>, EncodeError> {
+    let raw = encode_bare(value, message)?;
+    let text = |name: &str| value[name].as_str().unwrap_or_default();
+    let mut out = open_envelope(text("apiVersion"), text("kind"), raw.len());
+    out.extend_from_slice(&raw);
+    out.extend_from_slice(&ENVELOPE_END);
+    Ok(out)
+}
+
+/// Encodes a checked object of `message` as it lies inside another message.
+pub fn encode_bare(value: &Value, message: Message) -> Result<Vec<u8>, EncodeError> {
     let mut raw = Vec::with_capacity(1024);
     match value {
         Value::Object(map) => fields(&mut raw, map, message)?,
         _ => return Err(EncodeError { message: message.name().to_owned(), field: String::new() }),
     }
+    Ok(raw)
+}
+
+/// What ends an envelope: no content encoding, and no content type but protobuf's own.
+pub const ENVELOPE_END: [u8; 4] = [0x1a, 0, 0x22, 0];
+
+/// What stands before the bytes of an object.
+fn open_envelope(api_version: &str, kind: &str, raw_bytes: usize) -> Vec<u8> {
     let mut meta = Vec::new();
-    for (tag, name) in [(1, "apiVersion"), (2, "kind")] {
-        bytes(&mut meta, tag, value[name].as_str().unwrap_or_default().as_bytes());
+    for (tag, text) in [(1, api_version), (2, kind)] {
+        bytes(&mut meta, tag, text.as_bytes());
     }
-    let mut out = Vec::with_capacity(raw.len() + meta.len() + 24);
+    let mut out = Vec::with_capacity(raw_bytes + meta.len() + 32);
     out.extend_from_slice(protobuf::MAGIC);
     bytes(&mut out, 1, &meta);
-    bytes(&mut out, 2, &raw);
-    bytes(&mut out, 3, b"");
-    bytes(&mut out, 4, b"");
+    varint(&mut out, 2 << 3 | 2);
+    varint(&mut out, raw_bytes as u64);
+    out
+}
+
+/// What stands before the items of a list whose items, each with its [`item_head`], are so many bytes. Then come the
+/// items, then [`ENVELOPE_END`].
+pub fn list_head(api_version: &str, kind: &str, metadata: &Value, items_bytes: usize) -> Result<Vec<u8>, EncodeError> {
+    let name = "k8s.io.apimachinery.pkg.apis.meta.v1.ListMeta";
+    let message = kubernetes().find(name).expect("lists have metadata in the table");
+    let mut head = Vec::new();
+    bytes(&mut head, 1, &encode_bare(metadata, message)?);
+    let mut out = open_envelope(api_version, kind, head.len() + items_bytes);
+    out.extend_from_slice(&head);
     Ok(out)
+}
+
+/// What stands before one item of a list.
+pub fn item_head(item_bytes: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(8);
+    varint(&mut out, 2 << 3 | 2);
+    varint(&mut out, item_bytes as u64);
+    out
+}
+
+/// An event of a watch that shows an encoded object: its length in four bytes, then a WatchEvent without an envelope.
+pub fn watch_frame(kind: &str, object: &[u8]) -> Vec<u8> {
+    let mut extension = Vec::with_capacity(object.len() + 8);
+    bytes(&mut extension, 1, object);
+    let mut event = Vec::with_capacity(extension.len() + 32);
+    bytes(&mut event, 1, kind.as_bytes());
+    bytes(&mut event, 2, &extension);
+    let mut out = Vec::with_capacity(event.len() + 4);
+    out.extend_from_slice(&(event.len() as u32).to_be_bytes());
+    out.extend_from_slice(&event);
+    out
 }
 
 fn varint(out: &mut Vec<u8>, mut number: u64) {
@@ -115,6 +165,7 @@ fn whole(out: &mut Vec<u8>, value: &Value, message: Message) -> Option<Result<()
         (Form::Fields, Value::Object(map)) => return Some(fields(out, map, message)),
         (Form::AnyObject | Form::Any | Form::Nested, value) => bytes(out, 1, value.to_string().as_bytes()),
         (Form::Quantity, Value::String(text)) => bytes(out, 1, text.as_bytes()),
+        (Form::Quantity, Value::Number(found)) => bytes(out, 1, found.to_string().as_bytes()),
         (Form::IntOrString, Value::Number(found)) => {
             number(out, 1, 0);
             number(out, 2, found.as_i64()?);

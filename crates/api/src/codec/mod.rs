@@ -10,6 +10,7 @@ mod check;
 mod encode;
 pub(crate) mod form;
 pub mod json;
+pub mod print;
 pub mod protobuf;
 mod tree;
 pub mod wire;
@@ -22,7 +23,7 @@ use crate::error::Reason;
 use crate::schema::{META, Message};
 
 pub use check::{Validation, check_fields};
-pub use encode::encode_protobuf;
+pub use encode::{ENVELOPE_END, EncodeError, encode_bare, encode_protobuf, item_head, list_head, watch_frame};
 
 /// Objects and lists inside each other, at most. Go's JSON allows 10,000; no kind needs 100.
 pub const DEPTH_MAX: usize = 128;

@@ -1,4 +1,4 @@
-//! `pods/binding`: the scheduler's decision, written once.
+//! `pods/binding`, and `bindings` which name their pod: the scheduler's decision, written once.
 //!
 //! Rules
 //!   R1 once         a pod that has a node, or is ending, is bound no more: 409
@@ -11,24 +11,42 @@
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
-use windlass_api::ApiError;
 use windlass_api::field::{Errors, Path};
+use windlass_api::{ApiError, Subresource};
 
 use crate::admit;
 use crate::answer::Answer;
 use crate::change::{MODIFIED, Part, change_owned};
 use crate::decode;
 use crate::owners::Ownership;
+use crate::request::Target;
 use crate::server::Call;
 use crate::write::{self, WriteOptions, text};
 
 const MESSAGE: &str = "k8s.io.api.core.v1.Binding";
 
 pub(crate) async fn create(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
+    let message = decode::message_named(MESSAGE)?;
+    let (binding, warnings) = decode::decode(call.headers, body, message, decode::validation(call.query)?)?;
+    decide(call, binding, warnings).await
+}
+
+/// The same, where the binding itself says which pod of the namespace it is about.
+pub(crate) async fn create_named(call: Call<'_>, binding: Value) -> Result<Answer, ApiError> {
+    let name = text(&binding["metadata"], "name").to_owned();
+    if name.is_empty() {
+        let mut errors = Errors::new();
+        errors.required(&Path::new("metadata").child("name"), "name or generateName is required");
+        return Err(ApiError::invalid(&call.target.resource.kind, "", &errors));
+    }
+    let pods = call.server.config.registry.get("", "v1", "pods").expect("pods are a built-in kind");
+    let target = Target { resource: pods.clone(), name, sub: Some(Subresource::Binding), ..call.target.clone() };
+    decide(Call { target: &target, ..call }, binding, Vec::new()).await
+}
+
+async fn decide(call: Call<'_>, mut binding: Value, warnings: Vec<String>) -> Result<Answer, ApiError> {
     let began = call.server.world.now();
     let options = WriteOptions::parse(call.query)?;
-    let message = decode::message_named(MESSAGE)?;
-    let (mut binding, warnings) = decode::decode(call.headers, body, message, decode::validation(call.query)?)?;
     write::complete(call, &mut binding, ("v1", "Binding"));
     admit::part(call, "CREATE", &mut binding).await?;
     check(call, &binding)?;
