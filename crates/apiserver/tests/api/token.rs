@@ -255,6 +255,15 @@ async fn accounts_find_out_how_tokens_are_checked() {
             .expect("JSON");
     let key = &keys.json()["keys"][0];
     assert_eq!((&key["kid"], &key["alg"], &key["crv"]), (&head["kid"], &json!("ES256"), &json!("P-256")));
+    // Who knows nothing but the key that is published verifies a token, and finds out a forged one.
+    let point = |name: &str| URL_SAFE_NO_PAD.decode(key[name].as_str().expect("a coordinate")).expect("base64");
+    let public = [vec![4], point("x"), point("y")].concat();
+    let public = ring::signature::UnparsedPublicKey::new(&ring::signature::ECDSA_P256_SHA256_FIXED, public);
+    let (said, signature) = token.rsplit_once('.').expect("three parts");
+    let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64");
+    assert!(public.verify(said.as_bytes(), &signature).is_ok(), "{token} is not signed by {key}");
+    let forged = said.replacen('.', ".e30", 1);
+    assert!(public.verify(forged.as_bytes(), &signature).is_err());
     let stranger = api.call_as(Identity::anonymous(), Method::GET, "/openid/v1/jwks", &[], "").await;
     assert_eq!(stranger.code, 403);
 }

@@ -124,11 +124,18 @@ async fn a_watch_ends_after_the_time_asked_for_and_when_the_server_closes() {
 async fn every_watcher_gets_the_same_bytes() {
     let api = Api::start().await;
     let path = format!("{DEPLOYMENTS}?watch=1");
-    let (mut one, mut two) = (api.watch(&path).await, api.watch(&path).await);
+    let watch = async || api.send(admin(), Method::GET, &path, &[], body_from("")).await.into_body();
+    let (mut one, mut two) = (watch().await, watch().await);
     let made = api.make(DEPLOYMENTS, &deployment("web")).await;
-    let events = (one.next().await.expect("an event"), two.next().await.expect("an event"));
-    assert_eq!(events.0, events.1);
-    assert_eq!(events.0["object"], made);
+    let next = async |body: &mut windlass_stdx::Body| {
+        let frame = tokio::time::timeout(crate::PATIENCE, body.frame()).await.expect("in time").expect("it goes on");
+        frame.expect("a frame").into_data().expect("data")
+    };
+    let (one, two) = (next(&mut one).await, next(&mut two).await);
+    assert_eq!(one, two);
+    assert_eq!(one.as_ptr(), two.as_ptr(), "encoded once and shared, not made again for each");
+    let event: Value = serde_json::from_slice(&one).expect("JSON");
+    assert_eq!(event["object"], made);
 }
 
 #[tokio::test]

@@ -66,8 +66,18 @@ async fn a04_aliases_that_grow_are_refused_before_they_do() {
     for (previous, next) in ('a'..='h').zip('b'..='i') {
         bomb.push_str(&format!("{next}: &{next} [{}]\n", vec![format!("*{previous}"); 9].join(",")));
     }
+    let before = cpu();
     let reply = post_yaml(&api, bomb).await;
+    let took = cpu() - before;
     assert_eq!(reply.code, 400, "{}", reply.said());
+    assert!(took < Duration::from_millis(250), "{took:?} of a processor");
+}
+
+/// What this thread, which does all the work of a test, has used of a processor.
+fn cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells it");
+    let nanoseconds = text.split_whitespace().next().and_then(|first| first.parse().ok());
+    Duration::from_nanos(nanoseconds.expect("the first number is the time on a processor"))
 }
 
 #[tokio::test]

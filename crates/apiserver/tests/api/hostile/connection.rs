@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
-use crate::PATIENCE;
 use crate::tls::{Served, client_tls, serve};
+use crate::{CONFIG_MAPS, PATIENCE, config_map};
 
 // RFC 9113, section 6.
 const DATA: u8 = 0;
@@ -59,6 +60,8 @@ fn get(stream: u32, path: &str) -> Vec<u8> {
 struct Seen {
     goaway: Option<u32>,
     answers: usize,
+    /// Answers that say 200, as the static table has it.
+    fine: usize,
     resets: BTreeMap<u32, usize>,
     pongs: usize,
 }
@@ -67,7 +70,10 @@ impl Seen {
     fn note(&mut self, kind: u8, flags: u8, payload: &[u8]) {
         let number = |at: usize| payload.get(at..at + 4).map(|four| u32::from_be_bytes(four.try_into().expect("four")));
         match kind {
-            HEADERS => self.answers += 1,
+            HEADERS => {
+                self.answers += 1;
+                self.fine += usize::from(payload.first() == Some(&0x88));
+            }
             RESET => *self.resets.entry(number(0).unwrap_or_default()).or_default() += 1,
             PING if flags & ACK != 0 => self.pongs += 1,
             GOAWAY => self.goaway = number(4),
@@ -169,6 +175,9 @@ async fn a16_headers_that_grow_when_unpacked_are_refused() {
     headers.resize(16 * 1024, 0x80 | 62);
     let seen = attack(&[], 1, frame(HEADERS, END_HEADERS | END_STREAM, 1, &headers)).await;
     assert!(seen.answers == 1 || seen.goaway.is_some() || !seen.resets.is_empty(), "{seen:?}");
+    assert_eq!(seen.fine, 0, "what grows to 64 MB is not read and answered: {seen:?}");
+    let seen = attack(&[], 1, get(1, "/version")).await;
+    assert_eq!(seen.fine, 1, "the same without the growth is: {seen:?}");
 }
 
 #[tokio::test]
@@ -237,13 +246,28 @@ async fn closes(stream: &mut (impl tokio::io::AsyncRead + Unpin)) {
     while matches!(stream.read(&mut buffer).await, Ok(more) if more > 0) {}
 }
 
+/// Handshakes that nobody finishes. Each is two sockets of this process.
+const HANDSHAKES: usize = 5_000;
+
+/// The server's own sockets of connections to its port that it has not closed: established, or closed by the peer alone.
+fn sockets_of(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux tells its sockets");
+    let own = format!(":{port:04X}");
+    let is_kept = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.get(1).is_some_and(|local| local.ends_with(&own)) && matches!(words.get(3), Some(&"01" | &"08"))
+    };
+    table.lines().filter(|line| is_kept(line)).count()
+}
+
 #[tokio::test]
 async fn a17_handshakes_that_are_not_finished_are_dropped_after_ten_seconds() {
     let served = serve().await;
     tokio::time::pause();
     let begun = Instant::now();
     let mut silent = Vec::new();
-    for index in 0..300 {
+    assert_eq!(sockets_of(served.address.port()), 0);
+    for index in 0..HANDSHAKES {
         let mut tcp = TcpStream::connect(served.address).await.expect("the server listens");
         if index % 2 == 0 {
             tcp.write_all(&[22, 3, 1, 2, 0, 1, 0]).await.expect("the beginning of a greeting");
@@ -256,6 +280,7 @@ async fn a17_handshakes_that_are_not_finished_are_dropped_after_ten_seconds() {
     let took = begun.elapsed();
     assert!((9..30).contains(&took.as_secs()), "the last was dropped after {took:?}");
     tokio::time::resume();
+    assert_eq!(sockets_of(served.address.port()), 0, "the server keeps no socket of them");
     others_are_served(&served).await;
 }
 
@@ -290,4 +315,36 @@ async fn a17_a_body_that_does_not_come_is_given_up_and_its_connection_closed() {
     stream.read_exact(&mut answer).await.expect("an answer");
     assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 504");
     closes(&mut stream).await;
+}
+
+/// The history of the store is 64 MiB: who has not read what it forgets cannot go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_that_stops_reading_is_closed_and_holds_up_nobody() {
+    const WRITES: usize = 76;
+    let served = serve().await;
+    let api = &served.api;
+    api.make(CONFIG_MAPS, &config_map("c")).await;
+    let path = format!("{CONFIG_MAPS}?watch=1&resourceVersion={}", api.store.revision());
+    let mut stopped = tls(&served, b"http/1.1").await;
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stopped.write_all(head.as_bytes()).await.expect("the server reads");
+    let mut line = vec![0; 12];
+    stopped.read_exact(&mut line).await.expect("the watch begins");
+    assert_eq!(String::from_utf8_lossy(&line), "HTTP/1.1 200");
+    let mut other = api.watch(&path).await;
+    for index in 0..WRITES {
+        let text = char::from(b'a' + (index % 20) as u8).to_string().repeat(1 << 20);
+        let written = api.merge(&format!("{CONFIG_MAPS}/c"), &json!({"data": {"k": text}})).await;
+        assert_eq!(written.said(), "200");
+        let event = other.next().await.expect("the other watch goes on");
+        assert_eq!(event["object"]["metadata"]["resourceVersion"], written.json()["metadata"]["resourceVersion"]);
+    }
+    others_are_served(&served).await;
+    // What the kernel had room for still comes, then the reason, then the end.
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, stopped.read_to_end(&mut rest)).await.expect("the watch ends");
+    assert!(ended.is_ok() || !rest.is_empty(), "{ended:?}");
+    assert!(rest.len() < WRITES << 20, "not all of it was kept for who does not read: {} bytes", rest.len());
+    let end = String::from_utf8_lossy(&rest[rest.len().saturating_sub(2_000)..]).into_owned();
+    assert!(end.contains(r#""type":"ERROR""#) && end.contains(r#""code":410"#), "{end}");
 }

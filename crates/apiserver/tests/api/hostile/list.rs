@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::{join, join_all};
 use http::Method;
+use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::time::Instant;
 use windlass_apiserver::Identity;
@@ -192,4 +193,21 @@ async fn a20_numbers_out_of_range_are_refused_or_clamped() {
     }
     assert!(started.elapsed() < Duration::from_secs(20), "waits for the future are short");
     api.watch(&format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1000000000")).await;
+}
+
+#[tokio::test]
+async fn a20_a_watch_for_thirty_years_ends_within_the_hour() {
+    let api = Api::start().await;
+    for seconds in ["1000000000", "9223372036854775807"] {
+        let mut lines = api.watch(&format!("{CONFIG_MAPS}?watch=1&timeoutSeconds={seconds}")).await;
+        tokio::time::pause();
+        let begun = Instant::now();
+        // Nothing happens but time, which passes at once.
+        let hours = Duration::from_secs(2 * 3_600);
+        let end = tokio::time::timeout(hours, async { while lines.body.frame().await.is_some() {} }).await;
+        assert!(end.is_ok(), "{seconds}: the watch goes on after {hours:?}");
+        let took = begun.elapsed();
+        assert!((3_599..=3_601).contains(&took.as_secs()), "{seconds}: {took:?}");
+        tokio::time::resume();
+    }
 }
