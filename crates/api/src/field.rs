@@ -165,6 +165,11 @@ impl Errors {
         self.push(FieldReason::Invalid, path, with_detail(&format!("Invalid value: {}", shown(&found.into())), detail));
     }
 
+    /// A value is malformed or out of range, and clients know it by how it is printed.
+    pub fn invalid_printed(&mut self, path: &Path, printed: &str, detail: &str) {
+        self.push(FieldReason::Invalid, path, with_detail(&format!("Invalid value: {printed}"), detail));
+    }
+
     /// A value has the wrong JSON type.
     pub fn type_invalid(&mut self, path: &Path, found: impl Into<Value>, detail: &str) {
         let message = with_detail(&format!("Invalid value: {}", shown(&found.into())), detail);

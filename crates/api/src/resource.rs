@@ -238,6 +238,13 @@ pub struct Resource {
     pub generation: bool,
     /// Whether deletion is graceful by default (a pod), and for how long in seconds.
     pub grace_seconds_default: Option<u32>,
+    /// Whether what is gone is shown to who deleted it, where other kinds answer with a Status: typed clients expect
+    /// the one or the other.
+    pub shows_deleted: bool,
+    /// Whether an update of an object that does not exist creates it.
+    pub created_by_update: bool,
+    /// Whether an update must say which revision it is made of.
+    pub needs_revision: bool,
     /// What is not data.
     pub rules: Arc<dyn Rules>,
 }

@@ -46,7 +46,11 @@ pub fn apply(resource: &Resource, object: &mut Value, scale: &Value, errors: &mu
     if given != name {
         errors.immutable(&Path::new("metadata").child("name"), given);
     }
-    let replicas = scale["spec"].int("replicas").unwrap_or(0);
+    set(resource, object, scale["spec"].int("replicas").unwrap_or(0), errors);
+}
+
+/// Sets the object's replicas, where its kind has them, unless something is wrong already.
+pub fn set(resource: &Resource, object: &mut Value, replicas: i64, errors: &mut Errors) {
     if !(0..=i64::from(i32::MAX)).contains(&replicas) {
         let detail = "must be greater than or equal to 0";
         errors.invalid(&Path::new("spec").child("replicas"), replicas, detail);

@@ -12,19 +12,20 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use windlass_api::codec::{Decoded, Limits, Validation, check_fields, json as json_body, yaml};
+use windlass_api::field::Errors;
 use windlass_api::merge::apply::{self, Managers};
 use windlass_api::schema::Message;
-use windlass_api::{ApiError, Kind, Reason, Subresource};
+use windlass_api::{ApiError, Kind, Reason, Subresource, scale};
 
 use crate::answer::Answer;
-use crate::authorize::authorize;
 use crate::change::{MODIFIED, Part, change_owned};
 use crate::config::WRITE_ATTEMPTS_MAX;
 use crate::create::create_owned;
 use crate::decode;
 use crate::owners::{self, Ownership};
-use crate::request::{Route, Target, Verb, short};
+use crate::request::{Target, short};
 use crate::server::Call;
+use crate::update::authorize_create;
 use crate::write::{self, WriteOptions, text};
 
 /// An applied configuration that was checked.
@@ -38,7 +39,7 @@ impl Configuration {
     fn parse(call: Call<'_>, body: &Bytes, kind: &Kind, message: Message<'_>) -> Result<Configuration, ApiError> {
         let validation = decode::validation(call.query)?;
         let Decoded { value: mut object, duplicates } = read(body)?;
-        check_version(kind, &object)?;
+        check_type(kind, &object)?;
         write::check_kind(kind, &mut object)?;
         if object["metadata"].get("managedFields").is_some_and(|managed| !managed.is_null()) {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
@@ -81,15 +82,15 @@ fn read(body: &Bytes) -> Result<Decoded, ApiError> {
     Ok(yaml::decode(body, limits)?)
 }
 
-fn check_version(kind: &Kind, object: &Value) -> Result<(), ApiError> {
-    let (found, expected) = (text(object, "apiVersion"), kind.api_version());
-    if found.is_empty() || found == expected {
+/// A configuration says what it is of: nothing is guessed of what somebody wants to own.
+fn check_type(kind: &Kind, object: &Value) -> Result<(), ApiError> {
+    let (version, name) = (text(object, "apiVersion"), text(object, "kind"));
+    if version == kind.api_version() && name == kind.kind {
         return Ok(());
     }
-    Err(ApiError::bad_request(format!(
-        "Incorrect version specified in apply patch. Specified patch version: {}, expected: {expected}",
-        short(found).trim_matches('"')
-    )))
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let found = format!("{group}/{version}, Kind={name}");
+    Err(ApiError::bad_request(format!("invalid object type: {}", short(&found).trim_matches('"'))))
 }
 
 /// Applies a configuration to the target.
@@ -135,9 +136,7 @@ fn keep_part(target: &Target, config: &mut Value) {
 
 /// R3.
 async fn create(call: Call<'_>, config: &Configuration) -> Result<Answer, ApiError> {
-    let target = Target { verb: Verb::Create, ..call.target.clone() };
-    let path = target.resource.kind.collection_path(Some(&target.namespace));
-    authorize(call.server, call.who, &Route::Target(target), call.query, ("POST", &path))?;
+    authorize_create(call)?;
     let (kind, name) = (&call.target.resource.kind, &call.target.name);
     let metadata = &config.object["metadata"];
     for (field, said) in [
@@ -159,15 +158,17 @@ async fn create(call: Call<'_>, config: &Configuration) -> Result<Answer, ApiErr
 pub(crate) async fn apply_scale(
     call: Call<'_>,
     body: &Bytes,
-    scale: (&Kind, Message<'_>),
+    (scale_kind, message): (&Kind, Message<'_>),
 ) -> Result<(Bytes, Vec<String>), ApiError> {
     let options = WriteOptions::parse(call.query)?;
     let force = owners::force(call, true)?;
-    let Configuration { object: scale, warnings } = Configuration::parse(call, body, scale.0, scale.1)?;
+    let Configuration { object: applied, warnings } = Configuration::parse(call, body, scale_kind, message)?;
     let kind = &call.target.resource.kind;
-    let mut object = json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": scale["metadata"]});
-    if let Some(replicas) = scale["spec"].get("replicas") {
-        object["spec"] = json!({"replicas": replicas});
+    let mut object = json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": applied["metadata"]});
+    if let Some(replicas) = applied["spec"].get("replicas") {
+        let mut errors = Errors::new();
+        scale::set(&call.target.resource, &mut object, replicas.as_i64().unwrap_or(0), &mut errors);
+        write::refuse_if_any(&call.target.resource, &object, &errors)?;
     }
     let config = Configuration { object, warnings };
     let over = |old: &Value, _: &_| config.over(call, old, force);

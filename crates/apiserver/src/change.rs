@@ -2,7 +2,8 @@
 //!
 //! Rules
 //!   R1 conflict     an object that names a resourceVersion or uid must be the one that is stored; one that names none is
-//!                   applied to whatever is stored, and again when that changed meanwhile, in turn with others who lost
+//!                   applied to whatever is stored, and again when that changed meanwhile, in turn with others who lost;
+//!                   some kinds want one named
 //!   R2 identity     name, namespace, uid and times stay; only a delete sets deletionTimestamp
 //!   R3 parts        the main resource leaves status as it is; `/status` changes only status, labels, annotations and
 //!                   finalizers; `/approval` only conditions; what `/ephemeralcontainers` and `/resize` of a pod change,
@@ -213,6 +214,12 @@ fn check_preconditions(call: Call<'_>, old: &Value, entry: &Entry, object: &Valu
         return Err(ApiError::conflict(kind, &call.target.name, &why));
     }
     match text(metadata, "resourceVersion") {
+        "" | "0" if call.target.resource.needs_revision => {
+            let mut errors = Errors::new();
+            let path = windlass_api::field::Path::new("metadata").child("resourceVersion");
+            errors.invalid_printed(&path, "0x0", "must be specified for an update");
+            Err(ApiError::invalid(kind, &call.target.name, &errors))
+        }
         "" | "0" => Ok(()),
         revision if revision.parse() == Ok(entry.revision) => Ok(()),
         revision if revision.parse::<u64>().is_err() => {

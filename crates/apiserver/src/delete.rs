@@ -140,15 +140,9 @@ pub(crate) async fn delete(call: Call<'_>, options: &DeleteOptions) -> Result<An
     Ok(match gone {
         // What stays for now is shown as it is; what is gone as well for the kinds whose clients look at it.
         Gone::NotYet(object) => Answer::object(object),
-        Gone::Now(object) if shows_deleted(call) => Answer::object(object),
+        Gone::Now(object) if call.target.resource.shows_deleted => Answer::object(object),
         Gone::Now(object) => Answer::tree(write::success(deleted_details(call, &object))),
     })
-}
-
-/// Kubernetes answers these with the object rather than with a Status, and typed clients expect it.
-fn shows_deleted(call: Call<'_>) -> bool {
-    let kind = &call.target.resource.kind;
-    *kind == kinds::POD || *kind == kinds::SERVICE || *kind == kinds::SERVICE_ACCOUNT
 }
 
 fn deleted_details(call: Call<'_>, object: &Bytes) -> Value {
@@ -235,33 +229,32 @@ async fn remove_at(
         let mut wished = old.clone();
         let others = beside(&mut wished)?;
         let ending = end(call, &wished, options);
-        let mut ops = match &ending {
-            None if options.dry_run => return Ok(Gone::Now(served(call, entry).await?.lent())),
+        // What is shown is made before the commit: what happened is not told as an error.
+        let expect = Expect::Revision(entry.revision);
+        let (mut ops, shown) = match &ending {
             None => {
-                let mut ops = vec![Op::delete(key.as_str(), Expect::Revision(entry.revision))];
+                let shown = served(call, entry).await?;
+                if options.dry_run {
+                    return Ok(Gone::Now(shown.lent()));
+                }
+                let mut ops = vec![Op::delete(key.as_str(), expect)];
                 ops.extend(admit::release(call, &old).ops);
-                ops
+                (ops, shown)
             }
             Some(object) if *object == old => return Ok(Gone::NotYet(served(call, entry).await?.lent())),
             Some(object) => {
                 let template = write::template(object)?;
+                let shown = served(call, Arc::new(entry.in_form(&template))).await?;
                 if options.dry_run {
-                    let tried = entry.in_form(&template);
-                    return Ok(Gone::NotYet(served(call, Arc::new(tried)).await?.lent()));
+                    return Ok(Gone::NotYet(shown.lent()));
                 }
-                vec![Op::put(key.as_str(), template, Expect::Revision(entry.revision))]
+                (vec![Op::put(key.as_str(), template, expect)], shown)
             }
         };
         ops.extend(others);
         match call.server.commit(ops).await {
-            Ok(committed) if ending.is_none() => {
-                return Ok(Gone::Now(served(call, entry).await?.value_at(committed.revision)));
-            }
-            Ok(committed) => {
-                let stored = committed.entries.first().cloned().flatten();
-                let stored = stored.expect("the object is the first thing its transaction writes");
-                return Ok(Gone::NotYet(served(call, stored).await?.lent()));
-            }
+            Ok(committed) if ending.is_none() => return Ok(Gone::Now(shown.value_at(committed.revision))),
+            Ok(committed) => return Ok(Gone::NotYet(shown.value_at(committed.revision))),
             Err(Refused::Conflict { .. }) if turn.is_none() => turn = Some(call.server.turns.wait(&key).await),
             Err(Refused::Conflict { .. }) => {}
             Err(Refused::Failed(error)) => return Err(error),

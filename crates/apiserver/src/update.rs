@@ -1,7 +1,8 @@
 //! `update` and `patch`: the object as the client wants it, whole or as a difference to what is stored.
 //!
 //! Rules
-//!   R1 update       the body is the whole object; one that does not exist is 404
+//!   R1 update       the body is the whole object; one that does not exist is 404, or created where its kind has it so, by
+//!                   who may create it
 //!   R2 patch        JSON patch, merge patch, strategic merge patch or apply (`apply`), by Content-Type, applied to what is
 //!                   stored and again when that changed meanwhile; a patch that names a resourceVersion is not tried again
 //!   R3 checked      a patched object is checked against the schema like one that was sent whole
@@ -10,26 +11,66 @@
 
 use bytes::Bytes;
 use serde_json::Value;
-use windlass_api::ApiError;
 use windlass_api::codec::{Validation, check_fields};
 use windlass_api::merge::{self, PatchType};
 use windlass_api::schema::Message;
+use windlass_api::{ApiError, Reason};
 
 use crate::answer::Answer;
 use crate::apply::apply;
-use crate::change::{Part, change};
+use crate::authorize::authorize;
+use crate::change::{MODIFIED, Part, change};
+use crate::config::WRITE_ATTEMPTS_MAX;
+use crate::create::create;
 use crate::decode;
 use crate::owners;
+use crate::request::{Route, Target, Verb, short};
 use crate::server::Call;
-use crate::write::WriteOptions;
+use crate::write::{self, WriteOptions, text};
 
 pub(crate) async fn update(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
     let options = WriteOptions::parse(call.query)?;
     let validation = decode::validation(call.query)?;
     let message = call.target.resource.message.get();
     let (object, warnings) = decode::decode(call.headers, body, message, validation)?;
-    let changed = change(call, Part::of(call.target.sub), options.dry_run, |_, _| Ok(object.clone())).await?;
-    Ok(Answer::object(changed).warn(warnings))
+    for _ in 0..WRITE_ATTEMPTS_MAX {
+        let changed = change(call, Part::of(call.target.sub), options.dry_run, |_, _| Ok(object.clone())).await;
+        match changed {
+            Err(error) if error.reason == Reason::NotFound && is_created_by_update(call.target) => {}
+            changed => return Ok(Answer::object(changed?).warn(warnings)),
+        }
+        match create_missing(call, object.clone()).await {
+            // Somebody else was faster: then there is something to update.
+            Err(error) if error.reason == Reason::AlreadyExists => {}
+            created => return Ok(created?.warn(warnings)),
+        }
+    }
+    Err(ApiError::conflict(&call.target.resource.kind, &call.target.name, MODIFIED))
+}
+
+fn is_created_by_update(target: &Target) -> bool {
+    target.sub.is_none() && target.resource.created_by_update
+}
+
+/// R1.
+async fn create_missing(call: Call<'_>, mut object: Value) -> Result<Answer, ApiError> {
+    authorize_create(call)?;
+    let (kind, name) = (&call.target.resource.kind, &call.target.name);
+    write::check_place(kind, &call.target.namespace, name, &mut object)?;
+    let uid = text(&object["metadata"], "uid");
+    if !uid.is_empty() {
+        let why =
+            format!("Precondition failed: UID in precondition: {}, UID in object meta: ", short(uid).trim_matches('"'));
+        return Err(ApiError::conflict(kind, name, &why));
+    }
+    create(call, object).await
+}
+
+/// Who changes what does not exist must be one who may create it.
+pub(crate) fn authorize_create(call: Call<'_>) -> Result<(), ApiError> {
+    let target = Target { verb: Verb::Create, ..call.target.clone() };
+    let path = target.resource.kind.collection_path(Some(&target.namespace));
+    authorize(call.server, call.who, &Route::Target(target), call.query, ("POST", &path)).map(drop)
 }
 
 pub(crate) async fn patch(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {

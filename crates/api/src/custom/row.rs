@@ -194,6 +194,9 @@ fn row(definition: &Value, version: &Value, compiled: &Arc<Version>) -> Resource
         selectable_fields: fields.filter_map(|field| Some(path::simple(field.text("jsonPath"))?.join("."))).collect(),
         generation: true,
         grace_seconds_default: None,
+        shows_deleted: false,
+        created_by_update: false,
+        needs_revision: true,
         rules: Arc::new(VersionRules(compiled.clone())),
         kind,
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::components;
 use crate::discovery;
 use crate::merge::PatchType;
-use crate::resource::{Resource, Subresource};
+use crate::resource::{Resource, Subresource, Verbs};
 use crate::schema::kubernetes;
 
 /// By which a proxy is asked.
@@ -48,14 +48,22 @@ impl Paths {
             namespaced: kind.namespaced,
         };
         let collection = "/".to_owned() + kind.collection_path(Some("{namespace}")).trim_start_matches('/');
+        if resource.verbs == Verbs::CreateOnly {
+            let operations = Map::from_iter([("post".to_owned(), self.operation("post", &subject))]);
+            self.insert(&collection, &subject, operations, false);
+            return;
+        }
         let list = components::list_name(resource);
         let mut operations = Map::new();
         operations.insert("get".to_owned(), self.list(&subject, &list));
-        operations.insert("post".to_owned(), self.operation("post", &subject));
-        operations.insert("delete".to_owned(), self.operation("deletecollection", &subject));
+        if resource.verbs == Verbs::All {
+            operations.insert("post".to_owned(), self.operation("post", &subject));
+            operations.insert("delete".to_owned(), self.operation("deletecollection", &subject));
+        }
         self.insert(&collection, &subject, operations, false);
         let item = format!("{collection}/{{name}}");
-        self.methods(&item, &subject, &["get", "put", "patch", "delete"]);
+        let methods: &[&str] = if resource.verbs == Verbs::All { &["get", "put", "patch", "delete"] } else { &["get"] };
+        self.methods(&item, &subject, methods);
         if kind.namespaced {
             subject.namespaced = false;
             let operations = Map::from_iter([("get".to_owned(), self.list(&subject, &list))]);
@@ -168,7 +176,10 @@ impl Paths {
         let answers: &[(&str, &str)] = match action {
             "post" => &[("200", schema), ("201", schema), ("202", schema)],
             "put" | "patch" => &[("200", schema), ("201", schema)],
-            "delete" => &[("200", &status), ("202", &status)],
+            "delete" => {
+                let answer = if subject.resource.shows_deleted { schema } else { &status };
+                &[("200", answer), ("202", answer)]
+            }
             "deletecollection" => &[("200", &status)],
             _ => &[("200", schema)],
         };

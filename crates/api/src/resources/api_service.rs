@@ -30,7 +30,7 @@ pub(super) fn resource() -> Resource {
         column("Available", "string", "whether it is served"),
         age_column(),
     ];
-    let mut row = row(&kinds::API_SERVICE, columns, ApiService).subresources(&[Subresource::Status]);
+    let mut row = row(&kinds::API_SERVICE, columns, ApiService).needs_revision().subresources(&[Subresource::Status]);
     row.categories.push("api-extensions".to_owned());
     row
 }

@@ -28,7 +28,7 @@ const END: &str = "-----END CERTIFICATE-----";
 /// The row of ClusterTrustBundle.
 pub(super) fn resource() -> Resource {
     let columns = vec![name_column(), column("SignerName", "string", "who has signed"), age_column()];
-    row(&kinds::CLUSTER_TRUST_BUNDLE, columns, ClusterTrustBundle).selectable(&["spec.signerName"])
+    row(&kinds::CLUSTER_TRUST_BUNDLE, columns, ClusterTrustBundle).needs_revision().selectable(&["spec.signerName"])
 }
 
 struct ClusterTrustBundle;

@@ -26,6 +26,7 @@ pub(super) fn resource() -> Resource {
     let columns =
         vec![name_column(), column("Endpoints", "string", "addresses and ports, the first few"), age_column()];
     row(&kinds::ENDPOINTS, columns, Endpoints)
+        .created_by_update()
         .short_names(&["ep"])
         .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
 }

@@ -20,7 +20,7 @@ use crate::resource::{Column, Resource, Rules};
 
 /// The row of Event.
 pub(super) fn resource() -> Resource {
-    row(&kinds::EVENT, columns(), Event).short_names(&["ev"]).selectable(&[
+    row(&kinds::EVENT, columns(), Event).created_by_update().short_names(&["ev"]).selectable(&[
         "involvedObject.kind",
         "involvedObject.namespace",
         "involvedObject.name",

@@ -15,7 +15,7 @@ use crate::resource::{Resource, Rules};
 /// The row of Lease.
 pub(super) fn resource() -> Resource {
     let columns = vec![name_column(), column("Holder", "string", "who holds the lease now"), age_column()];
-    row(&kinds::LEASE, columns, Lease)
+    row(&kinds::LEASE, columns, Lease).created_by_update().needs_revision()
 }
 
 struct Lease;

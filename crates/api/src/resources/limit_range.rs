@@ -25,7 +25,9 @@ const AMOUNTS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimit
 
 /// The row of LimitRange.
 pub(super) fn resource() -> Resource {
-    row(&kinds::LIMIT_RANGE, vec![name_column(), created_column()], LimitRange).short_names(&["limits"])
+    row(&kinds::LIMIT_RANGE, vec![name_column(), created_column()], LimitRange)
+        .created_by_update()
+        .short_names(&["limits"])
 }
 
 struct LimitRange;

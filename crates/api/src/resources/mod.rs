@@ -8,6 +8,7 @@ mod admission_registration;
 pub mod age;
 mod amount;
 mod api_service;
+mod binding;
 mod certificate_signing_request;
 mod check;
 pub mod cluster_trust_bundle;
@@ -55,6 +56,7 @@ mod service;
 mod service_account;
 mod stateful_set;
 mod storage;
+mod storage_version_migration;
 pub(crate) mod tree;
 mod workload;
 
@@ -81,6 +83,7 @@ pub fn all() -> Vec<Resource> {
         namespace::resource(),
         node::resource(),
         pod::resource(),
+        binding::resource(),
         service::resource(),
         config_map::resource(),
         secret::resource(),
@@ -142,9 +145,11 @@ pub fn all() -> Vec<Resource> {
         flow_control::flow_schema::resource(),
         flow_control::priority_level_configuration::resource(),
         device::device_class::resource(),
+        device::device_taint_rule::resource(),
         device::resource_claim::resource(),
         device::resource_claim_template::resource(),
         device::resource_slice::resource(),
+        storage_version_migration::resource(),
         metrics::node(),
         metrics::pod(),
         custom_resource_definition::resource(),
@@ -176,6 +181,9 @@ fn row(kind: &Kind, columns: Vec<Column>, rules: impl Rules) -> Resource {
         selectable_fields: Vec::new(),
         generation: false,
         grace_seconds_default: None,
+        shows_deleted: false,
+        created_by_update: false,
+        needs_revision: false,
         rules: Arc::new(rules),
     }
 }
@@ -216,6 +224,24 @@ impl Resource {
     /// Objects are made up by the server when somebody asks for them.
     fn read_only(mut self) -> Resource {
         self.verbs = Verbs::ReadOnly;
+        self
+    }
+
+    /// A delete is answered with the object that is gone, not with a Status.
+    fn shows_deleted(mut self) -> Resource {
+        self.shows_deleted = true;
+        self
+    }
+
+    /// An update of an object that does not exist creates it.
+    fn created_by_update(mut self) -> Resource {
+        self.created_by_update = true;
+        self
+    }
+
+    /// An update that names no revision is refused, not applied to whatever is there.
+    fn needs_revision(mut self) -> Resource {
+        self.needs_revision = true;
         self
     }
 

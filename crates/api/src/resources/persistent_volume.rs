@@ -51,7 +51,10 @@ pub(super) fn resource() -> Resource {
         age_column(),
         wide("VolumeMode", "string", "a file system, or a bare device"),
     ];
-    row(&kinds::PERSISTENT_VOLUME, columns, PersistentVolume).short_names(&["pv"]).subresources(&[Subresource::Status])
+    row(&kinds::PERSISTENT_VOLUME, columns, PersistentVolume)
+        .shows_deleted()
+        .short_names(&["pv"])
+        .subresources(&[Subresource::Status])
 }
 
 struct PersistentVolume;

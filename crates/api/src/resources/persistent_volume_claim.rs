@@ -50,6 +50,7 @@ pub(super) fn resource() -> Resource {
         wide("VolumeMode", "string", "a file system, or a bare device"),
     ];
     row(&kinds::PERSISTENT_VOLUME_CLAIM, columns, PersistentVolumeClaim)
+        .shows_deleted()
         .short_names(&["pvc"])
         .subresources(&[Subresource::Status])
 }

@@ -49,6 +49,7 @@ pub(super) fn resource() -> Resource {
         age_column(),
     ];
     row(&kinds::POD_CERTIFICATE_REQUEST, columns, PodCertificateRequest)
+        .needs_revision()
         .subresources(&[Subresource::Status])
         .selectable(&["spec.signerName", "spec.podName", "spec.nodeName"])
 }

@@ -28,6 +28,7 @@ pub(super) fn resource() -> Resource {
         age_column(),
     ];
     row(&kinds::POD_DISRUPTION_BUDGET, columns, PodDisruptionBudget)
+        .needs_revision()
         .short_names(&["pdb"])
         .subresources(&[Subresource::Status])
         .counts_generations()

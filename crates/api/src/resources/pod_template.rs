@@ -19,7 +19,7 @@ pub(super) fn resource() -> Resource {
         column("Images", "string", "the images of the template's containers"),
         column("Pod Labels", "string", "the labels of pods made from it"),
     ];
-    row(&kinds::POD_TEMPLATE, columns, PodTemplate).counts_generations()
+    row(&kinds::POD_TEMPLATE, columns, PodTemplate).shows_deleted().counts_generations()
 }
 
 struct PodTemplate;

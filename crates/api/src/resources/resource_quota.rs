@@ -60,7 +60,10 @@ pub(super) fn resource() -> Resource {
         column("Limit", "string", "limits given of those that may be"),
         age_column(),
     ];
-    row(&kinds::RESOURCE_QUOTA, columns, ResourceQuota).short_names(&["quota"]).subresources(&[Subresource::Status])
+    row(&kinds::RESOURCE_QUOTA, columns, ResourceQuota)
+        .shows_deleted()
+        .short_names(&["quota"])
+        .subresources(&[Subresource::Status])
 }
 
 struct ResourceQuota;

@@ -22,7 +22,7 @@ use crate::resource::{Resource, Rules};
 /// The row of RuntimeClass.
 pub(super) fn resource() -> Resource {
     let columns = vec![name_column(), column("Handler", "string", "what nodes know it by"), age_column()];
-    row(&kinds::RUNTIME_CLASS, columns, RuntimeClass)
+    row(&kinds::RUNTIME_CLASS, columns, RuntimeClass).created_by_update().needs_revision()
 }
 
 struct RuntimeClass;

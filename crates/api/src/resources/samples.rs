@@ -203,6 +203,19 @@ const ROWS: &[(&str, &str)] = &[
         "",
     ),
     (
+        "{apiVersion: resource.k8s.io/v1, kind: DeviceTaintRule, metadata: {name: sample}, \
+         spec: {deviceSelector: {driver: gpu.example.com}, taint: {key: example.com/broken, effect: NoSchedule}}}",
+        "{conditions: [{type: EvictionInProgress, status: 'False', reason: NoExecuteOnly, message: m, \
+         lastTransitionTime: '2026-01-01T00:00:00Z'}]}",
+    ),
+    (
+        "{apiVersion: storagemigration.k8s.io/v1, kind: StorageVersionMigration, metadata: {name: sample}, \
+         spec: {resource: {resource: secrets}}}",
+        "{resourceVersion: '7', conditions: [{type: Running, status: 'True', reason: Begun, message: m, \
+         lastTransitionTime: '2026-01-01T00:00:00Z'}]}",
+    ),
+    ("{apiVersion: v1, kind: Binding, metadata: {name: sample}, target: {kind: Node, name: sample}}", ""),
+    (
         "{apiVersion: resource.k8s.io/v1, kind: ResourceClaim, metadata: {name: sample}, \
          spec: {devices: {requests: [{name: a, exactly: {deviceClassName: sample}}]}}}",
         "{allocation: {devices: {results: [{request: a, driver: gpu.example.com, pool: p, device: d}]}}}",

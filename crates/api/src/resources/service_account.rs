@@ -12,6 +12,7 @@ use crate::resource::{Resource, Rules, Subresource};
 pub(super) fn resource() -> Resource {
     // Kubernetes had a column of secrets until 1.34; nothing has filled it since 1.24.
     row(&kinds::SERVICE_ACCOUNT, vec![name_column(), age_column()], ServiceAccount)
+        .shows_deleted()
         .short_names(&["sa"])
         .subresources(&[Subresource::Token])
 }

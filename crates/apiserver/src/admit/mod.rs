@@ -5,6 +5,7 @@
 
 mod certificate;
 mod definition;
+mod device_taint;
 mod event;
 mod limit_range;
 mod matching;
@@ -74,6 +75,10 @@ pub(crate) async fn create(call: Call<'_>, object: &mut Value) -> Result<Admissi
         priority::check_one_default(call, object)?;
     } else if *kind == kinds::SECRET {
         secret::fill(call, object);
+    } else if *kind == kinds::DEVICE_TAINT_RULE {
+        device_taint::complete_rule(call, &Value::Null, object);
+    } else if *kind == kinds::RESOURCE_SLICE {
+        device_taint::complete_slice(call, object);
     }
     mutate(call, Event::new("CREATE", &Value::Null, &Value::Null), object).await?;
     if *kind == kinds::CERTIFICATE_SIGNING_REQUEST {
@@ -134,6 +139,10 @@ pub(crate) async fn update(call: Call<'_>, part: Part, old: &Value, object: &mut
         resource_claim::update_status(call, old, object)?;
     } else if *kind == kinds::RESOURCE_QUOTA && part == Part::Status {
         quota::count(call, object)?;
+    } else if *kind == kinds::DEVICE_TAINT_RULE && part == Part::Main {
+        device_taint::complete_rule(call, old, object);
+    } else if *kind == kinds::RESOURCE_SLICE {
+        device_taint::complete_slice(call, object);
     }
     if part != Part::Binding {
         mutate(call, Event::new("UPDATE", old, &Value::Null), object).await?;

@@ -15,7 +15,7 @@ use windlass_api::Registry;
 /// Marks the objects that this server made, and may remove.
 pub(super) const OWN_LABEL: &str = "kube-aggregator.kubernetes.io/automanaged";
 /// The priorities of Kubernetes' own groups: least of the group, and of its versions.
-const PRIORITIES: [(&str, u32); 21] = [
+const PRIORITIES: [(&str, u32); 22] = [
     ("", 18_000),
     ("apps", 17_800),
     ("events.k8s.io", 17_750),
@@ -36,6 +36,7 @@ const PRIORITIES: [(&str, u32); 21] = [
     ("discovery.k8s.io", 16_200),
     ("flowcontrol.apiserver.k8s.io", 16_100),
     ("resource.k8s.io", 15_900),
+    ("storagemigration.k8s.io", 15_800),
     // What metrics-server has where it serves the group.
     ("metrics.k8s.io", 100),
 ];

@@ -40,7 +40,7 @@ pub(crate) async fn get(call: Call<'_>) -> Result<Answer, ApiError> {
 pub(crate) async fn update(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
     let message = decode::message_named(MESSAGE)?;
     let (wished, warnings) = decode::decode(call.headers, body, message, decode::validation(call.query)?)?;
-    set(call, warnings, |_| Ok(wished.clone())).await
+    set(call, |_| Ok((wished.clone(), warnings.clone()))).await
 }
 
 pub(crate) async fn patch(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiError> {
@@ -49,19 +49,20 @@ pub(crate) async fn patch(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiErr
         return shown(call, &changed, warnings);
     }
     let patch = Patch::parse(call, body, decode::message_named(MESSAGE)?)?;
-    set(call, Vec::new(), |before| patch.apply(before).map(|(after, _)| after)).await
+    set(call, |before| patch.apply(before)).await
 }
 
-/// Writes the replicas that `wish` makes of the present scale.
+/// Writes the replicas of the scale that `wish` makes of the present one; it also gives warnings.
 async fn set(
     call: Call<'_>,
-    warnings: Vec<String>,
-    wish: impl Fn(&Value) -> Result<Value, ApiError>,
+    wish: impl Fn(&Value) -> Result<(Value, Vec<String>), ApiError>,
 ) -> Result<Answer, ApiError> {
     let options = WriteOptions::parse(call.query)?;
     let resource = &call.target.resource;
+    let mut warnings = Vec::new();
     let changed = change(call, Part::Main, options.dry_run, |old, _| {
-        let wished = wish(&scale::of(resource, old))?;
+        let (wished, found) = wish(&scale::of(resource, old))?;
+        warnings = found;
         let mut object = old.clone();
         let metadata = &wished["metadata"];
         let differs = |field: &str| {

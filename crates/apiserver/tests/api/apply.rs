@@ -215,9 +215,14 @@ async fn a_configuration_is_checked() {
             with(|config| config["metadata"]["managedFields"] = json!([])),
             "400 BadRequest: metadata.managedFields must be nil",
         ),
+        (with(|config| config["apiVersion"] = json!("v2")), "400 BadRequest: invalid object type: /v2, Kind=ConfigMap"),
         (
-            with(|config| config["apiVersion"] = json!("v2")),
-            "400 BadRequest: Incorrect version specified in apply patch. Specified patch version: v2, expected: v1",
+            with(|config| drop(config.as_object_mut().map(|config| config.remove("apiVersion")))),
+            "400 BadRequest: invalid object type: /, Kind=ConfigMap",
+        ),
+        (
+            with(|config| drop(config.as_object_mut().map(|config| config.remove("kind")))),
+            "400 BadRequest: invalid object type: /v1, Kind=",
         ),
         (
             with(|config| config["dota"] = json!({})),
@@ -315,10 +320,8 @@ async fn a_revision_in_the_configuration_is_a_condition() {
     let reply = api.apply(&path, "me", &config).await;
     assert_eq!(reply.code, 409, "{}", reply.said());
     assert!(reply.said().contains("the object has been modified"), "{}", reply.said());
-    assert_eq!(
-        api.apply(&format!("{CONFIG_MAPS}/d"), "me", &json!({"metadata": {"resourceVersion": "1"}})).await.code,
-        409
-    );
+    let absent = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"resourceVersion": "1"}});
+    assert_eq!(api.apply(&format!("{CONFIG_MAPS}/d"), "me", &absent).await.code, 409);
 }
 
 #[tokio::test]
@@ -420,13 +423,11 @@ async fn patches_of_many_keys_are_bounded_by_the_size_of_an_object() {
         ("application/strategic-merge-patch+json", ""),
         (APPLY, "?fieldManager=me"),
     ] {
-        let reply = api
-            .call(Method::PATCH, &format!("{path}{query}"), media, json!({"data": many(0, 100_000)}).to_string())
-            .await;
+        let patch = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "data": data}).to_string();
+        let path = format!("{path}{query}");
+        let reply = api.call(Method::PATCH, &path, media, patch(many(0, 100_000))).await;
         assert_eq!(reply.code, 413, "{media}: {}", reply.said());
-        let reply = api
-            .call(Method::PATCH, &format!("{path}{query}"), media, json!({"data": many(0, 5_000)}).to_string())
-            .await;
+        let reply = api.call(Method::PATCH, &path, media, patch(many(0, 5_000))).await;
         assert_eq!(reply.code, 200, "{media}: {}", reply.said());
     }
 }

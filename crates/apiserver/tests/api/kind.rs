@@ -6,8 +6,28 @@ use windlass_api::resource::Verbs;
 use windlass_api::resources::samples::{Sample, samples};
 use windlass_api::{Kind, Resource, Subresource};
 
-use crate::{Api, Lines, admin};
+use crate::{Api, Lines, PODS, admin, pod};
 
+/// Kubernetes' typed clients read the answer to a delete of these as the object, and of all others as a Status
+/// (Python client 36, `delete_*`).
+const SHOWN_WHEN_DELETED: [&str; 16] = [
+    "CSIDriver",
+    "CSINode",
+    "DeviceClass",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "Pod",
+    "PodTemplate",
+    "ResourceClaim",
+    "ResourceClaimTemplate",
+    "ResourceQuota",
+    "ResourceSlice",
+    "Service",
+    "ServiceAccount",
+    "StorageClass",
+    "VolumeAttachment",
+    "VolumeAttributesClass",
+];
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 #[tokio::test]
@@ -20,6 +40,7 @@ async fn every_kind_is_created_read_listed_watched_changed_and_deleted() {
         println!("{}", resource.kind.kind);
         match resource.verbs {
             Verbs::All => Life::of(&api, resource, &sample).await.live().await,
+            Verbs::CreateOnly if resource.kind.kind == "Binding" => binds_its_pod(&api, resource, &sample).await,
             Verbs::CreateOnly => is_answered(&api, resource, &sample).await,
             Verbs::ReadOnly => panic!("{} has a sample, and cannot be created", resource.kind.kind),
         }
@@ -30,6 +51,23 @@ async fn every_kind_is_created_read_listed_watched_changed_and_deleted() {
 async fn is_answered(api: &Api, resource: &Resource, sample: &Sample) {
     let answer = api.make(&resource.kind.collection_path(Some("default")), &sample.object).await;
     assert_eq!((&answer["kind"], &answer["apiVersion"]), (&sample.object["kind"], &sample.object["apiVersion"]));
+}
+
+/// A binding is carried out on the pod that it names.
+async fn binds_its_pod(api: &Api, resource: &Resource, sample: &Sample) {
+    let collection = resource.kind.collection_path(Some("default"));
+    let missing = api.post(&collection, &sample.object).await;
+    assert_eq!(missing.said(), "404 NotFound: pods \"sample\" not found");
+    api.make(PODS, &pod("sample")).await;
+    let answer = api.make(&collection, &sample.object).await;
+    assert_eq!((&answer["kind"], &answer["status"]), (&json!("Status"), &json!("Success")));
+    assert_eq!(api.get(&format!("{PODS}/sample")).await.json()["spec"]["nodeName"], "sample");
+    let again = api.post(&collection, &sample.object).await;
+    assert!(again.said().contains("is already assigned to node \"sample\""), "{}", again.said());
+    let mut nameless = sample.object.clone();
+    nameless["metadata"] = json!({});
+    assert_eq!(api.post(&collection, &nameless).await.code, 422);
+    assert_eq!(api.delete(&format!("{PODS}/sample?gracePeriodSeconds=0")).await.code, 200);
 }
 
 /// The life of one object.
@@ -164,6 +202,19 @@ impl<'a> Life<'a> {
         } else {
             assert_eq!(event["type"], "DELETED", "{event}");
             assert_eq!(self.api.get(&self.path).await.code, 404);
+            self.is_answered_by_its_type().await;
+        }
+    }
+
+    /// The one that is deleted by name.
+    async fn is_answered_by_its_type(&mut self) {
+        let kind = self.resource.kind.kind.as_ref();
+        let made = self.api.make(&self.collection, &self.sample.object).await;
+        let answer = self.api.delete(&self.path).await.json();
+        if SHOWN_WHEN_DELETED.contains(&kind) {
+            assert_eq!((answer["kind"].as_str(), &answer["metadata"]["uid"]), (Some(kind), &made["metadata"]["uid"]));
+        } else {
+            assert_eq!((answer["kind"].as_str(), &answer["status"]), (Some("Status"), &json!("Success")), "{kind}");
         }
     }
 }

@@ -45,3 +45,26 @@ async fn documents_are_compressed_for_who_takes_it() {
     flate2::read::GzDecoder::new(&packed.body[..]).read_to_end(&mut back).expect("gzip");
     assert_eq!(back, plain.body);
 }
+
+/// What clients are generated from says the same as what a delete answers (`kind`).
+#[tokio::test]
+async fn a_delete_is_published_with_the_type_of_its_answer() {
+    let api = Api::start().await;
+    let documents = [api.get("/openapi/v3/api/v1").await.json(), api.get("/openapi/v3/apis/apps/v1").await.json()];
+    let v2 = api.get("/openapi/v2").await.json();
+    let status = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+    let item = |path: &str| format!("{path}/{{name}}");
+    for (path, wanted) in [
+        (item("/api/v1/persistentvolumes"), "io.k8s.api.core.v1.PersistentVolume"),
+        (item("/api/v1/namespaces/{namespace}/pods"), "io.k8s.api.core.v1.Pod"),
+        (item("/api/v1/namespaces/{namespace}/configmaps"), status),
+        (item("/apis/apps/v1/namespaces/{namespace}/deployments"), status),
+        ("/api/v1/namespaces/{namespace}/pods".to_owned(), status),
+    ] {
+        let v3 = documents.iter().find_map(|document| document["paths"].get(&path)).expect("the path is published");
+        let content = &v3["delete"]["responses"]["200"]["content"]["application/json"];
+        assert_eq!(content["schema"]["$ref"], format!("#/components/schemas/{wanted}"), "{path}");
+        let schema = &v2["paths"][&path]["delete"]["responses"]["200"]["schema"];
+        assert_eq!(schema["$ref"], format!("#/definitions/{wanted}"), "{path}");
+    }
+}

@@ -124,6 +124,12 @@ async fn scale_reads_and_writes_replicas() {
     let deployment = api.get(&format!("{DEPLOYMENTS}/web")).await.json();
     assert_eq!((&deployment["spec"]["replicas"], &deployment["metadata"]["generation"]), (&json!(6), &json!(3)));
     assert_eq!(api.merge(&path, &json!({"spec": {"replicas": -1}})).await.code, 422);
+    let reply = api.merge(&path, &json!({"spec": {"replicas": 6, "nonsense": 1}})).await;
+    let warning = reply.headers.get("warning").map(|warning| warning.to_str().expect("a text").to_owned());
+    assert_eq!(
+        (reply.said().as_str(), warning.as_deref()),
+        ("200", Some("299 - \"unknown field \\\"spec.nonsense\\\"\""))
+    );
 }
 
 #[tokio::test]
@@ -156,4 +162,123 @@ async fn of_many_patches_at_once_none_is_lost_and_none_is_told_of_a_conflict() {
     let data = api.get(&path).await.json()["data"].clone();
     let written = data.as_object().expect("data").keys().filter(|key| key.starts_with("by-")).count();
     assert_eq!(written, 100);
+}
+
+/// The kinds whose updates must name a revision, as Kubernetes' strategies have it.
+const NEED_A_REVISION: [&str; 19] = [
+    "APIService",
+    "CSIDriver",
+    "CSINode",
+    "CSIStorageCapacity",
+    "ClusterTrustBundle",
+    "CustomResourceDefinition",
+    "DeviceTaintRule",
+    "Lease",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
+    "MutatingWebhookConfiguration",
+    "PodCertificateRequest",
+    "PodDisruptionBudget",
+    "RuntimeClass",
+    "StorageVersionMigration",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "ValidatingWebhookConfiguration",
+    "VolumeAttachment",
+];
+/// The kinds whose updates create what does not exist.
+const CREATED_BY_UPDATE: [&str; 10] = [
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Endpoints",
+    "Event",
+    "Lease",
+    "LimitRange",
+    "Role",
+    "RoleBinding",
+    "RuntimeClass",
+    "Service",
+];
+
+#[tokio::test]
+async fn some_kinds_take_no_update_without_a_revision_and_some_are_created_by_one() {
+    use windlass_api::Verbs;
+    use windlass_api::resources::samples::samples;
+    let api = Api::start().await;
+    let registry = windlass_api::resources::registry();
+    for sample in samples() {
+        let text = |field: &str| sample.object[field].as_str().expect("a text");
+        let resource = registry.find_kind(text("apiVersion"), text("kind")).expect("a built-in kind");
+        if resource.verbs != Verbs::All || resource.kind.kind == "Namespace" {
+            continue;
+        }
+        let kind = resource.kind.kind.as_ref();
+        let collection = resource.kind.collection_path(Some("default"));
+        let path = format!("{collection}/{}", sample.object["metadata"]["name"].as_str().expect("a name"));
+        let put = api.put(&path, &sample.object).await;
+        if CREATED_BY_UPDATE.contains(&kind) {
+            assert_eq!(put.said(), "201", "{kind}");
+        } else {
+            assert_eq!(put.code, 404, "{kind}: {}", put.said());
+            api.make(&collection, &sample.object).await;
+        }
+        let mut wished = api.get(&path).await.json();
+        wished["metadata"]["labels"]["step"] = json!("updated");
+        wished["metadata"].as_object_mut().expect("metadata").remove("resourceVersion");
+        let put = api.put(&path, &wished).await.said();
+        if NEED_A_REVISION.contains(&kind) {
+            let why = "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update";
+            assert!(put.starts_with("422 Invalid: ") && put.ends_with(why), "{kind}: {put}");
+        } else {
+            assert_eq!(put, "200", "{kind}");
+        }
+        assert_eq!(api.delete(&path).await.code, 200, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn who_creates_by_an_update_must_be_one_who_may_create() {
+    let api = Api::start().await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l"}});
+    let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let role = json!({"metadata": {"name": "r"}, "rules": [
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["update"]}]});
+    api.make(&format!("{roles}/roles"), &role).await;
+    let binding = json!({"metadata": {"name": "r"}, "subjects": [{"kind": "User", "name": "jane"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"}});
+    api.make(&format!("{roles}/rolebindings"), &binding).await;
+    let jane = windlass_apiserver::Identity::new("jane", ["dev".to_owned()]);
+    let json = [("content-type", "application/json")];
+    let path = format!("{leases}/l");
+    let refused = api.call_as(jane, Method::PUT, &path, &json, lease.to_string()).await;
+    assert!(refused.said().starts_with("403 Forbidden: leases.coordination.k8s.io"), "{}", refused.said());
+    assert!(refused.said().contains("cannot create resource \"leases\""), "{}", refused.said());
+    let mut known = lease.clone();
+    known["metadata"]["uid"] = json!("u");
+    assert!(api.put(&path, &known).await.said().contains("UID in precondition: u, UID in object meta: "));
+    assert_eq!(api.put(&format!("{path}?dryRun=All"), &lease).await.said(), "201");
+    assert_eq!(api.get(&path).await.code, 404, "a dry run creates nothing");
+    assert_eq!(api.put(&path, &lease).await.said(), "201");
+}
+
+#[tokio::test]
+async fn the_time_of_a_device_taint_is_of_its_effect() {
+    let api = Api::start().await;
+    let rules = "/apis/resource.k8s.io/v1/devicetaintrules";
+    let old = "2020-01-01T00:00:00Z";
+    let rule = |effect: &str| json!({"metadata": {"name": "r"}, "spec": {"taint": {"key": "a/b", "effect": effect}}});
+    let mut dated = rule("None");
+    dated["spec"]["taint"]["timeAdded"] = json!(old);
+    let made = api.make(rules, &dated).await;
+    assert_eq!(made["spec"]["taint"]["timeAdded"], old);
+    let path = format!("{rules}/r");
+    let same = api.merge(&path, &json!({"spec": {"taint": {"value": "x"}}})).await.json();
+    assert_eq!(same["spec"]["taint"]["timeAdded"], old);
+    let changed = api.merge(&path, &json!({"spec": {"taint": {"effect": "NoExecute"}}})).await.json();
+    assert!(changed["spec"]["taint"]["timeAdded"].as_str().is_some_and(|time| time > old), "{changed}");
+    assert_eq!(changed["metadata"]["generation"], 3);
+    api.delete(&path).await;
+    let made = api.make(rules, &rule("NoSchedule")).await;
+    assert!(made["spec"]["taint"]["timeAdded"].is_string(), "{made}");
 }

@@ -37,7 +37,7 @@ fn columns(own: impl IntoIterator<Item = Column>) -> Vec<Column> {
 /// Lists these kinds among those that extend the API.
 fn extends_api(mut resource: Resource) -> Resource {
     resource.categories.push("api-extensions".to_owned());
-    resource
+    resource.needs_revision()
 }
 
 /// A CEL expression that must be there. What it may say is checked by whoever compiles it.

@@ -37,6 +37,7 @@ pub const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io"
 pub(super) fn resource() -> Resource {
     let columns = vec![name_column(), column("Created At", "date", "when the definition was created")];
     let mut row = row(&kinds::CUSTOM_RESOURCE_DEFINITION, columns, Definition)
+        .needs_revision()
         .short_names(&["crd", "crds"])
         .subresources(&[Subresource::Status])
         .counts_generations();

@@ -20,7 +20,7 @@ use crate::resource::{Resource, Rules};
 
 /// The row of DeviceClass.
 pub(in super::super) fn resource() -> Resource {
-    row(&kinds::DEVICE_CLASS, vec![name_column(), age_column()], DeviceClass).counts_generations()
+    row(&kinds::DEVICE_CLASS, vec![name_column(), age_column()], DeviceClass).shows_deleted().counts_generations()
 }
 
 struct DeviceClass;

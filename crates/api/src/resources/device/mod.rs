@@ -2,19 +2,20 @@
 //!
 //! The files:
 //!   claim            what is asked for: shared by claims and their templates
-//!   device_class, resource_claim, resource_claim_template, resource_slice    the kinds
+//!   device_class, device_taint_rule, resource_claim, resource_claim_template, resource_slice    the kinds
 //!
 //! Selectors of devices are CEL expressions; every one of them passes [`validate_selectors`].
 
 mod claim;
 pub(super) mod device_class;
+pub(super) mod device_taint_rule;
 pub(super) mod resource_claim;
 pub(super) mod resource_claim_template;
 pub(super) mod resource_slice;
 
 use serde_json::Value;
 
-use super::check::named;
+use super::check::{named, required_word};
 use super::tree::Tree;
 use crate::device::{Selector, SelectorError};
 use crate::field::{Errors, Path};
@@ -72,6 +73,14 @@ fn validate_opaque(config: &Value, at: &Path, errors: &mut Errors) {
         Value::Object(_) => {}
         _ => errors.invalid(&path, "<value omitted>", "parameters must be a valid JSON object"),
     }
+}
+
+/// What makes a device less wanted, or unwanted. `None` is only told.
+fn validate_taint(taint: &Value, at: &Path, errors: &mut Errors) {
+    const EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "None"];
+    named(name::label_key, taint.text("key"), &at.child("key"), errors);
+    named(name::label_value, taint.text("value"), &at.child("value"), errors);
+    required_word(taint, "effect", EFFECTS, at, errors);
 }
 
 fn validate_driver(owner: &Value, at: &Path, errors: &mut Errors) {

@@ -22,7 +22,7 @@ use crate::resource::{Resource, Rules, Subresource};
 /// The row of ResourceClaim.
 pub(in super::super) fn resource() -> Resource {
     let columns = vec![name_column(), column("State", "string", "whether it is met, and used"), age_column()];
-    row(&kinds::RESOURCE_CLAIM, columns, ResourceClaim).subresources(&[Subresource::Status])
+    row(&kinds::RESOURCE_CLAIM, columns, ResourceClaim).shows_deleted().subresources(&[Subresource::Status])
 }
 
 struct ResourceClaim;

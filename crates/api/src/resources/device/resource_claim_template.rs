@@ -19,7 +19,7 @@ use crate::resource::{Resource, Rules};
 
 /// The row of ResourceClaimTemplate.
 pub(in super::super) fn resource() -> Resource {
-    row(&kinds::RESOURCE_CLAIM_TEMPLATE, vec![name_column(), age_column()], ResourceClaimTemplate)
+    row(&kinds::RESOURCE_CLAIM_TEMPLATE, vec![name_column(), age_column()], ResourceClaimTemplate).shows_deleted()
 }
 
 struct ResourceClaimTemplate;

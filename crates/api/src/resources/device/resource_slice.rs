@@ -14,7 +14,7 @@ use super::super::check::{amount, named, required_name};
 use super::super::pod;
 use super::super::tree::Tree;
 use super::super::{age, age_column, column, name_column, row};
-use super::{validate_attribute_name, validate_driver};
+use super::{validate_attribute_name, validate_driver, validate_taint};
 use crate::cel::Semver;
 use crate::field::{Errors, Path};
 use crate::kind::kinds;
@@ -22,6 +22,8 @@ use crate::name;
 use crate::resource::{Resource, Rules};
 
 const DEVICES_MAX: usize = 128;
+/// Taints of one device.
+const TAINTS_MAX: usize = 16;
 /// Attributes and capacities of one device, and bytes of a text among them.
 const FACTS_MAX: usize = 32;
 const FACT_BYTES_MAX: usize = 64;
@@ -39,6 +41,7 @@ pub(in super::super) fn resource() -> Resource {
         age_column(),
     ];
     row(&kinds::RESOURCE_SLICE, columns, ResourceSlice)
+        .shows_deleted()
         .selectable(&["spec.nodeName", "spec.driver"])
         .counts_generations()
 }
@@ -64,7 +67,14 @@ impl Rules for ResourceSlice {
                 errors.duplicate(&at.child("name"), device.text("name"));
             }
             validate_facts(device, &at, errors);
-            pod::validate_taints(device.items("taints"), &at.child("taints"), errors);
+            let (taints, path) = (device.items("taints"), at.child("taints"));
+            if taints.len() > TAINTS_MAX {
+                errors.too_many(&path, taints.len(), TAINTS_MAX);
+                continue;
+            }
+            for (index, taint) in taints.iter().enumerate() {
+                validate_taint(taint, &path.index(index), errors);
+            }
         }
     }
 
@@ -95,19 +105,23 @@ impl Rules for ResourceSlice {
 
 /// S1.
 fn validate_pool(pool: &Value, at: &Path, errors: &mut Errors) {
-    let (text, path) = (pool.text("name"), at.child("name"));
-    if text.is_empty() {
-        errors.required(&path, "");
-    } else if text.len() > POOL_BYTES_MAX {
-        errors.too_long(&path, POOL_BYTES_MAX);
-    } else {
-        text.split('/').for_each(|part| named(name::subdomain, part, &path, errors));
-    }
+    validate_pool_name(pool.text("name"), &at.child("name"), errors);
     if let Some(count) = Some(pool.int("resourceSliceCount").unwrap_or(0)).filter(|&count| count <= 0) {
         errors.invalid(&at.child("resourceSliceCount"), count, "must be greater than zero");
     }
     if let Some(generation) = pool.int("generation").filter(|&generation| generation < 0) {
         errors.invalid(&at.child("generation"), generation, "must be greater than or equal to zero");
+    }
+}
+
+/// The name of a pool: domains with `/` between them.
+pub(super) fn validate_pool_name(text: &str, path: &Path, errors: &mut Errors) {
+    if text.is_empty() {
+        errors.required(path, "");
+    } else if text.len() > POOL_BYTES_MAX {
+        errors.too_long(path, POOL_BYTES_MAX);
+    } else {
+        text.split('/').for_each(|part| named(name::subdomain, part, path, errors));
     }
 }
 

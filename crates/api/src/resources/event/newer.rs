@@ -22,18 +22,22 @@ use crate::resource::Resource;
 
 /// The row of the newer Event.
 pub(in super::super) fn resource() -> Resource {
-    row(&kinds::NEWER_EVENT, columns(), Newer).short_names(&["ev"]).stored_as(&kinds::EVENT, Newer).selectable(&[
-        "regarding.kind",
-        "regarding.namespace",
-        "regarding.name",
-        "regarding.uid",
-        "regarding.apiVersion",
-        "regarding.resourceVersion",
-        "regarding.fieldPath",
-        "reason",
-        "reportingController",
-        "type",
-    ])
+    row(&kinds::NEWER_EVENT, columns(), Newer)
+        .created_by_update()
+        .short_names(&["ev"])
+        .stored_as(&kinds::EVENT, Newer)
+        .selectable(&[
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+            "regarding.apiVersion",
+            "regarding.resourceVersion",
+            "regarding.fieldPath",
+            "reason",
+            "reportingController",
+            "type",
+        ])
 }
 
 /// N1: the core name of a field, and the newer one.

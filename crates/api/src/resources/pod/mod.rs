@@ -72,6 +72,7 @@ pub(super) fn resource() -> Resource {
         wide("Readiness Gates", "string", "conditions met of those that readiness also waits for"),
     ];
     let mut pod = row(&kinds::POD, columns, Pod)
+        .shows_deleted()
         .short_names(&["po"])
         .in_all()
         .subresources(&[

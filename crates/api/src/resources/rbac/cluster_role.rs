@@ -20,7 +20,7 @@ use crate::selector::LabelSelector;
 
 /// The row of ClusterRole.
 pub(in crate::resources) fn resource() -> Resource {
-    row(&kinds::CLUSTER_ROLE, role_columns(), ClusterRole)
+    row(&kinds::CLUSTER_ROLE, role_columns(), ClusterRole).created_by_update()
 }
 
 struct ClusterRole;

@@ -12,7 +12,7 @@ use crate::resources::row;
 
 /// The row of ClusterRoleBinding.
 pub(in crate::resources) fn resource() -> Resource {
-    row(&kinds::CLUSTER_ROLE_BINDING, subject::columns(), ClusterRoleBinding)
+    row(&kinds::CLUSTER_ROLE_BINDING, subject::columns(), ClusterRoleBinding).created_by_update()
 }
 
 struct ClusterRoleBinding;

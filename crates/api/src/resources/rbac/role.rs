@@ -13,7 +13,7 @@ use crate::resources::row;
 
 /// The row of Role.
 pub(in crate::resources) fn resource() -> Resource {
-    row(&kinds::ROLE, role_columns(), Role)
+    row(&kinds::ROLE, role_columns(), Role).created_by_update()
 }
 
 struct Role;

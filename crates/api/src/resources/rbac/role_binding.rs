@@ -12,7 +12,7 @@ use crate::resources::row;
 
 /// The row of RoleBinding.
 pub(in crate::resources) fn resource() -> Resource {
-    row(&kinds::ROLE_BINDING, subject::columns(), RoleBinding)
+    row(&kinds::ROLE_BINDING, subject::columns(), RoleBinding).created_by_update()
 }
 
 struct RoleBinding;

@@ -25,6 +25,8 @@ pub(super) fn resource() -> Resource {
         wide("Selector", "string", "which pods answer"),
     ];
     row(&kinds::SERVICE, columns, Service)
+        .shows_deleted()
+        .created_by_update()
         .short_names(&["svc"])
         .in_all()
         .subresources(&[Subresource::Status, Subresource::Proxy])

@@ -35,7 +35,7 @@ pub(in super::super) fn resource() -> Resource {
         column("Modes", "string", "how its volumes live"),
         age_column(),
     ];
-    row(&kinds::CSI_DRIVER, columns, CsiDriver)
+    row(&kinds::CSI_DRIVER, columns, CsiDriver).shows_deleted().needs_revision()
 }
 
 struct CsiDriver;

@@ -26,7 +26,7 @@ const NODE_ID_BYTES_MAX: usize = 256;
 /// The row of CSINode.
 pub(in super::super) fn resource() -> Resource {
     let columns = vec![name_column(), column("Drivers", "integer", "how many drivers it has"), age_column()];
-    row(&kinds::CSI_NODE, columns, CsiNode)
+    row(&kinds::CSI_NODE, columns, CsiNode).shows_deleted().needs_revision()
 }
 
 struct CsiNode;

@@ -25,7 +25,7 @@ pub(in super::super) fn resource() -> Resource {
         column("StorageClassName", "string", "the class"),
         column("Capacity", "string", "how much room is left"),
     ];
-    row(&kinds::CSI_STORAGE_CAPACITY, columns, CsiStorageCapacity)
+    row(&kinds::CSI_STORAGE_CAPACITY, columns, CsiStorageCapacity).needs_revision()
 }
 
 struct CsiStorageCapacity;

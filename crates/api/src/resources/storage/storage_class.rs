@@ -35,7 +35,7 @@ pub(in super::super) fn resource() -> Resource {
         column("AllowVolumeExpansion", "string", "whether volumes can grow"),
         age_column(),
     ];
-    row(&kinds::STORAGE_CLASS, columns, StorageClass).short_names(&["sc"])
+    row(&kinds::STORAGE_CLASS, columns, StorageClass).shows_deleted().short_names(&["sc"])
 }
 
 struct StorageClass;

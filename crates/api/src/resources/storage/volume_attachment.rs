@@ -33,7 +33,10 @@ pub(in super::super) fn resource() -> Resource {
         column("Attached", "boolean", "whether it is"),
         age_column(),
     ];
-    row(&kinds::VOLUME_ATTACHMENT, columns, VolumeAttachment).subresources(&[Subresource::Status])
+    row(&kinds::VOLUME_ATTACHMENT, columns, VolumeAttachment)
+        .shows_deleted()
+        .needs_revision()
+        .subresources(&[Subresource::Status])
 }
 
 struct VolumeAttachment;

@@ -19,7 +19,7 @@ use crate::resource::{Resource, Rules};
 /// The row of VolumeAttributesClass.
 pub(in super::super) fn resource() -> Resource {
     let columns = vec![name_column(), column("DriverName", "string", "who applies the attributes"), age_column()];
-    row(&kinds::VOLUME_ATTRIBUTES_CLASS, columns, VolumeAttributesClass).short_names(&["vac"])
+    row(&kinds::VOLUME_ATTRIBUTES_CLASS, columns, VolumeAttributesClass).shows_deleted().short_names(&["vac"])
 }
 
 struct VolumeAttributesClass;

@@ -105,6 +105,18 @@ async fn status_and_scale_are_parts_of_their_own() {
     assert_eq!(scaled.said(), "200");
     let now = api.get(&path).await.json();
     assert_eq!((&now["spec"]["n"], &now["metadata"]["generation"]), (&json!(5), &json!(2)));
+    // An applied scale sets the same field, owns it, and is checked like one that was put.
+    let scale = |replicas: i64| json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "x"}, "spec": {"replicas": replicas}});
+    let apply = "application/apply-patch+yaml";
+    let to = format!("{path}/scale?fieldManager=scaler&force=true");
+    let applied = api.call(Method::PATCH, &to, apply, scale(7).to_string()).await;
+    assert_eq!((applied.said().as_str(), &applied.json()["spec"]["replicas"]), ("200", &json!(7)));
+    let now = api.get(&path).await.json();
+    assert_eq!(now["spec"], json!({"n": 7}));
+    let owns = |entry: &Value| entry["manager"] == "scaler" && entry["fieldsV1"]["f:spec"]["f:n"].is_object();
+    assert!(now["metadata"]["managedFields"].as_array().expect("owners").iter().any(owns), "{now}");
+    let refused = api.call(Method::PATCH, &to, apply, scale(-1).to_string()).await;
+    assert_eq!(errors(&refused), "spec.replicas: Invalid value: -1: must be greater than or equal to 0");
 }
 
 #[tokio::test]
@@ -167,4 +179,97 @@ async fn server_side_apply_knows_the_lists_of_the_schema() {
     assert_eq!(object["spec"]["plain"], json!(["a"]));
     let strategic = api.call(Method::PATCH, &format!("{FOOS}/x"), "application/strategic-merge-patch+json", "{}").await;
     assert_eq!(strategic.code.as_u16(), 415, "no custom kind has a strategic merge");
+}
+
+/// A definition whose schema has these properties of spec and of status, with a status of its own.
+fn with_status(properties: &Value, status: &Value) -> Value {
+    let schema = json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": properties}, "status": {"type": "object", "properties": status}}});
+    let mut definition = foos(&schema);
+    definition["spec"]["versions"][0]["subresources"] = json!({"status": {}});
+    definition
+}
+
+/// KEP-4008: what stands where it stood is not looked at again, and an item of a map stands by its key.
+#[tokio::test]
+async fn an_item_that_moves_stays_accepted_and_one_that_changes_does_not() {
+    let list = |max: u64| {
+        json!({"map": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+            "items": {"type": "object", "required": ["name"], "properties":
+                {"name": {"type": "string"}, "v": {"type": "string", "maxLength": max}}}},
+            "atomic": {"type": "array", "items": {"type": "string", "maxLength": max}}})
+    };
+    let none = json!({});
+    let api = with(&with_status(&list(9), &none)).await;
+    let (long, short) = (json!({"name": "a", "v": "too-long"}), json!({"name": "b", "v": "x"}));
+    api.make(FOOS, &foo("x", &json!({"map": [long, short], "atomic": ["too-long", "x"]}))).await;
+    let path = format!("{DEFINITIONS}/foos.example.com");
+    let tightened = with_status(&list(3), &none)["spec"].take();
+    assert_eq!(api.merge(&path, &json!({"spec": tightened})).await.said(), "200");
+    let object = format!("{FOOS}/x");
+    let moved = json!([{"name": "c", "v": "new"}, {"name": "b", "v": "y"}, long]);
+    assert_eq!(api.merge(&object, &json!({"spec": {"map": moved}})).await.said(), "200", "the long one only moved");
+    let other = json!([{"name": "a", "v": "other-long"}]);
+    let refused = api.merge(&object, &json!({"spec": {"map": other}})).await;
+    assert_eq!(errors(&refused), "spec.map[0].v: Too long: may not be more than 3 bytes");
+    let renamed = json!([{"name": "d", "v": "too-long"}]);
+    let refused = api.merge(&object, &json!({"spec": {"map": renamed}})).await;
+    assert_eq!(errors(&refused), "spec.map[0].v: Too long: may not be more than 3 bytes", "it is another item");
+    // Items of other lists have no keys: what is in a changed list is new.
+    let refused = api.merge(&object, &json!({"spec": {"atomic": ["x", "too-long"]}})).await;
+    assert_eq!(errors(&refused), "spec.atomic[1]: Too long: may not be more than 3 bytes");
+}
+
+#[tokio::test]
+async fn a_status_that_stays_as_it_was_stays_accepted() {
+    let status = |max: u64| json!({"a": {"type": "string", "maxLength": max}, "b": {"type": "string"}});
+    let api = with(&with_status(&json!({}), &status(9))).await;
+    api.make(FOOS, &foo("x", &json!({}))).await;
+    let part = format!("{FOOS}/x/status");
+    assert_eq!(api.merge(&part, &json!({"status": {"a": "too-long"}})).await.said(), "200");
+    let tightened = with_status(&json!({}), &status(3))["spec"].take();
+    let path = format!("{DEFINITIONS}/foos.example.com");
+    assert_eq!(api.merge(&path, &json!({"spec": tightened})).await.said(), "200");
+    assert_eq!(api.merge(&part, &json!({"status": {"b": "y"}})).await.said(), "200");
+    let refused = api.merge(&part, &json!({"status": {"a": "other"}})).await;
+    assert_eq!(errors(&refused), "status.a: Too long: may not be more than 3 bytes");
+    let labelled = json!({"metadata": {"labels": {"a": "b"}}});
+    assert_eq!(api.merge(&format!("{FOOS}/x"), &labelled).await.said(), "200", "nor does it hold up the rest");
+}
+
+#[tokio::test]
+async fn fields_written_twice_are_told_in_embedded_objects_too_and_by_every_form_of_patch() {
+    let embedded = json!({"e": {"type": "object", "x-kubernetes-embedded-resource": true,
+        "x-kubernetes-preserve-unknown-fields": true}, "n": {"type": "integer"}});
+    let api = with(&foos(&spec(&embedded))).await;
+    let body = |name: &str| {
+        format!(
+            r#"{{"apiVersion": "example.com/v1", "kind": "Foo", "metadata": {{"name": "{name}"}}, "spec":
+                {{"e": {{"apiVersion": "v1", "kind": "ConfigMap", "data": {{"a": "1", "a": "2"}}}}}}}}"#
+        )
+    };
+    let strict = format!("{FOOS}?fieldValidation=Strict");
+    let refused = api.call(Method::POST, &strict, "application/json", body("x")).await;
+    assert!(refused.said().contains(r#"duplicate field "spec.e.data.a""#), "{}", refused.said());
+    let warned = api.call(Method::POST, FOOS, "application/json", body("x")).await;
+    let warning = warned.headers.get("warning").and_then(|warning| warning.to_str().ok()).unwrap_or_default();
+    assert!(warned.code == 201 && warning.contains("spec.e.data.a"), "{} {warning}", warned.said());
+    assert_eq!(warned.json()["spec"]["e"]["data"]["a"], "2", "the last one counts");
+    let path = format!("{FOOS}/x?fieldValidation=Strict&fieldManager=me");
+    for (media, patch) in [
+        ("merge-patch+json", r#"{"spec": {"n": 1, "n": 2}}"#),
+        (
+            "json-patch+json",
+            r#"[{"op": "add", "path": "/spec/e", "value": {"apiVersion": "v1", "kind": "A", "x": 1, "x": 2}}]"#,
+        ),
+        (
+            "apply-patch+yaml",
+            r#"{"apiVersion": "example.com/v1", "kind": "Foo", "metadata": {"name": "x"}, "spec": {"n": 1, "n": 2}}"#,
+        ),
+    ] {
+        let refused = api.call(Method::PATCH, &path, &format!("application/{media}"), patch).await;
+        assert_eq!(refused.code, 400, "{media}: {}", refused.said());
+        assert!(refused.said().contains("duplicate field") || refused.said().contains("already"), "{}", refused.said());
+    }
+    assert!(api.get(&format!("{FOOS}/x")).await.json()["spec"].get("n").is_none(), "nothing of it was kept");
 }

@@ -1,8 +1,12 @@
 //! Several versions of one custom kind.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
 use super::{DEFINITIONS, FOOS, foo, foos, spec, with};
+use crate::hook::Hook;
 
 const NEWER: &str = "/apis/example.com/v2/namespaces/default/foos";
 
@@ -70,5 +74,48 @@ async fn a_watch_of_each_version_sees_the_same_changes() {
     for (lines, version) in lines.iter_mut().zip(["example.com/v1", "example.com/v2"]) {
         let event = lines.next().await.expect("the watch goes on");
         assert_eq!((&event["type"], &event["object"]["apiVersion"]), (&json!("ADDED"), &json!(version)));
+    }
+}
+
+/// A delete converts to check and to show the object. If the webhook fails in between the object is still there.
+#[tokio::test]
+async fn a_delete_that_cannot_be_shown_deletes_nothing() {
+    let left = Arc::new(AtomicUsize::new(usize::MAX));
+    let answers = Arc::clone(&left);
+    let hook = Hook::start(move |_, request: Value| {
+        let answers = Arc::clone(&answers);
+        async move {
+            let works = answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+            if !works {
+                return json!({"result": {"status": "Failure", "message": "it broke"}});
+            }
+            let objects = request["objects"].as_array().expect("objects").iter();
+            let converted: Vec<Value> = objects
+                .map(|object| {
+                    let mut object = object.clone();
+                    object["apiVersion"] = request["desiredAPIVersion"].clone();
+                    object
+                })
+                .collect();
+            json!({"convertedObjects": converted, "result": {"status": "Success"}})
+        }
+    })
+    .await;
+    let mut definition = two();
+    definition["spec"]["conversion"] = json!({"strategy": "Webhook",
+        "webhook": {"clientConfig": hook.client("/convert"), "conversionReviewVersions": ["v1"]}});
+    let api = with(&definition).await;
+    for finalizers in [json!(null), json!(["example.com/keep"])] {
+        let mut object = foo("x", &json!({"a": "1"}));
+        object["metadata"]["finalizers"] = finalizers;
+        api.make(FOOS, &object).await;
+        left.store(0, Ordering::Relaxed);
+        let refused = api.delete(&format!("{NEWER}/x")).await;
+        assert!(refused.said().contains("it broke"), "{}", refused.said());
+        let kept = api.get(&format!("{FOOS}/x")).await;
+        assert_eq!(kept.said(), "200", "an error says that nothing happened");
+        assert!(kept.json()["metadata"].get("deletionTimestamp").is_none(), "{}", kept.text());
+        left.store(usize::MAX, Ordering::Relaxed);
+        assert_eq!(api.delete(&format!("{NEWER}/x")).await.said(), "200");
     }
 }
