@@ -56,6 +56,7 @@ fn is_created_by_update(target: &Target) -> bool {
 async fn create_missing(call: Call<'_>, mut object: Value) -> Result<Answer, ApiError> {
     authorize_create(call)?;
     let (kind, name) = (&call.target.resource.kind, &call.target.name);
+    write::check_kind(kind, &mut object)?;
     write::check_place(kind, &call.target.namespace, name, &mut object)?;
     let uid = text(&object["metadata"], "uid");
     if !uid.is_empty() {

@@ -260,6 +260,12 @@ async fn who_creates_by_an_update_must_be_one_who_may_create() {
     assert_eq!(api.put(&format!("{path}?dryRun=All"), &lease).await.said(), "201");
     assert_eq!(api.get(&path).await.code, 404, "a dry run creates nothing");
     assert_eq!(api.put(&path, &lease).await.said(), "201");
+    let bare = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"});
+    let made = api.put(&format!("{leases}/named-by-its-path"), &bare).await;
+    assert_eq!((made.said().as_str(), &made.json()["metadata"]["name"]), ("201", &json!("named-by-its-path")));
+    for odd in [json!({"metadata": 5}), json!({"metadata": []}), json!({"kind": "Pod"})] {
+        assert_eq!(api.put(&format!("{leases}/odd"), &odd).await.code, 400, "{odd}");
+    }
 }
 
 #[tokio::test]
