@@ -10,7 +10,7 @@ use windlass_api::schema::{Field, Form, Message, Shape, Type};
 use windlass_api::{Resource, Verbs};
 
 use crate::request::Request;
-use crate::stage::Stage;
+use crate::stage::{Stage, THINGS};
 
 /// Names in use: few, so that requests meet the same objects.
 const NAMES: [&str; 4] = ["sample", "one", "two", "three"];
@@ -100,6 +100,9 @@ impl Generator {
 
     /// The next request.
     pub fn request(&mut self, stage: &Stage) -> Request {
+        if self.once_in(12) {
+            return self.custom();
+        }
         let rows: Vec<&Resource> = stage.registry.iter().map(AsRef::as_ref).collect();
         let row = self.pick(&rows);
         let name = self.pick(&NAMES).to_owned();
@@ -111,6 +114,7 @@ impl Generator {
             item = format!("{item}/{}", row.subresources[at].as_str());
         }
         match self.below(12) {
+            0 if self.once_in(3) => self.with_body(Method::POST, item, row, &name, namespace),
             0..=3 => self.with_body(Method::POST, collection, row, &name, namespace),
             4 | 5 => self.with_body(Method::PUT, item, row, &name, namespace),
             6..=8 => self.patch(item, row, &name, namespace),
@@ -118,6 +122,64 @@ impl Generator {
             10 => self.read(collection, "GET"),
             _ if self.once_in(8) => self.read(collection, "DELETE"),
             _ => self.read(item, "DELETE"),
+        }
+    }
+
+    /// A request for the custom kind.
+    fn custom(&mut self) -> Request {
+        let name = self.pick(&NAMES);
+        let item = format!("{THINGS}/{name}{}", self.pick(&["", "", "", "/status", "/scale"]));
+        let mut spec = Map::new();
+        for field in ["n", "word", "set", "map", "free", "maybe", "embedded", "unknown"] {
+            let value = match (self.below(6), field) {
+                (0, _) => self.any(0),
+                (1..=3, _) => continue,
+                (_, "n") => json!(self.pick(NUMBERS)),
+                (_, "set") => json!([self.text(), self.text()]),
+                (_, "map") => json!([{"name": self.text(), "port": self.pick(NUMBERS)}, {"name": "a", "port": "b"}]),
+                (_, "free") => json!({"a": self.any(0), "b": self.any(0)}),
+                (_, "embedded") => json!({"apiVersion": "v1", "kind": self.text(), "metadata": self.any(0), "x": 1}),
+                _ => json!(self.text()),
+            };
+            spec.insert(field.to_owned(), value);
+        }
+        let mut object = json!({"apiVersion": "fuzz.example.com/v1", "kind": "Thing", "metadata": {"name": name},
+            "spec": spec, "status": {"n": self.any(0)}});
+        if item.ends_with("/scale") && self.once_in(2) {
+            object = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": name},
+                "spec": {"replicas": self.pick(NUMBERS)}});
+        }
+        if self.once_in(20) {
+            object["metadata"] = self.any(0);
+        }
+        let query = self.write_query();
+        let body = object.to_string().into_bytes();
+        let with = |method: Method, path: &str, media: &str, body: Vec<u8>| Request {
+            method,
+            path: format!("{path}{query}"),
+            headers: vec![("content-type", media.to_owned())],
+            body,
+        };
+        match self.below(10) {
+            0..=2 => with(Method::POST, THINGS, "application/json", body),
+            3 | 4 => with(Method::PUT, &item, "application/json", body),
+            5 => with(Method::PATCH, &item, "application/merge-patch+json", body),
+            6 => {
+                let operations = self.operations(&object).to_string().into_bytes();
+                with(Method::PATCH, &item, "application/json-patch+json", operations)
+            }
+            7 => {
+                let joint = if query.is_empty() { "?" } else { "" };
+                let end = if joint.is_empty() { "&fieldManager=a&force=true" } else { "fieldManager=a&force=true" };
+                let mut request = with(Method::PATCH, &item, "application/apply-patch+yaml", body);
+                request.path = format!("{}{joint}{end}", request.path);
+                request
+            }
+            8 => self.read(THINGS.to_owned(), "GET"),
+            _ => {
+                let method = if self.once_in(2) { "GET" } else { "DELETE" };
+                self.read(item, method)
+            }
         }
     }
 
@@ -144,6 +206,9 @@ impl Generator {
         }
         if self.once_in(30) {
             object["metadata"] = self.any(0);
+        } else if self.once_in(20) && object["metadata"].is_object() {
+            object["metadata"]["generateName"] = json!("made-");
+            object["metadata"]["name"] = Value::Null;
         }
         object
     }
@@ -332,6 +397,7 @@ impl Generator {
             2 => "?fieldValidation=Ignore&fieldManager=fuzz".to_owned(),
             3 => "?dryRun=Some".to_owned(),
             4 => format!("?fieldManager={}", "m".repeat(200)),
+            5 => "?dryRun=All&fieldValidation=Strict".to_owned(),
             _ => String::new(),
         }
     }
@@ -354,11 +420,13 @@ impl Generator {
             "?watch=true&timeoutSeconds=1",
             "?watch=1&resourceVersion=1&allowWatchBookmarks=true",
             "?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan",
+            "?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true",
             "?watch=maybe",
             "?gracePeriodSeconds=0",
             "?propagationPolicy=Orphan",
             "?propagationPolicy=Sideways",
             "?dryRun=All",
+            "?dryRun=All&propagationPolicy=Foreground",
             "?pretty=true",
             "?timeoutSeconds=-1",
             "?a=%zz",
@@ -369,6 +437,7 @@ impl Generator {
             "application/json;as=Table;v=v1;g=meta.k8s.io",
             "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
             "application/vnd.kubernetes.protobuf",
+            "application/yaml",
             "text/html",
             "*/*",
         ]);

@@ -6,10 +6,13 @@
 //! Relies on   the schema table for what a field may hold, the samples for objects that break no rule
 //!
 //! Rules
-//!   F1 answered   every request is answered in time, and not with 500
+//!   F1 answered   every request is answered in time, and as a fault of the server only where another server, or a revision
+//!                 that is yet to come, would have to answer
 //!   F2 no panic   the server counts none
-//!   F3 readable   what a write answered can be read, as an object and as a table row
+//!   F3 readable   what a write answered can be read: the same object, and as a table row
 //!   F4 kept       after a restart every object is there as it was
+//!   F5 dry run    what is only tried leaves the store at its revision
+//!   F6 watched    a watch that begins with what is there says so, in events that can be read
 //!
 //! A failure prints the seed, the request's number and the request: the same seed sends it again.
 

@@ -39,6 +39,34 @@ struct Parts {
     link: Arc<dyn Transport>,
 }
 
+/// A custom kind: each sort of schema that objects are checked, completed or cut by.
+pub const THINGS: &str = "/apis/fuzz.example.com/v1/namespaces/default/things";
+const DEFINITION: &str = r#"{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+    "metadata": {"name": "things.fuzz.example.com"}, "spec": {"group": "fuzz.example.com", "scope": "Namespaced",
+    "names": {"plural": "things", "kind": "Thing"}, "versions": [{"name": "v1", "served": true, "storage": true,
+    "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n"}},
+    "additionalPrinterColumns": [{"name": "N", "type": "integer", "jsonPath": ".spec.n"}],
+    "selectableFields": [{"jsonPath": ".spec.word"}],
+    "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+        "spec": {"type": "object", "x-kubernetes-validations": [{"rule": "!has(self.word) || self.word != 'bad'"}],
+            "properties": {
+                "n": {"type": "integer", "minimum": 0, "maximum": 100, "default": 3,
+                    "x-kubernetes-validations": [{"rule": "self >= oldSelf - 50"}]},
+                "word": {"type": "string", "maxLength": 20},
+                "set": {"type": "array", "maxItems": 5, "x-kubernetes-list-type": "set",
+                    "items": {"type": "string", "maxLength": 9}},
+                "map": {"type": "array", "maxItems": 5, "x-kubernetes-list-type": "map",
+                    "x-kubernetes-list-map-keys": ["name"], "items": {"type": "object", "required": ["name"],
+                        "properties": {"name": {"type": "string", "maxLength": 9},
+                            "port": {"x-kubernetes-int-or-string": true}}}},
+                "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+                "maybe": {"type": "string", "nullable": true, "default": "x"},
+                "embedded": {"type": "object", "x-kubernetes-embedded-resource": true,
+                    "x-kubernetes-preserve-unknown-fields": true}}},
+        "status": {"type": "object", "properties": {"n": {"type": "integer"}}}}}}}]}}"#;
+/// What is answered by servers that are not there.
+const ELSEWHERE: [&str; 5] = ["/proxy", "/log", "/exec", "/attach", "/portforward"];
+
 /// Names of roles and their bindings may have spaces and the like.
 fn path_of(kind: &Kind, namespace: &str, name: &str) -> String {
     kind.object_path(&segment(namespace), &segment(name))
@@ -51,7 +79,19 @@ impl Stage {
         let registry = windlass_api::resources::registry();
         let mut stage = Stage { registry, directory, world, parts: None, accepted: 0 };
         stage.open().await?;
+        let definition = Request {
+            method: Method::POST,
+            path: "/apis/apiextensions.k8s.io/v1/customresourcedefinitions".to_owned(),
+            headers: vec![("content-type", "application/json".to_owned())],
+            body: DEFINITION.as_bytes().to_vec(),
+        };
+        let (code, body) = stage.read(stage.call(&definition).await?).await?;
+        ensure!(code == 201, "the custom kind is not defined: {}", String::from_utf8_lossy(&body));
         Ok(stage)
+    }
+
+    fn revision(&self) -> Result<u64> {
+        Ok(self.parts.as_ref().context("the stage is open")?.store.revision())
     }
 
     async fn open(&mut self) -> Result<()> {
@@ -107,12 +147,20 @@ impl Stage {
 
     /// Sends a request and checks its answer.
     pub async fn send(&mut self, request: &Request) -> Result<()> {
+        let before = self.revision()?;
         let response = self.call(request).await?;
         let code = response.status();
-        ensure!(code != 500, "answered with 500: {}", self.text(response).await?);
-        if request.path.contains("watch=") {
-            return self.read_some(response).await;
+        let is_elsewhere = ELSEWHERE.iter().any(|part| request.path.contains(part));
+        let is_early = code == 504 && request.path.contains("resourceVersion=");
+        if code.is_server_error() && !is_elsewhere && !is_early {
+            bail!("answered with {code}: {}", self.text(response).await?);
         }
+        if request.path.contains("watch=") {
+            return self.read_some(response, request).await;
+        }
+        let is_tried = request.path.contains("dryRun=All") && request.method != Method::GET;
+        let after = self.revision()?;
+        ensure!(!is_tried || before == after, "a dry run took the store from {before} to {after}");
         let (_, body) = self.read(response).await?;
         let is_write = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
         if code.is_success() && is_write && !request.path.contains("dryRun=") {
@@ -126,15 +174,15 @@ impl Stage {
     /// F3.
     async fn check_readable(&self, object: &Value) -> Result<()> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let Some(row) = self.registry.find_kind(&text(&object["apiVersion"]), &text(&object["kind"])) else {
-            return Ok(());
-        };
         let metadata = &object["metadata"];
-        // Reviews are answered and not kept.
-        if row.verbs != Verbs::All || metadata["uid"].is_null() {
-            return Ok(());
-        }
-        let path = path_of(&row.kind, &text(&metadata["namespace"]), &text(&metadata["name"]));
+        let row = self.registry.find_kind(&text(&object["apiVersion"]), &text(&object["kind"]));
+        let path = match row {
+            // Reviews are answered and not kept.
+            Some(row) if row.verbs != Verbs::All || metadata["uid"].is_null() => return Ok(()),
+            Some(row) => path_of(&row.kind, &text(&metadata["namespace"]), &text(&metadata["name"])),
+            None if object["kind"] == "Thing" => format!("{THINGS}/{}", text(&metadata["name"])),
+            None => return Ok(()),
+        };
         let get = |accept: &str| Request {
             method: Method::GET,
             path: path.clone(),
@@ -148,7 +196,7 @@ impl Stage {
         }
         ensure!(code == 200, "{path} was written and reads {code}");
         let read: Value = serde_json::from_slice(&body).with_context(|| format!("{path} is no JSON"))?;
-        ensure!(read["metadata"]["uid"] == metadata["uid"], "{path} is another object than was written");
+        ensure!(read == *object, "{path} was answered as {object} and reads {read}");
         let (code, _) = self.read(self.call(&get(TABLE)).await?).await?;
         ensure!(code == 200, "{path} as a table reads {code}");
         Ok(())
@@ -157,8 +205,9 @@ impl Stage {
     /// Every object of every kind, by path.
     async fn all_objects(&self) -> Result<BTreeMap<String, Value>> {
         let mut found = BTreeMap::new();
-        for row in self.registry.iter().filter(|row| row.verbs == Verbs::All) {
-            let path = row.kind.collection_path(None);
+        let rows = self.registry.iter().filter(|row| row.verbs == Verbs::All);
+        let rows = rows.map(|row| (Some(row), row.kind.collection_path(None)));
+        for (row, path) in rows.chain([(None, THINGS.to_owned())]) {
             let list = Request { method: Method::GET, path, headers: Vec::new(), body: Vec::new() };
             let (code, body) = self.read(self.call(&list).await?).await?;
             ensure!(code == 200, "{list} reads {code}: {}", String::from_utf8_lossy(&body));
@@ -166,7 +215,11 @@ impl Stage {
             for item in list["items"].as_array().context("a list has items")? {
                 let metadata = &item["metadata"];
                 let text = |field: &str| metadata[field].as_str().unwrap_or_default();
-                found.insert(path_of(&row.kind, text("namespace"), text("name")), item.clone());
+                let at = match row {
+                    Some(row) => path_of(&row.kind, text("namespace"), text("name")),
+                    None => format!("{THINGS}/{}", text("name")),
+                };
+                found.insert(at, item.clone());
             }
         }
         Ok(found)
@@ -195,12 +248,35 @@ impl Stage {
         Ok(String::from_utf8_lossy(&self.read(response).await?.1).into_owned())
     }
 
-    /// The beginning of a watch, if it has one soon; the rest is let go of.
-    async fn read_some(&self, response: Response) -> Result<()> {
+    /// The beginning of a watch, if it has one soon; the rest is let go of. F6: one that begins with what is there is
+    /// waited for, and its events are read.
+    async fn read_some(&self, response: Response, request: &Request) -> Result<()> {
+        let is_ok = response.status().is_success();
+        let says_so = is_ok && request.path.contains("sendInitialEvents=true&") && request.path.contains("Bookmarks");
+        let media = response.headers().get("content-type").and_then(|media| media.to_str().ok());
+        let is_json = media.is_some_and(|media| media.starts_with("application/json"));
         let mut body = response.into_body();
-        let first = tokio::time::timeout(Duration::from_millis(5), body.frame()).await;
-        if let Ok(Some(Err(error))) = first {
-            bail!("the watch breaks off: {error}");
+        let mut text = Vec::new();
+        let time = if says_so { ANSWER_TIME_MAX } else { Duration::from_millis(5) };
+        loop {
+            match tokio::time::timeout(time, body.frame()).await {
+                Ok(Some(Ok(frame))) => text.extend(frame.into_data().unwrap_or_default()),
+                Ok(Some(Err(error))) => bail!("the watch breaks off: {error}"),
+                Ok(None) => break,
+                Err(_) if says_so => bail!("the watch does not say that it has begun"),
+                Err(_) => break,
+            }
+            if !says_so || !is_json || String::from_utf8_lossy(&text).contains("k8s.io/initial-events-end") {
+                break;
+            }
+        }
+        if is_ok && is_json {
+            for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                let event: Value = serde_json::from_slice(line).context("an event is JSON")?;
+                // A part of an object is read whatever the query says.
+                let is_event = event["type"].is_string() && event["object"].is_object();
+                ensure!(is_event || event["kind"].is_string(), "neither an event nor an object: {event}");
+            }
         }
         Ok(())
     }
