@@ -127,6 +127,11 @@ impl Capabilities {
         self.0.contains(&capability)
     }
 
+    /// The names of those in the set, as `NET_ADMIN`.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|capability| capability.name())
+    }
+
     /// The set as the kernel writes it in `/proc/PID/status`: bit N is capability N.
     pub fn mask(&self) -> u64 {
         self.0.iter().fold(0, |mask, c| mask | 1 << (*c as u64))

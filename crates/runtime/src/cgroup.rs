@@ -193,6 +193,11 @@ impl SandboxCgroup {
         ContainerCgroup { sandbox: self.clone(), name: id.to_owned() }
     }
 
+    /// The absolute path, as whoever makes containers in it has it.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.all.parent, self.name)
+    }
+
     /// Sets limits on all containers together. Makes the group.
     pub fn limit(&self, resources: &Resources) -> Result<(), RuntimeError> {
         if *resources == Resources::default() {

@@ -269,6 +269,17 @@ pub(crate) fn unmount(target: &Path) -> io::Result<()> {
     }
 }
 
+/// Sends a signal, a real-time one as well, to a process that is held.
+pub fn signal_held(process: std::os::fd::BorrowedFd, signal: i32) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    let held = std::os::fd::AsRawFd::as_raw_fd(&process);
+    // SAFETY: the descriptor is open as long as it is borrowed, and without siginfo the kernel reads no memory of ours.
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, held, signal, no_info, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Mount points at or below `root` in this process's mount namespace, deepest first.
 pub fn mounts_below(root: &Path) -> io::Result<Vec<std::path::PathBuf>> {
     let mut found = mount_points("self")?;

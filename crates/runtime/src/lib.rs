@@ -18,6 +18,7 @@ mod cgroup;
 mod checkpoint;
 mod cpu_set;
 mod error;
+mod groups;
 pub mod image;
 mod kernel;
 mod launch;
@@ -39,7 +40,8 @@ pub use capability::{Capabilities, Capability, UnknownCapability};
 pub use checkpoint::CheckpointSpec;
 pub use cpu_set::{CPUS_MAX, CpuSet, CpuSetError};
 pub use error::RuntimeError;
-pub use kernel::mounts_below;
+pub use groups::Groups;
+pub use kernel::{mounts_below, signal_held};
 pub use mount_table::{MountPoint, mounted_on, share};
 pub use pressure::{Pressure, Stall, Stalls};
 pub use process::{Attachment, Process, ProcessExit, Resizer, Stream};
@@ -47,7 +49,7 @@ pub use remove::remove_tree;
 pub use runtime::{Runtime, RuntimeConfig};
 pub use sandbox::{Events, Sandbox};
 pub use seccomp::{SeccompProfile, SeccompProfileError};
-pub use shim::shim_main;
+pub use shim::{MASKED_PATHS, READ_ONLY_PATHS, open_beneath, shim_main};
 pub use spec::{
     Bind, ContainerSpec, Device, ExecSpec, Hook, HookPoint, ImageGroups, IpcMode, LogSpec, Mount, NetworkMode, PidMode,
     Propagation, Resources, Rlimit, SandboxSpec, Seccomp, TerminalSize,

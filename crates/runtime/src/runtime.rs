@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::cgroup::Cgroups;
 use crate::error::RuntimeError;
+use crate::groups::Groups;
 use crate::kernel;
 use crate::layout::{self, Boot, SandboxDir, make_private_dir, names, remove_tree};
 use crate::sandbox::{Sandbox, blocking, kill_shim, to_the_end};
@@ -206,6 +207,11 @@ impl Runtime {
     /// What all sandboxes use together now. Looks at the kernel's files.
     pub fn usage(&self) -> Usage {
         self.shared.cgroups.usage()
+    }
+
+    /// The control groups of a sandbox that is none of this runtime's: somebody else makes its containers.
+    pub fn groups(&self, id: &str) -> Groups {
+        Groups(self.shared.cgroups.sandbox(id))
     }
 
     /// The image layers that containers of an instance are made of, whether or not an agent runs.

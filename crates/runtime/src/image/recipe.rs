@@ -126,6 +126,30 @@ impl<R: Read> Read for Recorded<R> {
     }
 }
 
+/// How long the archive is that this recipe makes. Reads all of the recipe, and nothing of the layer.
+pub(super) fn length(recipe: &Path) -> io::Result<u64> {
+    let mut recipe = BufReader::new(zstd::stream::read::Decoder::new(File::open(recipe)?)?);
+    let (mut kind, mut whole) = ([0], 0u64);
+    while recipe.read(&mut kind)? != 0 {
+        let skipped = if kind == [0] {
+            let mut length = [0; 4];
+            recipe.read_exact(&mut length)?;
+            whole += u64::from(u32::from_le_bytes(length));
+            u64::from(u32::from_le_bytes(length))
+        } else {
+            let (mut length, mut size) = ([0; 8], [0; 2]);
+            recipe.read_exact(&mut length)?;
+            recipe.read_exact(&mut size)?;
+            whole = whole.saturating_add(u64::from_le_bytes(length));
+            u16::from_le_bytes(size).into()
+        };
+        if io::copy(&mut recipe.by_ref().take(skipped), &mut io::sink())? != skipped {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(whole)
+}
+
 /// The archive of a layer, made again.
 pub struct LayerArchive {
     root: rustix::fd::OwnedFd,

@@ -96,6 +96,14 @@ pub(super) struct Staged {
     pub(super) pulled_as: Option<(String, Option<Credentials>)>,
 }
 
+/// What an image is made of.
+pub(super) struct Documents {
+    /// Its config document.
+    pub(super) config: Vec<u8>,
+    /// Of its layers, the lowest first.
+    pub(super) diff_ids: Vec<String>,
+}
+
 /// The right to fetch a layer.
 pub(super) struct Turn {
     _of_registry: OwnedSemaphorePermit,
@@ -233,6 +241,25 @@ impl Store {
         let never_closed = "the semaphores are never closed";
         let of_registry = lane.acquire_owned().await.expect(never_closed);
         Turn { _of_registry: of_registry, _of_all: self.layers.clone().acquire_owned().await.expect(never_closed) }
+    }
+
+    /// What an image is made of.
+    pub(super) fn documents(&self, id: &str) -> Result<Option<Documents>, ImageError> {
+        let index = self.index()?;
+        let Some(listed) = index.images.get(id) else { return Ok(None) };
+        let path = self.config_path(id);
+        let config = std::fs::read(&path).map_err(ImageError::file("read", &path))?;
+        Ok(Some(Documents { config, diff_ids: listed.layers.clone() }))
+    }
+
+    /// How long the archive of a layer is; `None` when it cannot be made again.
+    pub(super) fn archive_bytes(&self, diff_id: &str) -> Result<Option<u64>, ImageError> {
+        let index = self.index()?;
+        let recipe = index.layers.get(diff_id).map(|layer| self.recipe_path(layer.number));
+        match recipe.filter(|recipe| recipe.exists()) {
+            Some(recipe) => recipe::length(&recipe).map(Some).map_err(ImageError::file("read", &recipe)),
+            None => Ok(None),
+        }
     }
 
     fn image(&self, index: &Index, id: &str, listed: &Listed) -> Result<Image, ImageError> {

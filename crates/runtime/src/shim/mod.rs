@@ -39,6 +39,9 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
+pub use self::oci::{MASKED_PATHS, READ_ONLY_PATHS};
+pub use self::rootfs::open_beneath;
+
 use self::container::{Container, End};
 use self::errand::Errand;
 use self::execs::ExecProcess;

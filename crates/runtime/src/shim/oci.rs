@@ -17,7 +17,7 @@ use crate::launch::{Identity, PATH_DEFAULT};
 use crate::spec::{Bind, ContainerSpec, HookPoint, Mount, Propagation};
 
 /// Kernel files that tell about the machine or let it be influenced.
-const MASKED: [&str; 12] = [
+pub const MASKED_PATHS: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -32,7 +32,7 @@ const MASKED: [&str; 12] = [
     "/sys/firmware",
 ];
 /// Kernel files that programs read and must not write.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const READ_ONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Most device nodes that a privileged container is given.
 const DEVICES_MAX: usize = 4096;
@@ -249,7 +249,7 @@ impl Plan<'_> {
         match &self.spec.masked_paths {
             _ if self.spec.privileged => Vec::new(),
             Some(paths) => paths.clone(),
-            None => MASKED.iter().map(PathBuf::from).collect(),
+            None => MASKED_PATHS.iter().map(PathBuf::from).collect(),
         }
     }
 
@@ -259,7 +259,7 @@ impl Plan<'_> {
         }
         let mut paths = match &self.spec.readonly_paths {
             Some(paths) => paths.clone(),
-            None => READ_ONLY.iter().map(PathBuf::from).collect(),
+            None => READ_ONLY_PATHS.iter().map(PathBuf::from).collect(),
         };
         if self.cgroup.is_v1() {
             paths.push(PathBuf::from("/sys/fs/cgroup"));

@@ -139,7 +139,8 @@ pub(super) fn stage(source: &Path, sub_path: &Path, staging: &Path) -> Result<()
     place().map_err(failed)
 }
 
-pub(super) fn open_beneath(source: &Path, sub_path: &Path) -> io::Result<OwnedFd> {
+/// What `sub_path` is beneath `source`, whatever links lie there: never outside. A missing one is made, as a directory.
+pub fn open_beneath(source: &Path, sub_path: &Path) -> io::Result<OwnedFd> {
     let (flags, beneath) = (OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS);
     let root = openat(CWD, source, flags | OFlags::DIRECTORY, Mode::empty())?;
     match openat2(&root, sub_path, flags, Mode::empty(), beneath) {
