@@ -39,6 +39,7 @@ pub const TEST: &[Package] = &[
     Package { shown_by: "/usr/sbin/runc", name: "runc" },
     Package { shown_by: "/usr/bin/crun", name: "crun" },
     Package { shown_by: "/usr/sbin/criu", name: "criu" },
+    Package { shown_by: "/usr/bin/containerd", name: "containerd" },
 ];
 
 /// Needed to fetch and run the real clients.

@@ -12,6 +12,7 @@
 //! Not here    namespaces, cgroups, overlay file systems (runtime), addresses and rules (network), placement (scheduler)
 
 pub mod agent;
+pub mod cni;
 pub mod config;
 pub mod grpc;
 pub mod join;

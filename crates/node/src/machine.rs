@@ -352,6 +352,8 @@ pub struct Sandbox {
     pub share_pids: bool,
     /// Root inside is nobody outside.
     pub user_namespace: bool,
+    /// Some container may do everything.
+    pub privileged: bool,
     /// Kernel parameters of the pod's own.
     pub sysctls: BTreeMap<String, String>,
     /// Limits on all containers together.

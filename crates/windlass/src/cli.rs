@@ -175,9 +175,10 @@ pub struct NodeFlags {
     /// The directory with these programs
     #[arg(long, value_name = "DIRECTORY")]
     pub image_credential_provider_bin_dir: Option<PathBuf>,
-    /// A program that runs the containers of pods whose RuntimeClass has this handler, with the command line of OCI
-    /// runtimes; may be repeated. `runc` and `crun` are known where they are on the PATH
-    #[arg(long = "runtime", value_name = "NAME=PROGRAM", value_parser = parse_runtime)]
+    /// What runs the containers of pods whose RuntimeClass has this handler: a program with the command line of OCI
+    /// runtimes, or unix:///SOCKET of a runtime that serves CRI; may be repeated. `runc` and `crun` are known where they are
+    /// on the PATH
+    #[arg(long = "runtime", value_name = "NAME=PROGRAM|SOCKET", value_parser = parse_runtime)]
     pub runtimes: Vec<(String, PathBuf)>,
     /// The handler of pods without a RuntimeClass; `windlass` is what this program does by itself
     #[arg(long, value_name = "NAME", default_value = EMBEDDED)]
@@ -315,7 +316,8 @@ pub enum ImageCommand {
 
 /// `NAME=PROGRAM`, of which the name is what a RuntimeClass may have as its handler.
 fn parse_runtime(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, program) = text.split_once('=').ok_or("expected NAME=PROGRAM, as kata=/usr/bin/kata-runtime")?;
+    let (name, program) =
+        text.split_once('=').ok_or("expected NAME=PROGRAM or NAME=unix:///SOCKET, as kata=/usr/bin/kata-runtime")?;
     if name == EMBEDDED {
         return Err(format!("{EMBEDDED} is what this program does by itself; choose another name"));
     }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 use windlass_network::Network;
+use windlass_node::kernel::end_all_of_other_runtimes;
 use windlass_runtime::{Runtime, mounted_on};
 
 use crate::place::{Place, Running};
@@ -26,8 +27,11 @@ pub fn run(place: &Place, purge: bool) -> Result<()> {
         println!("stopping {} (pid {})", running.role, running.pid);
         stop_process(&running)?;
     }
-    Runtime::destroy_all(&place.runtime()).context("cannot remove the containers")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    // Before their processes are killed with the rest: other runtimes would keep what they know of them.
+    let troubles = runtime.block_on(end_all_of_other_runtimes(&place.data, &place.instance));
+    let troubles = troubles.context("cannot end what other runtimes have")?;
+    Runtime::destroy_all(&place.runtime()).context("cannot remove the containers")?;
     runtime.block_on(Network::sweep(&place.instance, &place.network_run())).context("cannot remove the network")?;
     let kubelet = place.kubelet();
     for root in [&place.run, &place.data, &kubelet] {
@@ -42,6 +46,13 @@ pub fn run(place: &Place, purge: bool) -> Result<()> {
         remove(&kubelet.join(lent))?;
     }
     remove(&place.run)?;
+    if !troubles.is_empty() {
+        let instance = &place.instance;
+        bail!(
+            "everything is down, but a runtime may still list sandboxes with the label windlass.instance={instance}; start it and say down again: {}",
+            troubles.join("; ")
+        );
+    }
     if purge {
         remove(&place.data)?;
         remove(&kubelet)?;

@@ -26,6 +26,10 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "shim") {
         windlass_runtime::shim_main(std::env::args_os().skip(2));
     }
+    // What a runtime calls that runs pods for this node: it says so in the environment.
+    if windlass_node::cni::is_called() {
+        return windlass_node::cni::main();
+    }
     let cli = Cli::parse_from(cli::order::verb_first(std::env::args_os()));
     match run(cli) {
         Ok(code) => code,

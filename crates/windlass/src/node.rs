@@ -1,13 +1,12 @@
 //! The node's wiring: this machine, its agent and its HTTP server, beside a server or joined to one.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
@@ -19,7 +18,7 @@ use windlass_client::{Backoff, Client, HttpsConfig, HttpsTransport};
 use windlass_node::agent::Shutdown;
 use windlass_node::config::{Amounts, CpuPolicy};
 use windlass_node::join::{JoinConfig, join};
-use windlass_node::kernel::EMBEDDED;
+use windlass_node::kernel::{CRI_SCHEME, EMBEDDED};
 use windlass_node::server::Site;
 use windlass_node::{
     Agent, Kernel, KernelConfig, Machine, NodeConfig, ProviderFiles, RuntimeChoice, ServerIdentity, serve,
@@ -292,19 +291,28 @@ impl NodeFlags {
         }
     }
 
-    /// The programs that run containers: those everybody knows, where they are, and those that were named.
+    /// What runs containers: programs that everybody knows, where they are, and those that were named.
     fn runtimes(&self) -> Result<RuntimeChoice> {
-        let mut choice = RuntimeChoice { programs: BTreeMap::new(), default: self.default_runtime.clone() };
+        let mut choice = RuntimeChoice { default: self.default_runtime.clone(), ..RuntimeChoice::default() };
         let found = RUNTIMES_KNOWN.into_iter().filter_map(|name| Some((name.to_owned(), on_the_path(name)?)));
         choice.programs.extend(found);
         for (name, program) in &self.runtimes {
+            if let Some(text) = program.to_str().filter(|text| text.starts_with(CRI_SCHEME)) {
+                let endpoint = text.parse().map_err(|why| anyhow!("--runtime {name}={text}: {why}"))?;
+                choice.sockets.insert(name.clone(), endpoint);
+                choice.programs.remove(name);
+                continue;
+            }
             if !program.is_absolute() || !is_program(program) {
-                bail!("--runtime {name}={}: expected the whole path of a program", program.display());
+                bail!(
+                    "--runtime {name}={}: expected the whole path of a program, or {CRI_SCHEME}/PATH",
+                    program.display()
+                );
             }
             choice.programs.insert(name.clone(), program.clone());
         }
-        if choice.default != EMBEDDED && !choice.programs.contains_key(&choice.default) {
-            let known: Vec<&str> = choice.programs.keys().map(String::as_str).collect();
+        let known: Vec<&str> = choice.programs.keys().chain(choice.sockets.keys()).map(String::as_str).collect();
+        if choice.default != EMBEDDED && !known.contains(&choice.default.as_str()) {
             bail!(
                 "--default-runtime {}: this node knows {EMBEDDED} {}; name others with --runtime",
                 choice.default,

@@ -9,6 +9,9 @@
 //! DATA/pods/UID/volumes/NAME              a volume: a directory, a tmpfs, or a link to a path of the machine
 //! DATA/pods/UID/messages/NAME.ATTEMPT     a container's last words
 //! DATA/pods/UID/logs/NAME/ATTEMPT.log     a container's output, older parts with .1 … .4 behind it
+//! DATA/pods/UID/cri.json                  who runs the pod's containers, when that is another runtime, and its network
+//! DATA/pods/UID/parts/NAME.ATTEMPT/N      a part of a volume, mounted where nobody can move it, for such a runtime
+//! DATA/cni                                how such a runtime asks for a pod's network: net.d, bin
 //! DATA/seccomp/PATH                       profiles of system calls, put there by who runs the machine
 //! RUN/runtime, RUN/network                what need not survive a reboot
 //! ```
@@ -59,6 +62,21 @@ impl Layout {
     /// One pod.
     pub fn pod(&self, uid: &str) -> Result<PathBuf, MachineError> {
         Ok(self.pods().join(file_name(uid)?))
+    }
+
+    /// What is said of a pod that another runtime runs.
+    pub fn cri(&self, uid: &str) -> Result<PathBuf, MachineError> {
+        Ok(self.pod(uid)?.join("cri.json"))
+    }
+
+    /// Where parts of volumes are mounted for such a runtime; of all containers of the pod.
+    pub fn parts(&self, uid: &str) -> Result<PathBuf, MachineError> {
+        Ok(self.pod(uid)?.join("parts"))
+    }
+
+    /// What such a runtime is told about networks.
+    pub fn cni(&self) -> PathBuf {
+        self.data.join("cni")
     }
 
     /// Profiles of system calls that pods may name.

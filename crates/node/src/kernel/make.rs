@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use windlass_runtime::{ContainerSpec, IpcMode, LogSpec, Mount, NetworkMode, PidMode, RuntimeError, SandboxSpec};
 
 use super::device::cdi;
+use super::runtimes::Way;
 use super::{Kernel, container, file_error, make_private_dir, of_image, of_runtime, off_the_runtime, refused, seccomp};
 use crate::machine::{Container, MachineError, Sandbox};
 
@@ -18,13 +19,29 @@ impl Kernel {
             }
             self.end_sandbox(pod).await?;
         }
+        if let Some(found) = self.cri.pod(pod) {
+            if self.cri.is_alive(&found).await? {
+                return Ok(());
+            }
+            self.end_sandbox(pod).await?;
+        }
         let handler = sandbox.handler.as_deref();
         let handler = handler.ok_or_else(|| {
             let why = "the API, which knows the RuntimeClass, cannot be reached".to_owned();
             refused("look up the pod's runtime", why)
         })?;
-        let program = self.runtimes.program(handler, sandbox.user_namespace)?;
+        let way = self.runtimes.way(handler, sandbox.user_namespace)?;
         self.write_files(sandbox).await?;
+        let program = match way {
+            Way::Shim(program) => program,
+            Way::Cri(endpoint) => {
+                let attached = match sandbox.host_network {
+                    true => None,
+                    false => Some(self.place_in_network(pod).await?),
+                };
+                return self.cri.make_sandbox(sandbox, endpoint, attached).await;
+            }
+        };
         let network = match sandbox.host_network {
             true => NetworkMode::Host,
             false => {
@@ -78,6 +95,9 @@ impl Kernel {
 
     /// A container of this id that never ran is made anew.
     pub(super) async fn make_container(&self, pod: &str, wanted: &Container) -> Result<(), MachineError> {
+        if let Some(found) = self.cri.pod(pod) {
+            return self.cri.create(&found, wanted).await;
+        }
         let sandbox = self.living_sandbox(pod)?;
         let spec = self.container_spec(pod, wanted).await?;
         let doing = format!("make container {}", wanted.id);

@@ -7,6 +7,7 @@ mod checkpoint;
 mod container;
 mod content;
 mod counters;
+mod cri;
 mod csi;
 mod damage;
 mod device;
@@ -41,7 +42,7 @@ use futures::FutureExt;
 use tokio::sync::{RwLock, broadcast, watch};
 use tokio::task::AbortHandle;
 use windlass_network::{
-    AttachSpec, Cidr, DnsConfig, DnsTable, Network, NetworkConfig, PolicyTable, ServiceTable, Verified,
+    AttachSpec, Attachment, Cidr, DnsConfig, DnsTable, Network, NetworkConfig, PolicyTable, ServiceTable, Verified,
 };
 use windlass_runtime::image::{Access, Credentials, ImageError, Images, Peer, PullOptions, Reference, Registries};
 use windlass_runtime::{Runtime, RuntimeConfig, RuntimeError};
@@ -53,6 +54,9 @@ use crate::machine::{
     PreparedDevice, ProcessUser, Resize, Sandbox, Stop, Usage, Volume, VolumeContent, VolumeStats,
 };
 pub(crate) use counters::{Interface, Machine as MachineCounters, Room};
+use cri::Cri;
+pub(crate) use cri::StreamAsk;
+pub use cri::{CriEndpoint, SCHEME as CRI_SCHEME, end_all as end_all_of_other_runtimes};
 use csi::{Borrower, Lending};
 pub use device::cdi::DIRECTORIES as CDI_DIRECTORIES;
 use layout::Layout;
@@ -113,6 +117,8 @@ pub struct Kernel {
     world: World,
     runtime: Runtime,
     runtimes: Runtimes,
+    /// Pods whose containers are none of ours.
+    cri: Arc<Cri>,
     images: Images,
     providers: Providers,
     /// How other nodes are spoken to, once it is known who this one is.
@@ -178,12 +184,24 @@ impl Kernel {
         let runtimes = Runtimes::open(config.runtimes.clone()).await?;
         let runtime = Runtime::open(runtime_config(&config));
         let runtime = runtime.await.map_err(|error| failed("open the container runtime", &error))?;
+        let changes = broadcast::Sender::new(CHANGES_MAX);
+        let ground = cri::Ground {
+            layout: layout.clone(),
+            instance: config.instance.clone(),
+            runtime: runtime.clone(),
+            images: images.clone(),
+            world: world.clone(),
+            cdi: config.cdi.clone(),
+            changes: changes.clone(),
+        };
+        let cri = Cri::open(ground, &runtimes.endpoints(), &config.shim_exe)?;
         let devices = config.device_plugins.clone().unwrap_or_else(|| config.kubelet.join("device-plugins"));
         let kernel = Arc::new(Kernel {
             device_plugins: device::Plugins::open(&devices)?,
             layout,
             world,
             runtimes,
+            cri,
             images,
             providers,
             peer_tls: OnceLock::new(),
@@ -191,7 +209,7 @@ impl Kernel {
             lending: Lending::new(config.kubelet.clone(), facts::boot_id(), Arc::clone(&plugins)),
             preparing: dra::Preparing::new(config.kubelet.join("dra"), facts::boot_id(), Arc::clone(&plugins)),
             plugins,
-            changes: broadcast::Sender::new(CHANGES_MAX),
+            changes,
             namespaces: Mutex::default(),
             damaged: Mutex::default(),
             listeners: Mutex::default(),
@@ -225,6 +243,22 @@ impl Kernel {
     /// The sandbox of a pod, for those who exec into and attach to its containers.
     pub fn sandbox(&self, pod: &str) -> Option<windlass_runtime::Sandbox> {
         self.runtime.sandbox(pod)
+    }
+
+    /// Where a stream with a container of another runtime is opened; `None` is a pod of ours.
+    pub(crate) async fn foreign_stream(
+        &self,
+        pod: &str,
+        container: &str,
+        ask: &StreamAsk,
+    ) -> Option<Result<String, MachineError>> {
+        let found = self.cri.pod(pod)?;
+        Some(self.cri.stream(&found, container, ask).await)
+    }
+
+    /// Whether another runtime runs the containers of this pod.
+    pub(crate) fn is_foreign(&self, pod: &str) -> bool {
+        self.cri.pod(pod).is_some()
     }
 
     /// The network namespace of an attached pod, for those who forward ports into it; `None` is the machine's.
@@ -290,6 +324,7 @@ impl Kernel {
         if let Some(sandbox) = self.runtime.sandbox(pod) {
             sandbox.stop().await.map_err(|error| of_runtime("stop sandbox", &error))?;
         }
+        self.cri.end(pod).await?;
         let listener = self.listeners.lock().expect("nothing panics while holding it").remove(pod);
         if let Some(listener) = listener {
             listener.abort();
@@ -342,6 +377,12 @@ impl Kernel {
             .as_ref()
             .map(|up| up.network.clone())
             .ok_or(MachineError::Failed { operation: "use the network".to_owned(), why })
+    }
+
+    /// The pod's place in the network, made unless it is there.
+    async fn place_in_network(&self, pod: &str) -> Result<Attachment, MachineError> {
+        let attached = self.network().await?.attach(AttachSpec { id: pod.to_owned() }).await;
+        attached.map_err(|error| failed(&format!("attach pod {pod} to the network"), &error))
     }
 
     /// What this machine's owner says about registries, now.
@@ -464,8 +505,7 @@ impl Machine for Kernel {
 
     fn attach<'a>(&'a self, pod: &'a str) -> Answer<'a, Vec<IpAddr>> {
         async move {
-            let attached = self.network().await?.attach(AttachSpec { id: pod.to_owned() }).await;
-            let attached = attached.map_err(|error| failed(&format!("attach pod {pod} to the network"), &error))?;
+            let attached = self.place_in_network(pod).await?;
             let mut namespaces = self.namespaces.lock().expect("nothing panics while holding it");
             namespaces.insert(pod.to_owned(), attached.netns);
             Ok(vec![IpAddr::V4(attached.address)])
@@ -560,6 +600,9 @@ impl Machine for Kernel {
 
     fn user<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ProcessUser> {
         async move {
+            if let Some(found) = self.cri.pod(pod) {
+                return self.cri.user(&found, container).await;
+            }
             let sandbox = self.living_sandbox(pod)?;
             let found = sandbox.identity(container).map_err(|error| of_runtime("look at container", &error))?;
             let missing = || MachineError::NotFound { what: "container", id: container.to_owned() };
@@ -571,6 +614,9 @@ impl Machine for Kernel {
 
     fn start<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()> {
         async move {
+            if let Some(found) = self.cri.pod(pod) {
+                return self.cri.start(&found, container).await;
+            }
             let sandbox = self.living_sandbox(pod)?;
             sandbox.start(container).await.map_err(|error| of_runtime(&format!("start container {container}"), &error))
         }
@@ -579,6 +625,9 @@ impl Machine for Kernel {
 
     fn stop<'a>(&'a self, pod: &'a str, container: &'a str, stop: &'a Stop) -> Answer<'a, ()> {
         async move {
+            if let Some(found) = self.cri.pod(pod) {
+                return self.cri.stop(&found, container, stop).await;
+            }
             let Ok(sandbox) = self.living_sandbox(pod) else { return Ok(()) };
             let signal = signal::number(&stop.signal);
             match sandbox.stop_container(container, signal, stop.grace).await {
@@ -591,6 +640,9 @@ impl Machine for Kernel {
 
     fn resize<'a>(&'a self, pod: &'a str, resize: &'a Resize) -> Answer<'a, ()> {
         async move {
+            if let Some(found) = self.cri.pod(pod) {
+                return self.cri.resize(&found, resize).await;
+            }
             let sandbox = self.living_sandbox(pod)?;
             let of = |error| of_runtime("resize pod", &error);
             // No container may have more than the pod has at any moment, so the pod grows first and shrinks last.
@@ -605,6 +657,9 @@ impl Machine for Kernel {
 
     fn remove<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()> {
         async move {
+            if let Some(found) = self.cri.pod(pod) {
+                return self.cri.remove(&found, container).await;
+            }
             let Some(sandbox) = self.runtime.sandbox(pod) else { return Ok(()) };
             match sandbox.remove(container).await {
                 Err(RuntimeError::NotFound { .. }) => Ok(()),
@@ -639,7 +694,11 @@ impl Machine for Kernel {
                 }
             }
             unused.sort();
-            let mut freed = 0;
+            // First what is here twice: a runtime is given it again when it needs it.
+            let mut freed = self.cri.reclaim(&self.runtimes.endpoints()).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "a runtime's images could not be looked at");
+                0
+            });
             while freed < bytes
                 && let Some((_, id)) = unused.pop()
             {
@@ -652,6 +711,9 @@ impl Machine for Kernel {
 
     fn usage<'a>(&'a self, pod: &'a str) -> Answer<'a, PodUsage> {
         async move {
+            if let Some(found) = self.cri.pod(pod) {
+                return self.cri.usage(&found).await;
+            }
             let Some(sandbox) = self.runtime.sandbox(pod) else { return Ok(PodUsage::default()) };
             sandbox.usage().await.map_err(|error| of_runtime("look at what a pod uses", &error))
         }
@@ -659,12 +721,22 @@ impl Machine for Kernel {
     }
 
     fn disk<'a>(&'a self, pod: &'a str) -> Answer<'a, PodDisk> {
-        let (layout, pod) = (self.layout.clone(), pod.to_owned());
-        off_the_runtime(move || disk::of_pod(&layout, &pod)).boxed()
+        async move {
+            let (layout, own) = (self.layout.clone(), pod.to_owned());
+            let mut disk = off_the_runtime(move || disk::of_pod(&layout, &own)).await?;
+            if let Some(found) = self.cri.pod(pod) {
+                self.cri.add_layers(&found, &mut disk).await?;
+            }
+            Ok(disk)
+        }
+        .boxed()
     }
 
     fn observe<'a>(&'a self, pod: &'a str) -> Answer<'a, Observed> {
         async move {
+            if let Some(found) = self.cri.pod(pod) {
+                return self.cri.observe(&found).await;
+            }
             let Some(sandbox) = self.runtime.sandbox(pod) else { return Ok(Observed::default()) };
             let containers = sandbox.states().into_iter();
             let containers =
@@ -697,7 +769,13 @@ impl Machine for Kernel {
     }
 
     fn exec<'a>(&'a self, pod: &'a str, container: &'a str, exec: &'a Exec) -> Answer<'a, ExecResult> {
-        async move { fetch::exec(self.living_sandbox(pod)?, container, exec).await }.boxed()
+        async move {
+            match self.cri.pod(pod) {
+                Some(found) => self.cri.exec(&found, container, exec).await,
+                None => fetch::exec(self.living_sandbox(pod)?, container, exec).await,
+            }
+        }
+        .boxed()
     }
 
     fn http_get<'a>(&'a self, get: &'a HttpGet) -> Answer<'a, HttpAnswer> {

@@ -3,10 +3,11 @@
 //! Source: Kubernetes documentation, "Runtime Class"; KEP-585; OCI runtime specification, "Features Structure".
 //!
 //! Rules
-//!   R1 named     `windlass` is the embedded way; all others are programs that the node was told of
+//!   R1 named     `windlass` is the embedded way; all others are programs, or runtimes with a socket, that the node was told of
 //!   R2 default   a pod without a class is run as the node was told, embedded unless it was told otherwise
 //!   R3 unknown   a name that the node was not told of fails the pod's sandbox, and is looked up again with every try
-//!   R4 features  a program says by itself what it can do; one that does not say is promised nothing
+//!   R4 features  a program says by itself what it can do; one that does not say is promised nothing, and neither is a runtime
+//!                with a socket: what CRI v1 cannot ask for fails the container
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
+use super::cri::CriEndpoint;
 use super::refused;
 use crate::machine::{Handler, MachineError};
 
@@ -32,14 +34,25 @@ const FEATURES_BYTES_MAX: u64 = 1 << 20;
 pub struct RuntimeChoice {
     /// Programs with the command line of OCI runtimes, by the names of handlers.
     pub programs: BTreeMap<String, PathBuf>,
+    /// Runtimes that serve CRI, by the names of handlers.
+    pub sockets: BTreeMap<String, CriEndpoint>,
     /// The handler of pods without a RuntimeClass.
     pub default: String,
 }
 
 impl Default for RuntimeChoice {
     fn default() -> RuntimeChoice {
-        RuntimeChoice { programs: BTreeMap::new(), default: EMBEDDED.to_owned() }
+        RuntimeChoice { programs: BTreeMap::new(), sockets: BTreeMap::new(), default: EMBEDDED.to_owned() }
     }
+}
+
+/// Who runs the containers of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The shim, by itself or by a program of the machine.
+    Shim(Option<PathBuf>),
+    /// A runtime that serves CRI.
+    Cri(CriEndpoint),
 }
 
 /// The choice, and what each can do.
@@ -56,6 +69,7 @@ impl Runtimes {
         for (name, program) in &choice.programs {
             handlers.push(features(name, program).await);
         }
+        handlers.extend(choice.sockets.keys().map(|name| Handler { name: name.clone(), ..Handler::default() }));
         let default = handlers.iter().find(|handler| handler.name == choice.default).cloned();
         let default = default.ok_or_else(|| unknown(&choice.default, &handlers))?;
         // The default goes by the empty name as well.
@@ -68,16 +82,27 @@ impl Runtimes {
         self.handlers.clone()
     }
 
-    /// The program behind a handler; `None` is the embedded way.
-    pub fn program(&self, handler: &str, user_namespace: bool) -> Result<Option<PathBuf>, MachineError> {
+    /// All runtimes that serve CRI.
+    pub fn endpoints(&self) -> Vec<CriEndpoint> {
+        self.choice.sockets.values().cloned().collect()
+    }
+
+    /// What is behind a handler.
+    pub fn way(&self, handler: &str, user_namespace: bool) -> Result<Way, MachineError> {
         let found = self.handlers.iter().find(|own| own.name == handler);
         let found = found.ok_or_else(|| unknown(handler, &self.handlers))?;
+        let name = if handler.is_empty() { &self.choice.default } else { handler };
         if user_namespace && !found.user_namespaces {
-            let why = format!("runtime handler {handler:?} does not support user namespaces");
+            let why = format!("runtime handler {name:?} does not support user namespaces");
             return Err(refused("look up the pod's runtime", why));
         }
-        let name = if handler.is_empty() { &self.choice.default } else { handler };
-        Ok(self.choice.programs.get(name).filter(|_| name != EMBEDDED).cloned())
+        if name == EMBEDDED {
+            return Ok(Way::Shim(None));
+        }
+        Ok(match self.choice.sockets.get(name) {
+            Some(endpoint) => Way::Cri(endpoint.clone()),
+            None => Way::Shim(self.choice.programs.get(name).cloned()),
+        })
     }
 }
 
@@ -125,7 +150,7 @@ async fn ask(program: &Path) -> Result<Value, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{EMBEDDED, RuntimeChoice, Runtimes};
+    use super::{EMBEDDED, RuntimeChoice, Runtimes, Way};
     use std::os::unix::fs::PermissionsExt;
     use std::path::{Path, PathBuf};
 
@@ -139,21 +164,21 @@ mod tests {
 
     fn choice(programs: &[(&str, &Path)], default: &str) -> RuntimeChoice {
         let programs = programs.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).collect();
-        RuntimeChoice { programs, default: default.to_owned() }
+        RuntimeChoice { programs, default: default.to_owned(), ..RuntimeChoice::default() }
     }
 
     #[tokio::test]
     async fn r1_to_r3_a_handler_is_a_program_the_embedded_way_or_unknown() {
         let path = program("r1", "echo '{}'");
         let runtimes = Runtimes::open(choice(&[("vm", &path)], EMBEDDED)).await.expect("a choice");
-        assert_eq!(runtimes.program("", false), Ok(None));
-        assert_eq!(runtimes.program(EMBEDDED, true), Ok(None));
-        assert_eq!(runtimes.program("vm", false), Ok(Some(path.clone())));
-        let why = runtimes.program("kata", false).expect_err("nobody said so").to_string();
+        assert_eq!(runtimes.way("", false), Ok(Way::Shim(None)));
+        assert_eq!(runtimes.way(EMBEDDED, true), Ok(Way::Shim(None)));
+        assert_eq!(runtimes.way("vm", false), Ok(Way::Shim(Some(path.clone()))));
+        let why = runtimes.way("kata", false).expect_err("nobody said so").to_string();
         assert!(why.contains("no runtime for \"kata\" is configured; this node has windlass, vm"), "{why}");
         let runtimes = Runtimes::open(choice(&[("vm", &path)], "vm")).await.expect("a choice");
-        assert_eq!(runtimes.program("", false), Ok(Some(path.clone())));
-        assert_eq!(runtimes.program(EMBEDDED, false), Ok(None));
+        assert_eq!(runtimes.way("", false), Ok(Way::Shim(Some(path.clone()))));
+        assert_eq!(runtimes.way(EMBEDDED, false), Ok(Way::Shim(None)));
         assert!(Runtimes::open(choice(&[("vm", &path)], "kata")).await.is_err(), "a default must be known");
         std::fs::remove_file(path).expect("our own file");
     }
@@ -170,11 +195,21 @@ mod tests {
             .collect();
         let row = |name: &str, can: bool| (name.to_owned(), can, can);
         assert_eq!(told, [row("", true), row(EMBEDDED, true), row("mute", false), row("whole", true)]);
-        assert!(runtimes.program("whole", true).is_ok());
-        let why = runtimes.program("mute", true).expect_err("it cannot").to_string();
+        assert!(runtimes.way("whole", true).is_ok());
+        let why = runtimes.way("mute", true).expect_err("it cannot").to_string();
         assert!(why.contains("runtime handler \"mute\" does not support user namespaces"), "{why}");
         for path in [whole, mute] {
             std::fs::remove_file(path).expect("our own file");
         }
+    }
+
+    #[tokio::test]
+    async fn r4_a_runtime_with_a_socket_is_known_before_it_answers_and_promised_nothing() {
+        let endpoint: super::CriEndpoint = "unix:///run/none.sock?handler=kata".parse().expect("an endpoint");
+        let sockets = [("ctd".to_owned(), endpoint.clone())].into();
+        let runtimes = Runtimes::open(RuntimeChoice { sockets, ..RuntimeChoice::default() }).await.expect("a choice");
+        assert_eq!(runtimes.way("ctd", false), Ok(Way::Cri(endpoint)));
+        let why = runtimes.way("ctd", true).expect_err("it cannot").to_string();
+        assert!(why.contains("runtime handler \"ctd\" does not support user namespaces"), "{why}");
     }
 }

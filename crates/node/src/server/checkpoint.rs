@@ -46,7 +46,9 @@ pub(super) async fn answer(site: &Site, query: &Query, target: Target) -> Result
     let missing = "containers of this node cannot be checkpointed: criu was not on the PATH when its agent started";
     let program = target.kernel.criu().ok_or_else(|| Refusal::not_found(missing))?;
     let timeout = timeout(query)?;
-    let (sandbox, id) = target.running().map_err(|refusal| Refusal::internal(refusal.error.message))?;
+    let id = target.running().map_err(|refusal| Refusal::internal(refusal.error.message))?;
+    let foreign = "another runtime runs this container; only what the node runs itself can be checkpointed";
+    let sandbox = target.sandbox()?.ok_or_else(|| Refusal::internal(foreign))?;
     let turn = Arc::clone(&site.checkpointing.0).try_acquire_owned();
     let turn =
         turn.map_err(|_| Refusal::internal("a checkpoint is being made on this node; ask again when it is done"))?;

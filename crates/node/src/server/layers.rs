@@ -13,6 +13,7 @@ use futures::stream;
 use http::{HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use windlass_runtime::image::LayerArchive;
 use windlass_stdx::{Body, BoxError};
 
 use super::{Refusal, Site, with_type};
@@ -31,6 +32,15 @@ pub(super) async fn answer(site: &Arc<Site>, digest: &str) -> Result<Response<Bo
         *busy.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         return Ok(busy);
     };
+    let mut response = with_type("application/octet-stream", layer_body(archive));
+    if let Ok(digest) = HeaderValue::from_str(digest) {
+        response.headers_mut().insert("docker-content-digest", digest);
+    }
+    Ok(response)
+}
+
+/// A layer's archive, read piece by piece as it is sent.
+pub fn layer_body(archive: LayerArchive) -> Body {
     let chunks = stream::unfold(Some(archive), |archive| async move {
         let mut archive = archive?;
         let read = tokio::task::spawn_blocking(move || {
@@ -53,9 +63,5 @@ pub(super) async fn answer(site: &Arc<Site>, digest: &str) -> Result<Response<Bo
             Err(error) => Some((Err(BoxError::from(error)), None)),
         }
     });
-    let mut response = with_type("application/octet-stream", StreamBody::new(chunks).boxed_unsync());
-    if let Ok(digest) = HeaderValue::from_str(digest) {
-        response.headers_mut().insert("docker-content-digest", digest);
-    }
-    Ok(response)
+    StreamBody::new(chunks).boxed_unsync()
 }

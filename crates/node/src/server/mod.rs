@@ -31,6 +31,7 @@ use windlass_stdx::{Body, body_from};
 
 use identity::Caller;
 pub use identity::{ServerError, ServerIdentity};
+pub(crate) use layers::layer_body;
 pub use query::Query;
 pub use target::{Refusal, StreamOptions, Target};
 

@@ -97,18 +97,25 @@ impl Target {
         Ok(Target { kernel: Arc::clone(&site.kernel), pod, title, container: String::new() })
     }
 
-    /// The running container, to exec into or attach to: its sandbox and its id there.
-    pub fn running(&self) -> Result<(windlass_runtime::Sandbox, String), Refusal> {
+    /// The running container, to exec into or attach to: its id in its sandbox.
+    pub fn running(&self) -> Result<String, Refusal> {
         let now = self.pod.now();
-        let Some(Some((attempt, true))) = now.containers.get(&self.container) else {
-            return Err(Refusal::bad_request(format!(
+        match now.containers.get(&self.container) {
+            Some(Some((attempt, true))) => Ok(format!("{}.{attempt}", self.container)),
+            _ => Err(Refusal::bad_request(format!(
                 "container {:?} in pod {:?} is not running",
                 self.container, self.title
-            )));
-        };
-        let sandbox = self.kernel.sandbox(&self.pod.uid);
-        let sandbox = sandbox.ok_or_else(|| Refusal::internal(format!("pod {:?} has no sandbox", self.title)))?;
-        Ok((sandbox, format!("{}.{attempt}", self.container)))
+            ))),
+        }
+    }
+
+    /// The pod's sandbox, when it is one of ours; another runtime has its own.
+    pub fn sandbox(&self) -> Result<Option<windlass_runtime::Sandbox>, Refusal> {
+        match self.kernel.sandbox(&self.pod.uid) {
+            None if self.kernel.is_foreign(&self.pod.uid) => Ok(None),
+            None => Err(Refusal::internal(format!("pod {:?} has no sandbox", self.title))),
+            found => Ok(found),
+        }
     }
 
     /// The pod's addresses, best first.

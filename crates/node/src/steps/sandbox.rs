@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use windlass_api::kinds;
 use windlass_api::types::core;
 
+use super::container::containers_of;
 use super::{Ground, PodContext, Step, StepError, resources};
 use crate::admission::sysctl_name;
 use crate::config::NodeConfig;
@@ -103,6 +104,8 @@ fn sandbox(pod: &PodContext, addresses: &[IpAddr], facts: &Facts) -> Sandbox {
         host_pid: spec.host_pid == Some(true),
         share_pids: spec.share_process_namespace == Some(true),
         user_namespace: spec.host_users == Some(false),
+        privileged: containers_of(spec)
+            .any(|container| container.security_context.as_ref().is_some_and(|own| own.privileged == Some(true))),
         sysctls: sysctls
             .into_iter()
             .flatten()

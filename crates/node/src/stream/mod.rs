@@ -4,13 +4,14 @@
 //!             found by `command`) → a session copies between them and a process (`session`, `program`) or connections to
 //!             the pod (`port_forward`, `dial`) → the client is told how it ended (`exit`)
 //! Guarantees  every buffer is bounded and every wait ends: with the client, with the process, or after four idle hours
-//!             a process that was run for a client ends with it; one that was attached to does not notice
+//!             a process that was run for a client ends with it (one that another runtime runs: see `foreign`); one that was attached to does not notice
 //! Not here    who may do this: the API server has decided before it asks
 
 mod channel;
 mod command;
 mod dial;
 mod exit;
+mod foreign;
 mod log;
 mod negotiate;
 mod port_forward;
@@ -36,6 +37,7 @@ use windlass_stdx::{Body, BoxError};
 use crate::server::{Query, Refusal, StreamOptions, Target, refused};
 use command::NoSession;
 use dial::Dialer;
+use foreign::Foreign;
 use negotiate::{COMMAND, LOG, Offer, PORT_FORWARD};
 use port_forward::{Goal, PORTS_MAX};
 use program::{Attached, Exec};
@@ -58,10 +60,19 @@ pub async fn exec(request: Request<Incoming>, target: Target, options: StreamOpt
             return Err(Refusal::bad_request("you must specify at least one command for the container"));
         }
         check(&options)?;
-        let (sandbox, container) = target.running()?;
+        let (container, sandbox) = (target.running()?, target.sandbox()?);
         begin(request, &COMMAND, async move |io, protocol| {
-            let start = Exec::start(sandbox, container, options.clone());
-            note(command::serve(io, protocol, &options, start).await);
+            let served = match sandbox {
+                Some(sandbox) => {
+                    let start = Exec::start(sandbox, container, options.clone());
+                    command::serve(io, protocol, &options, start).await
+                }
+                None => {
+                    let start = Foreign::start(target, container, options.clone());
+                    command::serve(io, protocol, &options, start).await
+                }
+            };
+            note(served);
         })
     };
     begin().unwrap_or_else(|refusal| refused(&refusal))
@@ -74,10 +85,19 @@ pub async fn exec(request: Request<Incoming>, target: Target, options: StreamOpt
 pub async fn attach(request: Request<Incoming>, target: Target, options: StreamOptions) -> Response<Body> {
     let begin = || {
         check(&options)?;
-        let (sandbox, container) = target.running()?;
+        let (container, sandbox) = (target.running()?, target.sandbox()?);
         begin(request, &COMMAND, async move |io, protocol| {
-            let start = Attached::start(sandbox, container, options.clone());
-            note(command::serve(io, protocol, &options, start).await);
+            let served = match sandbox {
+                Some(sandbox) => {
+                    let start = Attached::start(sandbox, container, options.clone());
+                    command::serve(io, protocol, &options, start).await
+                }
+                None => {
+                    let start = Foreign::start(target, container, options.clone());
+                    command::serve(io, protocol, &options, start).await
+                }
+            };
+            note(served);
         })
     };
     begin().unwrap_or_else(|refusal| refused(&refusal))

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use windlass_api::kinds;
 use windlass_client::DeleteOptions;
+use windlass_node::Machine;
 
 use crate::stage::{condition, on_each_runtime, shell, status, until_so};
 
@@ -55,17 +56,19 @@ fn an_agent_takes_over_what_runs_and_buries_what_was_deleted() {
         let stays = cluster.until("stays", is_told).await;
         let goes = cluster.until("goes", |pod| condition(pod, "Ready")).await;
         let uid = |pod: &Value| pod["metadata"]["uid"].as_str().expect("a uid").to_owned();
-        let running = |cluster: &crate::stage::Cluster| {
-            let sandbox = cluster.kernel().sandbox(&uid(&stays)).expect("the sandbox lives");
-            format!("{:?}", sandbox.states())
+        let running = async |cluster: &crate::stage::Cluster| {
+            let observed = cluster.kernel().observe(&uid(&stays)).await.expect("the machine can be looked at");
+            assert!(observed.sandbox_alive, "the sandbox lives");
+            format!("{:?}", observed.containers)
         };
-        let before = running(&cluster);
+        let before = running(&cluster).await;
         cluster.stop_agent().await;
         let at_once = DeleteOptions::default().at_once();
         cluster.client.delete(&kinds::POD, "default", "goes", &at_once).await.expect("deleted behind the agent's back");
         cluster.start_agent().await;
-        until_so("the deleted pod is torn down", || async { cluster.kernel().sandbox(&uid(&goes)).is_none() }).await;
-        assert_eq!(running(&cluster), before, "the same process, never restarted");
+        let is_rid = || async { !cluster.kernel().pods().await.expect("it can be looked at").contains(&uid(&goes)) };
+        until_so("the deleted pod is torn down", is_rid).await;
+        assert_eq!(running(&cluster).await, before, "the same process, never restarted");
         let after = cluster.until("stays", is_told).await;
         assert_eq!(status(&after), status(&stays));
         cluster.delete("stays").await;
@@ -79,19 +82,21 @@ fn a_lost_shim_is_noticed_and_its_containers_start_again() {
         cluster.pod("a", json!({"terminationGracePeriodSeconds": 1, "containers": [shell("a", STAYS)]})).await;
         let pod = cluster.until("a", |pod| condition(pod, "Ready")).await;
         let uid = pod["metadata"]["uid"].as_str().expect("a uid").to_owned();
-        let pid_file = cluster.dir.join(format!("run/runtime/sandboxes/{uid}/shim.pid"));
-        let files: Vec<_> = std::fs::read_dir(pid_file.parent().expect("a parent"))
-            .expect("there")
-            .flatten()
-            .map(|entry| entry.file_name())
-            .collect();
-        let pid = std::fs::read_to_string(&pid_file).unwrap_or_else(|error| panic!("{error}: there is {files:?}"));
-        let pid = rustix::process::Pid::from_raw(pid.trim().parse().expect("a number")).expect("not zero");
+        let pid = match &cluster.containerd {
+            Some(containerd) => containerd.shim(&uid),
+            None => {
+                let pid_file = cluster.dir.join(format!("run/runtime/sandboxes/{uid}/shim.pid"));
+                std::fs::read_to_string(&pid_file).expect("a shim").trim().parse().expect("a number")
+            }
+        };
+        let pid = rustix::process::Pid::from_raw(pid).expect("not zero");
         let began = Instant::now();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("the shim of this test");
         let again = cluster.until("a", |pod| status(pod)["restartCount"] == 1 && condition(pod, "Ready")).await;
         assert_eq!(again["status"]["podIP"], pod["status"]["podIP"], "the pod keeps its address");
-        assert_eq!(status(&again)["lastState"]["terminated"]["reason"], "ContainerStatusUnknown");
+        // containerd kills what is left and calls that an end by a signal.
+        let reason = if cluster.containerd.is_some() { "Error" } else { "ContainerStatusUnknown" };
+        assert_eq!(status(&again)["lastState"]["terminated"]["reason"], reason);
         assert!(began.elapsed() < std::time::Duration::from_secs(30), "took {:?}", began.elapsed());
         cluster.delete("a").await;
     });

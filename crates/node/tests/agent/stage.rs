@@ -20,7 +20,7 @@ use windlass_apiserver::{Apiserver, Config, Identity, Pki};
 use windlass_client::{Cache, Client, DeleteOptions, Patch, Scope};
 use windlass_network::Network;
 use windlass_node::config::CpuPolicy;
-use windlass_node::kernel::EMBEDDED;
+use windlass_node::kernel::{CRI_SCHEME, EMBEDDED, end_all_of_other_runtimes};
 use windlass_node::server::Site;
 use windlass_node::{Agent, Kernel, KernelConfig, Machine, NodeConfig, ProviderFiles, RuntimeChoice, ServerIdentity};
 use windlass_runtime::image::build::{Entry, write_oci};
@@ -28,6 +28,8 @@ use windlass_runtime::image::{ImageConfig, Images};
 use windlass_runtime::{Runtime, RuntimeConfig};
 use windlass_stdx::{World, body_empty, read_body};
 use windlass_store::{RealDisk, Store};
+
+use crate::containerd::{self, Containerd};
 
 /// Everything a test waits for comes well before this.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,6 +47,8 @@ pub struct Cluster {
     apiserver: Apiserver,
     pki: Arc<Pki>,
     agent: Option<Running>,
+    /// Runs the containers, if it does.
+    pub containerd: Option<Containerd>,
     /// For the next agent: less free memory than this is pressure, and it is looked at often.
     pub memory_free_bytes_min: Option<u64>,
     /// The same of disk space.
@@ -78,7 +82,8 @@ pub fn on_a_node_with_a_disk<F: Future<Output = ()> + Send + 'static>(
     on_a_node_with(EMBEDDED, Some(files), test);
 }
 
-/// Runs `test` on a cluster whose containers are run by the embedded way, and on one where runc does it.
+/// Runs `test` on a cluster whose containers are run by the embedded way, on one where runc does it, and on one where
+/// containerd does.
 pub fn on_each_runtime<F: Future<Output = ()> + Send + 'static>(
     test: impl FnOnce(Arc<tokio::sync::Mutex<Cluster>>) -> F + Copy + Send + 'static,
 ) {
@@ -86,6 +91,19 @@ pub fn on_each_runtime<F: Future<Output = ()> + Send + 'static>(
         println!("containers are run by {runtime}");
         on_a_node_with(runtime, None, test);
     }
+    on_containerd(test);
+}
+
+/// Runs `test` on a cluster whose containers are run by containerd, where it is installed.
+pub fn on_containerd<F: Future<Output = ()> + Send + 'static>(
+    test: impl FnOnce(Arc<tokio::sync::Mutex<Cluster>>) -> F + Send + 'static,
+) {
+    if !Containerd::is_there() {
+        println!("containerd is not installed (Debian: containerd): nothing is run by it");
+        return;
+    }
+    println!("containers are run by containerd");
+    on_a_node_with(containerd::HANDLER, None, test);
 }
 
 fn on_a_node_with<F: Future<Output = ()> + Send + 'static>(
@@ -136,6 +154,10 @@ impl Cluster {
         let client = Client::new(apiserver.transport(Identity::part("test")), world.clone());
         make_namespace_whole(&client, pki.ca_pem()).await;
         let pods = Cache::start(client.clone(), &kinds::POD, Scope::all());
+        let containerd =
+            (handler == containerd::HANDLER).then(|| Containerd::start(&dir.join("containerd"), &dir.join("data")));
+        let endpoint = |containerd: &Containerd| format!("{CRI_SCHEME}{}", containerd.socket().display());
+        let sockets = containerd.iter().map(|own| (handler.to_owned(), endpoint(own).parse().expect("an endpoint")));
         let config = KernelConfig {
             instance: name.to_owned(),
             data: dir.join("data"),
@@ -152,6 +174,7 @@ impl Cluster {
             cdi: vec![dir.join("cdi")],
             runtimes: RuntimeChoice {
                 programs: RUNTIMES.into_iter().map(|(name, path)| (name.to_owned(), path.into())).collect(),
+                sockets: sockets.collect(),
                 default: handler.to_owned(),
             },
             criu: Some("/usr/sbin/criu".into()),
@@ -171,6 +194,7 @@ impl Cluster {
             apiserver,
             pki,
             agent,
+            containerd,
             memory_free_bytes_min,
             disk_free_bytes_min,
             cpu_policy: CpuPolicy::None,
@@ -311,6 +335,11 @@ impl Cluster {
             self.stop_agent().await;
         }
         self.apiserver.close();
+        let troubles = end_all_of_other_runtimes(&self.config.data, &self.config.instance).await;
+        assert_eq!(troubles, Ok(Vec::new()));
+        if let Some(containerd) = self.containerd.take() {
+            assert_eq!(containerd.containers(), "", "containerd has nothing left");
+        }
         let runtime = RuntimeConfig {
             root: self.config.data.join("runtime"),
             run: self.config.run.join("runtime"),

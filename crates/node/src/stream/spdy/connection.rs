@@ -1,4 +1,5 @@
-//! Connection: reads and writes frames on any two-way stream of bytes, and hands out the streams that the client opens.
+//! Connection: reads and writes frames on any two-way stream of bytes, and hands out the streams that the client opens; or,
+//! the other way about, is the client and opens them.
 //!
 //! Guarantees  nothing of a frame is kept that has not been read; a frame's length alone reserves nothing
 //!             a client that breaks the protocol is told so (GOAWAY) and hung up on
@@ -65,9 +66,20 @@ impl Connection {
         let (opening, opened) = mpsc::channel(STREAMS_MAX);
         let (gone_sender, gone) = watch::channel(false);
         let shared = Arc::new(Shared::new(gone_sender));
-        let door = Door { shared: Arc::clone(&shared), opening, queue: queue.clone() };
+        let door = Door { shared: Arc::clone(&shared), opening, queue: queue.clone(), role: Role::Server };
         let task = tokio::spawn(serve(io, shared, door, outgoing));
         Connection { opened, link: Link::new(queue, gone, task) }
+    }
+
+    /// Begins to use a connection whose HTTP request has been answered by a server. What opens streams is the answer.
+    pub fn dial(io: impl AsyncRead + AsyncWrite + Send + 'static) -> Dialled {
+        let (queue, outgoing) = mpsc::channel(OUTGOING_MAX);
+        let (opening, _) = mpsc::channel(1);
+        let (gone_sender, gone) = watch::channel(false);
+        let shared = Arc::new(Shared::new(gone_sender));
+        let door = Door { shared: Arc::clone(&shared), opening, queue: queue.clone(), role: Role::Client };
+        let task = tokio::spawn(serve(io, Arc::clone(&shared), door, outgoing));
+        Dialled { shared, queue: queue.clone(), link: Link::new(queue, gone, task) }
     }
 
     /// The next stream that the client opens; `None` when it is gone. Cancel safe.
@@ -78,6 +90,43 @@ impl Connection {
     /// No more streams are wanted; those that come all the same are reset.
     pub fn into_link(self) -> Link {
         self.link
+    }
+}
+
+/// A connection with a server. Dropping it ends it.
+#[derive(Debug)]
+pub(in crate::stream) struct Dialled {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Outgoing>,
+    link: Link,
+}
+
+impl Dialled {
+    /// Opens a stream; `None` when the server is gone.
+    pub fn open(&self, headers: Headers) -> Option<(Reader, Writer)> {
+        let (sender, chunks) = mpsc::channel(INCOMING_MAX);
+        let (id, lease) = self.shared.dial(headers, sender)?;
+        let reader = Reader::new(chunks, Some(Arc::clone(&lease)));
+        Some((reader, Writer::new(id, self.queue.clone(), Some(lease))))
+    }
+
+    /// All streams are open.
+    pub fn into_link(self) -> Link {
+        self.link
+    }
+}
+
+/// Which side of a connection we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Server,
+    Client,
+}
+
+impl Role {
+    /// Whether a ping of this number is the other side's, and to be answered: clients' are odd.
+    fn answers(self, ping: u32) -> bool {
+        (self == Role::Server) == (ping % 2 == 1)
     }
 }
 
@@ -98,6 +147,7 @@ async fn serve(
 ) {
     let _over = OverWhenDropped(Arc::clone(&shared));
     let (from_client, to_client) = tokio::io::split(io);
+    let outgoing = (outgoing, door.role);
     let mut read = pin!(read(BufReader::with_capacity(CHUNK_BYTES_MAX, from_client), &shared, door));
     let mut write = pin!(write(BufWriter::with_capacity(CHUNK_BYTES_MAX + 64, to_client), &shared, outgoing));
     tokio::select! {
@@ -182,6 +232,10 @@ async fn read_data(
 
 fn obey(control: Control, shared: &Arc<Shared>, door: &Door, inflater: &mut Inflater) -> Result<(), Broken> {
     match control {
+        // Nothing of ours asks a server to open any.
+        Control::SynStream { .. } if door.role == Role::Client => {
+            return Err(Broken::Rule("the server opens a stream"));
+        }
         Control::SynStream { stream, fin, unidirectional, block } => {
             door.open(stream, fin, unidirectional, inflater.read(&block)?)?;
         }
@@ -198,8 +252,8 @@ fn obey(control: Control, shared: &Arc<Shared>, door: &Door, inflater: &mut Infl
                 shared.set_initial_window(bytes);
             }
         }
-        // The client's pings have odd numbers; the others answer ours.
-        Control::Ping { id } if id % 2 == 1 => shared.order(Control::Ping { id }),
+        // The others answer ours.
+        Control::Ping { id } if door.role.answers(id) => shared.order(Control::Ping { id }),
         // It opens no more streams, and hangs up when it is done.
         Control::Ping { .. } | Control::GoAway { .. } => {}
         Control::WindowUpdate { stream, delta } => shared.widen(stream, delta),
@@ -212,6 +266,7 @@ struct Door {
     shared: Arc<Shared>,
     opening: mpsc::Sender<Stream>,
     queue: mpsc::Sender<Outgoing>,
+    role: Role,
 }
 
 impl Door {
@@ -232,7 +287,7 @@ impl Door {
 async fn write(
     mut io: impl AsyncWrite + Unpin,
     shared: &Shared,
-    mut outgoing: mpsc::Receiver<Outgoing>,
+    (mut outgoing, role): (mpsc::Receiver<Outgoing>, Role),
 ) -> Result<(), Broken> {
     let mut deflater = Deflater::new();
     let mut pings = interval_at(Instant::now() + KEEPALIVE_INTERVAL, KEEPALIVE_INTERVAL);
@@ -251,7 +306,8 @@ async fn write(
                     next = outgoing.recv() => next.unwrap_or(Outgoing::Goodbye),
                     _ = pings.tick() => {
                         ping = (ping + 2) & 0x7fff_fffe;
-                        shared.order(Control::Ping { id: ping.max(2) });
+                        let id = if role == Role::Server { ping.max(2) } else { ping | 1 };
+                        shared.order(Control::Ping { id });
                         continue;
                     }
                 }
@@ -288,6 +344,10 @@ async fn write_orders(
             Order::Reply { stream, headers } => {
                 Control::SynReply { stream, fin: false, block: deflater.write(&headers) }
             }
+            Order::Open { stream, headers } => {
+                let block = deflater.write(&headers);
+                Control::SynStream { stream, fin: false, unidirectional: false, block }
+            }
             Order::Frame(control) => control,
         };
         control.write(&mut frames);
@@ -303,4 +363,32 @@ async fn write_orders(
         io.flush().await?;
     }
     Ok(is_last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Connection;
+    use crate::stream::spdy::Headers;
+
+    #[tokio::test]
+    async fn a_client_of_ours_and_a_server_of_ours_understand_each_other() {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (client, mut server) = (Connection::dial(near), Connection::start(far));
+        for name in ["error", "stdin", "stdout"] {
+            let headers = Headers::from([("streamtype".to_owned(), name.to_owned())]);
+            let (mut reader, writer) = client.open(headers).expect("the connection lasts");
+            let mut stream = server.accept().await.expect("a stream");
+            assert_eq!(stream.headers["streamtype"], name);
+            writer.write("question".into()).await.expect("there is room");
+            writer.finish().await.expect("the server is there");
+            assert_eq!(stream.reader.next().await.as_deref(), Some(b"question".as_slice()));
+            assert_eq!(stream.reader.next().await, None, "the client's end is seen");
+            stream.writer.write("answer".into()).await.expect("there is room");
+            stream.writer.finish().await.expect("the client is there");
+            assert_eq!(reader.next().await.as_deref(), Some(b"answer".as_slice()));
+            assert_eq!(reader.next().await, None, "the server's end is seen");
+        }
+        drop(server);
+        client.into_link().gone().await;
+    }
 }

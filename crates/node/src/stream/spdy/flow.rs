@@ -36,6 +36,7 @@ const CANCEL: u32 = 5;
 #[derive(Debug)]
 pub(super) enum Order {
     Reply { stream: u32, headers: Headers },
+    Open { stream: u32, headers: Headers },
     Frame(Control),
 }
 
@@ -146,6 +147,30 @@ impl Shared {
             self.ordered.notify_one();
         }
         Ok(Some(Arc::new(Lease { shared: Arc::clone(self), stream })))
+    }
+
+    /// Begins a stream of ours, towards a server; what comes by it goes to `inbound`. `None` when the connection is over.
+    pub fn dial(self: &Arc<Shared>, headers: Headers, inbound: mpsc::Sender<Chunk>) -> Option<(u32, Arc<Lease>)> {
+        let mut state = self.state();
+        if state.is_over || state.streams.len() >= STREAMS_MAX {
+            return None;
+        }
+        let stream = if state.last_stream == 0 { 1 } else { state.last_stream + 2 };
+        state.last_stream = stream;
+        let begun = StreamState {
+            ended_by_client: false,
+            inbound: Some(inbound),
+            send_window: state.initial_window,
+            taken: 0,
+            ours: Side::Open,
+            is_reset: false,
+            is_released: false,
+        };
+        state.streams.insert(stream, begun);
+        state.order(Order::Open { stream, headers });
+        self.ordered.notify_one();
+        drop(state);
+        Some((stream, Arc::new(Lease { shared: Arc::clone(self), stream })))
     }
 
     /// Where a stream's bytes go.
