@@ -18,7 +18,7 @@ pub use subscription::{Change, Notice, PENDING_MAX, Subscription};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use windlass_api::{Kind, Object};
 
@@ -230,7 +230,12 @@ impl Cache {
 
     /// What changes from now on, and first of all what is there.
     pub fn subscribe(&self) -> Subscription {
-        self.shared.store.lock().expect("no store operation panics").subscribe()
+        self.subscribe_waking(&Arc::default())
+    }
+
+    /// The same for a reader of several caches, which waits for this one bell and then takes from each.
+    pub fn subscribe_waking(&self, bell: &Arc<Notify>) -> Subscription {
+        self.shared.store.lock().expect("no store operation panics").subscribe(Arc::clone(bell))
     }
 
     fn read<T>(&self, read: impl FnOnce(&Store) -> T) -> T {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Weak};
 
+use tokio::sync::Notify;
 use windlass_api::Object;
 
 use super::key::Key;
@@ -81,8 +82,8 @@ impl Store {
         });
     }
 
-    pub(super) fn subscribe(&mut self) -> Subscription {
-        let subscription = Subscription::new();
+    pub(super) fn subscribe(&mut self, bell: Arc<Notify>) -> Subscription {
+        let subscription = Subscription::new(bell);
         for (key, object) in &self.objects {
             subscription.pending().push(Change { key: key.clone(), old: None, new: Some(Arc::clone(object)) });
         }

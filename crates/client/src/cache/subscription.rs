@@ -42,9 +42,10 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    pub(super) fn new() -> Subscription {
+    /// Each change rings the bell.
+    pub(super) fn new(bell: Arc<Notify>) -> Subscription {
         let waiting = Mutex::new(Waiting::default());
-        Subscription { pending: Arc::new(Pending { waiting, notify: Notify::new() }) }
+        Subscription { pending: Arc::new(Pending { waiting, bell }) }
     }
 
     pub(super) fn pending(&self) -> &Arc<Pending> {
@@ -57,7 +58,7 @@ impl Subscription {
             if let Some(notice) = self.take() {
                 return notice;
             }
-            self.pending.notify.notified().await;
+            self.pending.bell.notified().await;
         }
     }
 
@@ -70,7 +71,7 @@ impl Subscription {
 /// The changes that one subscription has not seen.
 pub(super) struct Pending {
     waiting: Mutex<Waiting>,
-    notify: Notify,
+    bell: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -82,7 +83,7 @@ struct Waiting {
 impl Pending {
     pub(super) fn push(&self, change: Change) {
         self.waiting.lock().expect("nothing panics while holding it").push(change);
-        self.notify.notify_one();
+        self.bell.notify_one();
     }
 }
 
@@ -125,7 +126,7 @@ mod tests {
 
     #[test]
     fn each_change_is_told_in_its_order() {
-        let mut subscription = Subscription::new();
+        let mut subscription = Subscription::new(Default::default());
         push(&subscription, "a", at(1), at(2));
         push(&subscription, "b", None, at(3));
         push(&subscription, "a", at(2), at(4));
@@ -138,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_came_and_went_unseen_is_told() {
-        let mut subscription = Subscription::new();
+        let mut subscription = Subscription::new(Default::default());
         push(&subscription, "a", None, at(1));
         push(&subscription, "a", at(1), None);
         assert!(matches!(subscription.take(), Some(Notice::Changed(change)) if change.new.is_some()));
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_stopped_is_told_that_it_lagged() {
-        let mut subscription = Subscription::new();
+        let mut subscription = Subscription::new(Default::default());
         for index in 0..PENDING_MAX {
             push(&subscription, &index.to_string(), None, None);
         }
@@ -158,10 +159,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_waiting_reader_wakes() {
-        let mut subscription = Subscription::new();
+        let mut subscription = Subscription::new(Default::default());
         let pending = Arc::clone(subscription.pending());
         let push = async move { pending.push(Change { key: "a".into(), old: None, new: at(1) }) };
         let (notice, ()) = tokio::join!(subscription.next(), push);
         assert!(matches!(notice, Notice::Changed(_)));
+    }
+
+    #[tokio::test]
+    async fn a_reader_of_several_waits_for_one_bell() {
+        let bell = Arc::default();
+        let (mut quiet, mut busy) = (Subscription::new(Arc::clone(&bell)), Subscription::new(Arc::clone(&bell)));
+        let pending = Arc::clone(busy.pending());
+        let push = async move { pending.push(Change { key: "a".into(), old: None, new: at(1) }) };
+        tokio::join!(bell.notified(), push);
+        assert!(quiet.take().is_none());
+        assert!(matches!(busy.take(), Some(Notice::Changed(_))));
     }
 }

@@ -6,9 +6,10 @@
 //!   R3 lagged       when changes were lost, everything that is there is told
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures::future::{BoxFuture, select_all};
+use tokio::sync::Notify;
 use windlass_api::kinds;
 use windlass_client::{Cache, Change, Key, Notice, Subscription};
 
@@ -20,6 +21,8 @@ use crate::controller::Wake;
 pub(super) struct Sources {
     shared: Shared,
     sources: Vec<Source>,
+    /// Rung by each change of each of them.
+    bell: Arc<Notify>,
     /// Whether the controller is to be asked for its wakes.
     is_stale: bool,
 }
@@ -33,7 +36,7 @@ struct Source {
 impl Sources {
     /// Nothing is followed yet.
     pub(super) fn new(shared: Shared) -> Sources {
-        Sources { shared, sources: Vec::new(), is_stale: true }
+        Sources { shared, sources: Vec::new(), bell: Arc::default(), is_stale: true }
     }
 
     /// Takes in all changes that are there already; whether the controller is to be asked for its wakes (R1).
@@ -53,7 +56,7 @@ impl Sources {
             let cache = wake.cache.clone().unwrap_or_else(|| self.shared.caches.of(&wake.kind));
             let source = match before.iter().position(|source| source.cache.is_same(&cache)) {
                 Some(index) => before.remove(index),
-                None => Source { changes: cache.subscribe(), wake, cache },
+                None => Source { changes: cache.subscribe_waking(&self.bell), wake, cache },
             };
             self.sources.push(source);
         }
@@ -80,18 +83,14 @@ impl Sources {
 
     /// The next change of any kind; those listed first go first. Cancel safe.
     pub(super) async fn next(&mut self) -> (usize, Notice) {
-        if self.sources.is_empty() {
-            return std::future::pending().await;
+        loop {
+            for (index, source) in self.sources.iter_mut().enumerate() {
+                if let Some(notice) = source.changes.take() {
+                    return (index, notice);
+                }
+            }
+            self.bell.notified().await;
         }
-        let waits: Vec<BoxFuture<'_, (usize, Notice)>> = self
-            .sources
-            .iter_mut()
-            .enumerate()
-            .map(|(index, source)| {
-                Box::pin(async move { (index, source.changes.next().await) }) as BoxFuture<'_, (usize, Notice)>
-            })
-            .collect();
-        select_all(waits).await.0
     }
 
     /// Queues the keys that a change concerns.
