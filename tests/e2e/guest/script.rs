@@ -107,7 +107,7 @@ say end
 poweroff -f
 "#;
 
-/// Pods with limits, run in each way; one that counts in memory; some that take too much.
+/// Pods with limits, run in each way, the one that runc runs with a terminal; one that counts in memory; some that take too much.
 pub const PODS: &str = "apiVersion: node.k8s.io/v1
 kind: RuntimeClass
 metadata: {name: runc}
@@ -137,6 +137,7 @@ spec:
   containers:
   - name: main
     image: windlass.local/demo:1
+    tty: true
     resources: {requests: {cpu: 100m, memory: 16Mi}, limits: {cpu: 500m, memory: 48Mi}}
 ---
 apiVersion: v1

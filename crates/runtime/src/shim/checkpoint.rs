@@ -39,6 +39,8 @@ const LOG: &str = "dump.log";
 const BINDS_MAX: usize = 1024;
 /// Files that are open and have no name any more are part of the images up to this size, in bytes.
 const GHOST_BYTES_MAX: u64 = 64 << 20;
+/// What its log says when it has looked what the kernel can.
+const BEGIN: &str = "Dumping processes (pid: ";
 /// Lines of CRIU's complaints that are told: the first is the cause, the others say what it was needed for.
 const COMPLAINTS_MAX: usize = 3;
 
@@ -57,7 +59,9 @@ impl Shim {
         }
         let binds = bundle.binds().map_err(|error| refused(in_full(&error)))?;
         let points = kernel::mount_points(&pid.to_string()).map_err(io_refused("read its mounts"))?;
-        let outside = outside(points, &binds.into_iter().map(|(seen, _)| seen).collect::<Vec<_>>());
+        // The terminal's other end is ours.
+        let console = has_terminal.then(|| PathBuf::from("/dev/console"));
+        let outside = outside(points, &binds.into_iter().map(|(seen, _)| seen).chain(console).collect::<Vec<_>>());
         if outside.len() > BINDS_MAX {
             return Err(refused(format!("{} mounts from outside, at most {BINDS_MAX} can be saved", outside.len())));
         }
@@ -159,9 +163,11 @@ pub(super) fn last_words(dir: &ContainerDir, code: i32) -> String {
 /// What is told of one that was ended.
 pub(super) const TOO_LATE: &str = "criu took too long and was killed";
 
-/// The first errors of a log, without the times and lines of code before them.
+/// The first errors of a log, without the times and lines of code before them. What CRIU finds missing while it looks what the
+/// kernel can is no error of its work.
 fn complaints(log: &str) -> String {
-    let errors = log.lines().filter_map(|line| Some(line.split_once("Error (")?.1.split_once("): ")?.1.trim()));
+    let work = log.split_once(BEGIN).map_or(log, |(_, work)| work);
+    let errors = work.lines().filter_map(|line| Some(line.split_once("Error (")?.1.split_once("): ")?.1.trim()));
     errors.take(COMPLAINTS_MAX).collect::<Vec<_>>().join("; ")
 }
 
@@ -184,5 +190,8 @@ mod tests {
                    Warn  (criu/x.c:1): w\nError (criu/crtools.c:260): Could not initialize.\n";
         assert_eq!(complaints(log), "vdso: Unexpected bounds; Could not initialize.");
         assert_eq!(complaints("all is well\n"), "");
+        let log =
+            "Error (criu/util.c:1): exited, status=1\nDumping processes (pid: 7)\nError (criu/tty.c:1): tty: no\n";
+        assert_eq!(complaints(log), "tty: no");
     }
 }

@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use windlass_runtime::{Bind, CheckpointSpec, Mount, Propagation, RuntimeError, Sandbox};
+use windlass_runtime::{Bind, CheckpointSpec, ContainerSpec, Mount, Propagation, RuntimeError, Sandbox};
 
 use crate::bench::{Bench, PATIENCE, Way, exec, on_each_way, pid, until};
 
 on_each_way! {
     crius_images_and_all_that_explains_them_are_packed_for_root_alone,
+    a_terminal_is_named_as_what_is_outside,
     criu_saves_a_container_or_says_why_not,
 }
 
@@ -148,6 +149,21 @@ async fn crius_images_and_all_that_explains_them_are_packed_for_root_alone(way: 
     let refused = sandbox.checkpoint("c", wanted).await;
     assert!(matches!(refused, Err(RuntimeError::Exists { what: "checkpoint", .. })), "{refused:?}");
     assert_eq!(names(&kept), ["checkpoint.tar"]);
+}
+
+async fn a_terminal_is_named_as_what_is_outside(way: Way) {
+    let bench = Bench::new(way).await;
+    let (sandbox, kept) = (bench.sandbox("s").await, kept(&bench));
+    let spec = ContainerSpec { tty: true, stdin: true, ..bench.shell("c", "while true; do sleep 0.05; done") };
+    sandbox.create_container(spec).await.expect("create");
+    sandbox.start("c").await.expect("start");
+    let criu = script(&bench, "echo \"$@\" > dump.log; touch stats-dump");
+    sandbox.checkpoint("c", order(&bench, &criu)).await.expect("it is saved");
+    let files = unpack(&fs::read(kept.join("checkpoint.tar")).expect("the archive"));
+    let told = String::from_utf8_lossy(&files["dump.log"].1).into_owned();
+    for words in ["--shell-job --external tty[88", "--external mnt[/dev/console]:/dev/console"] {
+        assert!(told.contains(words), "{words} in {told}");
+    }
 }
 
 async fn criu_saves_a_container_or_says_why_not(way: Way) {
