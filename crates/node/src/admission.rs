@@ -8,7 +8,8 @@
 //!   A2 sysctls    kernel parameters of the pod's own: the safe ones, and those the node was told to allow
 //!   A3 AppArmor   a profile is not asked for where the kernel has none
 //!   A4 labels     the node is one that the pod's selector and required affinity choose
-//!   A5 pressure   a node short of something takes only pods that are not the cause; of memory: none that promise nothing
+//!   A5 pressure   a node short of something takes only pods that are not the cause; of memory: none that promise nothing.
+//!                 Critical and static pods come all the same
 //! Not here       how much room there is (budget); what else a security context may ask (steps/security)
 //! Source: Kubernetes documentation, "Using sysctls in a Kubernetes Cluster", "Node-pressure Eviction"; API reference.
 
@@ -59,6 +60,8 @@ pub struct NodeView<'a> {
     pub app_armor: bool,
     /// What the node is short of: `MemoryPressure`, …
     pub pressure: Vec<&'static str>,
+    /// The pod is one that a file of the machine says.
+    pub is_static: bool,
 }
 
 /// The first rule the pod breaks.
@@ -167,7 +170,7 @@ fn term_fits(term: &Value, labels: &BTreeMap<String, String>, name: &str) -> boo
 /// A5.
 fn pressure(spec: &core::PodSpec, view: &NodeView) -> Option<Refusal> {
     let is_critical = spec.priority >= Some(resources::CRITICAL_PRIORITY);
-    if view.pressure.is_empty() || is_critical {
+    if view.pressure.is_empty() || is_critical || view.is_static {
         return None;
     }
     let only_memory = view.pressure == ["MemoryPressure"];
@@ -283,5 +286,6 @@ mod tests {
         for (spec, pressure, expected) in rows {
             assert_eq!(reason(spec.clone(), &view(pressure)), expected, "{spec} {pressure:?}");
         }
+        assert_eq!(reason(json!({}), &NodeView { is_static: true, ..view(&memory) }), "");
     }
 }

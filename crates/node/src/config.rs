@@ -47,8 +47,40 @@ pub struct NodeConfig {
     pub disk_free_bytes_min: Option<u64>,
     /// Room for fewer new files than this is pressure; `None` is a twentieth of those that the disk can hold.
     pub disk_free_files_min: Option<u64>,
+    /// Fewer free process ids than this are pressure; `None` is a twentieth of all.
+    pub pids_free_min: Option<u64>,
+    /// When images that nobody uses are removed although the disk is not yet nearly full.
+    pub image_collection: ImageCollection,
+    /// Images that are fetched from one registry at one time.
+    pub pulls_max: usize,
     /// What Node.status.nodeInfo names as the agent's version.
     pub version: String,
+}
+
+/// When images that nobody uses are removed; the defaults are kubelet's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageCollection {
+    /// From so much of the disk in use on, in percent.
+    pub high_percent: u8,
+    /// Until so much of it is in use.
+    pub low_percent: u8,
+    /// Images that have been here for less are spared.
+    pub age_min: Duration,
+}
+
+impl Default for ImageCollection {
+    fn default() -> ImageCollection {
+        ImageCollection { high_percent: 85, low_percent: 80, age_min: Duration::from_secs(120) }
+    }
+}
+
+impl ImageCollection {
+    /// How much to remove of images on a disk of this size: nothing below the higher mark, else what the lower one asks.
+    pub fn surplus_bytes(&self, all: u64, free: u64) -> u64 {
+        let part = |percent: u8| u64::try_from(u128::from(all) * u128::from(percent) / 100).unwrap_or(u64::MAX);
+        let used = all.saturating_sub(free);
+        if used < part(self.high_percent) { 0 } else { used.saturating_sub(part(self.low_percent)) }
+    }
 }
 
 impl NodeConfig {
@@ -72,6 +104,9 @@ impl NodeConfig {
             memory_free_bytes_min: None,
             disk_free_bytes_min: None,
             disk_free_files_min: None,
+            pids_free_min: None,
+            image_collection: ImageCollection::default(),
+            pulls_max: 3,
             version: format!("v1.37.0+windlass.{}", env!("CARGO_PKG_VERSION")),
         }
     }
@@ -90,8 +125,15 @@ impl NodeConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::NodeConfig;
+    use super::{ImageCollection, NodeConfig};
     use std::time::Duration;
+
+    #[test]
+    fn images_are_collected_from_the_higher_mark_down_to_the_lower_one() {
+        let surplus = |free| ImageCollection::default().surplus_bytes(1000, free);
+        assert_eq!([surplus(500), surplus(151), surplus(150), surplus(20)], [0, 0, 50, 180]);
+        assert_eq!(ImageCollection::default().surplus_bytes(0, 0), 0, "a disk that is not known");
+    }
 
     #[test]
     fn a_lost_node_can_be_noticed_within_six_seconds_by_setting() {

@@ -23,14 +23,21 @@ pub enum Shortage {
 }
 
 impl Shortage {
-    /// By the condition of the Node that tells of it.
-    pub fn of_condition(kind: &str) -> Option<Shortage> {
-        match kind {
-            "MemoryPressure" => Some(Shortage::Memory),
-            "DiskPressure" => Some(Shortage::Disk),
-            "PIDPressure" => Some(Shortage::Pids),
-            _ => None,
+    /// All, in the order in which they are relieved.
+    pub const ALL: [Shortage; 4] = [Shortage::Memory, Shortage::Disk, Shortage::Files, Shortage::Pids];
+
+    /// The condition of the Node that tells of it.
+    pub fn condition(self) -> &'static str {
+        match self {
+            Shortage::Memory => "MemoryPressure",
+            Shortage::Disk | Shortage::Files => "DiskPressure",
+            Shortage::Pids => "PIDPressure",
         }
+    }
+
+    /// Whether pods are promised any of it.
+    fn is_promised(self) -> bool {
+        matches!(self, Shortage::Memory | Shortage::Disk)
     }
 
     fn resource(self) -> &'static str {
@@ -60,8 +67,7 @@ pub struct Candidate {
 pub fn choose(shortage: Shortage, candidates: &[Candidate]) -> Option<(Arc<str>, String)> {
     let first = candidates.iter().min_by(|a, b| {
         let beyond = |one: &Candidate| one.used.saturating_sub(one.promised);
-        let is_promised = matches!(shortage, Shortage::Memory | Shortage::Disk);
-        let keeps = |one: &Candidate| is_promised && beyond(one) == 0;
+        let keeps = |one: &Candidate| shortage.is_promised() && beyond(one) == 0;
         let promise = keeps(a).cmp(&keeps(b));
         promise.then(a.priority.cmp(&b.priority)).then(beyond(b).cmp(&beyond(a))).then_with(|| a.uid.cmp(&b.uid))
     })?;

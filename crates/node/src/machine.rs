@@ -163,9 +163,10 @@ pub trait Machine: Send + Sync + 'static {
     /// Removes the logs of a container that is removed.
     fn remove_logs<'a>(&'a self, pod: &'a str, container: &'a str) -> Answer<'a, ()>;
 
-    /// Removes images that no container is made of, the largest first, until so many bytes are free; says how many were
-    /// freed.
-    fn reclaim(&self, bytes: u64) -> Answer<'_, u64>;
+    /// Removes images until so many bytes are free, the one first that was not used for longest; says how many were freed.
+    /// Spared are those that a container or volume of a pod is made of or about to be, those that have been here for less
+    /// than `age_min`, and those that the machine's owner has imported: nobody could fetch them again.
+    fn reclaim(&self, bytes: u64, age_min: Duration) -> Answer<'_, u64>;
 
     /// What the pod's containers use now.
     fn usage<'a>(&'a self, pod: &'a str) -> Answer<'a, PodUsage>;
@@ -900,8 +901,19 @@ pub struct HttpGet {
     pub headers: Vec<(String, String)>,
     /// The pod from whose network it is sent, by its uid; `None` is the machine's.
     pub from: Option<String>,
+    /// What it is sent for.
+    pub purpose: Purpose,
     /// How long all of it may take.
     pub timeout: Duration,
+}
+
+/// What a GET request is sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To learn how a pod is: a redirect to the same host is followed, any other is an answer.
+    Probe,
+    /// To tell somebody something: whoever is asked by TLS and does not speak it is told without, but no secret.
+    Hook,
 }
 
 /// A question of the gRPC health checking protocol.

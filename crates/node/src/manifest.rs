@@ -7,13 +7,17 @@
 //!   R2 hashed     uid and hash are of what the file says: a changed file is another pod
 //!   R3 alone      what would need other objects of the API (accounts, ConfigMaps, Secrets, claims) is refused
 //!   R4 stays      no taint drives it away
-//!   R5 mirrored   the API has a likeness of it, which names the hash, belongs to the node and can be read but not obeyed
+//!   R5 valid      what the API would refuse is refused, with the paths of what is wrong
+//!   R6 mirrored   the API has a likeness of it, which names the hash, belongs to the node and can be read but not obeyed
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use windlass_api::Object;
 use windlass_api::codec::{Limits, yaml};
+use windlass_api::field::Errors;
+use windlass_api::resource::Resource;
+use windlass_api::resources::validate_metadata;
 
 /// What the pod is, for those who look: the hash of its file.
 const HASH: &str = "kubernetes.io/config.hash";
@@ -37,7 +41,8 @@ pub fn pod(text: &[u8], node: &str) -> Result<Object, String> {
     }
     alone(&pod["spec"])?;
     let kinds = windlass_api::resources::registry();
-    kinds.find_kind("v1", "Pod").expect("every registry has pods").rules.default(&mut pod);
+    let row = kinds.find_kind("v1", "Pod").expect("every registry has pods");
+    row.rules.default(&mut pod);
     // R2.
     let mut hash = Sha256::new();
     hash.update(node);
@@ -59,7 +64,18 @@ pub fn pod(text: &[u8], node: &str) -> Result<Object, String> {
     // R4.
     pod["spec"]["tolerations"] = json!([{"operator": "Exists", "effect": "NoExecute"}]);
     pod["status"] = json!({});
+    valid(row, &pod)?;
     Object::parse(Bytes::from(pod.to_string())).map_err(|error| error.to_string())
+}
+
+/// R5.
+fn valid(row: &Resource, pod: &Value) -> Result<(), String> {
+    let mut errors = Errors::new();
+    // The node gave the uid itself.
+    validate_metadata(row, pod, &mut errors);
+    row.rules.validate(pod, &mut errors);
+    let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    if found.is_empty() { Ok(()) } else { Err(found.join("; ")) }
 }
 
 /// R3.
@@ -90,7 +106,7 @@ fn alone(spec: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// R5: what the API is given of a static pod.
+/// R6: what the API is given of a static pod.
 pub fn mirror(pod: &Object, node_uid: &str, node: &str) -> Value {
     let mut mirror = pod.value();
     let metadata = mirror["metadata"].as_object_mut().expect("a pod has metadata");
@@ -117,6 +133,15 @@ pub fn is_static(uid: &str, annotations: Option<&std::collections::BTreeMap<Stri
             && annotations.get(HASH).is_some_and(|hash| hash == uid)
             && !annotations.contains_key(MIRROR)
     })
+}
+
+/// The same of an object.
+pub fn says_static(object: &Object) -> bool {
+    let value = object.value();
+    let annotations = value["metadata"]["annotations"]
+        .as_object()
+        .map(|all| all.iter().filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned()))).collect());
+    is_static(object.header.uid(), annotations.as_ref())
 }
 
 fn annotation(object: &Value, name: &str) -> Option<String> {
@@ -166,7 +191,22 @@ mod tests {
     }
 
     #[test]
-    fn r5_a_mirror_names_whom_it_mirrors() {
+    fn r5_what_the_api_would_refuse_is_refused_by_its_path() {
+        let why = |text: String| pod(text.as_bytes(), "n1").expect_err("it is not valid");
+        let rows = [
+            (WEB.replace("image: b", "image: b, ports: [{containerPort: 70000}]"), "spec.containers[0].ports[0]"),
+            (WEB.replace("{name: a, image: b}", "{name: a, image: b}, {name: a, image: b}"), "spec.containers[1].name"),
+            (WEB.replace("name: web", "name: We_b"), "metadata.name"),
+            (WEB.replace("spec: {", "spec: {restartPolicy: Sometimes, "), "spec.restartPolicy"),
+        ];
+        for (text, path) in rows {
+            let why = why(text);
+            assert!(why.contains(path), "{why}");
+        }
+    }
+
+    #[test]
+    fn r6_a_mirror_names_whom_it_mirrors() {
         let pod = pod(WEB.as_bytes(), "n1").expect("a pod");
         let mirror = mirror(&pod, "u", "n1");
         assert_eq!(mirror["metadata"]["ownerReferences"][0]["uid"], "u");

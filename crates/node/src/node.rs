@@ -6,7 +6,8 @@
 //!
 //! Rules
 //!   R1 heartbeat   the Lease is renewed on time; the Node is written only when it says something new
-//!   R2 pressure    too little memory, disk or process ids is a condition; it holds until there is clearly enough again
+//!   R2 pressure    too little memory, disk space, room for files or process ids is a condition; it holds until there is clearly
+//!                  enough again. The machine says so itself: what the API has of it counts for nothing
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use windlass_client::{Client, ClientError, Patch};
 use crate::agent::{NodeFacts, Shared};
 use crate::config::NodeConfig;
 use crate::downward::Allocatable;
+use crate::eviction::Shortage;
 use crate::machine::Facts;
 use crate::steps::resources::{HUGE_1GI, HUGE_2MI};
 
@@ -28,18 +30,15 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 const MEMORY_FREE_BYTES_MIN: u64 = 100 << 20;
 /// Less free disk than this, or than a tenth of a small disk, is pressure.
 const DISK_FREE_BYTES_MIN: u64 = 1 << 30;
-/// One in so many of the files that a disk can hold must be free, as kubelet has it.
-const DISK_FILES_FREE_SHARE: u64 = 20;
 /// One in so many process ids must be free.
 const PIDS_FREE_SHARE: u64 = 20;
+/// One in so many of the files that a disk can hold must be free, as kubelet has it.
+const DISK_FILES_FREE_SHARE: u64 = 20;
 /// Images listed in the status, as kubelet has it; the largest ones.
 const IMAGES_MAX: usize = 50;
 
-/// The conditions of a node that is short of something.
-pub const PRESSURES: [&str; 3] = ["MemoryPressure", "DiskPressure", "PIDPressure"];
-
-/// What the facts mean for the pods of this node.
-pub fn node_facts(config: &NodeConfig, facts: Facts) -> NodeFacts {
+/// What the facts mean for the pods of this node, which was short of `before` when it was last looked at.
+pub fn node_facts(config: &NodeConfig, facts: Facts, before: &[Shortage]) -> NodeFacts {
     let addresses = match config.address {
         Some(address) => vec![address],
         None => facts.addresses.clone(),
@@ -58,7 +57,34 @@ pub fn node_facts(config: &NodeConfig, facts: Facts) -> NodeFacts {
         huge_1gi_bytes: signed(huge_1gi),
         disk_bytes: signed((facts.disk_bytes - facts.disk_bytes / 10).saturating_sub(config.reserved.disk_bytes)),
     };
-    NodeFacts { addresses, allocatable, facts }
+    let shortages = shortages(config, &facts, before);
+    NodeFacts { addresses, allocatable, shortages, facts }
+}
+
+/// R2: what the machine is short of.
+fn shortages(config: &NodeConfig, facts: &Facts, before: &[Shortage]) -> Vec<Shortage> {
+    let is_short = |shortage: &Shortage| {
+        let (free, bound) = match shortage {
+            Shortage::Memory => {
+                let usual = MEMORY_FREE_BYTES_MIN.min(facts.memory_bytes / 10);
+                (facts.memory_free_bytes, config.memory_free_bytes_min.unwrap_or(usual))
+            }
+            Shortage::Disk => (facts.disk_free_bytes, disk_free_bytes_min(config, facts)),
+            // A file system that holds as many as there is room for says that it can hold none.
+            Shortage::Files if facts.disk_files == 0 => (0, 0),
+            Shortage::Files => {
+                let usual = facts.disk_files / DISK_FILES_FREE_SHARE;
+                (facts.disk_free_files, config.disk_free_files_min.unwrap_or(usual))
+            }
+            Shortage::Pids => {
+                let (all, used) = facts.pids;
+                (all.saturating_sub(used), config.pids_free_min.unwrap_or(all / PIDS_FREE_SHARE))
+            }
+        };
+        // What holds goes on until a fifth more than the bound is free, so that it does not flap.
+        free < if before.contains(shortage) { bound.saturating_add(bound / 5) } else { bound }
+    };
+    Shortage::ALL.into_iter().filter(is_short).collect()
 }
 
 /// Makes the Node, or brings its labels up to date. Returns the revision at which it is there.
@@ -135,7 +161,7 @@ pub fn status(
         "runtimeHandlers": facts.handlers.iter().map(|handler| json!({"name": handler.name, "features": {
             "recursiveReadOnlyMounts": handler.recursive_read_only_mounts, "userNamespaces": handler.user_namespaces,
         }})).collect::<Vec<_>>(),
-        "conditions": conditions(config, facts, current, trouble, now),
+        "conditions": conditions(&node.shortages, current, trouble, now),
     })
 }
 
@@ -158,16 +184,6 @@ pub fn disk_free_bytes_min(config: &NodeConfig, facts: &Facts) -> u64 {
     config.disk_free_bytes_min.unwrap_or(DISK_FREE_BYTES_MIN.min(facts.disk_bytes / 10))
 }
 
-/// Room for fewer new files than this is pressure.
-pub fn disk_free_files_min(config: &NodeConfig, facts: &Facts) -> u64 {
-    config.disk_free_files_min.unwrap_or(facts.disk_files / DISK_FILES_FREE_SHARE)
-}
-
-/// Whether less than a bound is free. What holds goes on until a fifth more is, so that it does not flap.
-pub fn is_short(holds: bool, free: u64, bound: u64) -> bool {
-    free < if holds { bound.saturating_add(bound / 5) } else { bound }
-}
-
 struct Condition {
     kind: &'static str,
     holds: bool,
@@ -176,23 +192,10 @@ struct Condition {
 }
 
 /// R2.
-fn conditions(
-    config: &NodeConfig,
-    facts: &Facts,
-    current: &Value,
-    trouble: Option<&'static str>,
-    now: Timestamp,
-) -> Vec<Value> {
-    let held = |kind: &str| condition_of(current, kind).is_some_and(|condition| condition["status"] == "True");
-    let short = |kind: &str, free: u64, bound: u64| is_short(held(kind), free, bound);
-    let usual = MEMORY_FREE_BYTES_MIN.min(facts.memory_bytes / 10);
-    let memory = short("MemoryPressure", facts.memory_free_bytes, config.memory_free_bytes_min.unwrap_or(usual));
-    let disk = short("DiskPressure", facts.disk_free_bytes, disk_free_bytes_min(config, facts))
-        || short("DiskPressure", facts.disk_free_files, disk_free_files_min(config, facts));
-    let (pids_all, pids_used) = facts.pids;
-    let pids = short("PIDPressure", pids_all.saturating_sub(pids_used), pids_all / PIDS_FREE_SHARE);
+fn conditions(shortages: &[Shortage], current: &Value, trouble: Option<&'static str>, now: Timestamp) -> Vec<Value> {
+    let holds = |kind: &str| shortages.iter().any(|shortage| shortage.condition() == kind);
     let rows = [
-        match memory {
+        match holds("MemoryPressure") {
             true => Condition {
                 kind: "MemoryPressure",
                 holds: true,
@@ -206,7 +209,7 @@ fn conditions(
                 message: "kubelet has sufficient memory available",
             },
         },
-        match disk {
+        match holds("DiskPressure") {
             true => Condition {
                 kind: "DiskPressure",
                 holds: true,
@@ -220,7 +223,7 @@ fn conditions(
                 message: "kubelet has no disk pressure",
             },
         },
-        match pids {
+        match holds("PIDPressure") {
             true => Condition {
                 kind: "PIDPressure",
                 holds: true,
@@ -347,6 +350,7 @@ pub async fn renew(client: &Client, config: &NodeConfig, node_uid: &str, now: Ti
 mod tests {
     use super::{node_facts, patch, status};
     use crate::config::NodeConfig;
+    use crate::eviction::Shortage;
     use crate::machine::Facts;
     use jiff::Timestamp;
     use serde_json::{Value, json};
@@ -365,8 +369,12 @@ mod tests {
     }
 
     fn check(facts: Facts, current: &Value) -> Value {
+        after(facts, current, &[])
+    }
+
+    fn after(facts: Facts, current: &Value, before: &[Shortage]) -> Value {
         let config = NodeConfig::named("n1");
-        status(&config, &node_facts(&config, facts), current, None, Timestamp::UNIX_EPOCH)
+        status(&config, &node_facts(&config, facts, before), current, None, Timestamp::UNIX_EPOCH)
     }
 
     fn holds(status: &Value) -> String {
@@ -386,27 +394,34 @@ mod tests {
 
     #[test]
     fn r2_pressure_holds_until_there_is_clearly_enough() {
-        let with = |free: u64, current: &Value| check(Facts { disk_free_bytes: free, ..facts() }, current);
-        let calm = with(2 << 30, &Value::Null);
-        let tight = with((1 << 30) - 1, &calm);
-        assert_eq!(holds(&tight), "DiskPressure Ready");
-        assert_eq!(holds(&with((1 << 30) + 1, &tight)), "DiskPressure Ready");
-        assert_eq!(holds(&with((1 << 30) + 1, &calm)), "Ready");
-        assert_eq!(holds(&with(2 << 30, &tight)), "Ready");
+        let with = |free: u64, before: &[Shortage]| {
+            holds(&after(Facts { disk_free_bytes: free, ..facts() }, &Value::Null, before))
+        };
+        assert_eq!(with((1 << 30) - 1, &[]), "DiskPressure Ready");
+        assert_eq!(with((1 << 30) + 1, &[Shortage::Disk]), "DiskPressure Ready");
+        assert_eq!(with((1 << 30) + 1, &[]), "Ready");
+        assert_eq!(with(2 << 30, &[Shortage::Disk]), "Ready");
     }
 
     #[test]
     fn r2_room_for_new_files_is_disk_too() {
-        let with =
-            |free: u64, current: &Value| check(Facts { disk_files: 1000, disk_free_files: free, ..facts() }, current);
-        let calm = with(50, &Value::Null);
-        assert_eq!(holds(&calm), "Ready");
-        let tight = with(49, &calm);
-        assert_eq!(holds(&tight), "DiskPressure Ready");
-        assert_eq!(holds(&with(59, &tight)), "DiskPressure Ready");
-        assert_eq!(holds(&with(60, &tight)), "Ready");
-        // One without such a number has room without end.
-        assert_eq!(holds(&check(facts(), &tight)), "Ready");
+        let with = |free: u64, before: &[Shortage]| {
+            holds(&after(Facts { disk_files: 1000, disk_free_files: free, ..facts() }, &Value::Null, before))
+        };
+        assert_eq!(with(50, &[]), "Ready");
+        assert_eq!(with(49, &[]), "DiskPressure Ready");
+        assert_eq!(with(59, &[Shortage::Files]), "DiskPressure Ready");
+        assert_eq!(with(60, &[Shortage::Files]), "Ready");
+        assert_eq!(holds(&after(facts(), &Value::Null, &[Shortage::Files])), "Ready", "one without such a number");
+    }
+
+    #[test]
+    fn r2_what_the_api_has_is_no_pressure_and_hides_none() {
+        let tight = Facts { memory_free_bytes: 1 << 20, ..facts() };
+        let says_tight = check(tight.clone(), &Value::Null);
+        let config = NodeConfig::named("n1");
+        assert_eq!(holds(&check(Facts { memory_free_bytes: 101 << 20, ..facts() }, &says_tight)), "Ready");
+        assert_eq!(node_facts(&config, tight, &[]).shortages, [Shortage::Memory], "before the API is heard");
     }
 
     #[test]
@@ -418,7 +433,7 @@ mod tests {
             ..crate::config::Amounts::default()
         };
         let config = NodeConfig { reserved, ..NodeConfig::named("n1") };
-        let has = node_facts(&config, facts()).allocatable;
+        let has = node_facts(&config, facts(), &[]).allocatable;
         assert_eq!((has.cpu_millis, has.memory_bytes), (1500, (3 << 30) - (100 << 20)));
         assert_eq!(has.disk_bytes, 80 << 30);
     }
@@ -427,7 +442,7 @@ mod tests {
     fn huge_pages_are_told_and_are_no_ordinary_memory() {
         let config = NodeConfig::named("n1");
         let facts = Facts { huge_bytes: [Some(1 << 30), None], ..facts() };
-        let node = node_facts(&config, facts);
+        let node = node_facts(&config, facts, &[]);
         assert_eq!(node.allocatable.memory_bytes, (3 << 30) - (100 << 20));
         let status = status(&config, &node, &Value::Null, None, Timestamp::UNIX_EPOCH);
         for list in ["capacity", "allocatable"] {

@@ -11,10 +11,12 @@
 //!   R5 main      then the containers start, one after the other, each without waiting for the others to be ready
 //!   R6 restart   what ended runs again as its restart policy says, after its back-off
 //!   R7 failed    a container that failed its liveness or startup probe, or its postStart hook, is stopped
-//!   R8 probe     probes that are due are run on running containers; the startup probe first, and alone
+//!   R8 probe     probes that are due are run on running containers; the startup probe first, and alone. Of a pod that ends
+//!                only whether it is ready is asked on: its services send to it as long as it takes requests
 //!   R9 visitors  ephemeral containers start as soon as there is ground for them, run once, and keep nobody waiting
 //!   R10 anew     a container's rule may ask that all run again: they are stopped, and then the pod begins with its init
-//!                containers, on the same ground; visitors stay
+//!                containers, on the same ground; visitors stay. On ground that was made anew the pod begins so too, but for
+//!                what is over for good
 //! Not here       how long a back-off is (backoff), what the status says of all this (status)
 
 use std::collections::BTreeMap;
@@ -315,9 +317,13 @@ pub fn init_failed(spec: &core::PodSpec, tracks: &BTreeMap<String, Track>) -> bo
 
 /// Whether the init containers have done their part: R4.
 pub fn is_initialized(spec: &core::PodSpec, tracks: &BTreeMap<String, Track>) -> bool {
-    // Once a container of the pod has begun, initialization is history.
+    // Once a container of the pod has begun, initialization is history; what is over for good says nothing of the others,
+    // which may all have to begin anew.
     let begun = spec.containers.iter().any(|container| {
-        let begun = |track: &Track| !track.anew && (track.attempt > 0 || track.stage != Stage::Absent);
+        let is_done =
+            |track: &Track| track.ended().is_some_and(|ended| !runs_again(spec, container, false, ended.exit.code));
+        let begun =
+            |track: &Track| !track.anew && (track.attempt > 0 || track.stage != Stage::Absent) && !is_done(track);
         tracks.get(&container.name).is_some_and(begun)
     });
     begun
@@ -327,6 +333,20 @@ pub fn is_initialized(spec: &core::PodSpec, tracks: &BTreeMap<String, Track>) ->
                 false => !track.anew && track.ended().is_some_and(|ended| ended.exit.code == 0),
             })
         })
+}
+
+/// R10: the containers of a pod on new ground that begin anew: all that have run, but for those that are over for good.
+pub fn begins_anew(spec: &core::PodSpec, tracks: &BTreeMap<String, Track>) -> Vec<String> {
+    if is_over(spec, tracks) {
+        return Vec::new();
+    }
+    let init = spec.init_containers.iter().flatten().map(|container| (container, true));
+    let all = init.chain(spec.containers.iter().map(|container| (container, false)));
+    let ended = all.filter(|(container, is_init)| {
+        let ended = tracks.get(&container.name).and_then(Track::ended);
+        ended.is_some_and(|ended| *is_init || runs_again(spec, container, false, ended.exit.code))
+    });
+    ended.map(|(container, _)| container.name.clone()).collect()
 }
 
 /// What a pod needs next.
@@ -388,12 +408,28 @@ impl Planner<'_> {
                 left += usize::from(self.stop_if_running(&container.name, grace, ending.hooks));
             }
         }
+        if left > 0 {
+            self.ask_on();
+        }
         if left > 0 || *self.view.ground == Ground::Rising {
             return;
         }
         match self.view.ground_retry.is_due(self.view.now) {
             true => self.act(Action::Leave),
             false => self.wake(self.view.ground_retry.retry_at()),
+        }
+    }
+
+    /// R8, of a pod that ends.
+    fn ask_on(&mut self) {
+        for container in self.view.spec.init_containers.iter().flatten().chain(&self.view.spec.containers) {
+            let track = self.track(&container.name).clone();
+            let is_asked = track.is_started() && !track.probing.contains(&ProbeKind::Readiness);
+            let Some(state) = track.probes.get(&ProbeKind::Readiness).filter(|_| is_asked) else { continue };
+            match state.due <= self.view.now {
+                true => self.act(Action::Probe(container.name.clone(), ProbeKind::Readiness)),
+                false => self.wake(Some(state.due)),
+            }
         }
     }
 
@@ -707,6 +743,29 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn r10_on_new_ground_a_pod_begins_with_its_init_containers() {
+        let begin = |spec: Value, tracks: Vec<(&'static str, Track)>| {
+            let read: core::PodSpec = serde_json::from_value(spec.clone()).expect("a spec");
+            let mut all: BTreeMap<String, Track> = tracks.into_iter().map(|(name, it)| (name.to_owned(), it)).collect();
+            for name in begins_anew(&read, &all) {
+                all.get_mut(&name).expect("it is one of them").anew = true;
+            }
+            let tracks = ["i", "s", "j", "a", "b"].into_iter().filter_map(|name| Some((name, all.remove(name)?)));
+            check(Case { spec, ground: up(), tracks: tracks.collect(), ending: false })
+        };
+        let all = |a| vec![("i", over(0)), ("s", over(137)), ("j", over(0)), ("a", a)];
+        assert_eq!(begin(init(), all(over(137))), "start i", "everything that ran is gone with the old ground");
+        assert_eq!(begin(init(), all(Track::new())), "start i");
+        let job = json!({"restartPolicy": "OnFailure", "initContainers": [{"name": "i"}],
+            "containers": [{"name": "a"}, {"name": "b"}]});
+        let on = |i, b| begin(job.clone(), vec![("i", i), ("a", over(0)), ("b", b)]);
+        assert_eq!(on(over(0), over(137)), "start i", "what has succeeded is no sign that the pod has begun");
+        assert_eq!(on(running(), Track { anew: true, ..over(137) }), "");
+        let once = json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]});
+        assert_eq!(begin(once, vec![("i", over(0)), ("a", over(137))]), "leave");
+    }
+
+    #[test]
     fn r9_visitors_start_at_once_run_once_and_end_with_the_pod() {
         let on = |i: Track, v: Track, ending| {
             let spec = json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}],
@@ -760,5 +819,23 @@ pub(crate) mod tests {
         };
         assert_eq!(with(None), "Startup a");
         assert_eq!(with(Some(true)), "Liveness a, Readiness a");
+    }
+
+    #[test]
+    fn r8_a_pod_that_ends_is_asked_on_whether_it_is_ready_and_nothing_else() {
+        let of = |kinds: &[ProbeKind], track: Track| {
+            let begin = |kind: &ProbeKind| (*kind, ProbeState::begin(&core::Probe::default(), Instant::now()));
+            Track { probes: kinds.iter().map(begin).collect(), ..track }
+        };
+        let spec = || json!({"containers": [{"name": "a"}, {"name": "b"}]});
+        let end = |a: Track, b: Track| {
+            check(Case { spec: spec(), ground: up(), tracks: vec![("a", a), ("b", b)], ending: true })
+        };
+        let both = [ProbeKind::Liveness, ProbeKind::Readiness];
+        let stopping = || of(&both, busy(Busy::Stop, running()));
+        assert_eq!(end(stopping(), over(0)), "Readiness a");
+        assert_eq!(end(Track { probing: vec![ProbeKind::Readiness], ..stopping() }, over(0)), "");
+        let starting = of(&ProbeKind::ALL, busy(Busy::Stop, running()));
+        assert_eq!(end(starting, over(0)), "", "it has not started");
     }
 }

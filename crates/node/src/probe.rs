@@ -5,7 +5,7 @@
 //! Rules
 //!   R1 startup    until the startup probe has succeeded, the others wait
 //!   R2 threshold  a verdict changes after so many equal results in a row
-//!   R3 the pod    a probe goes to the pod and nowhere else, whatever its `host` says
+//!   R3 the pod    a probe goes to the pod and nowhere else, whatever its `host` says and whereto it is redirected
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use windlass_api::types::{IntOrString, core};
 
-use crate::machine::{Exec, HealthCheck, HttpGet, Machine, MachineError};
+use crate::machine::{Exec, HealthCheck, HttpGet, Machine, MachineError, Purpose};
 
 /// Which of a container's probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,6 +182,7 @@ impl Check {
             path,
             headers: headers.collect(),
             from: None,
+            purpose: Purpose::Probe,
             timeout,
         })
     }

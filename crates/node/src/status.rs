@@ -38,14 +38,26 @@ pub struct StatusView<'a> {
     pub ending: bool,
     /// How far a change of its resources is.
     pub resizing: &'a Resizing,
-    /// Why the pod has failed as a whole: reason and message.
-    pub failure: Option<(&'static str, String)>,
+    /// Why the pod has failed as a whole.
+    pub failure: Option<&'a Failure>,
     /// The node's addresses.
     pub host_ips: &'a [IpAddr],
     /// Wall clock.
     pub now: Timestamp,
     /// The clock that back-offs are measured by.
     pub instant: Instant,
+}
+
+/// Why a pod has failed as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// In one word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+    /// It is nothing that the pod has done: its node is short of something, or goes down (Kubernetes documentation,
+    /// "Pod disruption conditions").
+    pub is_disruption: bool,
 }
 
 /// How far a change of a pod's resources is.
@@ -77,9 +89,9 @@ pub fn status(view: &StatusView) -> Value {
     let phase = phase(view, spec);
     let mut out = Map::new();
     out.insert("phase".to_owned(), json!(phase));
-    if let Some((reason, message)) = &view.failure {
-        out.insert("reason".to_owned(), json!(reason));
-        out.insert("message".to_owned(), json!(message));
+    if let Some(failure) = view.failure {
+        out.insert("reason".to_owned(), json!(failure.reason));
+        out.insert("message".to_owned(), json!(failure.message));
     }
     if let Some(generation) = view.pod.metadata.generation {
         out.insert("observedGeneration".to_owned(), json!(generation));
@@ -327,9 +339,9 @@ fn conditions(view: &StatusView, spec: &core::PodSpec, phase: &str) -> Vec<Value
     wanted.push(gates);
     wanted.push(containers);
     wanted.push(Condition { kind: "PodScheduled", holds: true, reason: "", message: String::new() });
-    if let Some(("Evicted", why)) = &view.failure {
-        let reason = "TerminationByKubelet";
-        wanted.push(Condition { kind: "DisruptionTarget", holds: true, reason, message: why.clone() });
+    if let Some(failure) = view.failure.filter(|failure| failure.is_disruption) {
+        let (reason, message) = ("TerminationByKubelet", failure.message.clone());
+        wanted.push(Condition { kind: "DisruptionTarget", holds: true, reason, message });
     }
     match view.resizing {
         Resizing::Done => {}
@@ -489,7 +501,7 @@ fn without_leftovers(condition: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{Resizing, StatusView, patch, status};
+    use super::{Failure, Resizing, StatusView, patch, status};
     use crate::backoff::RetryBackoff;
     use crate::plan::tests::{ended, running};
     use crate::plan::{Ground, Stage, Track, Trouble};
@@ -565,6 +577,32 @@ mod tests {
         }
         let deleted = Case { ending: true, ..Case::new(one(), vec![("a", over(143))]) };
         assert_eq!(check(deleted)["phase"], "Failed");
+    }
+
+    #[test]
+    fn who_fails_for_the_sake_of_its_node_is_told_to_be_disrupted() {
+        let pod = serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "spec": one()}));
+        let (pod, tracks) = (pod.expect("a pod"), [("a".to_owned(), over(137))].into());
+        let with = |reason: &'static str, is_disruption: bool| {
+            let failure = Failure { reason, message: "why".to_owned(), is_disruption };
+            let status = status(&StatusView {
+                visitors: &[],
+                pod: &pod,
+                current: &Value::Null,
+                tracks: &tracks,
+                ground: &Ground::Down,
+                ending: true,
+                failure: Some(&failure),
+                resizing: &Resizing::Done,
+                host_ips: &[],
+                now: Timestamp::UNIX_EPOCH,
+                instant: Instant::now(),
+            });
+            assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!(reason)));
+            conditions(&status).contains("DisruptionTarget")
+        };
+        assert!(with("Evicted", true) && with("Terminated", true));
+        assert!(!with("Evicted", false), "it has taken more than its limits");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::Instant;
 use windlass_api::kinds;
@@ -38,11 +39,24 @@ impl TokenRequest {
     }
 }
 
+/// A token that was not renewed is taken to live for so long, and then it is tried again.
+const RETRY: Duration = Duration::from_secs(600);
+/// However short a token's life, it is used for so long.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest a token is used although it lives on.
+const USED_MAX: Duration = Duration::from_secs(24 * 3600);
+
 struct Token {
     text: String,
     /// When it ends, in the API's words.
     ends: String,
     renew_at: Instant,
+}
+
+/// How long a token lives, as the API says, which need not be as long as it was asked for.
+fn life(ends: &str, now: Timestamp) -> Option<Duration> {
+    let ends: Timestamp = ends.parse().ok()?;
+    Duration::try_from(ends.duration_since(now)).ok()
 }
 
 /// The tokens of one pod. Cheap to clone.
@@ -65,10 +79,13 @@ impl Tokens {
             let text = match known {
                 Some(((text, _), true)) => text,
                 known => match (ask(pod, &request).await, known) {
-                    (Ok(told), _) => self.keep(&request, request.seconds, told),
+                    (Ok(told), _) => {
+                        let asked = Duration::from_secs(u64::try_from(request.seconds).unwrap_or(0));
+                        self.keep(&request, life(&told.1, pod.shared.world.now()).unwrap_or(asked), told)
+                    }
                     (Err(why), Some((told, _))) => {
                         tracing::warn!(pod = pod.name(), why, "a service account token was not renewed; it is used on");
-                        self.keep(&request, LIFETIME_SECONDS_MIN, told)
+                        self.keep(&request, RETRY, told)
                     }
                     (Err(why), None) => return Err(why),
                 },
@@ -89,11 +106,11 @@ impl Tokens {
         tokens.get(request).map(|token| token.ends.clone()).unwrap_or_default()
     }
 
-    /// Keeps a token that is taken to live for so many seconds from now on.
-    fn keep(&self, request: &TokenRequest, seconds: i64, (text, ends): (String, String)) -> String {
-        // At four fifths of its life, as kubelet does.
-        let life = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)) * 4 / 5;
-        let token = Token { text: text.clone(), ends, renew_at: Instant::now() + life };
+    /// Keeps a token that is taken to live for so long from now on.
+    fn keep(&self, request: &TokenRequest, life: Duration, (text, ends): (String, String)) -> String {
+        // At four fifths of its life, as kubelet does; never again and again without a pause.
+        let used = (life * 4 / 5).clamp(PAUSE, USED_MAX);
+        let token = Token { text: text.clone(), ends, renew_at: Instant::now() + used };
         self.0.lock().expect("nothing panics while holding it").insert(request.clone(), token);
         text
     }
@@ -126,7 +143,8 @@ async fn ask(pod: &PodContext, request: &TokenRequest) -> Result<(String, String
 
 #[cfg(test)]
 mod tests {
-    use super::{LIFETIME_SECONDS_MIN, TokenRequest, Tokens};
+    use super::{RETRY, TokenRequest, Tokens, life};
+    use jiff::Timestamp;
     use std::time::Duration;
     use tokio::time::Instant;
 
@@ -135,9 +153,24 @@ mod tests {
         let (tokens, request) = (Tokens::default(), TokenRequest { audience: String::new(), seconds: 3600 });
         let told = || ("t".to_owned(), String::new());
         // Its life is over, and it cannot be renewed.
-        tokens.keep(&request, 0, told());
-        assert_eq!(tokens.keep(&request, LIFETIME_SECONDS_MIN, told()), "t");
+        tokens.keep(&request, Duration::ZERO, told());
+        assert_eq!(tokens.keep(&request, RETRY, told()), "t");
         let renew_at = tokens.renew_at().expect("it is held");
         assert!(renew_at > Instant::now() + Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_token_lives_as_long_as_the_api_says() {
+        let of = |ends: &str| life(ends, Timestamp::UNIX_EPOCH).map(|life| life.as_secs());
+        assert_eq!([of("1970-01-01T00:01:00Z"), of("1969-12-31T00:00:00Z"), of("")], [Some(60), None, None]);
+        let (tokens, request) = (Tokens::default(), TokenRequest { audience: String::new(), seconds: 3600 });
+        for (life, used) in [(100, 80), (10 * 24 * 3600, 24 * 3600), (0, 1)] {
+            tokens.keep(&request, Duration::from_secs(life), ("t".to_owned(), String::new()));
+            let wait = tokens.renew_at().expect("it is held") - Instant::now();
+            assert!(
+                wait <= Duration::from_secs(used) && wait + Duration::from_secs(1) > Duration::from_secs(used),
+                "{wait:?}"
+            );
+        }
     }
 }

@@ -216,20 +216,25 @@ impl Runtime {
 
     /// The image layers that containers of an instance are made of, whether or not an agent runs.
     pub fn layers_in_use(config: &RuntimeConfig) -> Result<BTreeSet<PathBuf>, RuntimeError> {
-        let mut layers = BTreeSet::new();
+        Ok(Runtime::stacks_in_use(config)?.into_iter().flatten().collect())
+    }
+
+    /// The same, as they lie on each other: of each container, and of each image that is mounted in one, the topmost first.
+    pub fn stacks_in_use(config: &RuntimeConfig) -> Result<BTreeSet<Vec<PathBuf>>, RuntimeError> {
+        let mut stacks = BTreeSet::new();
         for id in names(&config.sandboxes()).map_err(RuntimeError::file("list", config.sandboxes()))? {
             let dir = config.sandbox(&id);
             for container in dir.container_ids().map_err(RuntimeError::file("list", dir.containers()))? {
                 if let Some(spec) = layout::load::<ContainerSpec>(&dir.container(&container).spec())? {
-                    layers.extend(spec.layers);
-                    layers.extend(spec.mounts.into_iter().flat_map(|mount| match mount {
-                        Mount::Layers { layers, .. } => layers,
-                        Mount::Bind(_) | Mount::Tmpfs { .. } => Vec::new(),
+                    stacks.insert(spec.layers);
+                    stacks.extend(spec.mounts.into_iter().filter_map(|mount| match mount {
+                        Mount::Layers { layers, .. } => Some(layers),
+                        Mount::Bind(_) | Mount::Tmpfs { .. } => None,
                     }));
                 }
             }
         }
-        Ok(layers)
+        Ok(stacks)
     }
 
     /// Kills and removes every sandbox, mount, cgroup and namespace of an instance. Images stay.

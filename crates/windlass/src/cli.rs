@@ -229,6 +229,21 @@ pub struct NodeFlags {
     /// Room for fewer new files on the disk than this does the same
     #[arg(long, value_name = "NUMBER")]
     pub eviction_files: Option<u64>,
+    /// Fewer free process ids than this make the node evict pods; by default a twentieth of all
+    #[arg(long, value_name = "COUNT")]
+    pub eviction_pids: Option<u64>,
+    /// From so much of the disk in use on, unused images are removed, in percent; 100 is never
+    #[arg(long, default_value_t = 85, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_gc_high_threshold: u8,
+    /// Until so much of it is in use
+    #[arg(long, default_value_t = 80, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_gc_low_threshold: u8,
+    /// Images that have been here for less are spared, in seconds
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    pub image_gc_minimum_age: u64,
+    /// Images that are fetched from one registry at one time
+    #[arg(long, default_value_t = 3, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub parallel_image_pulls: u32,
 }
 
 /// `--cpu-manager-policy`.

@@ -16,7 +16,7 @@ use windlass_api::types::core::Node as NodeObject;
 use windlass_apiserver::{AddressRange, Identity};
 use windlass_client::{Backoff, Client, HttpsConfig, HttpsTransport};
 use windlass_node::agent::Shutdown;
-use windlass_node::config::{Amounts, CpuPolicy};
+use windlass_node::config::{Amounts, CpuPolicy, ImageCollection};
 use windlass_node::join::{JoinConfig, join};
 use windlass_node::kernel::{CRI_SCHEME, EMBEDDED};
 use windlass_node::server::Site;
@@ -215,6 +215,9 @@ impl Parts<'_> {
             memory_free_bytes_min: self.flags.eviction_memory.map(units),
             disk_free_bytes_min: self.flags.eviction_storage.map(units),
             disk_free_files_min: self.flags.eviction_files,
+            pids_free_min: self.flags.eviction_pids,
+            image_collection: self.flags.image_collection()?,
+            pulls_max: usize::try_from(self.flags.parallel_image_pulls)?,
             pod_resources: Some(self.pod_resources),
             unsafe_sysctls: self.flags.allowed_unsafe_sysctls.clone(),
             lease_duration: Duration::from_secs(self.flags.node_lease_seconds),
@@ -334,6 +337,15 @@ impl NodeFlags {
                 )
             }
         }
+    }
+
+    fn image_collection(&self) -> Result<ImageCollection> {
+        let (high, low) = (self.image_gc_high_threshold, self.image_gc_low_threshold);
+        if low > high {
+            bail!("--image-gc-low-threshold {low} is above --image-gc-high-threshold {high}: give a lower one");
+        }
+        let age_min = Duration::from_secs(self.image_gc_minimum_age);
+        Ok(ImageCollection { high_percent: high, low_percent: low, age_min })
     }
 
     fn reserved(&self) -> Amounts {

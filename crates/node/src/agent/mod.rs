@@ -43,6 +43,7 @@ use crate::cpus::Cpus;
 use crate::devices::{self, Devices};
 use crate::downward::Allocatable;
 use crate::env;
+use crate::eviction::Shortage;
 use crate::machine::{DeviceTable, Facts, Machine, MachineError};
 use crate::node;
 use crate::services::HostPort;
@@ -90,7 +91,7 @@ pub struct Shared {
     /// When this agent began.
     began: Instant,
     node: Cache,
-    facts: Mutex<Arc<NodeFacts>>,
+    facts: watch::Sender<Arc<NodeFacts>>,
     network_ready: watch::Sender<bool>,
     is_shutting_down: AtomicBool,
     host_ports: Mutex<BTreeMap<Arc<str>, Vec<HostPort>>>,
@@ -104,6 +105,8 @@ pub struct NodeFacts {
     pub addresses: Vec<IpAddr>,
     /// What it can give.
     pub allocatable: Allocatable,
+    /// What it is short of.
+    pub shortages: Vec<Shortage>,
     /// Everything the machine says of itself.
     pub facts: Facts,
 }
@@ -111,7 +114,7 @@ pub struct NodeFacts {
 impl Shared {
     /// What this node is and has.
     pub fn node_facts(&self) -> Arc<NodeFacts> {
-        Arc::clone(&self.facts.lock().expect("nothing panics while holding it"))
+        Arc::clone(&self.facts.borrow())
     }
 
     /// The labels of the Node; `None` before it has been seen.
@@ -120,15 +123,11 @@ impl Shared {
         serde_json::from_value(node.value()["metadata"]["labels"].take()).ok()
     }
 
-    /// What the node says it is short of: `MemoryPressure`, `DiskPressure`, `PIDPressure`.
+    /// What the node is short of: `MemoryPressure`, `DiskPressure`, `PIDPressure`.
     pub fn pressure(&self) -> Vec<&'static str> {
-        let Some(node) = self.node.get("", &self.config.name) else { return Vec::new() };
-        let conditions = node.value()["status"]["conditions"].take();
-        let holds = |kind: &&&str| {
-            let mut all = conditions.as_array().into_iter().flatten();
-            all.any(|condition| condition["type"] == **kind && condition["status"] == "True")
-        };
-        node::PRESSURES.iter().filter(holds).copied().collect()
+        let mut all: Vec<&str> = self.node_facts().shortages.iter().map(|shortage| shortage.condition()).collect();
+        all.dedup();
+        all
     }
 
     /// The uid of the Node, once it is registered.
@@ -220,12 +219,12 @@ impl Agent {
         machine: Arc<dyn Machine>,
         config: NodeConfig,
     ) -> Result<Agent, MachineError> {
-        let facts = node::node_facts(&config, machine.facts().await?);
+        let facts = node::node_facts(&config, machine.facts().await?, &[]);
         let client = client.named("node");
         let shared = Shared {
             recorder: Recorder::new(client.clone(), "kubelet", &config.name),
             sources: Sources::new(client.clone()),
-            pulls: Pulls::default(),
+            pulls: Pulls::new(config.pulls_max),
             starts: Arc::default(),
             budget: Budget::default(),
             locals: policing::Locals::default(),
@@ -237,7 +236,7 @@ impl Agent {
             kept: OnceLock::new(),
             began: Instant::now(),
             node: Cache::start(client.clone(), &kinds::NODE, Scope::named(None, &config.name)),
-            facts: Mutex::new(Arc::new(facts)),
+            facts: watch::Sender::new(Arc::new(facts)),
             network_ready: watch::Sender::new(false),
             is_shutting_down: AtomicBool::new(false),
             host_ports: Mutex::default(),
@@ -358,14 +357,13 @@ impl Agent {
         let mut in_use = shared.in_use.subscribe();
         let mut devices = shared.machine.devices();
         devices.mark_changed();
+        let mut facts = shared.facts.subscribe();
         loop {
             tokio::select! {
                 biased;
                 // First: what changes often must not keep the lease waiting.
-                _ = timer.tick() => {
-                    self.renew().await;
-                    self.look_at_machine().await;
-                }
+                _ = timer.tick() => self.renew().await,
+                _ = facts.changed() => {}
                 _ = network_ready.changed() => {}
                 _ = in_use.changed() => {}
                 Ok(()) = devices.changed() => {
@@ -386,12 +384,14 @@ impl Agent {
         }
     }
 
-    /// Gives back what the machine is short of. Beside the lease, which must not wait for a walk over full disks.
+    /// Looks at the machine and gives back what it is short of. Beside the lease, which must not wait for a walk over full
+    /// disks, and which waits for the API.
     async fn relieve(&self) {
         let mut timer = tokio::time::interval(self.shared.config.lease_interval());
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             timer.tick().await;
+            self.look_at_machine().await;
             pressure::relieve(&self.shared, &self.directory).await;
         }
     }
@@ -432,8 +432,9 @@ impl Agent {
     async fn look_at_machine(&self) {
         match self.shared.machine.facts().await {
             Ok(facts) => {
-                let facts = node::node_facts(&self.shared.config, facts);
-                *self.shared.facts.lock().expect("nothing panics while holding it") = Arc::new(facts);
+                let before = self.shared.node_facts();
+                let facts = node::node_facts(&self.shared.config, facts, &before.shortages);
+                self.shared.facts.send_replace(Arc::new(facts));
             }
             Err(error) => tracing::warn!(%error, "the machine's facts could not be read"),
         }

@@ -7,6 +7,7 @@
 //!   R4 apart        a task that panics is begun again; the others do not notice
 //!   R5 static       a pod that a file of the machine says has a task as long as the file says so; its likeness in the API
 //!                   is passed to it, and one without an original is deleted
+//!   R6 unread       files that cannot be read, and one that is half written, take no static pod away
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -40,8 +41,8 @@ const MANIFESTS_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) async fn run(shared: &Arc<Shared>, directory: &PodDirectory, records: BTreeMap<String, Bytes>) {
     let (ended, mut ended_queue) = mpsc::channel(ENDED_MAX);
     let (shared, directory) = (Arc::clone(shared), directory.clone());
-    let (files, statics, torn_down) = (BTreeMap::new(), BTreeMap::new(), Arc::default());
-    let mut pods = Pods { shared, directory, ended, files, statics, torn_down };
+    let (files, torn_down) = (Files::default(), Arc::default());
+    let mut pods = Pods { shared, directory, ended, files, torn_down };
     let shared = Arc::clone(&pods.shared);
     for (uid, record) in &records {
         pods.take_over(uid, record);
@@ -109,23 +110,76 @@ struct Ended {
     panicked: bool,
 }
 
+/// The files of static pods.
+#[derive(Default)]
+struct Files {
+    /// What they said when they were looked at; `None` before that has worked once.
+    seen: Option<BTreeMap<String, Bytes>>,
+    /// What each of them says, or has said before somebody damaged it.
+    says: BTreeMap<String, Arc<Object>>,
+    /// Some file has said nothing to this agent: it may be that of a pod of before.
+    is_unclear: bool,
+    /// The static pods of before this agent, by uid.
+    of_before: BTreeSet<String>,
+}
+
+impl Files {
+    /// Takes in what the files say now. Returns the uids of the pods that no file says any more.
+    fn look(&mut self, files: BTreeMap<String, Bytes>, node: &str) -> Vec<String> {
+        let mut says = BTreeMap::new();
+        self.is_unclear = false;
+        for (name, text) in &files {
+            match manifest::pod(text, node) {
+                Ok(object) => drop(says.insert(name.clone(), Arc::new(object))),
+                Err(why) => {
+                    tracing::error!(file = name, why, "a file says no static pod; what it has said before goes on");
+                    // R6
+                    match self.says.remove(name) {
+                        Some(before) => drop(says.insert(name.clone(), before)),
+                        None => self.is_unclear = true,
+                    }
+                }
+            }
+        }
+        let before = std::mem::replace(&mut self.says, says);
+        self.seen = Some(files);
+        let mut gone: BTreeSet<String> = before.values().map(|object| object.header.uid().to_owned()).collect();
+        if !self.is_unclear {
+            gone.append(&mut self.of_before);
+        }
+        gone.retain(|uid| !self.says(uid));
+        gone.into_iter().collect()
+    }
+
+    fn says(&self, uid: &str) -> bool {
+        self.says.values().any(|object| object.header.uid() == uid)
+    }
+
+    /// Whether a pod that is not in the API is here by right, or may be.
+    fn may_say(&self, uid: &str) -> bool {
+        self.says(uid) || self.of_before.contains(uid)
+    }
+}
+
 struct Pods {
     shared: Arc<Shared>,
     directory: PodDirectory,
     ended: mpsc::Sender<Ended>,
-    /// What the files of static pods said when they were looked at.
-    files: BTreeMap<String, Bytes>,
-    /// The static pods, by uid.
-    statics: BTreeMap<String, Arc<Object>>,
+    files: Files,
     /// What pods that nobody knows have left, by uid, while it is being removed.
     torn_down: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Pods {
     /// R1.
-    fn take_over(&self, uid: &str, record: &[u8]) {
+    fn take_over(&mut self, uid: &str, record: &[u8]) {
         match pod::read_record(record) {
-            Ok((object, known)) if object.header.uid() == uid => self.begin(Arc::new(object), Some(known)),
+            Ok((object, known)) if object.header.uid() == uid => {
+                if manifest::says_static(&object) {
+                    self.files.of_before.insert(uid.to_owned());
+                }
+                self.begin(Arc::new(object), Some(known));
+            }
             Ok(_) => tracing::error!(uid, "a pod's record names another pod; it is left to the API to say"),
             Err(error) => tracing::error!(uid, error, "a pod's record cannot be read; it is left to the API to say"),
         }
@@ -165,21 +219,13 @@ impl Pods {
                 return;
             }
         };
-        if files == self.files {
+        if self.files.seen.as_ref() == Some(&files) {
             return;
         }
-        let mut statics = BTreeMap::new();
-        for (name, text) in &files {
-            match manifest::pod(text, &self.shared.config.name) {
-                Ok(object) => drop(statics.insert(object.header.uid().to_owned(), Arc::new(object))),
-                Err(why) => tracing::error!(file = name, why, "a file says no static pod"),
-            }
+        for uid in self.files.look(files, &self.shared.config.name) {
+            self.directory.tell(&uid, Desired::Gone);
         }
-        for uid in self.statics.keys().filter(|uid| !statics.contains_key(*uid)) {
-            self.directory.tell(uid, Desired::Gone);
-        }
-        (self.files, self.statics) = (files, statics);
-        for object in self.statics.values() {
+        for object in self.files.says.values() {
             self.begin_static(object);
         }
     }
@@ -242,7 +288,7 @@ impl Pods {
             self.changed(None, Some(&object));
         }
         let known = self.directory.uids();
-        for uid in known.iter().filter(|uid| !bound.contains(&***uid) && !self.statics.contains_key(&***uid)) {
+        for uid in known.iter().filter(|uid| !bound.contains(&***uid) && !self.files.may_say(uid)) {
             self.directory.tell(uid, Desired::Gone);
         }
         let left = self.shared.machine.pods().await.unwrap_or_else(|error| {
@@ -272,7 +318,7 @@ impl Pods {
         if !ended.panicked {
             self.shared.locals.remove(&ended.uid);
         }
-        for object in self.statics.values() {
+        for object in self.files.says.values() {
             self.begin_static(object);
         }
         for object in cache.list() {
@@ -284,5 +330,48 @@ impl Pods {
         let Some(object) = still.filter(|_| ended.panicked) else { return };
         tracing::error!(pod = object.header.key(), "a pod's task panicked; it is begun again");
         self.begin(Arc::new(Object::clone(&object)), None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Files;
+    use bytes::Bytes;
+    use std::collections::BTreeMap;
+
+    fn files(rows: &[(&str, &str)]) -> BTreeMap<String, Bytes> {
+        rows.iter().map(|(name, text)| ((*name).to_owned(), Bytes::from((*text).to_owned()))).collect()
+    }
+
+    fn manifest(name: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: a, image: b}}]}}\n"
+        )
+    }
+
+    #[test]
+    fn r6_a_file_that_is_half_written_takes_no_pod_away() {
+        let (mut seen, whole) = (Files::default(), manifest("web"));
+        assert!(seen.look(files(&[("web", &whole)]), "n").is_empty());
+        let uid = seen.says["web"].header.uid().to_owned();
+        assert!(seen.look(files(&[("web", &whole[..40])]), "n").is_empty());
+        assert!(seen.says(&uid), "what it said before goes on");
+        assert!(seen.look(files(&[("web", &whole)]), "n").is_empty());
+        assert_eq!(seen.look(files(&[("web", &manifest("other"))]), "n"), [uid.clone()], "another text is another pod");
+        assert_eq!(seen.look(files(&[]), "n").len(), 1, "a file that is gone says nothing");
+    }
+
+    #[test]
+    fn r6_pods_of_before_stay_until_every_file_has_been_understood() {
+        let whole = manifest("web");
+        let mut first = Files::default();
+        first.look(files(&[("web", &whole)]), "n");
+        let uid = first.says["web"].header.uid().to_owned();
+        let mut seen = Files { of_before: [uid.clone(), "old".to_owned()].into(), ..Files::default() };
+        assert!(seen.may_say(&uid) && seen.may_say("old"), "nothing has been read yet");
+        assert!(seen.look(files(&[("web", "{")]), "n").is_empty());
+        assert!(seen.may_say(&uid) && seen.may_say("old"), "the file may be that of either");
+        assert_eq!(seen.look(files(&[("web", &whole)]), "n"), ["old"]);
+        assert!(seen.may_say(&uid) && !seen.may_say("old"));
     }
 }

@@ -1,5 +1,7 @@
-//! A node that is short of something lets one pod go at each look, until it is not short any more; of disk space, images
-//! first.
+//! A node that is short of something lets one pod go at each look, until it is not short any more; of disk space and
+//! room for files, images first. Images that nobody uses go earlier than that: from a share of the disk in use on.
+//!
+//! Relies on   what the machine said at the last look: the API may be away, and is only told
 
 use std::sync::Arc;
 
@@ -8,19 +10,40 @@ use windlass_api::types::core;
 use super::{PodDirectory, Shared};
 use crate::eviction::{self, Candidate, Shortage};
 use crate::machine::MachineError;
+use crate::manifest;
 use crate::node;
 use crate::steps::resources;
 
 /// Ends one pod for the first thing the node says it is short of.
 pub(super) async fn relieve(shared: &Arc<Shared>, directory: &PodDirectory) {
-    let Some(shortage) = shared.pressure().into_iter().find_map(Shortage::of_condition) else { return };
-    let shortage = if shortage == Shortage::Disk { of_disk(shared) } else { shortage };
-    if matches!(shortage, Shortage::Disk | Shortage::Files) && has_reclaimed(shared, shortage).await {
+    let node = shared.node_facts();
+    let (all, free) = (node.facts.disk_bytes, node.facts.disk_free_bytes);
+    let Some(shortage) = node.shortages.first().copied() else {
+        let surplus = shared.config.image_collection.surplus_bytes(all, free);
+        if surplus > 0 {
+            reclaim(shared, surplus).await;
+        }
+        return;
+    };
+    let images = match shortage {
+        Shortage::Disk => {
+            let wanted = node::disk_free_bytes_min(&shared.config, &node.facts);
+            wanted.saturating_add(wanted / 5).saturating_sub(free)
+        }
+        // How many files an image has nobody counts.
+        Shortage::Files => u64::MAX,
+        Shortage::Memory | Shortage::Pids => 0,
+    };
+    if images > 0 && reclaim(shared, images).await {
         return;
     }
     let mut candidates = Vec::new();
     for entry in directory.list() {
         let Ok(pod) = serde_json::from_slice::<core::Pod>(&entry.shown.json) else { continue };
+        if manifest::is_static(&entry.uid, pod.metadata.annotations.as_ref()) {
+            // The machine's owner wants it here, and nobody would make it anew elsewhere.
+            continue;
+        }
         let Some(spec) = pod.spec.filter(|spec| spec.priority < Some(resources::CRITICAL_PRIORITY)) else { continue };
         let runs = entry.shown.containers.values().flatten().any(|(_, runs)| *runs);
         if !runs || pod.metadata.deletion_timestamp.is_some() {
@@ -37,32 +60,12 @@ pub(super) async fn relieve(shared: &Arc<Shared>, directory: &PodDirectory) {
     }
 }
 
-/// What of the disk is short: its bytes, or room for new files.
-fn of_disk(shared: &Shared) -> Shortage {
-    let found = shared.node_facts();
-    let bytes = node::disk_free_bytes_min(&shared.config, &found.facts);
-    let files = node::disk_free_files_min(&shared.config, &found.facts);
-    let is_short = |free: u64, bound: u64| node::is_short(true, free, bound);
-    match is_short(found.facts.disk_free_files, files) && !is_short(found.facts.disk_free_bytes, bytes) {
-        true => Shortage::Files,
-        false => Shortage::Disk,
-    }
-}
-
-/// Images that nobody uses go before any pod does; all of them where it is files that are too many.
-async fn has_reclaimed(shared: &Arc<Shared>, shortage: Shortage) -> bool {
-    let free = shared.node_facts().facts.disk_free_bytes;
-    let wanted = match shortage {
-        Shortage::Files => u64::MAX,
-        _ => {
-            let wanted = node::disk_free_bytes_min(&shared.config, &shared.node_facts().facts);
-            (wanted + wanted / 5).saturating_sub(free)
-        }
-    };
-    match shared.machine.reclaim(wanted).await {
+/// Removes images that nobody uses; whether there were any.
+async fn reclaim(shared: &Arc<Shared>, bytes: u64) -> bool {
+    match shared.machine.reclaim(bytes, shared.config.image_collection.age_min).await {
         Ok(freed) => {
             if freed > 0 {
-                tracing::info!(freed, "images that nobody used were removed: the disk is nearly full");
+                tracing::info!(freed, "images that nobody used were removed: the disk fills up");
             }
             freed > 0
         }

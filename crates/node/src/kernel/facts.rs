@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
 
 use windlass_network::Cidr;
-use windlass_runtime::image::Images;
+use windlass_runtime::image::ImageRecord;
 
-use super::{failed, volume};
+use super::volume;
 use crate::machine::{CpuPlace, CpuSet, Facts, MachineError};
 
 /// An address outside of everybody's network (RFC 5737): asking for the way to it sends nothing.
@@ -19,11 +19,10 @@ pub fn resolv_conf() -> String {
 }
 
 /// Reads everything but what runs containers. Addresses within `not` (the pods' network) are not the machine's own.
-pub fn read(images: &Images, data: &Path, not: Option<Cidr>) -> Result<Facts, MachineError> {
+pub fn read(images: Vec<ImageRecord>, data: &Path, not: Option<Cidr>) -> Result<Facts, MachineError> {
     let text = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let memory = text("/proc/meminfo");
     let [(disk_bytes, disk_free_bytes), (disk_files, disk_free_files)] = volume::disk_of(data)?;
-    let images = images.list().map_err(|error| failed("list images", &error))?;
     Ok(Facts {
         hostname: text("/proc/sys/kernel/hostname"),
         addresses: addresses(not),

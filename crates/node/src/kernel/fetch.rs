@@ -18,9 +18,11 @@ use tokio_rustls::TlsConnector;
 use windlass_runtime::{ExecSpec, Sandbox, Stream};
 
 use super::{failed, namespace, of_runtime};
-use crate::machine::{Exec, ExecResult, HttpAnswer, HttpGet, MachineError, OUTPUT_BYTES_MAX};
+use crate::machine::{Exec, ExecResult, HttpAnswer, HttpGet, MachineError, OUTPUT_BYTES_MAX, Purpose};
 
 const SIGKILL: i32 = 9;
+/// As many as Go's client follows, and with it kubelet.
+const REDIRECTS_MAX: usize = 10;
 
 /// Runs a command; what it says beyond the bound is read and dropped, so that it does not stall.
 pub async fn exec(sandbox: Sandbox, container: &str, exec: &Exec) -> Result<ExecResult, MachineError> {
@@ -88,17 +90,85 @@ pub async fn connect(address: SocketAddr, timeout: Duration) -> Result<(), Machi
     }
 }
 
-/// One request, one answer; redirects are not followed. `namespace` is the network it is sent from.
+/// One request, one answer, and what its purpose has follow on that. `namespace` is the network it is sent from.
 pub async fn http_get(get: &HttpGet, namespace: Option<&Path>) -> Result<HttpAnswer, MachineError> {
     let doing = format!("Get \"{}://{}:{}{}\"", get.scheme, get.host, get.port, get.path);
-    match tokio::time::timeout(get.timeout, ask(get, namespace)).await {
+    let all = async {
+        match get.purpose {
+            Purpose::Probe => follow(get.clone(), namespace).await,
+            Purpose::Hook => tell(get, namespace).await,
+        }
+    };
+    match tokio::time::timeout(get.timeout, all).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(failed(&doing, &*error)),
         Err(_) => Err(MachineError::TimedOut { operation: doing, after: get.timeout }),
     }
 }
 
-async fn ask(get: &HttpGet, namespace: Option<&Path>) -> Result<HttpAnswer, windlass_stdx::BoxError> {
+/// The answer that redirects to the same host lead to.
+async fn follow(mut get: HttpGet, namespace: Option<&Path>) -> Result<HttpAnswer, windlass_stdx::BoxError> {
+    for _ in 0..=REDIRECTS_MAX {
+        let (answer, location) = ask(&get, namespace).await?;
+        let is_redirect = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
+        match location.filter(|_| is_redirect).and_then(|location| redirected(&get, &location)) {
+            Some(next) => get = next,
+            None => return Ok(answer),
+        }
+    }
+    Err(format!("stopped after {REDIRECTS_MAX} redirects").into())
+}
+
+/// The request that a redirect asks for; `None` where it leads to another host, or nowhere.
+fn redirected(get: &HttpGet, location: &str) -> Option<HttpGet> {
+    let whole = if location.starts_with("//") {
+        format!("{}:{location}", get.scheme)
+    } else if location.starts_with('/') || location.contains("://") {
+        location.to_owned()
+    } else {
+        let path = get.path.split('?').next().unwrap_or_default();
+        let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+        format!("{directory}/{location}")
+    };
+    let uri: http::Uri = whole.parse().ok()?;
+    let path = uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+    let Some(host) = uri.host() else { return Some(HttpGet { path, ..get.clone() }) };
+    if host.trim_matches(['[', ']']) != get.host {
+        return None;
+    }
+    let scheme = uri.scheme_str()?.to_owned();
+    let usual = match scheme.as_str() {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    // Whom the request was for is said by the redirect now.
+    let headers = get.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")).cloned().collect();
+    Some(HttpGet { scheme, port: uri.port_u16().unwrap_or(usual), path, headers, ..get.clone() })
+}
+
+/// Whoever does not speak TLS is told without (Kubernetes: LifecycleHTTPFallback).
+async fn tell(get: &HttpGet, namespace: Option<&Path>) -> Result<HttpAnswer, windlass_stdx::BoxError> {
+    match ask(get, namespace).await {
+        Err(error) if get.scheme == "https" && is_no_tls(&*error) => {
+            let is_secret = |name: &str| name.eq_ignore_ascii_case("authorization");
+            let headers = get.headers.iter().filter(|(name, _)| !is_secret(name)).cloned().collect();
+            let plain = HttpGet { scheme: "http".to_owned(), headers, ..get.clone() };
+            ask(&plain, namespace).await.map(|(answer, _)| answer)
+        }
+        other => other.map(|(answer, _)| answer),
+    }
+}
+
+/// What a server says that was asked by TLS and answers in another tongue.
+fn is_no_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
+}
+
+/// An answer, and where it says that there is more.
+async fn ask(get: &HttpGet, namespace: Option<&Path>) -> Result<(HttpAnswer, Option<String>), windlass_stdx::BoxError> {
     let address = tokio::net::lookup_host((get.host.as_str(), get.port)).await?.next();
     let address = address.ok_or_else(|| format!("{} has no address", get.host))?;
     let stream = namespace::socket(namespace, address).await?.connect(address).await?;
@@ -113,7 +183,7 @@ async fn ask(get: &HttpGet, namespace: Option<&Path>) -> Result<HttpAnswer, wind
 async fn speak(
     get: &HttpGet,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<HttpAnswer, windlass_stdx::BoxError> {
+) -> Result<(HttpAnswer, Option<String>), windlass_stdx::BoxError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let host = if get.host.contains(':') {
         format!("[{}]:{}", get.host, get.port)
@@ -134,6 +204,8 @@ async fn speak(
     let exchange = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
+        let location = response.headers().get(http::header::LOCATION).and_then(|place| place.to_str().ok());
+        let location = location.map(str::to_owned);
         let mut body = response.into_body();
         let mut kept = Vec::new();
         while kept.len() < OUTPUT_BYTES_MAX {
@@ -142,7 +214,7 @@ async fn speak(
                 kept.extend_from_slice(&chunk[..chunk.len().min(OUTPUT_BYTES_MAX - kept.len())]);
             }
         }
-        Ok(HttpAnswer { status, body: String::from_utf8_lossy(&kept).into_owned() })
+        Ok((HttpAnswer { status, body: String::from_utf8_lossy(&kept).into_owned() }, location))
     };
     // The connection does its part only while it is polled, and ends with this future.
     let connection = async {
@@ -206,8 +278,9 @@ impl ServerCertVerifier for TrustAll {
 
 #[cfg(test)]
 mod tests {
+    use super::redirected;
     use super::{connect, http_get};
-    use crate::machine::{HttpGet, MachineError, OUTPUT_BYTES_MAX};
+    use crate::machine::{HttpGet, MachineError, OUTPUT_BYTES_MAX, Purpose};
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -230,13 +303,14 @@ mod tests {
             path: "/healthz?x=1".to_owned(),
             headers: vec![("X-Own".to_owned(), "yes".to_owned()), ("Host".to_owned(), "web.example".to_owned())],
             from: None,
+            purpose: Purpose::Probe,
             timeout: Duration::from_secs(10),
         };
         tokio::join!(http_get(&get, None), server)
     }
 
     #[tokio::test]
-    async fn a_request_carries_its_headers_and_a_redirect_is_an_answer() {
+    async fn a_request_carries_its_headers_and_a_redirect_elsewhere_is_an_answer() {
         let (answer, request) = answered(
             b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 2\r\n\r\nok".to_vec(),
         )
@@ -245,6 +319,78 @@ mod tests {
         assert_eq!((answer.status, answer.body.as_str()), (302, "ok"));
         assert!(request.starts_with("GET /healthz?x=1 HTTP/1.1\r\n"), "{request}");
         assert!(request.to_lowercase().contains("x-own: yes") && request.contains("web.example"), "{request}");
+    }
+
+    /// A server that answers each request with the next of these; what it was asked, first lines and hosts.
+    async fn serve(answers: Vec<&'static str>, get: impl FnOnce(u16) -> HttpGet) -> (Result<u16, String>, Vec<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let served = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.expect("somebody comes");
+                let mut request = vec![0; 4096];
+                let count = stream.read(&mut request).await.expect("a request");
+                let text = String::from_utf8_lossy(&request[..count]).to_lowercase();
+                let kept = |line: &&str| line.starts_with("get ") || line.starts_with("authorization");
+                asked.push(text.lines().filter(kept).collect::<Vec<_>>().join(" "));
+                let answer = answer.replace("PORT", &port.to_string());
+                stream.write_all(answer.as_bytes()).await.expect("written");
+            }
+            asked
+        });
+        let answer = http_get(&get(port), None).await.map(|answer| answer.status).map_err(|error| error.to_string());
+        let asked = match answer {
+            Ok(_) => served.await.expect("it was asked as often as that"),
+            Err(_) => Vec::new(),
+        };
+        (answer, asked)
+    }
+
+    fn of(scheme: &str, purpose: Purpose) -> impl FnOnce(u16) -> HttpGet {
+        let headers = vec![("Authorization".to_owned(), "Bearer x".to_owned())];
+        let (scheme, host) = (scheme.to_owned(), "127.0.0.1".to_owned());
+        let timeout = Duration::from_secs(10);
+        move |port| HttpGet { scheme, host, port, path: "/a/b?c".to_owned(), headers, from: None, purpose, timeout }
+    }
+
+    const END: &str = "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n";
+
+    #[tokio::test]
+    async fn b11_a_probe_follows_redirects_to_the_same_host_up_to_a_bound() {
+        let to = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:PORT/x\r\nContent-Length: 0\r\n\r\n";
+        let (answer, asked) = serve(vec![to, END], of("http", Purpose::Probe)).await;
+        assert_eq!(answer, Ok(503), "what the redirect leads to counts");
+        assert!(asked[1].starts_with("get /x "), "{asked:?}");
+        let (answer, _) = serve(vec![to; 12], of("http", Purpose::Probe)).await;
+        assert!(answer.is_err_and(|why| why.contains("10 redirects")));
+        let get = of("http", Purpose::Probe)(81);
+        let path = |location: &str| {
+            redirected(&get, location).map(|next| format!("{}:{}{}", next.scheme, next.port, next.path))
+        };
+        let rows = [
+            ("/x?y", Some("http:81/x?y")),
+            ("x", Some("http:81/a/x")),
+            ("https://127.0.0.1/z", Some("https:443/z")),
+            ("http://169.254.169.254/", None),
+            ("ftp://127.0.0.1/", None),
+            ("//other/x", None),
+        ];
+        for (location, expected) in rows {
+            assert_eq!(path(location).as_deref(), expected, "{location}");
+        }
+    }
+
+    #[tokio::test]
+    async fn b8_a_hook_tells_and_who_speaks_no_tls_is_told_without_and_without_secrets() {
+        let (answer, asked) = serve(vec![END], of("http", Purpose::Hook)).await;
+        assert_eq!(answer, Ok(503));
+        assert!(asked[0].contains("bearer x"), "{asked:?}");
+        let plain = "HTTP/1.1 400 Bad Request\r\n\r\n";
+        let (answer, asked) = serve(vec![plain, END], of("https", Purpose::Hook)).await;
+        assert_eq!(answer, Ok(503), "{asked:?}");
+        assert_eq!(asked[1], "get /a/b?c http/1.1");
+        assert!(serve(vec![plain], of("https", Purpose::Probe)).await.0.is_err(), "a probe asks as it was told");
     }
 
     #[tokio::test]
@@ -266,6 +412,7 @@ mod tests {
             path: path.to_owned(),
             headers: vec![(header.0.to_owned(), header.1.to_owned())],
             from: None,
+            purpose: Purpose::Probe,
             timeout: Duration::from_millis(500),
         };
         for (path, header) in [

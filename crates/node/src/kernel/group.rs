@@ -9,14 +9,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, chownat, fstat, openat, openat2};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, chownat, fstat, openat, openat2};
 use rustix::io::Errno;
 
 use super::file_error;
+use super::walk::{Next, WITHIN, walk};
 use crate::machine::MachineError;
 
-/// How deep directories are followed: each level costs a descriptor, and programs stay far below.
-const DEPTH_MAX: usize = 128;
 /// What the group may do with files, and with directories, whose new files it gets too.
 const FILE_MODE: u32 = 0o660;
 const DIRECTORY_MODE: u32 = 0o2770;
@@ -33,34 +32,21 @@ fn give(path: &Path, group: u32, trust_top: bool) -> io::Result<()> {
     if trust_top && found.st_gid == group && found.st_mode & DIRECTORY_MODE == DIRECTORY_MODE {
         return Ok(());
     }
-    let mut open = vec![Dir::read_from(&root)?];
-    loop {
-        let depth = open.len();
-        let Some(directory) = open.last_mut() else { break };
-        let Some(entry) = directory.read() else {
-            open.pop();
-            continue;
-        };
-        let entry = entry?;
-        if matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let is_whole = walk(&root, |here, name| {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let pinned = match openat2(directory.fd()?, entry.file_name(), flags, Mode::empty(), resolve) {
+        let pinned = match openat2(here, name, flags, Mode::empty(), WITHIN) {
             Ok(pinned) => pinned,
-            Err(Errno::NOENT | Errno::LOOP | Errno::XDEV) => continue,
+            Err(Errno::NOENT | Errno::LOOP | Errno::XDEV) => return Ok(Next::Over),
             Err(error) => return Err(error.into()),
         };
         let found = fstat(&pinned)?;
-        if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
-            if depth == DEPTH_MAX {
-                let why = format!("directories nested deeper than {DEPTH_MAX} levels are not followed");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-            }
-            open.push(Dir::read_from(&pinned_readable(&pinned)?)?);
-        }
         give_one(&pinned, &found, group)?;
+        let is_directory = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
+        Ok(if is_directory { Next::Enter } else { Next::Over })
+    })?;
+    if !is_whole {
+        let why = "too many directories lie too deep to be remembered; move them up or remove some";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
     // The top last: it says that all below is done.
     give_one(&root, &found, group)
@@ -68,11 +54,6 @@ fn give(path: &Path, group: u32, trust_top: bool) -> io::Result<()> {
 
 fn place(pinned: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", pinned.as_raw_fd()))
-}
-
-fn pinned_readable(pinned: &OwnedFd) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(openat(CWD, place(pinned), flags, Mode::empty())?)
 }
 
 fn give_one(pinned: &OwnedFd, found: &Stat, group: u32) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! DATA/images                             images (runtime)
 //! DATA/runtime                            writable layers (runtime)
 //! DATA/records/KEY.json                   what the agent keeps of a pod
+//! DATA/reserve/                           files kept for records that are written when the disk is full
 //! DATA/volumes/NAME/                      what outlives pods: volumes of the node's own driver
 //! DATA/pods/UID/files/                    hosts, resolv.conf, hostname
 //! DATA/pods/UID/volumes/NAME              a volume: a directory, a tmpfs, or a link to a path of the machine
@@ -52,6 +53,11 @@ impl Layout {
     /// All records.
     pub fn records(&self) -> PathBuf {
         self.data.join("records")
+    }
+
+    /// Files kept for records.
+    pub fn reserve(&self) -> PathBuf {
+        self.data.join("reserve")
     }
 
     /// One record.

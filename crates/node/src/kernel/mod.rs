@@ -4,6 +4,7 @@
 //! Not here    what any of it is for (`agent`, `pod`)
 
 mod checkpoint;
+mod collect;
 mod container;
 mod content;
 mod counters;
@@ -24,11 +25,13 @@ mod manifests;
 pub(crate) mod namespace;
 mod plugins;
 mod provider;
+mod reserve;
 mod resolver;
 mod runtimes;
 mod seccomp;
 mod signal;
 mod volume;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -41,6 +44,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::sync::{RwLock, broadcast, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use windlass_network::{
     AttachSpec, Attachment, Cidr, DnsConfig, DnsTable, Network, NetworkConfig, PolicyTable, ServiceTable, Verified,
 };
@@ -120,6 +124,8 @@ pub struct Kernel {
     /// Pods whose containers are none of ours.
     cri: Arc<Cri>,
     images: Images,
+    uses: collect::Uses,
+    reserve: Arc<reserve::Reserve>,
     providers: Providers,
     /// How other nodes are spoken to, once it is known who this one is.
     peer_tls: OnceLock<Arc<rustls::ClientConfig>>,
@@ -164,9 +170,10 @@ impl Kernel {
     /// Opens this computer's instance and takes over what an earlier agent left running.
     pub async fn open(config: KernelConfig, world: World) -> Result<Arc<Kernel>, MachineError> {
         let layout = Layout { data: config.data.clone() };
-        for directory in [layout.pods(), layout.records()] {
+        for directory in [layout.pods(), layout.records(), layout.reserve()] {
             make_private_dir(&directory)?;
         }
+        let reserve = Arc::new(reserve::Reserve::open(layout.reserve()));
         let registry = config.kubelet.join("plugins_registry");
         for directory in [registry.clone(), config.kubelet.join("plugins"), config.kubelet.join("pods")] {
             csi::make_dir(&directory)?;
@@ -202,6 +209,8 @@ impl Kernel {
             world,
             runtimes,
             cri,
+            uses: collect::Uses::of(&images)?,
+            reserve,
             images,
             providers,
             peer_tls: OnceLock::new(),
@@ -395,7 +404,9 @@ impl Kernel {
     async fn find(&self, name: &str) -> Result<Option<Image>, MachineError> {
         let reference = image_name(name)?;
         let found = self.images.find_named(&reference).map_err(|error| of_image(&error))?;
-        let Some((image, access)) = found else { return Ok(None) };
+        let Some((image, access)) = found.filter(|(image, _)| self.uses.ask(&image.id, Instant::now())) else {
+            return Ok(None);
+        };
         if access == Access::Anyone {
             // By every policy.
             return Ok(Some(container::image(image, name, access)));
@@ -420,6 +431,7 @@ impl Kernel {
         let options = PullOptions { credentials, registries, peers: peers.into(), progress: None };
         let record = self.images.pull(name, options).await.map_err(|error| of_image(&error))?;
         let image = self.images.find(&record.id).map_err(|error| of_image(&error))?;
+        let image = image.filter(|image| self.uses.ask(&image.id, Instant::now()));
         let image = image.ok_or(MachineError::NotFound { what: "image", id: record.id })?;
         Ok(container::image(image, name, Access::Anyone))
     }
@@ -482,8 +494,13 @@ impl Machine for Kernel {
         let (images, data) = (self.images.clone(), self.config.data.clone());
         let gateway = self.config.cluster_cidr.parse::<Cidr>().ok();
         let handlers = self.runtimes.handlers();
-        let read = off_the_runtime(move || facts::read(&images, &data, gateway));
-        read.map(|facts| facts.map(|facts| Facts { handlers, ..facts })).boxed()
+        async move {
+            let listed = images.list().map_err(|error| of_image(&error))?;
+            self.uses.see(&listed, Instant::now());
+            let facts = off_the_runtime(move || facts::read(listed, &data, gateway)).await?;
+            Ok(Facts { handlers, ..facts })
+        }
+        .boxed()
     }
 
     fn network_up<'a>(&'a self, pod_cidr: &'a str) -> Answer<'a, ()> {
@@ -679,32 +696,14 @@ impl Machine for Kernel {
         .boxed()
     }
 
-    fn reclaim(&self, bytes: u64) -> Answer<'_, u64> {
+    fn reclaim(&self, bytes: u64, age_min: Duration) -> Answer<'_, u64> {
         async move {
-            let config = runtime_config(&self.config);
-            let layers = off_the_runtime(move || {
-                Runtime::layers_in_use(&config).map_err(|error| of_runtime("look at the containers", &error))
-            });
-            let layers = layers.await?;
-            let mut unused = Vec::new();
-            for record in self.images.list().map_err(|error| of_image(&error))? {
-                let image = self.images.find(&record.id).map_err(|error| of_image(&error))?;
-                if image.is_some_and(|image| !image.layers.iter().any(|layer| layers.contains(layer))) {
-                    unused.push((record.size, record.id));
-                }
-            }
-            unused.sort();
             // First what is here twice: a runtime is given it again when it needs it.
-            let mut freed = self.cri.reclaim(&self.runtimes.endpoints()).await.unwrap_or_else(|error| {
+            let freed = self.cri.reclaim(&self.runtimes.endpoints()).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "a runtime's images could not be looked at");
                 0
             });
-            while freed < bytes
-                && let Some((_, id)) = unused.pop()
-            {
-                freed += self.images.remove(&id, &BTreeSet::new()).await.map_err(|error| of_image(&error))?.bytes;
-            }
-            Ok(freed)
+            Ok(freed.saturating_add(self.collect_images(bytes.saturating_sub(freed), age_min).await?))
         }
         .boxed()
     }
@@ -827,8 +826,8 @@ impl Machine for Kernel {
 
     fn save<'a>(&'a self, key: &'a str, record: Bytes) -> Answer<'a, ()> {
         async move {
-            let path = self.layout.record(key)?;
-            off_the_runtime(move || save_file(&path, &record)).await
+            let (path, reserve) = (self.layout.record(key)?, Arc::clone(&self.reserve));
+            off_the_runtime(move || save_record(&path, &record, &reserve)).await
         }
         .boxed()
     }
@@ -881,12 +880,22 @@ pub(crate) fn read_bounded(file: impl Into<std::fs::File>, bytes_max: usize) -> 
     }
 }
 
-/// Writes a file so that a reader sees all of the old or all of the new.
-fn save_file(path: &Path, bytes: &[u8]) -> Result<(), MachineError> {
-    replace(path, bytes, |_| Ok(())).map_err(|error| file_error("write", path, &error))
+/// Writes a file so that a reader sees all of the old or all of the new, on a full disk as well.
+fn save_record(path: &Path, bytes: &[u8], reserve: &reserve::Reserve) -> Result<(), MachineError> {
+    let is_full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let written = match replace(path, bytes, |_| Ok(())) {
+        Err(full) if is_full(&full) => {
+            // What of it was written takes room.
+            remove_file(&path.with_extension("tmp"))?;
+            reserve.replace(path, bytes).and_then(|is_done| if is_done { Ok(()) } else { Err(full) })
+        }
+        other => other,
+    };
+    reserve.fill();
+    written.map_err(|error| file_error("write", path, &error))
 }
 
-/// The same, and so that it is there after the power has failed as well.
+/// The same, not on a full disk, but so that it is there after the power has failed.
 fn save_file_for_good(path: &Path, bytes: &[u8]) -> Result<(), MachineError> {
     let parent = path.parent().expect("it lies beneath the node's directory");
     let written = replace(path, bytes, std::fs::File::sync_all).and_then(|()| std::fs::File::open(parent)?.sync_all());

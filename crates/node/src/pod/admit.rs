@@ -6,7 +6,9 @@ use windlass_client::EventKind;
 use super::PodTask;
 use crate::admission::{self, NodeView, Refusal};
 use crate::cpus::TooFew;
+use crate::manifest;
 use crate::plan::Ground;
+use crate::status::Failure;
 use crate::steps::{PodContext, resources};
 
 impl PodTask {
@@ -31,7 +33,8 @@ impl PodTask {
             self.give_back();
             tracing::info!(pod = self.header.key(), reason, why = message, "the pod is refused");
             self.context.note(EventKind::Warning, reason, message.clone());
-            self.failure = Some((reason, format!("Pod was rejected: {message}")));
+            let message = format!("Pod was rejected: {message}");
+            self.failure = Some(Failure { reason, message, is_disruption: false });
             self.ground = Ground::Left;
         }
         given.unwrap_or(false)
@@ -51,6 +54,7 @@ fn refusal(pod: &PodContext) -> Option<Refusal> {
         unsafe_sysctls: &shared.config.unsafe_sysctls,
         app_armor: node.facts.app_armor,
         pressure: shared.pressure(),
+        is_static: manifest::is_static(&pod.uid, pod.pod.metadata.annotations.as_ref()),
     };
     admission::refusal(pod.spec(), &view).or_else(|| {
         let wanted = resources::promised(pod.spec());

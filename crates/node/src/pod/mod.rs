@@ -34,7 +34,7 @@ use crate::plan::{self, Action, Busy, Ending, Ground, Stage, Track, View};
 use crate::probe::{Check, Place};
 use crate::record::{Known, Record, track_of_status};
 use crate::source::{self, PodSources};
-use crate::status::Resizing;
+use crate::status::{Failure, Resizing};
 use crate::steps::container::{StartError, StartPlan, StopPlan, containers_of, visitors_of};
 use crate::steps::{self, PodContext, StepError, container, volume};
 use work::{Outcome, Slot, Work};
@@ -58,7 +58,7 @@ pub enum Desired {
 /// Why a pod must go although the API wants it here.
 #[derive(Clone, Debug)]
 pub enum Dismissal {
-    /// It has taken what others need, and how.
+    /// The node is short of something, and the pod has most of it: the sentence says how much.
     Evicted(String),
     /// The machine goes down.
     Shutdown {
@@ -115,7 +115,7 @@ pub struct PodTask {
     /// For the renewal of what the volumes hold.
     volumes_retry: RetryBackoff,
     ending: Option<Ending>,
-    failure: Option<(&'static str, String)>,
+    failure: Option<Failure>,
     /// For a static pod: what is known of its likeness in the API.
     likeness: Option<mirror::Likeness>,
     /// This agent has the pod from the API, not only from its record: before, what it would tell may be old.
@@ -269,7 +269,7 @@ impl PodTask {
             Ok(()) = self.dismissed.changed() => {
                 let why = self.dismissed.borrow_and_update().clone();
                 match why {
-                    Some(Dismissal::Evicted(why)) => self.evict(why),
+                    Some(Dismissal::Evicted(why)) => self.evict(why, true),
                     Some(Dismissal::Shutdown { message, grace }) => self.shut_down(message, grace),
                     None => {}
                 }
@@ -381,7 +381,7 @@ impl PodTask {
     /// The machine goes down, and the pod with it.
     fn shut_down(&mut self, message: String, grace: Duration) {
         if self.failure.is_none() && self.ending.is_none() {
-            self.failure = Some(("Terminated", message));
+            self.failure = Some(Failure { reason: "Terminated", message, is_disruption: true });
         }
         self.end(plan::grace_of(self.context.spec()).min(grace));
     }
@@ -507,7 +507,8 @@ impl PodTask {
             _ => {
                 let message = "Pod was active on the node longer than the specified deadline";
                 self.context.note(EventKind::Normal, "DeadlineExceeded", message);
-                self.failure = Some(("DeadlineExceeded", message.to_owned()));
+                let (reason, message) = ("DeadlineExceeded", message.to_owned());
+                self.failure = Some(Failure { reason, message, is_disruption: false });
                 self.end(plan::grace_of(self.context.spec()));
                 None
             }

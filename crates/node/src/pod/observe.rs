@@ -11,7 +11,7 @@ use windlass_client::EventKind;
 use super::PodTask;
 use super::work::Slot;
 use crate::machine::{ContainerState, ContainerStatus, Exit, MessageSource, lost_exit};
-use crate::plan::{Busy, Ended, Ground, ImageFacts, Stage, asked_at, runs_again};
+use crate::plan::{Busy, Ended, Ground, ImageFacts, Stage, asked_at, begins_anew, runs_again};
 use crate::probe::{ProbeKind, ProbeState};
 use crate::steps::container::containers_of;
 
@@ -44,6 +44,25 @@ impl PodTask {
                 self.recall_image(&name).await;
             }
         }
+        // In a sandbox that has run anything there is some container: the last attempts stay until the sandbox goes.
+        if matches!(self.ground, Ground::Up(_)) && observed.sandbox_alive && observed.containers.is_empty() {
+            self.begin_on_new_ground().await;
+        }
+    }
+
+    /// The sandbox is new: what the init containers have done may have gone with the old one.
+    async fn begin_on_new_ground(&mut self) {
+        let mut names = begins_anew(self.context.spec(), &self.tracks);
+        names.retain(|name| !self.tracks[name].anew);
+        if names.is_empty() || self.ending.is_some() {
+            return;
+        }
+        tracing::info!(pod = self.header.key(), why = "its sandbox is new", "the pod begins with its init containers");
+        for name in names {
+            self.track(&name).anew = true;
+        }
+        // The next agent, which finds a container in this sandbox, must not take the old ones' work for done.
+        self.keep_now().await;
     }
 
     /// What runs from which image is learnt when its start is over; an agent that ended just before that has not kept it, and

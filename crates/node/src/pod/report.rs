@@ -76,7 +76,7 @@ impl PodTask {
             ground: &self.ground,
             ending: self.ending.is_some(),
             resizing: &self.resizing,
-            failure: self.failure.clone(),
+            failure: self.failure.as_ref(),
             host_ips: &node.addresses,
             now: self.context.shared.world.now(),
             instant: Instant::now(),

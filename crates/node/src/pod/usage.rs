@@ -19,6 +19,7 @@ use super::PodTask;
 use super::work::{Counted, Outcome, Slot};
 use crate::machine::PodDisk;
 use crate::plan::Ground;
+use crate::status::Failure;
 use crate::steps::{PodContext, resources, volume};
 
 /// How often it is counted; kubelet takes as long.
@@ -51,17 +52,17 @@ impl PodTask {
     pub(super) fn counted(&mut self, counted: Counted) {
         self.usage_at = Instant::now() + INTERVAL.max(counted.took * SHARE);
         if let Some(why) = counted.over {
-            self.evict(why);
+            self.evict(why, false);
         }
     }
 
-    /// The pod has taken more than its share.
-    pub(super) fn evict(&mut self, why: String) {
+    /// The pod has taken more than its share; or only more than others, when its node is short.
+    pub(super) fn evict(&mut self, message: String, is_disruption: bool) {
         if self.ending.is_some() || self.failure.is_some() {
             return;
         }
-        self.context.note(EventKind::Warning, "Evicted", why.clone());
-        self.failure = Some(("Evicted", why));
+        self.context.note(EventKind::Warning, "Evicted", message.clone());
+        self.failure = Some(Failure { reason: "Evicted", message, is_disruption });
         self.end(GRACE);
     }
 }

@@ -28,8 +28,6 @@ use crate::turn::{self, Shared, Turns};
 const NODES_MAX: u32 = 250;
 /// Nodes that are asked for its layers.
 const PEERS_MAX: usize = 3;
-/// Images fetched at a time from one registry: more only share the line and the disk.
-const PULLS_MAX: usize = 3;
 
 /// Why an image is not here; the reason is what `kubectl get pods` shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +39,9 @@ pub struct ImageTrouble {
 }
 
 /// Who is fetching what on this node.
-#[derive(Default)]
 pub struct Pulls {
+    /// How many there are for each registry: more only share the line and the disk.
+    slots_max: usize,
     /// By registry.
     slots: Shared<String, Semaphore>,
     /// By image.
@@ -50,10 +49,15 @@ pub struct Pulls {
 }
 
 impl Pulls {
+    /// With so many images of one registry at one time.
+    pub fn new(slots_max: usize) -> Pulls {
+        Pulls { slots_max, slots: Shared::default(), turns: Turns::default() }
+    }
+
     /// What the images of one registry share (R5).
     fn slots(&self, name: &str) -> Arc<Semaphore> {
         let registry = name.parse::<Reference>().map(|reference| reference.registry).unwrap_or_default();
-        turn::shared(&self.slots, &registry, || Arc::new(Semaphore::new(PULLS_MAX)))
+        turn::shared(&self.slots, &registry, || Arc::new(Semaphore::new(self.slots_max)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use windlass_api::types::core;
 
 use super::PodContext;
-use crate::machine::{Exec, HttpGet};
+use crate::machine::{Exec, HttpGet, Purpose};
 use crate::probe::{Check, Place, ProbeResult};
 
 /// A hook with no bound of its own (postStart) is given this long.
@@ -32,6 +32,11 @@ pub async fn run(
     } else {
         return Err("the hook names neither exec, httpGet nor sleep".to_owned());
     };
+    if let Check::Http(get) = check {
+        // Whoever answers has been told: what the status says is the caller's own affair.
+        let told = pod.shared.machine.http_get(&HttpGet { purpose: Purpose::Hook, ..get }).await;
+        return told.map(drop).map_err(|error| error.to_string());
+    }
     match check.run(&*pod.shared.machine, &pod.uid, id).await {
         ProbeResult::Success => Ok(()),
         ProbeResult::Failure(why) | ProbeResult::Unknown(why) => Err(why),

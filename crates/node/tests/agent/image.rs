@@ -10,10 +10,10 @@ use windlass_node::ProviderFiles;
 use crate::stage::{condition, on_a_node, shell, status, until_so};
 
 /// Where the registry listens; the network of a test is its own.
-const HOST: &str = "127.0.0.1:5000";
+pub const HOST: &str = "127.0.0.1:5000";
 
 /// A registry that ends with the test.
-struct Registry(Child);
+pub struct Registry(Child);
 
 impl Drop for Registry {
     fn drop(&mut self) {
@@ -28,8 +28,8 @@ fn said(command: &mut Command) -> String {
 }
 
 impl Registry {
-    /// With one image, for `user` with the password `secret`.
-    async fn start(dir: &Path, image: &str) -> Registry {
+    /// For `user` with the password `secret`.
+    pub async fn start(dir: &Path) -> Registry {
         std::fs::write(dir.join("users"), said(Command::new("htpasswd").args(["-nbB", "user", "secret"])))
             .expect("written");
         let config = format!(
@@ -42,17 +42,15 @@ impl Registry {
         let serve = serve.arg("serve").arg(dir.join("registry.yml")).stdout(Stdio::null()).stderr(Stdio::null());
         let registry = Registry(serve.spawn().expect("docker-registry is installed"));
         until_so("the registry listens", || async { TcpStream::connect(HOST).is_ok() }).await;
-        let from = format!("oci-archive:{}/busybox.tar", dir.display());
-        let to = format!("docker://{image}");
-        said(Command::new("skopeo").args([
-            "copy",
-            "-q",
-            "--dest-tls-verify=false",
-            "--dest-creds=user:secret",
-            &from,
-            &to,
-        ]));
         registry
+    }
+
+    /// Puts the image of an archive there.
+    pub fn hold(&self, archive: &Path, image: &str) {
+        let from = format!("oci-archive:{}", archive.display());
+        let to = format!("docker://{image}");
+        let options = ["copy", "-q", "--dest-tls-verify=false", "--dest-creds=user:secret"];
+        said(Command::new("skopeo").args(options).args([&from, &to]));
     }
 }
 
@@ -66,7 +64,8 @@ fn a_credential_provider_opens_its_registry_for_every_pod() {
         let mut cluster = cluster.lock().await;
         let dir = cluster.dir.clone();
         let image = format!("{HOST}/team/app:1");
-        let _registry = Registry::start(&dir, &image).await;
+        let registry = Registry::start(&dir).await;
+        registry.hold(&dir.join("busybox.tar"), &image);
         let spec = || {
             let mut container = shell("a", "sleep 1000");
             container["image"] = json!(image);

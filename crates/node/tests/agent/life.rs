@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use windlass_api::kinds;
 
-use crate::stage::{condition, on_each_runtime, shell, status};
+use crate::stage::{condition, on_a_node, on_each_runtime, shell, status, until_so};
 
 /// Prints that it ends when it is asked to.
 const POLITE: &str = "trap 'echo bye; exit 0' TERM; echo up; while true; do sleep 0.1; done";
@@ -133,5 +133,26 @@ fn a_pod_deleted_while_it_waits_goes_at_once() {
         let began = Instant::now();
         cluster.delete("a").await;
         assert!(began.elapsed() < Duration::from_secs(10), "took {:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_running_pod_sees_a_new_token_before_the_old_one_ends() {
+    on_a_node(|cluster| async move {
+        let mut cluster = cluster.lock().await;
+        cluster.stop_agent().await;
+        cluster.token_life = Some(Duration::from_secs(4));
+        cluster.start_agent().await;
+        let line = "while true; do now=$(cat /var/run/secrets/kubernetes.io/serviceaccount/token); \
+                    test \"$now\" = \"$last\" || echo \"$now\"; last=$now; sleep 0.1; done";
+        cluster.pod("a", json!({"terminationGracePeriodSeconds": 0, "containers": [shell("a", line)]})).await;
+        let pod = cluster.until("a", |pod| condition(pod, "Ready")).await;
+        let seen = || cluster.log(&pod, "a", 0).lines().map(str::to_owned).collect::<Vec<_>>();
+        until_so("the third token is there", || async { seen().len() >= 3 }).await;
+        let seen = seen();
+        let different: std::collections::BTreeSet<&String> = seen.iter().collect();
+        assert_eq!(different.len(), seen.len(), "{seen:?}");
+        assert!(seen.iter().all(|token| token.split('.').count() == 3), "{seen:?}");
+        cluster.delete("a").await;
     });
 }

@@ -1,10 +1,19 @@
 //! A node that is short of memory says so, lets pods go in their order, and takes none that promise nothing.
 
-use serde_json::json;
-use windlass_runtime::image::ImageConfig;
-use windlass_runtime::image::build::{Entry, write_oci};
+use std::process::Command;
+use std::time::Duration;
 
-use crate::stage::{condition, on_a_node, shell};
+use serde_json::json;
+use tokio::time::Instant;
+use windlass_api::kinds;
+use windlass_client::{Cache, Scope};
+use windlass_node::config::ImageCollection;
+use windlass_runtime::image::build::Entry;
+use windlass_runtime::image::{Credentials, Images, PullOptions};
+use windlass_stdx::World;
+
+use crate::image::{HOST, Registry};
+use crate::stage::{Cluster, IMAGE, NODE, PATIENCE, condition, make_image_with, on_a_node, shell, status, until_so};
 
 const STAYS: &str = "trap 'exit 0' TERM; while true; do sleep 0.1; done";
 
@@ -48,23 +57,146 @@ fn a_node_short_of_memory_evicts_who_was_promised_nothing_first() {
     });
 }
 
+/// Makes an image of busybox with a file of its own, and has the node fetch it.
+async fn pulled(cluster: &Cluster, registry: &Registry, name: &str) -> String {
+    let (image, archive) = (format!("{HOST}/{name}:1"), cluster.dir.join(format!("{name}.tar")));
+    make_image_with(&archive, &image, &[Entry::file("name", name)]);
+    registry.hold(&archive, &image);
+    let credentials = Credentials { username: "user".to_owned(), password: "secret".to_owned(), owner: None };
+    let options = PullOptions { credentials: vec![credentials], ..PullOptions::default() };
+    cluster.kernel().images().pull(&image, options).await.expect("an image of the test's own registry");
+    image
+}
+
+fn has(cluster: &Cluster, image: &str) -> bool {
+    cluster.kernel().images().find(image).expect("a store").is_some()
+}
+
+fn made_of(image: &str) -> serde_json::Value {
+    let mut container = shell("a", STAYS);
+    (container["image"], container["imagePullPolicy"]) = (json!(image), json!("IfNotPresent"));
+    container
+}
+
 #[test]
 fn a_node_short_of_disk_gives_up_images_before_pods() {
     on_a_node(|cluster| async move {
         let mut cluster = cluster.lock().await;
-        cluster.pod("runs", json!({"terminationGracePeriodSeconds": 1, "containers": [shell("a", STAYS)]})).await;
+        let registry = Registry::start(&cluster.dir.clone()).await;
+        let (used, unused) = (pulled(&cluster, &registry, "used").await, pulled(&cluster, &registry, "unused").await);
+        let spec = json!({"terminationGracePeriodSeconds": 1, "containers": [made_of(&used)]});
+        cluster.pod("runs", spec).await;
         cluster.until("runs", |pod| condition(pod, "Ready")).await;
-        let archive = cluster.dir.join("unused.tar");
-        let entries = [Entry::directory("bin"), Entry::program("bin/unused", vec![7; 100_000])];
-        write_oci(&archive, "test/unused:1", &entries, &ImageConfig::default()).expect("an archive");
-        cluster.kernel().images().import(&archive, Some("test/unused:1")).await.expect("an image");
         cluster.stop_agent().await;
         cluster.disk_free_bytes_min = Some(1 << 60);
         cluster.start_agent().await;
         let evicted = cluster.until("runs", |pod| pod["status"]["phase"] == "Failed").await;
         assert_eq!(evicted["status"]["reason"], "Evicted");
+        assert!(condition(&evicted, "DisruptionTarget"), "{evicted:#}");
         assert!(evicted["status"]["message"].as_str().expect("a message").contains("ephemeral-storage"), "{evicted:#}");
-        assert!(cluster.kernel().images().find("test/unused:1").expect("a store").is_none(), "it went before the pod");
+        assert!(!has(&cluster, &unused), "it went before the pod, though they share a layer");
+        assert!(has(&cluster, &used), "a container was made of it");
+        assert!(has(&cluster, IMAGE), "nobody could fetch again what was imported");
         cluster.delete("runs").await;
+    });
+}
+
+#[test]
+fn from_the_higher_mark_on_images_that_nobody_uses_go_when_they_are_old_enough() {
+    on_a_node(|cluster| async move {
+        let mut cluster = cluster.lock().await;
+        cluster.stop_agent().await;
+        cluster.tune = |config| {
+            let age_min = Duration::from_secs(4);
+            config.image_collection = ImageCollection { high_percent: 0, low_percent: 0, age_min };
+            config.lease_duration = Duration::from_secs(4);
+        };
+        cluster.start_agent().await;
+        let registry = Registry::start(&cluster.dir.clone()).await;
+        let (shown, run) = (pulled(&cluster, &registry, "shown").await, pulled(&cluster, &registry, "run").await);
+        let mut container = made_of(&run);
+        container["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+        let volume = json!({"name": "v", "image": {"reference": shown, "pullPolicy": "IfNotPresent"}});
+        let spec = json!({"terminationGracePeriodSeconds": 1, "containers": [container], "volumes": [volume]});
+        cluster.pod("runs", spec).await;
+        cluster.until("runs", |pod| condition(pod, "Ready")).await;
+        let unused = pulled(&cluster, &registry, "unused").await;
+        let began = Instant::now();
+        until_so("the unused image goes", || async { !has(&cluster, &unused) }).await;
+        assert!(began.elapsed() > Duration::from_secs(3), "it went after {:?}", began.elapsed());
+        assert!(has(&cluster, &run) && has(&cluster, &shown) && has(&cluster, IMAGE));
+        cluster.delete("runs").await;
+    });
+}
+
+#[test]
+fn who_takes_all_inodes_is_evicted_and_the_agent_goes_on_keeping_its_records() {
+    on_a_node(|cluster| async move {
+        let mut cluster = cluster.lock().await;
+        cluster.stop_agent().await;
+        let data = cluster.dir.join("data");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=256m,nr_inodes=3000", "few"]).arg(&data);
+        assert!(mount.status().expect("mount is there").success());
+        let images = Images::open(data.join("images"), World::real()).expect("a store of images");
+        images.import(&cluster.dir.join("busybox.tar"), Some(IMAGE)).await.expect("an image of our own");
+        cluster.tune = |config| config.lease_duration = Duration::from_secs(4);
+        cluster.start_agent().await;
+        let pod = |line: &str| {
+            let mut container = shell("a", line);
+            container["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+            json!({"terminationGracePeriodSeconds": 1, "restartPolicy": "Never", "containers": [container],
+                "volumes": [{"name": "v", "emptyDir": {}}]})
+        };
+        cluster.pod("modest", pod(STAYS)).await;
+        cluster.until("modest", |pod| condition(pod, "Ready")).await;
+        let greedy = "cd /v; i=0; while touch $i; do i=$((i+1)); done; echo full; while true; do sleep 0.1; done";
+        cluster.pod("greedy", pod(greedy)).await;
+        let evicted = cluster.until("greedy", |pod| pod["status"]["phase"] == "Failed").await;
+        let message = evicted["status"]["message"].as_str().expect("a message");
+        assert!(message.starts_with("The node was low on resource: inodes. "), "{message}");
+        assert_eq!(cluster.log(&evicted, "a", 0).lines().last(), Some("full"), "there were none left");
+        let uid = evicted["metadata"]["uid"].as_str().expect("a uid");
+        let record = std::fs::read_to_string(data.join(format!("records/{uid}.json"))).expect("a record");
+        assert!(record.contains("\"ended\":{"), "its end was kept: {record}");
+        let nodes = Cache::start(cluster.client.clone(), &kinds::NODE, Scope::all());
+        cluster.delete("greedy").await;
+        let calm = nodes.until(NODE, |node| {
+            let status = node.map(|node| node.value()["status"].clone()).unwrap_or_default();
+            let mut all = status["conditions"].as_array().into_iter().flatten();
+            all.any(|condition| condition["type"] == "DiskPressure" && condition["status"] == "False")
+        });
+        tokio::time::timeout(PATIENCE, calm).await.expect("what was taken is given back");
+        cluster.until("modest", |pod| condition(pod, "Ready")).await;
+        cluster.delete("modest").await;
+    });
+}
+
+#[test]
+fn a_static_pod_is_not_evicted_and_comes_to_a_node_that_is_short() {
+    on_a_node(|cluster| async move {
+        let mut cluster = cluster.lock().await;
+        cluster.pod("goes", json!({"terminationGracePeriodSeconds": 1, "containers": [shell("a", STAYS)]})).await;
+        crate::static_pod::write(&cluster, "web", &crate::static_pod::manifest("one"));
+        for name in ["goes", "web-n1"] {
+            cluster.until(name, |pod| condition(pod, "Ready")).await;
+        }
+        cluster.stop_agent().await;
+        cluster.memory_free_bytes_min = Some(1 << 50);
+        cluster.start_agent().await;
+        cluster.until("goes", |pod| pod["status"]["phase"] == "Failed").await;
+        crate::static_pod::write(&cluster, "late", &crate::static_pod::manifest("late").replace("web", "late"));
+        cluster.until("late-n1", |pod| condition(pod, "Ready")).await;
+        // There is nobody else to evict, and some looks have passed.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        for name in ["late-n1", "web-n1"] {
+            let pod = cluster.until(name, |pod| condition(pod, "Ready")).await;
+            assert_eq!(status(&pod)["restartCount"], 0, "{pod:#}");
+        }
+        for name in ["late", "web"] {
+            crate::static_pod::remove(&cluster, name);
+            cluster.until(&format!("{name}-n1"), serde_json::Value::is_null).await;
+        }
+        cluster.delete("goes").await;
     });
 }

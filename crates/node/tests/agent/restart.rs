@@ -6,7 +6,7 @@ use windlass_api::kinds;
 use windlass_client::DeleteOptions;
 use windlass_node::Machine;
 
-use crate::stage::{condition, on_each_runtime, shell, status, until_so};
+use crate::stage::{Cluster, condition, on_each_runtime, shell, status, until_so};
 
 const STAYS: &str = "while true; do sleep 0.1; done";
 
@@ -75,6 +75,60 @@ fn an_agent_takes_over_what_runs_and_buries_what_was_deleted() {
     });
 }
 
+fn kill_shim(cluster: &Cluster, uid: &str) {
+    let pid = match &cluster.containerd {
+        Some(containerd) => containerd.shim(uid),
+        None => {
+            let pid_file = cluster.dir.join(format!("run/runtime/sandboxes/{uid}/shim.pid"));
+            std::fs::read_to_string(&pid_file).expect("a shim").trim().parse().expect("a number")
+        }
+    };
+    let pid = rustix::process::Pid::from_raw(pid).expect("not zero");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("the shim of this test");
+}
+
+#[test]
+fn in_a_new_sandbox_the_init_containers_run_again_before_all_others() {
+    on_each_runtime(|cluster| async move {
+        let mut cluster = cluster.lock().await;
+        let mut sidecar = shell("sidecar", STAYS);
+        sidecar["restartPolicy"] = json!("Always");
+        let spec = json!({"terminationGracePeriodSeconds": 1,
+            "initContainers": [shell("first", "echo done"), sidecar, shell("last", "echo done")],
+            "containers": [shell("a", STAYS)]});
+        cluster.pod("a", spec).await;
+        let pod = cluster.until("a", |pod| condition(pod, "Ready")).await;
+        let uid = pod["metadata"]["uid"].as_str().expect("a uid").to_owned();
+        kill_shim(&cluster, &uid);
+        let is_again = |count: u32| {
+            move |pod: &Value| {
+                let init = pod["status"]["initContainerStatuses"].as_array().into_iter().flatten();
+                let mut all = init.chain([status(pod)]);
+                condition(pod, "Ready") && all.all(|one| one["restartCount"] == count)
+            }
+        };
+        let again = cluster.until("a", is_again(1)).await;
+        let state = |name: &str, when: &str| {
+            let lists = ["initContainerStatuses", "containerStatuses"].map(|list| again["status"][list].as_array());
+            let mut all = lists.into_iter().flatten().flatten();
+            let found = all.find(|status| status["name"] == name).expect("it has a status");
+            found["state"][when].clone()
+        };
+        let since = state("a", "running")["startedAt"].as_str().expect("a time").to_owned();
+        for name in ["first", "last"] {
+            assert_eq!(cluster.log(&again, name, 1), "done");
+            assert!(state(name, "terminated")["finishedAt"].as_str().expect("a time") <= since.as_str(), "{again:#}");
+        }
+        // The same when an agent finds the sandbox gone that was there when the last one ended.
+        cluster.stop_agent().await;
+        kill_shim(&cluster, &uid);
+        cluster.start_agent().await;
+        let again = cluster.until("a", is_again(2)).await;
+        assert_eq!(cluster.log(&again, "first", 2), "done");
+        cluster.delete("a").await;
+    });
+}
+
 #[test]
 fn a_lost_shim_is_noticed_and_its_containers_start_again() {
     on_each_runtime(|cluster| async move {
@@ -82,16 +136,8 @@ fn a_lost_shim_is_noticed_and_its_containers_start_again() {
         cluster.pod("a", json!({"terminationGracePeriodSeconds": 1, "containers": [shell("a", STAYS)]})).await;
         let pod = cluster.until("a", |pod| condition(pod, "Ready")).await;
         let uid = pod["metadata"]["uid"].as_str().expect("a uid").to_owned();
-        let pid = match &cluster.containerd {
-            Some(containerd) => containerd.shim(&uid),
-            None => {
-                let pid_file = cluster.dir.join(format!("run/runtime/sandboxes/{uid}/shim.pid"));
-                std::fs::read_to_string(&pid_file).expect("a shim").trim().parse().expect("a number")
-            }
-        };
-        let pid = rustix::process::Pid::from_raw(pid).expect("not zero");
         let began = Instant::now();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("the shim of this test");
+        kill_shim(&cluster, &uid);
         let again = cluster.until("a", |pod| status(pod)["restartCount"] == 1 && condition(pod, "Ready")).await;
         assert_eq!(again["status"]["podIP"], pod["status"]["podIP"], "the pod keeps its address");
         // containerd kills what is left and calls that an end by a signal.

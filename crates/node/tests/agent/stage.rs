@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -23,10 +25,10 @@ use windlass_node::config::CpuPolicy;
 use windlass_node::kernel::{CRI_SCHEME, EMBEDDED, end_all_of_other_runtimes};
 use windlass_node::server::Site;
 use windlass_node::{Agent, Kernel, KernelConfig, Machine, NodeConfig, ProviderFiles, RuntimeChoice, ServerIdentity};
-use windlass_runtime::image::build::{Entry, write_oci};
+use windlass_runtime::image::build::{Entry, write_oci, write_oci_layers};
 use windlass_runtime::image::{ImageConfig, Images};
 use windlass_runtime::{Runtime, RuntimeConfig};
-use windlass_stdx::{World, body_empty, read_body};
+use windlass_stdx::{Request, Response, Transport, TransportError, World, body_empty, body_from, read_body};
 use windlass_store::{RealDisk, Store};
 
 use crate::containerd::{self, Containerd};
@@ -53,6 +55,10 @@ pub struct Cluster {
     pub memory_free_bytes_min: Option<u64>,
     /// The same of disk space.
     pub disk_free_bytes_min: Option<u64>,
+    /// For the next agent: tokens are said to end this soon.
+    pub token_life: Option<Duration>,
+    /// For the next agent: what else is set.
+    pub tune: fn(&mut NodeConfig),
     /// For the next agent: whether containers may have CPUs for themselves; the first one is kept.
     pub cpu_policy: CpuPolicy,
 }
@@ -197,6 +203,8 @@ impl Cluster {
             containerd,
             memory_free_bytes_min,
             disk_free_bytes_min,
+            token_life: None,
+            tune: |_| {},
             cpu_policy: CpuPolicy::None,
         };
         cluster.start_agent().await;
@@ -206,7 +214,12 @@ impl Cluster {
     pub async fn start_agent(&mut self) {
         let world = World::real();
         let kernel = Kernel::open(self.config.clone(), world.clone()).await.expect("this kernel can do it");
-        let client = Client::new(self.apiserver.transport(Identity::part("node")), world.clone());
+        let transport = self.apiserver.transport(Identity::part("node"));
+        let transport = match self.token_life {
+            Some(life) => Arc::new(Hurried { transport, life }),
+            None => transport,
+        };
+        let client = Client::new(transport, world.clone());
         let machine: Arc<dyn Machine> = kernel.clone();
         let address = IpAddr::from([127, 0, 0, 1]);
         let usual = NodeConfig::named(NODE);
@@ -220,6 +233,7 @@ impl Cluster {
         if self.cpu_policy == CpuPolicy::Static {
             wanted.reserved.cpu_millis = 1000;
         }
+        (self.tune)(&mut wanted);
         let settings = NodeConfig { address: Some(address), ..wanted };
         let listener = TcpListener::bind((address, settings.port)).await.expect("the namespace is ours");
         let agent = Agent::new(client, world, machine, settings).await.expect("an agent");
@@ -365,7 +379,19 @@ impl Cluster {
     }
 }
 
+/// An archive of busybox, with these files above.
+pub fn make_image_with(archive: &std::path::Path, name: &str, above: &[Entry]) {
+    let config = ImageConfig { env: vec!["PATH=/bin".to_owned()], ..ImageConfig::default() };
+    write_oci_layers(archive, name, &[&busybox(), above], &config).expect("the archive is written");
+}
+
 fn make_image(archive: &std::path::Path) {
+    let config =
+        ImageConfig { env: vec!["PATH=/bin".to_owned(), "FROM_IMAGE=yes".to_owned()], ..ImageConfig::default() };
+    write_oci(archive, IMAGE, &busybox(), &config).expect("the archive is written");
+}
+
+fn busybox() -> Vec<Entry> {
     let busybox = fs::read("/bin/busybox").expect("busybox-static is installed");
     let mut entries = vec![Entry::directory("bin"), Entry::directory("tmp"), Entry::directory("etc")];
     entries.push(Entry::program("bin/busybox", busybox));
@@ -377,9 +403,7 @@ fn make_image(archive: &std::path::Path) {
     ] {
         entries.push(Entry::symlink(&format!("bin/{name}"), "busybox"));
     }
-    let config =
-        ImageConfig { env: vec!["PATH=/bin".to_owned(), "FROM_IMAGE=yes".to_owned()], ..ImageConfig::default() };
-    write_oci(archive, IMAGE, &entries, &config).expect("the archive is written");
+    entries
 }
 
 fn run(program: &str, arguments: &[&str]) {
@@ -401,6 +425,32 @@ pub fn condition(pod: &Value, kind: &str) -> bool {
 /// The first container's status.
 pub fn status(pod: &Value) -> &Value {
     &pod["status"]["containerStatuses"][0]
+}
+
+/// Says of every token that it ends soon; the API itself gives none a shorter life than ten minutes.
+struct Hurried {
+    transport: Arc<dyn Transport>,
+    life: Duration,
+}
+
+impl Transport for Hurried {
+    fn call(&self, request: Request) -> BoxFuture<'static, Result<Response, TransportError>> {
+        let (is_token, life) = (request.uri().path().ends_with("/token"), self.life);
+        let answer = self.transport.call(request);
+        async move {
+            let answer = answer.await?;
+            if !is_token {
+                return Ok(answer);
+            }
+            let (mut head, body) = answer.into_parts();
+            let bytes = read_body(body, 1 << 20).await.expect("a body").expect("a short one");
+            let mut token: Value = serde_json::from_slice(&bytes).expect("JSON");
+            token["status"]["expirationTimestamp"] = json!((World::real().now() + life).to_string());
+            head.headers.remove(http::header::CONTENT_LENGTH);
+            Ok(Response::from_parts(head, body_from(token.to_string())))
+        }
+        .boxed()
+    }
 }
 
 /// What controllers give every namespace: its pods' account, and the certificate that they check the API by.

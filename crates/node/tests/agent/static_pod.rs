@@ -1,17 +1,32 @@
 //! Static pods: files of the machine that say what runs, and their likenesses in the API.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::Value;
 use windlass_api::kinds;
 use windlass_client::DeleteOptions;
 
-use crate::stage::{IMAGE, condition, on_a_node, status};
+use crate::stage::{Cluster, IMAGE, condition, on_a_node, status};
 
-fn manifest(word: &str) -> String {
+pub fn manifest(word: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - name: main\n    image: {IMAGE}\n    command: [sh, -c, 'trap \"exit 0\" TERM; echo {word}; while true; do sleep 0.1; done']\n"
     )
+}
+
+/// Longer than two looks at the files are apart.
+const LOOKS: Duration = Duration::from_secs(5);
+
+/// Writes the file of a static pod.
+pub fn write(cluster: &Cluster, name: &str, text: &str) {
+    let directory = cluster.dir.join("manifests");
+    fs::create_dir_all(&directory).expect("the test's own directory");
+    fs::write(directory.join(format!("{name}.yaml")), text).expect("the test's own directory");
+}
+
+pub fn remove(cluster: &Cluster, name: &str) {
+    fs::remove_file(cluster.dir.join(format!("manifests/{name}.yaml"))).expect("the test's own file");
 }
 
 fn container(pod: &Value) -> String {
@@ -43,5 +58,39 @@ fn a_file_is_a_pod_with_a_mirror_until_it_goes() {
         assert_eq!(changed["status"]["phase"], "Running");
         fs::remove_file(&file).expect("the test's own file");
         cluster.until("web-n1", Value::is_null).await;
+    });
+}
+
+#[test]
+fn a_damaged_file_and_an_unreadable_directory_take_no_pod_away() {
+    on_a_node(|cluster| async move {
+        let mut cluster = cluster.lock().await;
+        write(&cluster, "web", &manifest("one"));
+        let is_told = |pod: &Value| condition(pod, "Ready") && status(pod)["imageID"] != "";
+        let running = container(&cluster.until("web-n1", is_told).await);
+        let same = |pod: &Value| is_told(pod) && container(pod) == running;
+        // Half of it is written, longer than a look takes.
+        write(&cluster, "web", &manifest("one")[..60]);
+        tokio::time::sleep(LOOKS).await;
+        cluster.until("web-n1", same).await;
+        // An agent that never saw the whole of it goes on with the pod as well, and one that cannot read the directory.
+        cluster.stop_agent().await;
+        cluster.start_agent().await;
+        tokio::time::sleep(LOOKS).await;
+        cluster.until("web-n1", same).await;
+        cluster.stop_agent().await;
+        let directory = cluster.dir.join("manifests");
+        fs::remove_dir_all(&directory).expect("the test's own directory");
+        fs::write(&directory, "no directory").expect("the test's own directory");
+        cluster.start_agent().await;
+        tokio::time::sleep(LOOKS).await;
+        cluster.until("web-n1", same).await;
+        // A file that is understood and says another pod ends what no file says any more.
+        fs::remove_file(&directory).expect("the test's own file");
+        write(&cluster, "other", &manifest("other").replace("web", "other"));
+        cluster.until("other-n1", |pod| condition(pod, "Ready")).await;
+        cluster.until("web-n1", Value::is_null).await;
+        remove(&cluster, "other");
+        cluster.until("other-n1", Value::is_null).await;
     });
 }

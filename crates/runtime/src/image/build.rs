@@ -59,18 +59,26 @@ impl Entry {
 ///
 /// The same input gives the same bytes: nothing depends on the time or on this machine but its processor.
 pub fn write_oci(archive: &Path, name: &str, entries: &[Entry], config: &ImageConfig) -> io::Result<String> {
-    let layer = layer(entries)?;
-    let diff_id = digest::of(&layer);
-    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    packer.write_all(&layer)?;
-    let packed = packer.finish()?;
-    let config = config_document(config, &diff_id);
+    write_oci_layers(archive, name, &[entries], config)
+}
+
+/// The same with several layers, the lowest first.
+pub fn write_oci_layers(archive: &Path, name: &str, layers: &[&[Entry]], config: &ImageConfig) -> io::Result<String> {
+    let (mut diff_ids, mut packed) = (Vec::new(), Vec::new());
+    for entries in layers {
+        let layer = layer(entries)?;
+        diff_ids.push(digest::of(&layer));
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(&layer)?;
+        packed.push(packer.finish()?);
+    }
+    let config = config_document(config, &diff_ids);
     let descriptor = |kind: &str, bytes: &[u8]| json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest::of(bytes), "size": bytes.len() });
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": descriptor("config.v1+json", &config),
-        "layers": [descriptor("layer.v1.tar+gzip", &packed)],
+        "layers": packed.iter().map(|layer| descriptor("layer.v1.tar+gzip", layer)).collect::<Vec<_>>(),
     });
     let manifest = manifest.to_string().into_bytes();
     let mut listed = descriptor("manifest.v1+json", &manifest);
@@ -80,7 +88,7 @@ pub fn write_oci(archive: &Path, name: &str, entries: &[Entry], config: &ImageCo
     let mut out = tar::Builder::new(io::BufWriter::new(File::create(archive)?));
     append_file(&mut out, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)?;
     append_file(&mut out, "index.json", &index, 0o644)?;
-    for blob in [&config, &packed, &manifest] {
+    for blob in [&config, &manifest].into_iter().chain(&packed) {
         let path = format!("blobs/sha256/{}", digest::of(blob).trim_start_matches("sha256:"));
         append_file(&mut out, &path, blob, 0o644)?;
     }
@@ -122,7 +130,7 @@ fn append_file<W: Write>(out: &mut tar::Builder<W>, path: &str, bytes: &[u8], mo
     out.append_data(&mut header, path, bytes)
 }
 
-fn config_document(config: &ImageConfig, diff_id: &str) -> Vec<u8> {
+fn config_document(config: &ImageConfig, diff_ids: &[String]) -> Vec<u8> {
     let keys = |list: &[String]| list.iter().map(|key| (key.clone(), json!({}))).collect::<BTreeMap<_, _>>();
     let document = json!({
         "os": "linux",
@@ -138,7 +146,7 @@ fn config_document(config: &ImageConfig, diff_id: &str) -> Vec<u8> {
             "Volumes": keys(&config.volumes),
             "Labels": config.labels,
         },
-        "rootfs": { "type": "layers", "diff_ids": [diff_id] },
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
     });
     document.to_string().into_bytes()
 }

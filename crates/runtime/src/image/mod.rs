@@ -53,6 +53,8 @@ pub struct ImageRecord {
     pub digest: Option<String>,
     /// The size of its unpacked layers in bytes.
     pub size: u64,
+    /// It has a name that it was given by an import, and was never pulled.
+    pub imported: bool,
 }
 
 /// An image, ready to make a container from.

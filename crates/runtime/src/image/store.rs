@@ -210,6 +210,7 @@ fn record(index: &Index, id: &str, listed: &Listed) -> ImageRecord {
         names: listed.names.iter().cloned().collect(),
         digest: listed.digest.clone(),
         size: index.size(listed),
+        imported: listed.access.is_empty() && !listed.names.is_empty(),
     }
 }
 

@@ -414,7 +414,7 @@ impl windlass_node::Machine for Handle {
         self.call(self.machine.take_time(WRITE).map(Ok))
     }
 
-    fn reclaim(&self, _bytes: u64) -> Answer<'_, u64> {
+    fn reclaim(&self, _bytes: u64, _age_min: Duration) -> Answer<'_, u64> {
         self.call(async { Ok(0) })
     }
 
