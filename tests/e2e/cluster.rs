@@ -261,6 +261,79 @@ pub fn a_cordoned_node_takes_no_pods_and_is_drained() {
     assert!(down.ok, "{}", down.stderr);
 }
 
+const GUARDED: &str = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: guarded}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: guarded}}
+  template:
+    metadata: {labels: {app: guarded}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{name: main, image: 'windlass.local/demo:1', command: [sleep, '3600']}]
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: guarded}
+spec: {minAvailable: 1, selector: {matchLabels: {app: guarded}}}
+";
+
+/// With one node, what a drain evicts has nowhere to go: the budget lets one pod go and holds the other up.
+pub fn a_drain_waits_for_a_disruption_budget_and_goes_on_when_it_lets_go() {
+    let patience = Duration::from_secs(60);
+    let mut cluster = Cluster::start(10);
+    cluster.import_image();
+    let file = cluster.data_dir().join("guarded.yaml");
+    std::fs::write(&file, GUARDED).expect("writable");
+    must(cluster.kubectl_command(&["apply", "-f"]).arg(&file));
+    let running = || -> Vec<String> {
+        let out = cluster.kubectl(&["get", "pods", "-o", "json"]).stdout;
+        let list: Value = serde_json::from_str(&out).unwrap_or_default();
+        let runs = list["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|pod| pod["status"]["phase"] == "Running" && pod["metadata"]["deletionTimestamp"].is_null());
+        runs.map(|pod| pod["metadata"]["uid"].as_str().expect("a uid").to_owned()).collect()
+    };
+    let until_allowed = |wanted: &str| {
+        let asked = ["get", "pdb", "guarded", "-o", "jsonpath={.status.disruptionsAllowed}"];
+        until("the budget counts", patience, || {
+            let allowed = cluster.kubectl(&asked).stdout;
+            if allowed == wanted { Ok(()) } else { Err(format!("{allowed} are allowed")) }
+        });
+    };
+    until_allowed("1");
+    assert_eq!(running().len(), 2);
+    let mut drain = spawn(&mut cluster.kubectl_command(&["drain", "node1", "--ignore-daemonsets", "--timeout=180s"]));
+    until_allowed("0");
+    let held = until("one pod is left", patience, || match running() {
+        left if left.len() == 1 => Ok(left),
+        left => Err(format!("{left:?}")),
+    });
+    // kubectl tries again every five seconds.
+    std::thread::park_timeout(Duration::from_secs(12));
+    assert_eq!(running(), held, "the budget holds it up");
+    assert!(drain.try_wait().expect("it is our child").is_none(), "the drain waits");
+    must(&mut cluster.kubectl_command(&["patch", "pdb", "guarded", "-p", r#"{"spec":{"minAvailable":0}}"#]));
+    let drained = until("the drain ends", patience, || match drain.try_wait() {
+        Ok(Some(status)) => Ok(status),
+        other => Err(format!("{other:?}")),
+    });
+    assert!(drained.success(), "{drained}");
+    assert!(running().is_empty(), "{:?}", running());
+    must(&mut cluster.kubectl_command(&["uncordon", "node1"]));
+    until("both run again", patience, || match running() {
+        found if found.len() == 2 => Ok(()),
+        found => Err(format!("{found:?}")),
+    });
+    must(cluster.kubectl_command(&["delete", "-f"]).arg(&file));
+    trace::until_no_pod_is_left(&cluster);
+    let down = cluster.down();
+    assert!(down.ok, "{}", down.stderr);
+}
+
 const SPREAD: &str = "apiVersion: apps/v1
 kind: Deployment
 metadata: {name: spread}

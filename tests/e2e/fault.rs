@@ -154,6 +154,7 @@ pub fn the_agent_is_killed_with_20_pods_and_none_restarts() {
         }
     }
     must(&mut cluster.kubectl_command(&["delete", "pods", "--all", "--timeout=60s"]));
+    trace::until_no_pod_is_left(&cluster);
     let down = cluster.down();
     assert!(down.ok, "{}", down.stderr);
     let left = trace::left_behind(&cluster);

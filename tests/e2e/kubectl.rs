@@ -152,8 +152,7 @@ pub fn namespaces_end_with_all_they_hold(test: &Test) {
     assert_eq!(pods, "");
 }
 
-pub fn node_is_cordoned_and_drained_by_eviction(test: &Test) {
-    // The shared node must stay in service for the other tests: an eviction is asked for directly.
+pub fn an_eviction_ends_a_pod(test: &Test) {
     test.sleeping_pod("evicted", "");
     let eviction = format!(
         r#"{{"apiVersion":"policy/v1","kind":"Eviction","metadata":{{"name":"evicted","namespace":"{}"}}}}"#,

@@ -63,7 +63,7 @@ const SHARED: &[Case] = cases![
     kubectl::explain_knows_the_fields,
     kubectl::edit_is_refused_on_a_stale_version,
     kubectl::namespaces_end_with_all_they_hold,
-    kubectl::node_is_cordoned_and_drained_by_eviction,
+    kubectl::an_eviction_ends_a_pod,
     cli::cli_gets_as_kubectl_does,
     cli::cli_describes_as_kubectl_does,
     cli::cli_applies_as_kubectl_does,
@@ -216,6 +216,10 @@ const LONE: &[Lone] = &[
         cluster::f56_a_node_that_returns_ends_the_copies_that_moved_away,
     ),
     ("a_cordoned_node_takes_no_pods_and_is_drained", cluster::a_cordoned_node_takes_no_pods_and_is_drained),
+    (
+        "a_drain_waits_for_a_disruption_budget_and_goes_on_when_it_lets_go",
+        cluster::a_drain_waits_for_a_disruption_budget_and_goes_on_when_it_lets_go,
+    ),
     ("bad_flags_and_taken_ports_say_what_to_do", cluster::bad_flags_and_taken_ports_say_what_to_do),
 ];
 

@@ -80,11 +80,7 @@ pub fn f46_the_agent_is_killed_at_any_step_of_start_and_stop() {
             });
         }
     }
-    until("nothing of a pod is left on the machine", PATIENCE, || {
-        let directory = cluster.data_dir().join("pods");
-        let left = std::fs::read_dir(&directory).map_err(|error| error.to_string())?.count();
-        if left == 0 { Ok(()) } else { Err(format!("{left} directories in {}", directory.display())) }
-    });
+    trace::until_no_pod_is_left(&cluster);
     let down = cluster.down();
     assert!(down.ok, "{}", down.stderr);
     let left = trace::left_behind(&cluster);
@@ -143,6 +139,8 @@ pub fn pods_end_in_order_when_the_machine_goes_down() {
         assert_eq!((&status["phase"], &status["reason"]), (&"Failed".into(), &"Terminated".into()), "{status:#}");
         let message = status["message"].as_str().unwrap_or_default();
         assert!(message.contains("imminent node shutdown"), "{message}");
+        let target = windlass_tests::suite::condition(&pod, "DisruptionTarget");
+        assert_eq!(target.as_deref(), Some("True"), "it is not its own doing");
     }
     let ready = cluster.kubectl(&["get", "node", "node1"]);
     assert!(ready.stdout.contains(" Ready"), "it takes pods again: {}", ready.stdout);
@@ -175,6 +173,8 @@ pub fn f79_a_new_agent_takes_over_the_shims_of_the_old_one() {
     must(&mut cluster.kubectl_command(&["delete", "pods", "--all", "--timeout=60s"]));
     must(cluster.kubectl_command(&["apply", "-f"]).arg(&file));
     all_run(&cluster);
+    must(&mut cluster.kubectl_command(&["delete", "pods", "--all", "--timeout=60s"]));
+    trace::until_no_pod_is_left(&cluster);
     let down = cluster.down();
     assert!(down.ok, "{}", down.stderr);
     let left = trace::left_behind(&cluster);

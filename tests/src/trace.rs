@@ -1,10 +1,11 @@
 //! What a cluster leaves in the kernel: processes, mounts, cgroups, interfaces, namespaces, nftables.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use crate::cluster::{Cluster, run};
+use crate::cluster::{Cluster, run, until};
 
 /// Everything in the kernel that bears the cluster's name; empty after `windlass down`.
 pub fn left_behind(cluster: &Cluster) -> Vec<String> {
@@ -42,6 +43,57 @@ pub fn left_behind(cluster: &Cluster) -> Vec<String> {
             .map(|line| format!("nft: {line}")),
     );
     found
+}
+
+/// How long the machine may take to be rid of a pod that the API has forgotten.
+const RID_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until nothing is left of any pod, while the cluster still runs: `windlass down` would sweep it away unseen.
+pub fn until_no_pod_is_left(cluster: &Cluster) {
+    until("nothing of a pod is left on the machine", RID_PATIENCE, || match left_of_pods(cluster) {
+        left if left.is_empty() => Ok(()),
+        left => Err(left.join("\n")),
+    });
+}
+
+/// What is there of pods: directories, records, shims, mounts, cgroups, addresses, interfaces.
+fn left_of_pods(cluster: &Cluster) -> Vec<String> {
+    let (data, run_dir) = (cluster.data_dir(), cluster.run_dir());
+    let mut found = Vec::new();
+    let places = [data.join("pods"), data.join("runtime/containers"), run_dir.join("runtime/sandboxes")];
+    let places = places.into_iter().chain([run_dir.join("network/leases"), run_dir.join("network/netns")]);
+    let mut all: Vec<PathBuf> = places.flat_map(|place| entries(&place)).collect();
+    // The node's own records have names, a pod's is its uid.
+    all.extend(
+        entries(&data.join("records")).into_iter().filter(|path| path.file_stem().is_some_and(|stem| stem.len() >= 32)),
+    );
+    found.extend(all.iter().map(|path| format!("file: {}", path.display())));
+    let (data, run_dir) = (data.to_string_lossy().into_owned(), run_dir.to_string_lossy().into_owned());
+    for (pid, line) in processes() {
+        if line.contains(" shim ") && (line.contains(&run_dir) || line.contains(&data)) {
+            found.push(format!("process {pid}: {line}"));
+        }
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("proc is mounted");
+    let is_of_pod = |line: &&str| {
+        ["pods/", "runtime/"].iter().any(|place| line.contains(&format!("{data}/{place}")))
+            || ["runtime/sandboxes/", "network/netns/"].iter().any(|place| line.contains(&format!("{run_dir}/{place}")))
+    };
+    found.extend(mounts.lines().filter(is_of_pod).map(|line| format!("mount: {line}")));
+    for controller in entries(Path::new("/sys/fs/cgroup")).into_iter().chain([PathBuf::from("/sys/fs/cgroup")]) {
+        let groups = entries(&controller.join(cluster.instance())).into_iter();
+        let of_pods = groups.filter(|path| path.is_dir() && path.file_name().is_some_and(|name| name.len() >= 32));
+        found.extend(of_pods.map(|path| format!("cgroup: {}", path.display())));
+    }
+    let links = run(Command::new("/sbin/ip").args(["-o", "link"])).stdout;
+    let plugged = format!(" master {}0 ", cluster.instance());
+    found.extend(links.lines().filter(|line| line.contains(&plugged)).map(|line| format!("interface: {line}")));
+    found
+}
+
+/// What is in a directory; nothing when it is not there.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 /// Kills every process in the cluster's control groups, as a machine that loses power does; says how many there were.
