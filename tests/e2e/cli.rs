@@ -348,3 +348,37 @@ pub fn a_start_is_traced_step_by_step(test: &Test) {
     let refused = run(&mut windlass(test, &["trace", "pod", "nobody"]));
     assert!(!refused.ok && refused.stderr.contains("not found"), "{}", refused.stderr);
 }
+
+/// What bash offers at the end of a line, once it has read the script.
+fn offered(test: &Test, line: &str) -> Vec<String> {
+    let program = given("WINDLASS_BIN");
+    let directory = program.parent().expect("a program is in a directory").to_owned();
+    let script = "source <(windlass completion bash); read -ra COMP_WORDS <<< \"$1\"; [[ $1 == *' ' ]] && COMP_WORDS+=('');\n\
+                  COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); word=${COMP_WORDS[COMP_CWORD]}; before=${COMP_WORDS[COMP_CWORD - 1]}\n\
+                  named=$(complete -p windlass | sed 's/.*-F \\([^ ]*\\).*/\\1/'); $named windlass \"$word\" \"$before\"\n\
+                  printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let mut bash = Command::new("bash");
+    let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap_or_default());
+    bash.env("PATH", path).env("KUBECONFIG", test.cluster.kubeconfig());
+    must(bash.args(["-c", script, "bash", line])).lines().map(str::to_owned).collect()
+}
+
+pub fn bash_completes_verbs_flags_kinds_names_and_namespaces(test: &Test) {
+    test.kubectl(&["create", "configmap", "completed-one", "--from-literal=a=1"]);
+    test.kubectl(&["create", "configmap", "completed-two", "--from-literal=a=1"]);
+    let namespace = &test.namespace;
+    assert_eq!(offered(test, "windlass descr"), ["describe"]);
+    assert!(offered(test, "windlass get --names").contains(&"--namespace".to_owned()));
+    assert_eq!(offered(test, "windlass get configm"), ["configmaps"]);
+    assert_eq!(
+        offered(test, &format!("windlass get -n {namespace} cm completed-")),
+        ["completed-one", "completed-two"]
+    );
+    assert_eq!(offered(test, &format!("windlass -n {namespace} describe cm/completed-t")), ["cm/completed-two"]);
+    assert_eq!(offered(test, &format!("windlass get pods -n {namespace}")), [namespace.as_str()]);
+    // A name that means something to a shell is nothing to offer.
+    let role =
+        r#"{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"Role","metadata":{"name":"$(touch x)"},"rules":[]}"#;
+    test.kubectl(&["create", "-f", &test.file("json", role)]);
+    assert!(!offered(test, &format!("windlass get -n {namespace} roles ")).iter().any(|name| name.contains('$')));
+}

@@ -166,6 +166,40 @@ pub fn an_eviction_ends_a_pod(test: &Test) {
     });
 }
 
+/// On a node that nobody runs: the shared one must stay in service.
+pub fn drain_cordons_evicts_and_waits_for_budgets(test: &Test) {
+    let node = format!("drained-{}", test.namespace);
+    let manifest = format!(
+        r#"{{"apiVersion":"v1","kind":"Node","metadata":{{"name":"{node}"}},"spec":{{"taints":[{{"key":"only-me","effect":"NoSchedule"}}]}}}}"#
+    );
+    must(&mut test.cluster.kubectl_command(&["create", "-f", &test.file("json", &manifest)]));
+    for name in ["free", "kept"] {
+        test.apply(&format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}}}}}\nspec:\n  nodeName: {node}\n  \
+             tolerations: [{{operator: Exists}}]\n  containers: [{{name: main, image: 'windlass.local/demo:1'}}]\n"
+        ));
+        let ready = r#"{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}}"#;
+        test.kubectl(&["patch", "pod", name, "--subresource=status", "--type=merge", "-p", ready]);
+    }
+    test.kubectl(&["create", "poddisruptionbudget", "kept", "--selector=app=kept", "--min-available=1"]);
+    until("the budget is counted", PATIENCE, || {
+        let status = test.get("poddisruptionbudget", "kept")["status"].clone();
+        if status["currentHealthy"] == 1 { Ok(()) } else { Err(status.to_string()) }
+    });
+    let drain = ["drain", &node, "--force", "--ignore-daemonsets", "--grace-period=0", "--timeout=8s"];
+    let refused = test.cluster.kubectl(&drain);
+    let said = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(!refused.ok && said.contains("violate the pod's disruption budget"), "{said}");
+    assert!(said.contains(&format!("node/{node} cordoned")), "{said}");
+    let left = test.kubectl(&["get", "pods", "-o", "name"]);
+    assert_eq!(left, "pod/kept\n", "the pod without a budget is gone");
+    test.kubectl(&["delete", "poddisruptionbudget", "kept"]);
+    let drained = must(&mut test.cluster.kubectl_command(&drain));
+    assert!(drained.contains("pod/kept evicted") && drained.contains(&format!("node/{node} drained")), "{drained}");
+    assert_eq!(test.kubectl(&["get", "pods", "-o", "name"]), "");
+    must(&mut test.cluster.kubectl_command(&["delete", "node", &node]));
+}
+
 pub fn discovery_lists_every_group_and_kind(test: &Test) {
     let versions = test.kubectl(&["api-versions"]);
     for version in [

@@ -1,4 +1,4 @@
-//! The Python package `kubernetes`: lists, watches, patches, execs.
+//! The Python package `kubernetes`: lists, watches, patches, execs, and typed deletes of many kinds.
 
 use std::process::Command;
 
@@ -136,6 +136,97 @@ scale = client.list(Deployment)
 assert list(scale) == [], "nothing was deployed here"
 print("ok")
 "#;
+
+/// Every kind that a test may make and delete, through its typed methods: what a delete answers is read as the type that
+/// the package was generated with, and is refused when it is another.
+const TYPED: &str = r#"
+import sys
+from kubernetes import client, config
+
+config.load_kube_config(sys.argv[1])
+namespace = sys.argv[2]
+name = "typed-" + namespace
+core, apps, batch, storage = client.CoreV1Api(), client.AppsV1Api(), client.BatchV1Api(), client.StorageV1Api()
+resource, rbac, networking = client.ResourceV1Api(), client.RbacAuthorizationV1Api(), client.NetworkingV1Api()
+
+container = {"name": "main", "image": "windlass.local/demo:1"}
+template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}}
+once = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [container], "restartPolicy": "Never"}}
+select = {"matchLabels": {"app": name}}
+claim = {"devices": {"requests": [{"name": "a", "exactly": {"deviceClassName": name}}]}}
+rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
+role = lambda kind: {"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}}
+asked = {"accessModes": ["ReadWriteOnce"], "storageClassName": "none", "resources": {"requests": {"storage": "1Gi"}}}
+volume = {"accessModes": ["ReadWriteOnce"], "storageClassName": "none", "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/tmp"}}
+
+# What counts replicas is not here: a new one says its count only once its controller has.
+# api, noun, whether it is in a namespace, body, the type that a delete gives (None: a Status)
+kinds = [
+    (core, "config_map", True, {"data": {"a": "b"}}, None),
+    (core, "secret", True, {"stringData": {"a": "b"}}, None),
+    (core, "endpoints", True, {}, None),
+    (core, "limit_range", True, {"spec": {"limits": []}}, None),
+    (core, "pod", True, {"spec": {"containers": [container], "schedulerName": "nobody"}}, "V1Pod"),
+    (core, "pod_template", True, {"template": template}, "V1PodTemplate"),
+    (core, "resource_quota", True, {"spec": {"hard": {"services.loadbalancers": "9"}}}, "V1ResourceQuota"),
+    (core, "service", True, {"spec": {"ports": [{"port": 80}]}}, "V1Service"),
+    (core, "service_account", True, {}, "V1ServiceAccount"),
+    (core, "persistent_volume_claim", True, {"spec": asked}, "V1PersistentVolumeClaim"),
+    (core, "persistent_volume", False, {"spec": volume}, "V1PersistentVolume"),
+    (apps, "deployment", True, {"spec": {"replicas": 0, "selector": select, "template": template}}, None),
+    (apps, "controller_revision", True, {"revision": 1, "data": {"a": 1}}, None),
+    (batch, "job", True, {"spec": {"suspend": True, "template": once}}, None),
+    (batch, "cron_job", True, {"spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": once}}}}, None),
+    (client.PolicyV1Api(), "pod_disruption_budget", True, {"spec": {"minAvailable": 1, "selector": select}}, None),
+    (client.AutoscalingV2Api(), "horizontal_pod_autoscaler", True, {"spec": {"maxReplicas": 2,
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}}}, None),
+    (client.CoordinationV1Api(), "lease", True, {"spec": {"holderIdentity": "me"}}, None),
+    (client.DiscoveryV1Api(), "endpoint_slice", True, {"addressType": "IPv4", "endpoints": []}, None),
+    (networking, "network_policy", True, {"spec": {"podSelector": {}}}, None),
+    (networking, "ingress", True, {"spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}}, None),
+    (networking, "ingress_class", False, {"spec": {"controller": "example.com/c"}}, None),
+    (rbac, "role", True, {"rules": [rule]}, None),
+    (rbac, "role_binding", True, role("Role"), None),
+    (rbac, "cluster_role", False, {"rules": [rule]}, None),
+    (rbac, "cluster_role_binding", False, role("ClusterRole"), None),
+    (client.SchedulingV1Api(), "priority_class", False, {"value": 1}, None),
+    (client.NodeV1Api(), "runtime_class", False, {"handler": "runc"}, None),
+    (storage, "storage_class", False, {"provisioner": "example.com/p"}, "V1StorageClass"),
+    (storage, "volume_attributes_class", False, {"driverName": "example.com", "parameters": {"a": "b"}}, "V1VolumeAttributesClass"),
+    (storage, "csi_driver", False, {"spec": {}}, "V1CSIDriver"),
+    (storage, "csi_node", False, {"spec": {"drivers": []}}, "V1CSINode"),
+    (storage, "volume_attachment", False, {"spec": {"attacher": "example.com", "nodeName": "none",
+        "source": {"persistentVolumeName": name}}}, "V1VolumeAttachment"),
+    (resource, "device_class", False, {"spec": {}}, "V1DeviceClass"),
+    (resource, "resource_claim", True, {"spec": claim}, "ResourceV1ResourceClaim"),
+    (resource, "resource_claim_template", True, {"spec": {"spec": claim}}, "V1ResourceClaimTemplate"),
+    (resource, "resource_slice", False, {"spec": {"driver": "gpu.example.com", "nodeName": "none", "devices": [],
+        "pool": {"name": name, "generation": 1, "resourceSliceCount": 1}}}, "V1ResourceSlice"),
+    (resource, "device_taint_rule", False, {"spec": {"taint": {"key": "example.com/a", "effect": "None"}}}, None),
+    (client.StoragemigrationV1Api(), "storage_version_migration", False,
+        {"spec": {"resource": {"group": "", "resource": "none"}}}, None),
+]
+for api, noun, is_namespaced, body, shown in kinds:
+    place = (namespace,) if is_namespaced else ()
+    scope = "namespaced_" if is_namespaced else ""
+    body = dict(body, metadata={"name": name})
+    made = getattr(api, "create_" + scope + noun)(*place, body)
+    read = getattr(api, "read_" + scope + noun)(name, *place)
+    assert read.metadata.uid == made.metadata.uid, noun
+    gone = getattr(api, "delete_" + scope + noun)(name, *place)
+    if shown is None and isinstance(gone, dict) and gone["kind"] == "Status":
+        assert gone["status"] == "Success", (noun, gone)
+    elif shown is None:
+        # It is ending: something holds it.
+        assert gone["metadata"]["deletionTimestamp"], (noun, gone)
+    else:
+        assert (type(gone).__name__, gone.metadata.uid) == (shown, made.metadata.uid), (noun, gone)
+print("ok")
+"#;
+
+pub fn the_python_client_reads_what_deletes_answer_as_the_types_it_knows(test: &Test) {
+    run_program(test, TYPED);
+}
 
 fn run_program(test: &Test, program: &str) {
     let program = test.file("py", program);
