@@ -44,16 +44,8 @@ impl Containerd {
             cni.display()
         );
         std::fs::write(directory.join("config.toml"), config).expect("a file");
-        let log = File::create(directory.join("log")).expect("a file");
-        let mut command = Command::new(PROGRAM);
-        command.arg("--config").arg(directory.join("config.toml")).stdout(log.try_clone().expect("a file")).stderr(log);
-        let daemon = command.process_group(0).spawn().expect("containerd is installed");
-        let containerd = Containerd { directory: directory.to_owned(), daemon };
-        let answers = (0..LOOKS_MAX).any(|_| {
-            std::thread::sleep(LOOK_EVERY);
-            containerd.ctr(&["version"]).status.success()
-        });
-        assert!(answers, "containerd does not answer:\n{}", containerd.log());
+        let containerd = Containerd { directory: directory.to_owned(), daemon: spawn(directory) };
+        containerd.wait_until_it_answers();
         let archive = directory.join("pause.tar");
         let busybox = std::fs::read("/bin/busybox").expect("busybox-static is installed");
         let entrypoint = ["/bin/busybox", "sleep", "1000000000"].map(str::to_owned).to_vec();
@@ -63,6 +55,28 @@ impl Containerd {
         let imported = containerd.ctr(&["-n", "k8s.io", "images", "import", archive.to_str().expect("text")]);
         assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
         containerd
+    }
+
+    /// Ends it, not what it runs, and starts it again.
+    #[allow(dead_code, reason = "the end-to-end suite has no need of it")]
+    pub fn restart(&mut self) {
+        assert!(self.end(), "containerd could not be ended");
+        self.daemon = spawn(&self.directory);
+        self.wait_until_it_answers();
+    }
+
+    fn wait_until_it_answers(&self) {
+        let answers = (0..LOOKS_MAX).any(|_| {
+            std::thread::sleep(LOOK_EVERY);
+            self.ctr(&["version"]).status.success()
+        });
+        assert!(answers, "containerd does not answer:\n{}", self.log());
+    }
+
+    /// Whether it has ended.
+    fn end(&mut self) -> bool {
+        let told = Command::new("/bin/kill").args(["-TERM", &self.daemon.id().to_string()]).status();
+        told.is_ok_and(|status| status.success()) && self.daemon.wait().is_ok()
     }
 
     /// Where it serves.
@@ -104,9 +118,15 @@ impl Drop for Containerd {
         if std::thread::panicking() {
             println!("containerd said:\n{}", self.log());
         }
-        let ended = Command::new("/bin/kill").args(["-TERM", &self.daemon.id().to_string()]).status();
-        if ended.is_err() || self.daemon.wait().is_err() {
+        if !self.end() {
             println!("containerd could not be ended");
         }
     }
+}
+
+fn spawn(directory: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(directory.join("log")).expect("a file");
+    let mut command = Command::new(PROGRAM);
+    command.arg("--config").arg(directory.join("config.toml")).stdout(log.try_clone().expect("a file")).stderr(log);
+    command.process_group(0).spawn().expect("containerd is installed")
 }

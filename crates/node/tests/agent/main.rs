@@ -9,6 +9,7 @@ mod cpus;
 mod device;
 mod dra;
 mod files;
+mod foreign;
 mod forms;
 mod image;
 mod life;
