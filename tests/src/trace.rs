@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, run, until};
 
+/// How long killed processes may take to be gone.
+const GONE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Everything in the kernel that bears the cluster's name; empty after `windlass down`.
 pub fn left_behind(cluster: &Cluster) -> Vec<String> {
     let instance = cluster.instance();
@@ -98,18 +101,40 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
 
 /// Kills every process in the cluster's control groups, as a machine that loses power does; says how many there were.
 pub fn kill_all_of(cluster: &Cluster) -> usize {
+    let found = members_of(cluster);
+    // What one of them had just begun is not among those found at first.
+    until("all of them are gone", GONE_TIMEOUT, || {
+        let left = members_of(cluster);
+        for pid in &left {
+            // It may be gone with another one: a container does not outlive its shim.
+            run(Command::new("/bin/kill").args(["-KILL", pid]));
+        }
+        if left.is_empty() { Ok(()) } else { Err(left.join(" ")) }
+    });
+    found.len()
+}
+
+/// The processes in the cluster's control groups that run.
+fn members_of(cluster: &Cluster) -> Vec<String> {
     let mut open = vec![PathBuf::from("/sys/fs/cgroup/pids"), PathBuf::from("/sys/fs/cgroup")];
     open.iter_mut().for_each(|root| root.push(cluster.instance()));
-    let mut killed = 0;
+    let mut found = Vec::new();
     while let Some(group) = open.pop() {
         let members = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-        for pid in members.lines() {
-            killed += usize::from(run(Command::new("/bin/kill").args(["-KILL", pid])).ok);
-        }
+        found.extend(members.lines().filter(|pid| is_running(pid)).map(str::to_owned));
         let entries = fs::read_dir(&group).into_iter().flatten().flatten();
         open.extend(entries.map(|entry| entry.path()).filter(|path| path.is_dir()));
     }
-    killed
+    // Each hierarchy has it.
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Whether a process is there and no zombie, which nobody can kill.
+fn is_running(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 /// All processes with their command lines.
