@@ -201,6 +201,10 @@ const LONE: &[Lone] = &[
         runtime::a_runtime_class_has_its_pods_run_by_runc_and_down_leaves_nothing,
     ),
     (
+        "a_runtime_class_has_its_pods_run_by_containerd_and_down_leaves_nothing",
+        runtime::a_runtime_class_has_its_pods_run_by_containerd_and_down_leaves_nothing,
+    ),
+    (
         "limits_runtimes_and_checkpoints_hold_on_cgroup_v2_in_a_guest",
         guest::limits_runtimes_and_checkpoints_hold_on_cgroup_v2_in_a_guest,
     ),
