@@ -57,6 +57,7 @@ pub const PEERS: &[Package] = &[
     Package { shown_by: "/usr/bin/etcd", name: "etcd-server" },
     Package { shown_by: "/usr/bin/docker-registry", name: "docker-registry" },
     Package { shown_by: "/usr/bin/skopeo", name: "skopeo" },
+    Package { shown_by: "/usr/bin/podman", name: "podman" },
 ];
 
 /// Installs what is missing.
