@@ -260,7 +260,7 @@ fn keys(cluster: &Cluster) -> Vec<String> {
         let store = Store::open(config, Arc::new(RealDisk), World::real()).await.expect("a store");
         let page = store.range(&Range::prefix("")).expect("now is kept");
         store.close().await;
-        page.entries.iter().map(|entry| entry.key.to_string()).collect()
+        page.entries.iter().map(|entry| entry.key().to_owned()).collect()
     })
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use windlass_stdx::Memo;
+use windlass_stdx::{Memo, scratch};
 
 use crate::header::Header;
 
@@ -92,27 +92,33 @@ impl fmt::Debug for Object {
 
 /// Writes an object for the store: its JSON with an empty `metadata.resourceVersion`, and the byte offset at which the
 /// store splices the revision in. The object must have a `metadata` object.
+///
+/// What is given is as small as what is stored will be, and never was larger: it is stored in the gaps that these leave
+/// behind, and of larger ones a part stays empty (a fifth of all memory, where objects of 1.3 KiB were written one by one).
 pub fn encode(object: &Map<String, Value>) -> (Vec<u8>, u32) {
-    let mut out = Vec::with_capacity(1024);
+    scratch(|out| {
+        let revision_at = write_object(out, object);
+        (out.as_slice().to_vec(), revision_at)
+    })
+}
+
+fn write_object(out: &mut Vec<u8>, object: &Map<String, Value>) -> u32 {
     let mut revision_at = 0;
     out.push(b'{');
     for (index, (key, value)) in object.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        write_json(&mut out, key);
+        write_json(out, key);
         out.push(b':');
         match value {
-            Value::Object(metadata) if key == "metadata" => revision_at = encode_metadata(&mut out, metadata),
-            other => write_json(&mut out, other),
+            Value::Object(metadata) if key == "metadata" => revision_at = encode_metadata(out, metadata),
+            other => write_json(out, other),
         }
     }
     out.push(b'}');
     assert!(revision_at > 0, "an object without metadata cannot be stored");
-    // As small as what is stored will be: it is stored in the gaps that these leave behind, and of larger ones a part
-    // stays empty (17 % of all memory, where objects of 1.3 KiB were written one by one).
-    out.shrink_to_fit();
-    (out, revision_at)
+    revision_at
 }
 
 fn encode_metadata(out: &mut Vec<u8>, metadata: &Map<String, Value>) -> u32 {

@@ -201,7 +201,7 @@ impl Measure {
         let until = self.bytes + CHUNK_BYTES;
         while self.bytes < until {
             let Some(entry) = self.objects.next() else { return true };
-            self.bytes += show.item(&entry.value).len();
+            self.bytes += show.item(entry.value()).len();
         }
         false
     }
@@ -239,7 +239,7 @@ impl ListBody {
             };
             let is_first = std::mem::take(&mut self.is_first);
             chunk.put_slice(if is_first { show.list_opening() } else { between });
-            chunk.put_slice(&show.item(&entry.value));
+            chunk.put_slice(&show.item(entry.value()));
         }
         self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
         chunk.freeze()

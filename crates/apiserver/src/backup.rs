@@ -74,15 +74,15 @@ pub fn begin(store: &Store, world: &World) -> Option<(Manifest, Export)> {
 
 /// Why a server could not live with this entry, if it could not.
 pub fn what_is_wrong(entry: &Entry) -> Option<String> {
-    if !entry.key.starts_with(key::OBJECTS) {
+    if !entry.key().starts_with(key::OBJECTS) {
         return None;
     }
-    let object = match windlass_api::Object::parse(entry.value.clone()) {
+    let object = match windlass_api::Object::parse(entry.shared()) {
         Ok(object) => object,
         Err(error) => return Some(format!("it is no object: {error}")),
     };
     let found = (object.header.namespace(), object.header.name());
-    (found != key::place(&entry.key)).then(|| format!("it is an object in {:?} that is called {:?}", found.0, found.1))
+    (found != key::place(entry.key())).then(|| format!("it is an object in {:?} that is called {:?}", found.0, found.1))
 }
 
 /// R2: room for those that are under way.

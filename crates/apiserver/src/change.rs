@@ -114,7 +114,7 @@ pub(crate) async fn change_owned(
         let owners = Owners::take(call, ownership, stored, &mut wished);
         let step = plan(call, part, (&old, &entry), wished, owners).await?;
         let (object, admission, ends) = match step {
-            Step::Nothing => return Ok(shown.lent()),
+            Step::Nothing => return Ok(shown.shared()),
             Step::Put { object, admission } => (object, admission, false),
             Step::Remove { object, admission } => (object, admission, true),
         };
@@ -143,7 +143,7 @@ pub(crate) async fn change_owned(
 async fn written(call: Call<'_>, committed: &Committed, object: &Value) -> Result<Bytes, ApiError> {
     match committed.entries.first() {
         Some(Some(entry)) if entry.revision == committed.revision => {
-            Ok(convert::entry(call.server, &call.target.resource, entry.clone()).await?.lent())
+            Ok(convert::entry(call.server, &call.target.resource, entry.clone()).await?.shared())
         }
         _ => Ok(write::tried(&write::template(object)?, Some(committed.revision))),
     }

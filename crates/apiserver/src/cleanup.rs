@@ -167,7 +167,7 @@ async fn delete_all(server: &Arc<Server>, resource: Arc<Resource>) -> Result<u64
                 Err(error) => return Err(error),
             }
         }
-        let last = page.entries.last().map(|entry| entry.key.to_string());
+        let last = page.entries.last().map(|entry| entry.key().to_owned());
         if page.remaining == 0 || last.is_none() {
             break;
         }

@@ -56,7 +56,7 @@ pub(crate) async fn list(call: Call<'_>) -> Result<Answer, ApiError> {
     let selection = Selection::parse(call.target, call.query)?;
     let entries = all(call.server).await.into_iter().map(|(name, problem)| {
         let key = key::object(&kinds::COMPONENT_STATUS, "", &name);
-        Arc::new(Entry::made_up(key, status(&name, problem).to_string()))
+        Arc::new(Entry::made_up(&key, status(&name, problem).to_string()))
     });
     let entries: Vec<Arc<Entry>> = entries.filter(|entry| selection.matches(entry)).collect();
     Ok(Answer {

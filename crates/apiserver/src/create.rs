@@ -82,7 +82,7 @@ pub(crate) async fn create_owned(call: Call<'_>, mut object: Value, ownership: O
                     call.server.starts.created(crate::server::header(&stored).uid(), span);
                 }
                 let served = convert::entry(call.server, resource, stored).await?;
-                return Ok(Answer::object(served.lent()).code(StatusCode::CREATED));
+                return Ok(Answer::object(served.shared()).code(StatusCode::CREATED));
             }
             Attempt::Taken if !generates_name => {
                 return Err(ApiError::already_exists(&resource.kind, text(&candidate["metadata"], "name")));

@@ -53,7 +53,7 @@ pub(crate) struct Known {
 
 impl Known {
     fn new(entry: &Entry) -> Known {
-        let (header, tree) = (header(entry), tree(&entry.value));
+        let (header, tree) = (header(entry), tree(&entry.shared()));
         let outline = json!({
             "metadata": tree["metadata"], "status": tree["status"],
             "spec": {"group": tree["spec"]["group"], "names": tree["spec"]["names"]},
@@ -63,7 +63,7 @@ impl Known {
             revision: entry.revision,
             is_ending: header.is_ending(),
             identity: (header.uid().to_owned(), Sha256::digest(tree["spec"]["versions"].to_string()).into()),
-            bytes: entry.value.clone(),
+            bytes: entry.shared(),
             outline,
         }
     }
@@ -84,7 +84,7 @@ impl Picture for Definitions {
     }
 
     fn put(&mut self, entry: &Entry) {
-        self.by_key.insert(entry.key.to_string(), Arc::new(Known::new(entry)));
+        self.by_key.insert(entry.key().to_owned(), Arc::new(Known::new(entry)));
         self.stamp = Arc::new(());
     }
 

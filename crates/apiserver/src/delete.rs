@@ -235,18 +235,18 @@ async fn remove_at(
             None => {
                 let shown = served(call, entry).await?;
                 if options.dry_run {
-                    return Ok(Gone::Now(shown.lent()));
+                    return Ok(Gone::Now(shown.shared()));
                 }
                 let mut ops = vec![Op::delete(key.as_str(), expect)];
                 ops.extend(admit::release(call, &old).ops);
                 (ops, shown)
             }
-            Some(object) if *object == old => return Ok(Gone::NotYet(served(call, entry).await?.lent())),
+            Some(object) if *object == old => return Ok(Gone::NotYet(served(call, entry).await?.shared())),
             Some(object) => {
                 let template = write::template(object)?;
                 let shown = served(call, Arc::new(entry.in_form(&template))).await?;
                 if options.dry_run {
-                    return Ok(Gone::NotYet(shown.lent()));
+                    return Ok(Gone::NotYet(shown.shared()));
                 }
                 (vec![Op::put(key.as_str(), template, expect)], shown)
             }

@@ -59,12 +59,12 @@ impl<P: Picture> State<P> {
         // A watch that has just begun is awake: it reads what is published now, however late others are woken.
         let mut watch = store.watch(common(P::prefixes()), at).map_err(|_| Lost)?;
         while let Some(event) = watch.try_next().map_err(|_| Lost)? {
-            if !P::prefixes().iter().any(|prefix| event.key.starts_with(prefix)) {
+            if !P::prefixes().iter().any(|prefix| event.key().starts_with(prefix)) {
                 continue;
             }
             match &event.entry {
                 Some(entry) => self.picture.put(entry),
-                None => self.picture.remove(&event.key),
+                None => self.picture.remove(event.key()),
             }
         }
         self.at = Some(watch.progress());
@@ -113,7 +113,7 @@ mod tests {
         }
 
         fn put(&mut self, entry: &Entry) {
-            self.0.insert(entry.key.to_string());
+            self.0.insert(entry.key().to_owned());
         }
 
         fn remove(&mut self, key: &str) {

@@ -254,7 +254,7 @@ impl Show<'_> {
     }
 
     /// The object by an encoder of protobuf.
-    fn with(&self, object: &Bytes, encode: fn(&Value, Message<'_>) -> Result<Vec<u8>, EncodeError>) -> Vec<u8> {
+    fn with(&self, object: &[u8], encode: fn(&Value, Message<'_>) -> Result<Vec<u8>, EncodeError>) -> Vec<u8> {
         let message = match self.form {
             Form::ProtobufMetadata => kubernetes().find(PARTIAL_OBJECT).expect("it is in the table"),
             _ => self.resource.message.get(),
@@ -263,16 +263,14 @@ impl Show<'_> {
     }
 
     /// One object inside a list.
-    pub fn item(&self, object: &Bytes) -> Bytes {
+    pub fn item<'a>(&self, object: &'a [u8]) -> Cow<'a, [u8]> {
         match self.form {
-            Form::Json | Form::Objects { .. } => object.clone(),
-            Form::Yaml => Bytes::from(print::print(&json!([parsed(object)]))),
-            Form::Protobuf => Bytes::from(as_item(&self.with(object, encode_bare))),
-            Form::ProtobufMetadata => {
-                Bytes::from(as_item(&self.with(&Bytes::from(metadata_only(object)), encode_bare)))
-            }
-            Form::Metadata => Bytes::from(metadata_only(object)),
-            Form::Table(include) => Bytes::from(self.row(object, include)),
+            Form::Json | Form::Objects { .. } => object.into(),
+            Form::Yaml => print::print(&json!([parsed(object)])).into_bytes().into(),
+            Form::Protobuf => as_item(&self.with(object, encode_bare)).into(),
+            Form::ProtobufMetadata => as_item(&self.with(&metadata_only(object), encode_bare)).into(),
+            Form::Metadata => metadata_only(object).into(),
+            Form::Table(include) => self.row(object, include).into(),
         }
     }
 

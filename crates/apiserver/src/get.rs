@@ -26,5 +26,5 @@ pub(crate) async fn get(call: Call<'_>) -> Result<Answer, ApiError> {
     let kind = &target.resource.kind;
     let key = key::object(convert::stored_kind(&target.resource), &target.namespace, &target.name);
     let entry = server.store.get(&key).ok_or_else(|| ApiError::not_found(kind, &target.name))?;
-    Ok(Answer::object(convert::entry(server, &target.resource, entry).await?.lent()))
+    Ok(Answer::object(convert::entry(server, &target.resource, entry).await?.shared()))
 }

@@ -74,7 +74,7 @@ pub(crate) async fn collect(call: Call<'_>, form: Form) -> Result<Found, ApiErro
     let remaining = selection.is_everything().then(|| unread + scan.remaining());
     let more = remaining.map_or_else(|| unread > 0 || !scan.is_done(), |remaining| remaining > 0);
     let next = more.then(|| {
-        let after = entries.last().map_or_else(String::new, |entry| entry.key.to_string());
+        let after = entries.last().map_or_else(String::new, |entry| entry.key().to_owned());
         server.page_key.seal(&scope, &Position { revision: Some(revision), after })
     });
     Ok(Found { objects: entries.into(), revision, next, remaining: remaining.filter(|remaining| *remaining > 0) })

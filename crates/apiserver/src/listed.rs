@@ -43,10 +43,10 @@ impl Listed {
 
     /// Reads on until so many bytes of objects are known, or all are; `Some` of their sum in the second case.
     pub fn look_ahead(&mut self, bytes_max: usize) -> Option<usize> {
-        let mut bytes: usize = self.ahead.iter().map(|entry| entry.value.len()).sum();
+        let mut bytes: usize = self.ahead.iter().map(|entry| entry.value().len()).sum();
         let mut known = self.ahead.len();
         while bytes < bytes_max && self.read_piece() {
-            bytes += self.ahead.iter().skip(known).map(|entry| entry.value.len()).sum::<usize>();
+            bytes += self.ahead.iter().skip(known).map(|entry| entry.value().len()).sum::<usize>();
             known = self.ahead.len();
         }
         self.rest.is_none().then_some(bytes)

@@ -75,7 +75,7 @@ impl Selection {
             return true;
         }
         // Names are in the key: who waits for one object has no header made of all others.
-        let (namespace, name) = key::place(&entry.key);
+        let (namespace, name) = key::place(entry.key());
         let are_fields_right = self.fields.matches(|path| match path {
             "metadata.name" => Cow::Borrowed(name),
             "metadata.namespace" => Cow::Borrowed(namespace),
@@ -86,7 +86,7 @@ impl Selection {
 
     fn deep_field<'a>(&self, entry: &'a Entry, path: &str) -> Cow<'a, str> {
         let fields = entry.memo(|entry| {
-            let tree: Value = serde_json::from_slice(&entry.value).expect("the pipeline stores only JSON");
+            let tree: Value = serde_json::from_slice(entry.value()).expect("the pipeline stores only JSON");
             let read = |path: &String| (path.clone(), self.resource.selected(&tree, path));
             DeepFields(self.deep.iter().map(read).collect())
         });

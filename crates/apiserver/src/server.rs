@@ -118,7 +118,7 @@ impl Warned {
 
 /// A stored object, read once and kept with it.
 pub(crate) fn object(entry: &Entry) -> &Arc<Object> {
-    entry.memo(|entry| Arc::new(read_back(entry.value.clone())))
+    entry.memo(|entry| Arc::new(read_back(entry.shared())))
 }
 
 /// The header of a stored object.
@@ -130,7 +130,7 @@ pub(crate) fn header(entry: &Entry) -> &Header {
 pub(crate) fn is_linked(entry: &Entry) -> bool {
     match entry.find_memo::<Arc<Object>>() {
         Some(object) => object.header.is_linked(),
-        None => may_be_linked(&entry.value) && read_back(Bytes::copy_from_slice(&entry.value)).header.is_linked(),
+        None => may_be_linked(entry.value()) && read_back(Bytes::copy_from_slice(entry.value())).header.is_linked(),
     }
 }
 

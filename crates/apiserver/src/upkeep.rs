@@ -106,10 +106,10 @@ async fn sweep_kind(server: &Arc<Server>, kind: &Kind, is_due: impl Fn(&Entry) -
             .entries
             .iter()
             .filter(|entry| is_due(entry))
-            .map(|entry| Op::delete(entry.key.to_string(), Expect::Revision(entry.revision)))
+            .map(|entry| Op::delete(entry.key().to_owned(), Expect::Revision(entry.revision)))
             .collect();
         gone += delete(server, ops).await?;
-        let last = page.entries.last().map(|entry| entry.key.to_string());
+        let last = page.entries.last().map(|entry| entry.key().to_owned());
         if page.remaining == 0 || last.is_none() {
             return Ok(gone);
         }
@@ -162,7 +162,7 @@ struct Series {
 fn is_expired(event: &Entry, now: Timestamp) -> bool {
     let created: Option<Timestamp> = header(event).created().parse().ok();
     let happened = event.memo(|event| {
-        let times: Times = serde_json::from_slice(&event.value).unwrap_or_default();
+        let times: Times = serde_json::from_slice(event.value()).unwrap_or_default();
         let observed = times.series.and_then(|series| series.last_observed_time);
         Happened([times.event_time, times.last_timestamp, observed].into_iter().flatten().max())
     });

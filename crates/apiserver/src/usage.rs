@@ -147,8 +147,8 @@ pub(crate) async fn list(call: Call<'_>) -> Result<Answer, ApiError> {
         .await;
     let entries = found.iter().filter_map(|entry| {
         let metrics = metrics(server, kind, entry, said.get(&node_of(entry))?)?;
-        let (namespace, name) = key::place(&entry.key);
-        Some(Arc::new(Entry::made_up(key::object(kind, namespace, name), metrics.to_string())))
+        let (namespace, name) = key::place(entry.key());
+        Some(Arc::new(Entry::made_up(&key::object(kind, namespace, name), metrics.to_string())))
     });
     let entries: Vec<Arc<Entry>> = entries.collect();
     Ok(Answer {

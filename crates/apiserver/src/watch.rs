@@ -328,7 +328,7 @@ impl Flow {
 
     fn encode(&self, step: Step) -> Bytes {
         match step {
-            Step::Present(entry) => self.show().event(What::Added.as_str(), &entry.value),
+            Step::Present(entry) => self.show().event(What::Added.as_str(), &entry.shared()),
             Step::Event(what, event) => {
                 let frame = self.shared_frame(&event, what);
                 self.watcher.told(frame.len());
@@ -373,7 +373,7 @@ impl Flow {
         self.server.frames.of(event, self.form, what, || {
             let object = match what {
                 What::Deleted => event.previous.as_ref().map(|entry| entry.value_at(event.revision)),
-                _ => event.entry.as_ref().map(Entry::lent),
+                _ => event.entry.as_ref().map(|entry| entry.shared()),
             };
             let object = object.expect("an event has the object that its kind of change shows");
             self.show().event(what.as_str(), &object)

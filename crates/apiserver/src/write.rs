@@ -101,7 +101,7 @@ pub(crate) fn tried(template: &Template, revision: Option<u64>) -> Bytes {
 
 /// The stored object as a tree.
 pub(crate) fn tree(entry: &Entry) -> Value {
-    serde_json::from_slice(&entry.value).expect("the pipeline stores only JSON")
+    serde_json::from_slice(entry.value()).expect("the pipeline stores only JSON")
 }
 
 /// A text field of a tree; absent and other types are empty.

@@ -8,10 +8,12 @@
 
 mod life;
 mod memo;
+mod scratch;
 mod transport;
 mod world;
 
 pub use life::expect_life;
 pub use memo::Memo;
+pub use scratch::scratch;
 pub use transport::{Body, BoxError, Request, Response, Transport, TransportError, body_empty, body_from, read_body};
 pub use world::{Clock, World};

@@ -1,11 +1,13 @@
 //! What the store keeps: entries, the templates they are made from, and the events of their changes.
 
 use std::any::Any;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use windlass_stdx::Memo;
+use bytes::Bytes;
+use windlass_stdx::{Memo, scratch};
 
 /// The position of a transaction in the one order of the whole store. The empty store is at 0.
 pub type Revision = u64;
@@ -33,21 +35,24 @@ impl Template {
 }
 
 /// A key and its value as of one revision. Immutable and shared.
+///
+/// There are as many as objects, so it is small: key and value are one allocation. They are shared, so that what is derived
+/// from an entry and kept with it can hold them without holding the entry.
 pub struct Entry {
-    /// The key.
-    pub key: Arc<str>,
-    /// The value with its revision spliced in, as it is served.
-    pub value: Bytes,
     /// The revision that wrote this value.
     pub revision: Revision,
     /// The revision that created the key, since it was last absent.
     pub created: Revision,
-    pub(crate) splice: Option<Splice>,
+    /// The key, and behind it the value with its revision spliced in, as it is served.
+    bytes: Arc<[u8]>,
     memo: Memo,
+    key_len: u16,
+    splice_at: u32,
+    splice_digits: u8,
 }
 
-/// Where the decimal revision stands inside a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where the decimal revision stands inside a value; without digits, nowhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Splice {
     pub(crate) at: u32,
     pub(crate) digits: u8,
@@ -55,75 +60,90 @@ pub(crate) struct Splice {
 
 impl Entry {
     /// The entry that `template` becomes at `revision`.
-    pub(crate) fn from_template(key: Arc<str>, template: &Template, revision: Revision, created: Revision) -> Entry {
-        let (value, splice) = match template.revision_at {
-            None => (template.bytes.clone(), None),
-            Some(at) => {
-                let digits = decimal(revision);
-                let (head, tail) = template.bytes.split_at(at as usize);
-                let splice = Splice { at, digits: digits.as_bytes().len() as u8 };
-                (join(head, digits.as_bytes(), tail), Some(splice))
-            }
+    pub(crate) fn from_template(key: &str, template: &Template, revision: Revision, created: Revision) -> Entry {
+        let Some(at) = template.revision_at else {
+            return Entry::new(key, &[&template.bytes], revision, created, Splice::default());
         };
-        Entry { key, value, revision, created, splice, memo: Memo::default() }
+        let digits = decimal(revision);
+        let (head, tail) = template.bytes.split_at(at as usize);
+        let splice = Splice { at, digits: digits.as_bytes().len() as u8 };
+        Entry::new(key, &[head, digits.as_bytes(), tail], revision, created, splice)
     }
 
     /// An entry that is in no store: what somebody makes up to show it as if it were.
-    pub fn made_up(key: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Entry {
-        Entry::from_template(key.into(), &Template::plain(value), 0, 0)
+    pub fn made_up(key: &str, value: impl AsRef<[u8]>) -> Entry {
+        Entry::new(key, &[value.as_ref()], 0, 0, Splice::default())
     }
 
     /// The entry as a snapshot holds it.
-    pub(crate) fn restored(
-        key: Arc<str>,
-        value: Bytes,
-        revision: Revision,
-        created: Revision,
-        splice: Option<Splice>,
-    ) -> Entry {
-        Entry { key, value, revision, created, splice, memo: Memo::default() }
+    pub(crate) fn restored(key: &str, value: &[u8], revision: Revision, created: Revision, splice: Splice) -> Entry {
+        Entry::new(key, &[value], revision, created, splice)
     }
 
-    /// The value for an answer, which is gone soon: it holds the entry.
-    ///
-    /// A clone of `value` leaves a counter that stays as long as the value, 32 bytes and a gap beside each object.
-    pub fn lent(self: &Arc<Entry>) -> Bytes {
-        Bytes::from_owner(Lent(Arc::clone(self)))
+    fn new(key: &str, value: &[&[u8]], revision: Revision, created: Revision, splice: Splice) -> Entry {
+        let key_len = u16::try_from(key.len()).expect("keys are at most KEY_BYTES_MAX long");
+        let bytes = scratch(|bytes| {
+            bytes.extend_from_slice(key.as_bytes());
+            value.iter().for_each(|part| bytes.extend_from_slice(part));
+            Arc::from(bytes.as_slice())
+        });
+        let Splice { at: splice_at, digits: splice_digits } = splice;
+        Entry { revision, created, bytes, memo: Memo::default(), key_len, splice_at, splice_digits }
+    }
+
+    /// The key.
+    pub fn key(&self) -> &str {
+        std::str::from_utf8(self.key_bytes()).expect("it was made of a str")
+    }
+
+    fn key_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.key_len)]
+    }
+
+    /// The value, as it is served.
+    pub fn value(&self) -> &[u8] {
+        &self.bytes[usize::from(self.key_len)..]
+    }
+
+    pub(crate) fn splice(&self) -> Splice {
+        Splice { at: self.splice_at, digits: self.splice_digits }
+    }
+
+    /// The value, shared.
+    pub fn shared(&self) -> Bytes {
+        Bytes::from_owner(Shared { bytes: Arc::clone(&self.bytes), start: self.key_len })
     }
 
     /// The value with another revision in the place of its own; the value itself if it holds none.
     ///
     /// A deleted object is announced with the revision of its deletion.
     pub fn value_at(&self, revision: Revision) -> Bytes {
-        match self.splice {
-            None => self.value.clone(),
-            Some(_) if revision == self.revision => self.value.clone(),
-            Some(splice) => {
-                let head = &self.value[..splice.at as usize];
-                let tail = &self.value[splice.at as usize + usize::from(splice.digits)..];
-                join(head, decimal(revision).as_bytes(), tail)
-            }
+        let Splice { at, digits } = self.splice();
+        if digits == 0 || revision == self.revision {
+            return self.shared();
         }
+        let (head, rest) = self.value().split_at(at as usize);
+        [head, decimal(revision).as_bytes(), &rest[usize::from(digits)..]].concat().into()
     }
 
     /// Whether the value says its own revision, if it says one.
     pub(crate) fn holds_its_revision(&self) -> bool {
-        self.splice.is_none_or(|splice| {
-            let (at, digits) = (splice.at as usize, usize::from(splice.digits));
-            self.value.get(at..at + digits) == Some(decimal(self.revision).as_bytes())
-        })
+        let (at, digits) = (self.splice_at as usize, usize::from(self.splice_digits));
+        digits == 0 || self.value().get(at..at + digits) == Some(decimal(self.revision).as_bytes())
     }
 
     /// The same entry as if it had been written at this revision.
     pub(crate) fn moved_to(&self, revision: Revision) -> Entry {
-        let digits = decimal(revision).as_bytes().len() as u8;
-        let splice = self.splice.map(|splice| Splice { digits, ..splice });
-        Entry::restored(self.key.clone(), self.value_at(revision), revision, self.created, splice)
+        let splice = match self.splice() {
+            Splice { digits: 0, .. } => Splice::default(),
+            Splice { at, .. } => Splice { at, digits: decimal(revision).as_bytes().len() as u8 },
+        };
+        Entry::restored(self.key(), &self.value_at(revision), revision, self.created, splice)
     }
 
     /// The same entry in another form: its key and revisions with the value of `template`. Not what is stored.
     pub fn in_form(&self, template: &Template) -> Entry {
-        Entry::from_template(self.key.clone(), template, self.revision, self.created)
+        Entry::from_template(self.key(), template, self.revision, self.created)
     }
 
     /// The value of type `T` derived from this entry, if anybody asked for one before.
@@ -137,23 +157,57 @@ impl Entry {
     }
 }
 
-/// An entry as the owner of bytes.
-struct Lent(Arc<Entry>);
+/// An entry's bytes, and where its value begins.
+struct Shared {
+    bytes: Arc<[u8]>,
+    start: u16,
+}
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for Shared {
     fn as_ref(&self) -> &[u8] {
-        &self.0.value
+        &self.bytes[usize::from(self.start)..]
     }
 }
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry")
-            .field("key", &self.key)
+            .field("key", &self.key())
             .field("revision", &self.revision)
             .field("created", &self.created)
-            .field("value_len", &self.value.len())
+            .field("value_len", &self.value().len())
             .finish()
+    }
+}
+
+/// An entry as the tree of all entries has it: in the order of the keys, and found by key.
+#[derive(Clone)]
+pub(crate) struct Keyed(pub(crate) Arc<Entry>);
+
+impl PartialEq for Keyed {
+    fn eq(&self, other: &Keyed) -> bool {
+        self.0.key_bytes() == other.0.key_bytes()
+    }
+}
+
+impl Eq for Keyed {}
+
+impl PartialOrd for Keyed {
+    fn partial_cmp(&self, other: &Keyed) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Keyed {
+    fn cmp(&self, other: &Keyed) -> Ordering {
+        self.0.key_bytes().cmp(other.0.key_bytes())
+    }
+}
+
+/// The order of texts is that of their bytes.
+impl Borrow<[u8]> for Keyed {
+    fn borrow(&self) -> &[u8] {
+        self.0.key_bytes()
     }
 }
 
@@ -161,8 +215,6 @@ impl fmt::Debug for Entry {
 pub struct Event {
     /// The revision of the transaction.
     pub revision: Revision,
-    /// The key that changed.
-    pub key: Arc<str>,
     /// The new entry; `None` when the key was deleted.
     pub entry: Option<Arc<Entry>>,
     /// The entry before the change; `None` when the key was created.
@@ -171,18 +223,20 @@ pub struct Event {
 }
 
 impl Event {
-    pub(crate) fn new(
-        revision: Revision,
-        key: Arc<str>,
-        entry: Option<Arc<Entry>>,
-        previous: Option<Arc<Entry>>,
-    ) -> Event {
-        Event { revision, key, entry, previous, memo: Memo::default() }
+    /// One of the two entries is there.
+    pub(crate) fn new(revision: Revision, entry: Option<Arc<Entry>>, previous: Option<Arc<Entry>>) -> Event {
+        Event { revision, entry, previous, memo: Memo::default() }
+    }
+
+    /// The key that changed.
+    pub fn key(&self) -> &str {
+        let either = self.entry.as_ref().or(self.previous.as_ref());
+        either.expect("an event is of a key that was there before or is now").key()
     }
 
     /// The same change with its entries in another form.
     pub fn in_form(&self, entry: Option<Arc<Entry>>, previous: Option<Arc<Entry>>) -> Event {
-        Event::new(self.revision, self.key.clone(), entry, previous)
+        Event::new(self.revision, entry, previous)
     }
 
     /// One value of type `T` derived from this event, such as its encoded form: computed at most once, shared by
@@ -196,18 +250,10 @@ impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
             .field("revision", &self.revision)
-            .field("key", &self.key)
+            .field("key", &self.key())
             .field("deleted", &self.entry.is_none())
             .finish()
     }
-}
-
-fn join(head: &[u8], middle: &[u8], tail: &[u8]) -> Bytes {
-    let mut joined = BytesMut::with_capacity(head.len() + middle.len() + tail.len());
-    joined.extend_from_slice(head);
-    joined.extend_from_slice(middle);
-    joined.extend_from_slice(tail);
-    joined.freeze()
 }
 
 /// A revision in decimal, without an allocation.
@@ -238,13 +284,13 @@ fn decimal(mut number: u64) -> Decimal {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Entry, Template, decimal};
+    use super::{Entry, Event, Template, decimal};
 
     #[test]
     fn a_revision_is_spliced_in_and_replaced() {
         let template = Template::with_revision_at(&b"{\"rv\":\"\"}"[..], 7);
-        let entry = Entry::from_template("a".into(), &template, 99, 7);
-        assert_eq!(&entry.value[..], b"{\"rv\":\"99\"}");
+        let entry = Arc::new(Entry::from_template("a", &template, 99, 7));
+        assert_eq!((entry.key(), entry.value()), ("a", &b"{\"rv\":\"99\"}"[..]));
         assert_eq!(&entry.value_at(99)[..], b"{\"rv\":\"99\"}");
         assert_eq!(&entry.value_at(100)[..], b"{\"rv\":\"100\"}");
         assert_eq!(&entry.value_at(7)[..], b"{\"rv\":\"7\"}");
@@ -253,27 +299,33 @@ mod tests {
     #[test]
     fn an_entry_moves_to_a_revision_with_more_digits() {
         let template = Template::with_revision_at(&b"{\"rv\":\"\"}"[..], 7);
-        let moved = Entry::from_template("a".into(), &template, 99, 7).moved_to(1000);
-        assert_eq!((&moved.value[..], moved.revision, moved.created), (&b"{\"rv\":\"1000\"}"[..], 1000, 7));
+        let moved = Entry::from_template("a", &template, 99, 7).moved_to(1000);
+        assert_eq!((moved.value(), moved.revision, moved.created), (&b"{\"rv\":\"1000\"}"[..], 1000, 7));
         assert_eq!(&moved.value_at(1001)[..], b"{\"rv\":\"1001\"}");
-        let plain = Entry::from_template("a".into(), &Template::plain(&b"x"[..]), 3, 3).moved_to(1000);
-        assert_eq!((&plain.value[..], plain.revision), (&b"x"[..], 1000));
+        let plain = Entry::from_template("a", &Template::plain(&b"x"[..]), 3, 3).moved_to(1000);
+        assert_eq!((plain.value(), plain.revision), (&b"x"[..], 1000));
     }
 
     #[test]
-    fn lent_bytes_hold_the_entry_and_no_longer() {
-        let entry = Arc::new(Entry::made_up("a", &b"x"[..]));
-        let lent = entry.lent();
-        assert_eq!((&lent[..], lent.as_ptr(), Arc::strong_count(&entry)), (&b"x"[..], entry.value.as_ptr(), 2));
-        drop(lent);
-        assert_eq!(Arc::strong_count(&entry), 1);
+    fn shared_bytes_are_the_same_and_outlast_the_entry() {
+        let entry = Entry::made_up("a", &b"x"[..]);
+        let shared = entry.shared();
+        assert_eq!((&shared[..], shared.as_ptr()), (&b"x"[..], entry.value().as_ptr()));
+        drop(entry);
+        assert_eq!(&shared[..], b"x");
     }
 
     #[test]
     fn a_plain_value_is_served_as_it_is() {
-        let entry = Entry::from_template("a".into(), &Template::plain(&b"x"[..]), 3, 3);
-        assert_eq!(&entry.value[..], b"x");
+        let entry = Arc::new(Entry::from_template("a", &Template::plain(&b"x"[..]), 3, 3));
+        assert_eq!(entry.value(), b"x");
         assert_eq!(&entry.value_at(4)[..], b"x");
+    }
+
+    /// There is one for each object: what is added here is added a million times.
+    #[test]
+    fn an_entry_is_small() {
+        assert_eq!((size_of::<Entry>(), size_of::<Event>()), (56, 40));
     }
 
     #[test]

@@ -113,5 +113,5 @@ impl History {
 
 /// Only the previous value is kept alive by the event alone: the new one is current, or the previous of a later event.
 fn cost(event: &Event) -> u64 {
-    EVENT_OVERHEAD + event.previous.as_ref().map_or(0, |entry| entry.value.len() as u64)
+    EVENT_OVERHEAD + event.previous.as_ref().map_or(0, |entry| entry.value().len() as u64)
 }

@@ -98,12 +98,12 @@ impl Import {
             let what = format!("entry {} and revision {} are none of a store", image.applied, image.revision);
             return Err(ImportError::Damaged { offset: 0, what });
         }
-        let wrong = image.entries.values().find_map(|entry| Some((entry, what_is_wrong(entry, image.revision)?)));
+        let wrong = image.entries.iter().find_map(|entry| Some((entry, what_is_wrong(entry, image.revision)?)));
         if let Some((entry, what)) = wrong {
-            let what = format!("the entry {:?}: {what}", entry.key);
+            let what = format!("the entry {:?}: {what}", entry.key());
             return Err(ImportError::Damaged { offset: 0, what });
         }
-        let bytes = image.entries.values().map(|entry| size(entry)).sum();
+        let bytes = image.entries.iter().map(|entry| size(entry)).sum();
         Ok(Import { image, bytes })
     }
 
@@ -114,7 +114,7 @@ impl Import {
 
     /// The entries.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &Arc<Entry>> {
-        self.image.entries.values()
+        self.image.entries.iter()
     }
 
     /// Bytes of keys and values.
@@ -147,7 +147,7 @@ impl Import {
     fn image_for(&self, identity: &Identity, revision: Revision) -> Image {
         let applied = log_id(self.image.applied.leader_id.term + 1, self.image.applied.index + 1);
         let membership = Membership::new_with_defaults(vec![[identity.member].into()], []);
-        let moved = self.image.entries.values().map(|entry| (entry.key.clone(), Arc::new(entry.moved_to(revision))));
+        let moved = self.image.entries.iter().map(|entry| Arc::new(entry.moved_to(revision)));
         Image {
             cluster: identity.cluster_hash(),
             revision,
@@ -176,11 +176,11 @@ fn revision_at(world: &World, exported: Revision) -> Revision {
 
 /// What no store would have written.
 fn what_is_wrong(entry: &Entry, newest: Revision) -> Option<String> {
-    if entry.key.is_empty() || entry.key.len() > KEY_BYTES_MAX {
+    if entry.key().is_empty() || entry.key().len() > KEY_BYTES_MAX {
         return Some(format!("expected a key of 1 to {KEY_BYTES_MAX} bytes"));
     }
-    if entry.value.len() > VALUE_BYTES_MAX + DIGITS_MAX {
-        return Some(format!("expected at most {VALUE_BYTES_MAX} bytes, found {}", entry.value.len()));
+    if entry.value().len() > VALUE_BYTES_MAX + DIGITS_MAX {
+        return Some(format!("expected at most {VALUE_BYTES_MAX} bytes, found {}", entry.value().len()));
     }
     if entry.created > entry.revision || entry.revision > newest {
         return Some(format!("it is of revision {}, and the state of {newest}", entry.revision));
@@ -222,12 +222,12 @@ mod tests {
 
     use super::{Import, ImportError, cluster_hash};
     use crate::consensus::{StoredMembership, log_id};
-    use crate::entry::{Entry, Template};
+    use crate::entry::{Entry, Splice, Template};
     use crate::snapshot::{Encoder, Image};
     use crate::state::Entries;
 
     fn image(entries: Vec<Entry>, revision: u64) -> Image {
-        let entries: Entries = entries.into_iter().map(|entry| (entry.key.clone(), Arc::new(entry))).collect();
+        let entries: Entries = entries.into_iter().map(Arc::new).collect();
         let membership = StoredMembership::default();
         Image { cluster: cluster_hash("blue"), revision, applied: log_id(1, 5), membership, entries }
     }
@@ -242,7 +242,7 @@ mod tests {
     }
 
     fn entry(key: &str, value: &[u8], revision: u64) -> Entry {
-        Entry::from_template(key.into(), &Template::plain(value.to_vec()), revision, revision)
+        Entry::from_template(key, &Template::plain(value.to_vec()), revision, revision)
     }
 
     fn refused(bytes: &[u8], bytes_max: u64) -> String {
@@ -301,8 +301,7 @@ mod tests {
             let said = refused(&bytes(wrong), u64::MAX);
             assert!(said.contains(what), "{said}");
         }
-        let mut lying = Entry::from_template("k".into(), &Template::with_revision_at(&b"\"\""[..], 1), 3, 3);
-        lying.value = b"\"4\"".to_vec().into();
+        let lying = Entry::restored("k", b"\"4\"", 3, 3, Splice { at: 1, digits: 1 });
         assert!(refused(&bytes(image(vec![lying], 9)), u64::MAX).contains("does not say its revision 3"));
         let mut twice = Vec::new();
         for _ in 0..2 {

@@ -70,8 +70,8 @@ impl View {
         if at < state.revision {
             // From new to old, so that the oldest change after `at` has the last word (R1).
             for event in state.history.from(state.history.position_after(at)).rev() {
-                if event.key.starts_with(range.prefix.as_str()) {
-                    undone.insert(event.key.clone(), event.previous.clone());
+                if event.key().starts_with(range.prefix.as_str()) {
+                    undone.insert(event.key().into(), event.previous.clone());
                 }
             }
         }
@@ -90,10 +90,10 @@ impl View {
     }
 
     fn walk<'a>(&'a self, range: &'a Range) -> impl Iterator<Item = &'a Arc<Entry>> {
-        let bounds = || (range.start(), Bound::<&str>::Unbounded);
         let prefix = range.prefix.as_str();
-        let current = self.entries.range::<_, str>(bounds()).take_while(move |(key, _)| key.starts_with(prefix));
-        Walk { current: current.peekable(), undone: self.undone.range::<str, _>(bounds()).peekable() }
+        let current = self.entries.from(range.start()).take_while(move |entry| entry.key().starts_with(prefix));
+        let undone = self.undone.range::<str, _>((range.start(), Bound::Unbounded));
+        Walk { current: current.peekable(), undone: undone.peekable() }
     }
 }
 
@@ -114,7 +114,7 @@ impl Scan {
     pub fn read(&mut self, limit: usize) -> Vec<Arc<Entry>> {
         let entries: Vec<Arc<Entry>> = self.view.walk(&self.range).take(limit).cloned().collect();
         if let Some(last) = entries.last() {
-            self.range.after = Some(last.key.to_string());
+            self.range.after = Some(last.key().to_owned());
         }
         entries
     }
@@ -131,22 +131,22 @@ impl Scan {
 }
 
 /// Merges current entries with undone ones, which win.
-struct Walk<'a, I: Iterator<Item = (&'a Arc<str>, &'a Arc<Entry>)>> {
+struct Walk<'a, I: Iterator<Item = &'a Arc<Entry>>> {
     current: Peekable<I>,
     undone: Peekable<btree_map::Range<'a, Arc<str>, Option<Arc<Entry>>>>,
 }
 
-impl<'a, I: Iterator<Item = (&'a Arc<str>, &'a Arc<Entry>)>> Iterator for Walk<'a, I> {
+impl<'a, I: Iterator<Item = &'a Arc<Entry>>> Iterator for Walk<'a, I> {
     type Item = &'a Arc<Entry>;
 
     fn next(&mut self) -> Option<&'a Arc<Entry>> {
         loop {
             let Some((undone_key, _)) = self.undone.peek() else {
-                return self.current.next().map(|(_, entry)| entry);
+                return self.current.next();
             };
             match self.current.peek() {
-                Some((key, _)) if *key < *undone_key => return self.current.next().map(|(_, entry)| entry),
-                Some((key, _)) if *key == *undone_key => drop(self.current.next()),
+                Some(entry) if entry.key() < &***undone_key => return self.current.next(),
+                Some(entry) if entry.key() == &***undone_key => drop(self.current.next()),
                 Some(_) | None => {}
             }
             if let Some((_, Some(entry))) = self.undone.next() {

@@ -71,7 +71,7 @@ pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<LogId>> {
 pub(crate) struct Encoder {
     image: Image,
     /// The key that the last piece ended with.
-    after: Option<Arc<str>>,
+    after: Option<String>,
     checksums: u32,
     state: Piece,
 }
@@ -118,14 +118,14 @@ impl Encoder {
             None => std::ops::Bound::Unbounded,
             Some(key) => std::ops::Bound::Excluded(key),
         };
-        for (key, entry) in self.image.entries.range::<_, str>((start, std::ops::Bound::Unbounded)) {
+        for entry in self.image.entries.from(start) {
             encode_entry(&mut plain, entry);
             if plain.len() >= FRAME_BYTES {
-                self.after = Some(key.clone());
+                self.after = Some(entry.key().to_owned());
                 return plain;
             }
         }
-        self.after = self.image.entries.get_max().map(|(key, _)| key.clone());
+        self.after = self.image.entries.last().map(|entry| entry.key().to_owned());
         plain
     }
 
@@ -171,26 +171,28 @@ fn decode_log_id(reader: &mut Reader) -> Option<Option<LogId>> {
 }
 
 pub(crate) fn encode_entry(out: &mut Vec<u8>, entry: &Entry) {
-    put_bytes(out, entry.key.as_bytes());
+    put_bytes(out, entry.key().as_bytes());
     out.extend_from_slice(&entry.revision.to_le_bytes());
     out.extend_from_slice(&entry.created.to_le_bytes());
-    let (at, digits) = entry.splice.map_or((NO_SPLICE, 0), |splice| (splice.at, splice.digits));
+    let Splice { at, digits } = entry.splice();
+    let at = if digits == 0 { NO_SPLICE } else { at };
     out.extend_from_slice(&at.to_le_bytes());
     out.push(digits);
-    put_bytes(out, &entry.value);
+    put_bytes(out, entry.value());
 }
 
 fn decode_entry(reader: &mut Reader) -> Option<Entry> {
-    let key = Arc::from(std::str::from_utf8(&reader.bytes()?).ok()?);
+    let key = reader.bytes()?;
+    let key = std::str::from_utf8(&key).ok().filter(|key| u16::try_from(key.len()).is_ok())?;
     let (revision, created) = (reader.u64()?, reader.u64()?);
     let (at, digits) = (reader.u32()?, reader.u8()?);
-    let splice = (at != NO_SPLICE).then_some(Splice { at, digits });
-    // A copy: the frame's memory goes when the frame was read.
-    let value = Bytes::copy_from_slice(&reader.bytes()?);
-    if splice.is_some_and(|splice| splice.at as usize + usize::from(splice.digits) > value.len()) {
+    let splice = if at == NO_SPLICE { Splice::default() } else { Splice { at, digits } };
+    let value = reader.bytes()?;
+    let is_nowhere = at != NO_SPLICE && digits == 0;
+    if is_nowhere || splice.at as usize + usize::from(splice.digits) > value.len() {
         return None;
     }
-    Some(Entry::restored(key, value, revision, created, splice))
+    Some(Entry::restored(key, &value, revision, created, splice))
 }
 
 /// Reads a snapshot. Anything that is not as it was written is an error that says where.
@@ -303,7 +305,7 @@ fn load_header(source: &mut Source<'_>) -> Result<(Image, u64), Fault> {
         let membership_id = decode_log_id(&mut reader)?;
         let membership = StoredMembership::new(membership_id, decode_membership(reader.bytes()?)?);
         let count = reader.u64()?;
-        let image = Image { cluster: u64_at(&prefix, 8), revision, applied, membership, entries: Entries::new() };
+        let image = Image { cluster: u64_at(&prefix, 8), revision, applied, membership, entries: Entries::default() };
         reader.is_empty().then_some((image, count))
     };
     decode().ok_or_else(|| source.damaged("the header cannot be decoded though its checksum matches"))
@@ -338,7 +340,7 @@ fn load_frames(source: &mut Source<'_>, image: &mut Image, (count, bytes_max): (
             let entry = decode_entry(&mut reader).ok_or_else(undecodable)?;
             let too_much = || Fault::Damaged { offset, what: format!("there are more than {bytes_max} bytes") };
             bytes_left = bytes_left.checked_sub(size(&entry)).ok_or_else(too_much)?;
-            let twice = image.entries.insert(entry.key.clone(), Arc::new(entry)).is_some();
+            let twice = image.entries.insert(Arc::new(entry)).is_some();
             if twice || image.entries.len() as u64 > count {
                 let what = format!("expected {count} entries with keys of their own, found one more");
                 return Err(Fault::Damaged { offset, what });

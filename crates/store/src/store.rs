@@ -190,8 +190,8 @@ impl Store {
     pub fn count_by_segment(&self, prefix: &str) -> BTreeMap<String, u64> {
         let entries = self.inner.shared.read().entries.clone();
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        for (key, _) in entries.range::<_, str>((Bound::Included(prefix), Bound::Unbounded)) {
-            let Some(rest) = key.strip_prefix(prefix) else { break };
+        for entry in entries.from(Bound::Included(prefix)) {
+            let Some(rest) = entry.key().strip_prefix(prefix) else { break };
             let segment = rest.split('/').next().unwrap_or_default();
             match counts.get_mut(segment) {
                 Some(count) => *count += 1,

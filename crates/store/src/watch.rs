@@ -131,8 +131,9 @@ impl Watchers {
     fn offer(&self, events: &[Arc<Event>], from: Position) {
         let registry = self.registry();
         for (event, position) in events.iter().zip(from..) {
-            for length in registry.lengths.keys().copied().take_while(|length| *length <= event.key.len()) {
-                let Some(prefix) = event.key.get(..length) else { continue };
+            let key = event.key();
+            for length in registry.lengths.keys().copied().take_while(|length| *length <= key.len()) {
+                let Some(prefix) = key.get(..length) else { continue };
                 if let Some(slots) = registry.by_prefix.get(prefix) {
                     slots.values().for_each(|slot| wake(slot, position));
                 }
@@ -305,7 +306,7 @@ impl Watch {
             }
             for event in state.history.from(next).take(WATCH_SCAN_MAX) {
                 next += 1;
-                if event.key.starts_with(&*self.prefix) {
+                if event.key().starts_with(&*self.prefix) {
                     self.ready.push_back(event.clone());
                     if self.ready.len() == WATCH_BATCH_MAX {
                         break;

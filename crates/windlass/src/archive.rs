@@ -115,7 +115,7 @@ impl Archive {
         body.check_trailer()?;
         for entry in state.entries() {
             if let Some(why) = what_is_wrong(entry) {
-                bail!("the entry {:?}: {why}", entry.key);
+                bail!("the entry {:?}: {why}", entry.key());
             }
         }
         Ok(Archive { manifest, keys, state })
@@ -317,7 +317,7 @@ pub mod tests {
         let archive = read(&sample.file()).expect("whole");
         assert!(archive.keys == sample.keys);
         assert_eq!(archive.manifest, sample.manifest);
-        let keys: Vec<&str> = archive.state.entries().map(|entry| &*entry.key).collect();
+        let keys: Vec<&str> = archive.state.entries().map(|entry| entry.key()).collect();
         assert_eq!(keys, ["o/configmaps/n/one", "o/configmaps/n/two"]);
         // However little a read gives.
         struct Slow<'a>(&'a [u8]);

@@ -103,5 +103,5 @@ fn default_class(call: Call<'_>) -> Result<Option<(String, Class)>, ApiError> {
 }
 
 fn class(entry: &Entry) -> &Class {
-    entry.memo(|entry| serde_json::from_slice(&entry.value).unwrap_or_default())
+    entry.memo(|entry| serde_json::from_slice(entry.value()).unwrap_or_default())
 }

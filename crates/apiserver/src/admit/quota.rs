@@ -54,9 +54,7 @@ fn charge(call: Call<'_>, old: &Value, object: &Value) -> Result<Vec<Op>, ApiErr
         let mut quota = write::tree(entry);
         match add(&mut quota, kind, old, object) {
             Ok(false) => {}
-            Ok(true) => {
-                ops.push(Op::put(entry.key.clone(), write::template(&quota)?, Expect::Revision(entry.revision)))
-            }
+            Ok(true) => ops.push(Op::put(entry.key(), write::template(&quota)?, Expect::Revision(entry.revision))),
             Err(why) => return Err(ApiError::forbidden(kind, text(&object["metadata"], "name"), &why)),
         }
     }

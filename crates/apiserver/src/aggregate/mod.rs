@@ -116,10 +116,10 @@ impl Picture for All {
     }
 
     fn put(&mut self, entry: &Entry) {
-        let read = Aggregated::read(entry, self.0.get(&*entry.key));
+        let read = Aggregated::read(entry, self.0.get(entry.key()));
         match read {
-            Some(read) => self.0.insert(entry.key.to_string(), Arc::new(read)),
-            None => self.0.remove(&*entry.key),
+            Some(read) => self.0.insert(entry.key().to_owned(), Arc::new(read)),
+            None => self.0.remove(entry.key()),
         };
     }
 

@@ -166,7 +166,7 @@ impl Record {
             Payload::Tree(tree) => tree.clone(),
             Payload::List { objects, metadata } => {
                 let items: Vec<Value> =
-                    objects.clone().filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect();
+                    objects.clone().filter_map(|entry| serde_json::from_slice(entry.value()).ok()).collect();
                 json!({"metadata": metadata, "items": items})
             }
             Payload::Ready(_) => return,

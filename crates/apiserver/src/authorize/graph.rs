@@ -61,7 +61,7 @@ impl Graph {
     }
 
     fn put_volume(&mut self, entry: &Entry) {
-        self.remove_volume(&entry.key);
+        self.remove_volume(entry.key());
         let tree = tree(entry);
         let claim = &tree["spec"]["claimRef"];
         let claim = thing("persistentvolumeclaims", text(claim, "namespace"), text(claim, "name"));
@@ -74,9 +74,9 @@ impl Graph {
             .map(|secret| thing("secrets", text(secret, "namespace"), text(secret, "name")))
             .collect();
         for secret in &secrets {
-            self.volumes_of.entry(secret.clone()).or_default().insert(entry.key.to_string());
+            self.volumes_of.entry(secret.clone()).or_default().insert(entry.key().to_owned());
         }
-        self.volumes.insert(entry.key.to_string(), Volume { claim, secrets });
+        self.volumes.insert(entry.key().to_owned(), Volume { claim, secrets });
     }
 
     fn remove_volume(&mut self, key: &str) {
@@ -101,7 +101,7 @@ impl Picture for Graph {
     }
 
     fn put(&mut self, entry: &Entry) {
-        if entry.key.starts_with(VOLUMES) {
+        if entry.key().starts_with(VOLUMES) {
             return self.put_volume(entry);
         }
         let header = header(entry);
@@ -113,10 +113,10 @@ impl Picture for Graph {
         };
         // What a bound pod names changes only with its generation: when it gets another ephemeral container; and when claims
         // are made for it, which mostly are before it is bound.
-        if self.pods.get(&*entry.key).is_some_and(is_known) {
+        if self.pods.get(entry.key()).is_some_and(is_known) {
             return;
         }
-        self.remove(&entry.key);
+        self.remove(entry.key());
         if header.node_name().is_empty() {
             return;
         }
@@ -129,7 +129,7 @@ impl Picture for Graph {
         let (uid, node) = (header.uid().to_owned(), header.node_name().to_owned());
         let waits = claims_of(&tree).iter().any(|claim| claim.claim == ClaimName::NotYet);
         let pod = Pod { uid, node, generation, things, waits };
-        self.pods.insert(entry.key.to_string(), pod);
+        self.pods.insert(entry.key().to_owned(), pod);
     }
 
     fn remove(&mut self, key: &str) {

@@ -91,7 +91,7 @@ pub(crate) async fn entries(
 fn batch_len(entries: &[Arc<Entry>]) -> usize {
     let mut bytes = 0;
     let fits = entries.iter().take(BATCH_MAX).take_while(|entry| {
-        bytes += entry.value.len();
+        bytes += entry.value().len();
         bytes <= BATCH_BYTES_MAX
     });
     fits.count().max(1)

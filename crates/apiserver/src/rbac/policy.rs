@@ -107,12 +107,12 @@ impl Picture for Policy {
 
     fn put(&mut self, entry: &Entry) {
         // What is stored was checked against the schema; should it all the same not be read, it gives nothing.
-        let wire: Wire = serde_json::from_slice(&entry.value).unwrap_or_default();
-        self.remove(&entry.key);
+        let wire: Wire = serde_json::from_slice(entry.value()).unwrap_or_default();
+        self.remove(entry.key());
         if wire.role.kind.is_empty() {
-            self.roles.insert(entry.key.to_string(), wire.rules.unwrap_or_default().into());
+            self.roles.insert(entry.key().to_owned(), wire.rules.unwrap_or_default().into());
         } else {
-            self.bind(Binding::new(entry.key.to_string(), wire));
+            self.bind(Binding::new(entry.key().to_owned(), wire));
         }
     }
 

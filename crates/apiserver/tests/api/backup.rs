@@ -55,7 +55,7 @@ async fn r1_a_manifest_says_what_follows_and_it_is_of_one_moment() {
     let state = Import::read(&mut &bytes[end + 1..], &manifest.cluster, manifest.bytes).expect("whole");
     assert_eq!((state.revision(), state.bytes()), (revision, manifest.bytes));
     assert!(state.entries().all(|entry| what_is_wrong(entry).is_none()));
-    let has = |name: &str| state.entries().any(|entry| entry.key.ends_with(name));
+    let has = |name: &str| state.entries().any(|entry| entry.key().ends_with(name));
     assert!(has("/c00") && !has("/later"));
 }
 
@@ -83,7 +83,7 @@ async fn r2_two_are_under_way_and_who_does_not_read_on_is_given_up() {
 
 #[test]
 fn a_value_that_no_server_could_live_with_is_found() {
-    let entry = |key: &str, value: &str| windlass_store::Entry::made_up(key.to_owned(), value.to_owned());
+    let entry = |key: &str, value: &str| windlass_store::Entry::made_up(key, value);
     let map = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"c","namespace":"n"}}"#;
     assert_eq!(what_is_wrong(&entry("o/configmaps/n/c", map)), None);
     assert_eq!(what_is_wrong(&entry("a/port/1", "anything")), None);

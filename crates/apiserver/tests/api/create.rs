@@ -20,7 +20,7 @@ async fn the_server_gives_identity_and_the_stored_bytes_are_what_is_served() {
     let got = api.get(&format!("{CONFIG_MAPS}/c")).await;
     assert_eq!(got.json(), made);
     let stored = api.store.get("o/configmaps/default/c").expect("it is stored");
-    assert_eq!(stored.value, got.body);
+    assert_eq!(stored.value(), got.body);
 }
 
 #[tokio::test]

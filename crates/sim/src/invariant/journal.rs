@@ -51,7 +51,7 @@ impl Journal {
                 continue;
             };
             while let Ok(event) = watch.next().await {
-                self.note(&event.key, event.revision);
+                self.note(event.key(), event.revision);
             }
         }
     }

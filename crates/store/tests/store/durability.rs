@@ -28,7 +28,7 @@ async fn a_restart_shows_everything_in_its_place() {
 /// Everything a store shows.
 fn picture(store: &Store) -> String {
     let page = store.range(&windlass_store::Range::default()).unwrap();
-    let lines = page.entries.iter().map(|entry| format!("{:?} {:?}\n", entry, entry.value));
+    let lines = page.entries.iter().map(|entry| format!("{:?} {:?}\n", entry, entry.value()));
     format!("{} {}", page.revision, lines.collect::<String>())
 }
 
@@ -139,7 +139,7 @@ fn check(store: &Store, ledger: &Ledger, life: u64) {
     assert!(store.revision() >= ledger.newest, "life {life}: {} < {}", store.revision(), ledger.newest);
     for (key, (revision, text)) in &ledger.acknowledged {
         let entry = store.get(key).unwrap_or_else(|| panic!("life {life}: {key} is lost"));
-        assert_eq!((entry.revision, &entry.value[..]), (*revision, text.as_bytes()), "life {life}: {key}");
+        assert_eq!((entry.revision, entry.value()), (*revision, text.as_bytes()), "life {life}: {key}");
     }
 }
 

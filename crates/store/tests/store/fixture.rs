@@ -45,7 +45,7 @@ pub async fn commit(store: &Store, op: Op) -> Committed {
 
 /// The value of a key as text.
 pub fn value(store: &Store, key: &str) -> Option<String> {
-    store.get(key).map(|entry| String::from_utf8(entry.value.to_vec()).unwrap())
+    store.get(key).map(|entry| String::from_utf8(entry.value().to_vec()).unwrap())
 }
 
 /// Runs one life of a process: when `life` returns, everything it started is gone at once, as after a kill.

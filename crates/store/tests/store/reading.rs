@@ -5,7 +5,7 @@ use windlass_store::{Page, Range, ReadError, Store};
 use crate::fixture::{commit, delete, fresh, put};
 
 fn keys(page: &Page) -> Vec<String> {
-    page.entries.iter().map(|entry| format!("{}@{}", entry.key, entry.revision)).collect()
+    page.entries.iter().map(|entry| format!("{}@{}", entry.key(), entry.revision)).collect()
 }
 
 async fn sample() -> Store {
@@ -72,7 +72,7 @@ async fn pages_at_one_revision_are_the_whole_of_it_whatever_is_written_meanwhile
         seen.extend(keys(&page));
         assert_eq!(page.remaining as usize, whole.len() - seen.len());
         let Some(last) = page.entries.last().filter(|_| page.remaining > 0) else { break };
-        range.after = Some(last.key.to_string());
+        range.after = Some(last.key().to_owned());
         range.at = Some(page.revision);
         commit(&store, delete(&format!("k/{:02}", seen.len()))).await;
         commit(&store, put(&format!("k/{:02}-new", seen.len() + 1), "y")).await;
@@ -122,7 +122,7 @@ async fn a_revision_that_is_compacted_or_does_not_exist_cannot_be_shown() {
 async fn what_was_derived_from_an_entry_is_shared() {
     let store = sample().await;
     let first = store.get("a/1").unwrap();
-    let length = first.memo(|entry| entry.value.len());
+    let length = first.memo(|entry| entry.value().len());
     let second = store.get("a/1").unwrap();
     assert!(std::ptr::eq(length, second.memo::<usize>(|_| panic!("derived twice"))));
 }

@@ -8,7 +8,7 @@ use crate::fixture::{commit, delete, fresh, open, put, small, try_open};
 
 fn text(event: &Event) -> String {
     let sign = if event.entry.is_none() { '-' } else { '+' };
-    format!("{sign}{}@{}", event.key, event.revision)
+    format!("{sign}{}@{}", event.key(), event.revision)
 }
 
 async fn next(watch: &mut Watch, count: usize) -> Vec<String> {
@@ -96,7 +96,7 @@ async fn follow(store: Store, number: u64) {
     let page = store.range(&windlass_store::Range::prefix(prefix)).unwrap();
     let mut expected: Vec<_> = page.entries.iter().filter(|entry| entry.revision > after).collect();
     expected.sort_by_key(|entry| entry.revision);
-    let expected: Vec<_> = expected.iter().map(|entry| format!("+{}@{}", entry.key, entry.revision)).collect();
+    let expected: Vec<_> = expected.iter().map(|entry| format!("+{}@{}", entry.key(), entry.revision)).collect();
     assert_eq!(seen, expected, "watcher {number} of {prefix:?} after {after}");
 }
 

@@ -150,13 +150,13 @@ impl Picture for Policies {
     }
 
     fn put(&mut self, entry: &Entry) {
-        if entry.key.contains("webhookconfigurations.") {
+        if entry.key().contains("webhookconfigurations.") {
             Arc::make_mut(&mut self.hooks).put(entry);
             return;
         }
         let object = Arc::new(tree(entry));
-        let into = if entry.key.contains("policybindings.") { &mut self.bindings } else { &mut self.policies };
-        into.insert(entry.key.to_string(), object);
+        let into = if entry.key().contains("policybindings.") { &mut self.bindings } else { &mut self.policies };
+        into.insert(entry.key().to_owned(), object);
         self.acting = OnceLock::new();
     }
 

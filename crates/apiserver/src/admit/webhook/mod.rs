@@ -87,7 +87,7 @@ impl Hooks {
     pub fn put(&mut self, entry: &Entry) {
         let configuration = tree(entry);
         let hooks = configuration["webhooks"].as_array().into_iter().flatten().map(Hook::read).collect();
-        self.of(&entry.key).insert(entry.key.to_string(), Arc::new(hooks));
+        self.of(entry.key()).insert(entry.key().to_owned(), Arc::new(hooks));
     }
 
     pub fn remove(&mut self, key: &str) {
