@@ -407,15 +407,15 @@ impl Kernel {
         let Some((image, access)) = found.filter(|(image, _)| self.uses.ask(&image.id, Instant::now())) else {
             return Ok(None);
         };
-        if access == Access::Anyone {
-            // By every policy.
-            return Ok(Some(container::image(image, name, access)));
-        }
         let registries = self.registries().await.unwrap_or_else(|error| {
             // What is here starts even so, by the usual rules.
             tracing::warn!(%error, "the usual rules decide who may use images");
             Arc::default()
         });
+        if !self.images.is_trusted(&reference, &registries).map_err(|error| of_image(&error))? {
+            tracing::info!(image = name, "an image that no trusted key was seen to have signed is as if not here");
+            return Ok(None);
+        }
         let access = registries.access(&reference, access);
         Ok(Some(container::image(image, name, access)))
     }

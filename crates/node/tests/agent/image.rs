@@ -1,10 +1,16 @@
 //! Images from a registry that wants a password, which only a program on the machine has.
 
+use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use windlass_node::ProviderFiles;
 
 use crate::stage::{condition, on_a_node, shell, status, until_so};
@@ -102,5 +108,67 @@ fn a_credential_provider_opens_its_registry_for_every_pod() {
         for name in ["first", "second"] {
             cluster.delete(name).await;
         }
+    });
+}
+
+/// A registry that takes its time and then has nothing; how many ask at one time, and for what.
+struct Slow {
+    most: Arc<AtomicUsize>,
+    asked: Arc<Mutex<BTreeSet<String>>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Slow {
+    async fn start(address: &str) -> Slow {
+        let listener = TcpListener::bind(address).await.expect("the namespace is ours");
+        let (most, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(BTreeSet::new())));
+        let (now, seen, paths) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&most), Arc::clone(&asked));
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("a client");
+                let (now, seen, paths) = (Arc::clone(&now), Arc::clone(&seen), Arc::clone(&paths));
+                tokio::spawn(async move {
+                    let mut request = vec![0; 4096];
+                    let count = stream.read(&mut request).await.unwrap_or(0);
+                    let text = String::from_utf8_lossy(&request[..count]).into_owned();
+                    let Some(path) = text.strip_prefix("GET ").and_then(|rest| rest.split(' ').next()) else { return };
+                    paths.lock().expect("nobody panics").insert(path.to_owned());
+                    seen.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    now.fetch_sub(1, Ordering::SeqCst);
+                    let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                    // Who has given up does not hear it.
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                });
+            }
+        });
+        Slow { most, asked, server }
+    }
+}
+
+#[test]
+fn no_more_images_of_one_registry_are_fetched_at_once_than_is_said() {
+    on_a_node(|cluster| async move {
+        let mut cluster = cluster.lock().await;
+        cluster.stop_agent().await;
+        cluster.tune = |config| config.pulls_max = 2;
+        cluster.start_agent().await;
+        let slow = Slow::start("127.0.0.1:5002").await;
+        let names: Vec<String> = (0..5).map(|number| format!("p{number}")).collect();
+        for name in &names {
+            let mut container = shell("a", "true");
+            container["image"] = json!(format!("127.0.0.1:5002/{name}:1"));
+            cluster.pod(name, json!({"terminationGracePeriodSeconds": 0, "containers": [container]})).await;
+        }
+        let asked = |name: &str| {
+            let paths = slow.asked.lock().expect("nobody panics");
+            paths.iter().any(|path| path.contains(&format!("/{name}/manifests/")))
+        };
+        until_so("all are asked for", || async { names.iter().all(|name| asked(name)) }).await;
+        assert_eq!(slow.most.load(Ordering::SeqCst), 2);
+        for name in &names {
+            cluster.delete(name).await;
+        }
+        slow.server.abort();
     });
 }

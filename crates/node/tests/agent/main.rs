@@ -15,6 +15,7 @@ mod image;
 mod life;
 mod log;
 mod pressure;
+mod probe;
 mod refusal;
 mod restart;
 mod runtime;

@@ -1,19 +1,23 @@
 //! A node that is short of memory says so, lets pods go in their order, and takes none that promise nothing.
 
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::Instant;
-use windlass_api::kinds;
-use windlass_client::{Cache, Scope};
+use windlass_api::{Subresource, kinds};
+use windlass_client::{Cache, Patch, Scope};
 use windlass_node::config::ImageCollection;
 use windlass_runtime::image::build::Entry;
 use windlass_runtime::image::{Credentials, Images, PullOptions};
 use windlass_stdx::World;
 
 use crate::image::{HOST, Registry};
-use crate::stage::{Cluster, IMAGE, NODE, PATIENCE, condition, make_image_with, on_a_node, shell, status, until_so};
+use crate::stage::{
+    Cluster, IMAGE, NODE, NOTHING, PATIENCE, READS, WHOLE, condition, make_image_with, on_a_node, shell, status,
+    until_so,
+};
 
 const STAYS: &str = "trap 'exit 0' TERM; while true; do sleep 0.1; done";
 
@@ -170,6 +174,40 @@ fn who_takes_all_inodes_is_evicted_and_the_agent_goes_on_keeping_its_records() {
         tokio::time::timeout(PATIENCE, calm).await.expect("what was taken is given back");
         cluster.until("modest", |pod| condition(pod, "Ready")).await;
         cluster.delete("modest").await;
+    });
+}
+
+#[test]
+fn a_node_goes_by_what_it_sees_whatever_the_api_has_of_it() {
+    on_a_node(|cluster| async move {
+        let mut cluster = cluster.lock().await;
+        cluster.stop_agent().await;
+        cluster.tune = |config| config.lease_duration = Duration::from_secs(4);
+        cluster.start_agent().await;
+        let spec = json!({"terminationGracePeriodSeconds": 1, "containers": [shell("a", STAYS)]});
+        cluster.pod("stays", spec).await;
+        let pod = cluster.until("stays", |pod| condition(pod, "Ready")).await;
+        let uid = pod["metadata"]["uid"].as_str().expect("a uid").to_owned();
+        let states =
+            |cluster: &Cluster| cluster.kernel().sandbox(&uid).map(|sandbox| format!("{:?}", sandbox.states()));
+        let before = states(&cluster);
+        // The agent cannot put this right, and sees it.
+        cluster.reach.store(READS, Ordering::Relaxed);
+        let says = json!({"status": {"conditions": [{"type": "MemoryPressure", "status": "True", "reason": "Said"}]}});
+        let (patch, status) = (Patch::Strategic(says), Some(Subresource::Status));
+        cluster.client.patch(&kinds::NODE, "", NODE, &patch, status).await.expect("the Node can be written");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(before.is_some() && states(&cluster) == before, "nobody is short of anything: {:?}", states(&cluster));
+        // The other way round: it is short, and can neither hear nor say so.
+        cluster.stop_agent().await;
+        cluster.reach.store(NOTHING, Ordering::Relaxed);
+        cluster.memory_free_bytes_min = Some(1 << 50);
+        cluster.start_agent().await;
+        until_so("the pod is evicted without the API", || async { states(&cluster).is_none() }).await;
+        cluster.reach.store(WHOLE, Ordering::Relaxed);
+        let evicted = cluster.until("stays", |pod| pod["status"]["phase"] == "Failed").await;
+        assert_eq!(evicted["status"]["reason"], "Evicted", "{evicted:#}");
+        cluster.delete("stays").await;
     });
 }
 

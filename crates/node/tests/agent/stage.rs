@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -55,6 +55,8 @@ pub struct Cluster {
     pub memory_free_bytes_min: Option<u64>,
     /// The same of disk space.
     pub disk_free_bytes_min: Option<u64>,
+    /// What the agent reaches of the API, from now on.
+    pub reach: Arc<AtomicU8>,
     /// For the next agent: tokens are said to end this soon.
     pub token_life: Option<Duration>,
     /// For the next agent: what else is set.
@@ -203,6 +205,7 @@ impl Cluster {
             containerd,
             memory_free_bytes_min,
             disk_free_bytes_min,
+            reach: Arc::new(AtomicU8::new(WHOLE)),
             token_life: None,
             tune: |_| {},
             cpu_policy: CpuPolicy::None,
@@ -215,11 +218,8 @@ impl Cluster {
         let world = World::real();
         let kernel = Kernel::open(self.config.clone(), world.clone()).await.expect("this kernel can do it");
         let transport = self.apiserver.transport(Identity::part("node"));
-        let transport = match self.token_life {
-            Some(life) => Arc::new(Hurried { transport, life }),
-            None => transport,
-        };
-        let client = Client::new(transport, world.clone());
+        let (reach, life) = (Arc::clone(&self.reach), self.token_life);
+        let client = Client::new(Arc::new(Link { transport, reach, life }), world.clone());
         let machine: Arc<dyn Machine> = kernel.clone();
         let address = IpAddr::from([127, 0, 0, 1]);
         let usual = NodeConfig::named(NODE);
@@ -248,6 +248,10 @@ impl Cluster {
             served.expect("the identity can be used");
         });
         self.agent = Some(Running { stop, task, kernel });
+        if self.reach.load(Ordering::Relaxed) != WHOLE {
+            // Nobody hears of this one.
+            return;
+        }
         let nodes = Cache::start(self.client.clone(), &kinds::NODE, Scope::all());
         let registered = nodes.until(NODE, |node| node.is_some());
         tokio::time::timeout(PATIENCE, registered).await.expect("the node registers itself");
@@ -271,6 +275,11 @@ impl Cluster {
     /// For the next agent: programs that have passwords for registries.
     pub fn set_credential_providers(&mut self, files: ProviderFiles) {
         self.config.credential_providers = Some(files);
+    }
+
+    /// What servers of the test speak TLS with.
+    pub fn tls(&self) -> Arc<rustls::ServerConfig> {
+        self.pki.server_tls(IpAddr::from([127, 0, 0, 1]), &[]).expect("a certificate for the test")
     }
 
     /// The machine under the agent.
@@ -427,21 +436,37 @@ pub fn status(pod: &Value) -> &Value {
     &pod["status"]["containerStatuses"][0]
 }
 
-/// Says of every token that it ends soon; the API itself gives none a shorter life than ten minutes.
-struct Hurried {
+/// All of the API.
+pub const WHOLE: u8 = 0;
+/// What is there can be read and watched.
+pub const READS: u8 = 1;
+/// Nothing.
+pub const NOTHING: u8 = 2;
+
+/// The agent's way to the API. It may be cut, and may say of every token that it ends soon: the API itself gives none a
+/// shorter life than ten minutes.
+struct Link {
     transport: Arc<dyn Transport>,
-    life: Duration,
+    reach: Arc<AtomicU8>,
+    life: Option<Duration>,
 }
 
-impl Transport for Hurried {
+impl Transport for Link {
     fn call(&self, request: Request) -> BoxFuture<'static, Result<Response, TransportError>> {
-        let (is_token, life) = (request.uri().path().ends_with("/token"), self.life);
+        let passes = match self.reach.load(Ordering::Relaxed) {
+            WHOLE => true,
+            READS => request.method() == http::Method::GET,
+            _ => false,
+        };
+        if !passes {
+            let error = TransportError::Unreachable { address: "the API".to_owned(), source: "it is cut off".into() };
+            return async { Err(error) }.boxed();
+        }
+        let life = self.life.filter(|_| request.uri().path().ends_with("/token"));
         let answer = self.transport.call(request);
         async move {
             let answer = answer.await?;
-            if !is_token {
-                return Ok(answer);
-            }
+            let Some(life) = life else { return Ok(answer) };
             let (mut head, body) = answer.into_parts();
             let bytes = read_body(body, 1 << 20).await.expect("a body").expect("a short one");
             let mut token: Value = serde_json::from_slice(&bytes).expect("JSON");

@@ -1,13 +1,15 @@
 //! Static pods: files of the machine that say what runs, and their likenesses in the API.
 
 use std::fs;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
 use windlass_api::kinds;
 use windlass_client::DeleteOptions;
+use windlass_node::Machine;
 
-use crate::stage::{Cluster, IMAGE, condition, on_a_node, status};
+use crate::stage::{Cluster, IMAGE, NOTHING, WHOLE, condition, on_a_node, status, until_so};
 
 pub fn manifest(word: &str) -> String {
     format!(
@@ -92,5 +94,46 @@ fn a_damaged_file_and_an_unreadable_directory_take_no_pod_away() {
         cluster.until("web-n1", Value::is_null).await;
         remove(&cluster, "other");
         cluster.until("other-n1", Value::is_null).await;
+    });
+}
+
+#[test]
+fn static_pods_come_and_go_without_the_api() {
+    on_a_node(|cluster| async move {
+        let mut cluster = cluster.lock().await;
+        for name in ["web", "goes"] {
+            write(&cluster, name, &manifest(name).replace("{name: web}", &format!("{{name: {name}}}")));
+        }
+        let is_told = |pod: &Value| condition(pod, "Ready") && status(pod)["imageID"] != "";
+        let web = container(&cluster.until("web-n1", is_told).await);
+        cluster.until("goes-n1", is_told).await;
+        cluster.stop_agent().await;
+        cluster.reach.store(NOTHING, Ordering::Relaxed);
+        remove(&cluster, "goes");
+        write(&cluster, "late", &manifest("late").replace("{name: web}", "{name: late}"));
+        cluster.start_agent().await;
+        let runs = |cluster: &Cluster| {
+            let kernel = cluster.kernel();
+            let logs = cluster.dir.join("data/pods");
+            async move {
+                let mut words = Vec::new();
+                for uid in kernel.pods().await.expect("the machine can be looked at") {
+                    let log = fs::read_to_string(logs.join(&uid).join("logs/main/0.log")).unwrap_or_default();
+                    let said = log.lines().next().and_then(|line| line.rsplit(' ').next()).unwrap_or("nothing");
+                    words.push(said.to_owned());
+                }
+                words.sort();
+                words.join(" ")
+            }
+        };
+        until_so("one has gone and one has come", || async { runs(&cluster).await == "late web" }).await;
+        cluster.reach.store(WHOLE, Ordering::Relaxed);
+        cluster.until("late-n1", is_told).await;
+        cluster.until("goes-n1", Value::is_null).await;
+        assert_eq!(container(&cluster.until("web-n1", is_told).await), web, "it was never touched");
+        for name in ["web", "late"] {
+            remove(&cluster, name);
+            cluster.until(&format!("{name}-n1"), Value::is_null).await;
+        }
     });
 }

@@ -94,7 +94,7 @@ pub(super) fn import(store: &Store, path: &Path, name: Option<&Reference>) -> Re
             layers.insert(diff_id.clone(), unpacked);
         }
         let Found { config, names, digest, .. } = image;
-        staged.push(Staged { config, names, digest, layers: parsed.diff_ids, pulled_as: None });
+        staged.push(Staged { config, names, digest, layers: parsed.diff_ids, pulled_as: None, signed_by: None });
     }
     let ids = store.commit(staged, layers)?;
     ids.iter().map(|id| store.record(id)).collect()

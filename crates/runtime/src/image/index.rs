@@ -39,6 +39,9 @@ pub(super) struct Listed {
     /// Who may use it, by the repository it was pulled from.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) access: BTreeMap<String, ListedAccess>,
+    /// The keys that have been seen to have signed it, by the repository they signed it for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) signed: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Who may use what was pulled from a repository.

@@ -164,9 +164,10 @@ impl Images {
         let registries = &options.registries;
         let resolved = self.resolve(reference, place, credentials, registries).await?;
         let keys = registries.keys(reference);
-        if !keys.is_empty() {
-            check_signature(&resolved, keys, reference).await?;
-        }
+        let signed_by = match keys.is_empty() {
+            true => None,
+            false => Some(check_signature(&resolved, keys, reference).await?),
+        };
         let Resolved { registry, manifest, digest } = resolved;
         let (document, parsed) = self.config_of(&registry, &manifest).await?;
         let store = self.store.clone();
@@ -178,7 +179,8 @@ impl Images {
         let store = self.store.clone();
         let names = BTreeSet::from([reference.key()]);
         let pulled_as = Some((reference.place(), registry.credentials().cloned()));
-        let image = Staged { config: document, names, digest: Some(digest), layers: parsed.diff_ids, pulled_as };
+        let image =
+            Staged { config: document, names, digest: Some(digest), layers: parsed.diff_ids, pulled_as, signed_by };
         off_the_runtime(move || {
             // Here, where removing what was unpacked for nothing keeps no task waiting.
             let _place = place;
@@ -250,12 +252,12 @@ async fn fetch_manifest(registry: &Registry, reference: &Reference) -> Result<(M
     Err(manifest::too_deep())
 }
 
-/// One of the signatures that lie beside the image must be good.
+/// One of the signatures that lie beside the image must be good; the id of its key.
 async fn check_signature(
     resolved: &Resolved,
     keys: &[signature::PublicKey],
     reference: &Reference,
-) -> Result<(), ImageError> {
+) -> Result<String, ImageError> {
     let (registry, digest) = (&resolved.registry, resolved.digest.as_str());
     let refuse = |why: String| ImageError::Unsigned { image: format!("{}@{digest}", reference.place()), why };
     let tag = signature::tag_of(digest);
@@ -277,7 +279,7 @@ async fn check_signature(
         let (payload, _) = registry.document(&path, "*/*", signature::PAYLOAD_BYTES_MAX).await?;
         check("the signature's payload", &payload, &layer.digest)?;
         match signature::check(keys, &payload, made, (reference, digest)) {
-            Ok(()) => return Ok(()),
+            Ok(key) => return Ok(key.id()),
             Err(reason) => why = reason,
         }
     }

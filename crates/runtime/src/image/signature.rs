@@ -81,6 +81,13 @@ impl PublicKey {
         Err(WANTED.to_owned())
     }
 
+    /// What tells this key from others.
+    pub(super) fn id(&self) -> String {
+        match self {
+            PublicKey::P256(bytes) | PublicKey::Ed25519(bytes) => super::digest::of(bytes),
+        }
+    }
+
     fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         let verified = match self {
             PublicKey::P256(point) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point).verify(message, signature),
@@ -95,18 +102,17 @@ pub(super) fn tag_of(digest: &str) -> String {
     format!("{}.sig", digest.replace(':', "-"))
 }
 
-/// Whether this payload with this signature, in base64, says that one of the keys signed the image (R3).
-pub(super) fn check(
-    keys: &[PublicKey],
+/// Which of the keys signed the image, as this payload with this signature, in base64, says (R3).
+pub(super) fn check<'a>(
+    keys: &'a [PublicKey],
     payload: &[u8],
     signature: &str,
     (image, digest): (&Reference, &str),
-) -> Result<(), String> {
+) -> Result<&'a PublicKey, String> {
     let signature = STANDARD.decode(signature.trim()).map_err(|_| "the signature is not base64".to_owned())?;
     // Nothing in the payload is believed before this.
-    if !keys.iter().any(|key| key.has_signed(payload, &signature)) {
-        return Err("it was signed with none of the keys that are trusted for this image".to_owned());
-    }
+    let none = || "it was signed with none of the keys that are trusted for this image".to_owned();
+    let key = keys.iter().find(|key| key.has_signed(payload, &signature)).ok_or_else(none)?;
     let said: Payload = serde_json::from_slice(payload).map_err(|error| format!("its payload: {error}"))?;
     let said = said.critical;
     if said.kind != "cosign container image signature" {
@@ -117,7 +123,7 @@ pub(super) fn check(
     }
     let named = said.identity.reference.parse::<Reference>().ok();
     match named {
-        Some(named) if named.registry == image.registry && named.repository == image.repository => Ok(()),
+        Some(named) if named.registry == image.registry && named.repository == image.repository => Ok(key),
         _ => Err(format!("it is for {}", super::config::short(&said.identity.reference))),
     }
 }

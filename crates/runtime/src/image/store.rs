@@ -27,6 +27,7 @@ use super::index::{Index, Listed, ListedLayer, Lock, Stamp, lock, save_durably};
 use super::keyring::Credentials;
 use super::recipe::{self, LayerArchive};
 use super::reference::{Reference, is_digest};
+use super::registries::Registries;
 use super::registry::Holds;
 use super::{Access, Image, ImageRecord, archive};
 
@@ -94,6 +95,8 @@ pub(super) struct Staged {
     pub(super) layers: Vec<String>,
     /// The repository it was pulled from and with which credentials; `None` for one that was imported.
     pub(super) pulled_as: Option<(String, Option<Credentials>)>,
+    /// The id of the key that signed it for this repository, if that was looked at.
+    pub(super) signed_by: Option<String>,
 }
 
 /// What an image is made of.
@@ -161,6 +164,16 @@ impl Images {
             None => Access::Preloaded,
         };
         Ok(Some((self.store.image(&index, id, listed)?, access)))
+    }
+
+    /// Whether an image that is here may be used as far as its signature goes: none is wanted, or one of the keys that are
+    /// trusted now was seen to have signed it. One that came before its signature was wanted, or by an import, was not
+    /// looked at.
+    pub fn is_trusted(&self, reference: &Reference, registries: &Registries) -> Result<bool, ImageError> {
+        let keys = registries.keys(reference);
+        let index = self.store.index()?;
+        let signed = index.named(&reference.key()).and_then(|(_, listed)| listed.signed.get(&reference.place()));
+        Ok(keys.is_empty() || signed.is_some_and(|signed| keys.iter().any(|key| signed.contains(&key.id()))))
     }
 
     /// The archive of a layer by its diff_id, made again; `Ok(Some(None))` when too many are given already.
@@ -362,6 +375,12 @@ impl Store {
         let listed = index.images.entry(id.clone()).or_default();
         match image.pulled_as {
             Some((place, credentials)) => {
+                if let Some(key) = image.signed_by {
+                    let keys = listed.signed.entry(place.clone()).or_default();
+                    if keys.len() < MARKS_MAX {
+                        keys.insert(key);
+                    }
+                }
                 let access = listed.access.entry(place).or_default();
                 match credentials.filter(|credentials| credentials.owner.is_some()) {
                     Some(own) if access.marks.len() < MARKS_MAX => access.marks.extend(own.marks()),

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
-use windlass_runtime::image::{ImageError, PullOptions};
+use windlass_runtime::image::{ImageError, PullOptions, Registries};
 
 use crate::access::registries;
 use crate::fake::{Answers, Fake, MANIFEST, honest, plain};
@@ -76,8 +76,8 @@ fn attach(answers: &mut Answers, signed: &str, payload: &str, signature: &str) {
     answers.insert(format!("/v2/app/manifests/{}.sig", signed.replace(':', "-")), plain(manifest.to_string()));
 }
 
-/// What pulling `app:v1` gives where these keys are wanted for it.
-async fn pull(stage: &Stage, fake: &Fake, keys: &[&Signer]) -> Result<String, ImageError> {
+/// What a machine's owner says who wants one of these keys for every image.
+fn wants(stage: &Stage, keys: &[&Signer]) -> Arc<Registries> {
     let files: Vec<String> = keys
         .iter()
         .enumerate()
@@ -87,7 +87,12 @@ async fn pull(stage: &Stage, fake: &Fake, keys: &[&Signer]) -> Result<String, Im
             path.display().to_string()
         })
         .collect();
-    let registries = registries(json!({"registries": [{"prefix": "*", "signedBy": files}]}));
+    registries(json!({"registries": [{"prefix": "*", "signedBy": files}]}))
+}
+
+/// What pulling `app:v1` gives where these keys are wanted for it.
+async fn pull(stage: &Stage, fake: &Fake, keys: &[&Signer]) -> Result<String, ImageError> {
+    let registries = wants(stage, keys);
     let options = PullOptions { registries, ..PullOptions::default() };
     let pulled = stage.images.pull(&format!("{}/app:v1", fake.host), options).await;
     if pulled.is_err() {
@@ -112,6 +117,30 @@ async fn a68_an_image_is_pulled_if_a_trusted_key_signed_it() {
         let pulled = pull(&stage, &fake, &[&other, &signer]).await.unwrap_or_else(|error| panic!("{}", told(&error)));
         assert_eq!(pulled, signed);
     }
+}
+
+#[tokio::test]
+async fn a68_an_image_that_is_here_is_trusted_only_if_its_signature_was_seen() {
+    let (signer, other) = (Signer::p256(), Signer::ed25519());
+    let (mut answers, manifest) = honest();
+    let signed = digest(manifest.to_string().as_bytes());
+    let stage = Stage::new();
+    let fake = Fake::start(|host| {
+        let payload = payload(&format!("{host}/app"), &signed);
+        attach(&mut answers, &signed, &payload, &signer.sign(payload.as_bytes()));
+        answers
+    });
+    let name = format!("{}/app:v1", fake.host);
+    let trusted = |keys: &[&Signer]| {
+        let image = name.parse().expect("a name");
+        let none = Arc::default();
+        let registries = if keys.is_empty() { none } else { wants(&stage, keys) };
+        stage.images.is_trusted(&image, &registries).expect("a store")
+    };
+    stage.images.pull(&name, PullOptions::default()).await.expect("nobody asks for a signature yet");
+    assert!(trusted(&[]) && !trusted(&[&signer]), "it came before its signature was wanted");
+    pull(&stage, &fake, &[&other, &signer]).await.unwrap_or_else(|error| panic!("{}", told(&error)));
+    assert!(trusted(&[&signer]) && trusted(&[&other, &signer]) && !trusted(&[&other]));
 }
 
 #[tokio::test]
