@@ -64,8 +64,11 @@ fn left_of_pods(cluster: &Cluster) -> Vec<String> {
     let (data, run_dir) = (cluster.data_dir(), cluster.run_dir());
     let mut found = Vec::new();
     let places = [data.join("pods"), data.join("runtime/containers"), run_dir.join("runtime/sandboxes")];
-    let places = places.into_iter().chain([run_dir.join("network/leases"), run_dir.join("network/netns")]);
+    let places = places.into_iter().chain([run_dir.join("network/netns")]);
     let mut all: Vec<PathBuf> = places.flat_map(|place| entries(&place)).collect();
+    // An address that was given back is remembered as such, so that it is given out late.
+    let is_held = |path: &PathBuf| !fs::read_to_string(path).unwrap_or_default().contains("\"id\":null");
+    all.extend(entries(&run_dir.join("network/leases")).into_iter().filter(is_held));
     // The node's own records have names, a pod's is its uid.
     all.extend(
         entries(&data.join("records")).into_iter().filter(|path| path.file_stem().is_some_and(|stem| stem.len() >= 32)),
