@@ -78,14 +78,14 @@ fn write_until_stopped(cluster: &Cluster, url: &str, first: usize, count: &Atomi
 fn container_pids() -> BTreeMap<String, u32> {
     let marker = "sleep-forever-";
     let found = trace::processes().into_iter().filter(|(_, line)| line.contains(marker) && line.starts_with("sh "));
-    found
-        .map(|(pid, line)| {
-            (
-                line.split(marker).nth(1).unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned(),
-                pid,
-            )
-        })
-        .collect()
+    let mut first = BTreeMap::new();
+    for (pid, line) in found {
+        let name =
+            line.split(marker).nth(1).unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned();
+        // A child that is about to be `sleep` looks the same for a moment; it is the younger one.
+        first.entry(name).and_modify(|known: &mut u32| *known = pid.min(*known)).or_insert(pid);
+    }
+    first
 }
 
 fn pod(name: &str) -> String {
