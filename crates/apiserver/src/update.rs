@@ -21,8 +21,10 @@ use crate::apply::apply;
 use crate::authorize::authorize;
 use crate::change::{MODIFIED, Part, change};
 use crate::config::WRITE_ATTEMPTS_MAX;
+use crate::convert;
 use crate::create::create;
 use crate::decode;
+use crate::key;
 use crate::owners;
 use crate::request::{Route, Target, Verb, short};
 use crate::server::Call;
@@ -36,7 +38,8 @@ pub(crate) async fn update(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiEr
     for _ in 0..WRITE_ATTEMPTS_MAX {
         let changed = change(call, Part::of(call.target.sub), options.dry_run, |_, _| Ok(object.clone())).await;
         match changed {
-            Err(error) if error.reason == Reason::NotFound && is_created_by_update(call.target) => {}
+            Err(error) if error.reason == Reason::NotFound && is_created_by_update(call.target) && is_missing(call) => {
+            }
             changed => return Ok(Answer::object(changed?).warn(warnings)),
         }
         match create_missing(call, object.clone()).await {
@@ -46,6 +49,12 @@ pub(crate) async fn update(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiEr
         }
     }
     Err(ApiError::conflict(&call.target.resource.kind, &call.target.name, MODIFIED))
+}
+
+/// Something else that the update speaks of may be what was not found.
+fn is_missing(call: Call<'_>) -> bool {
+    let Target { resource, namespace, name, .. } = call.target;
+    call.server.store.get(&key::object(convert::stored_kind(resource), namespace, name)).is_none()
 }
 
 fn is_created_by_update(target: &Target) -> bool {

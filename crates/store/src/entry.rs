@@ -83,6 +83,7 @@ impl Entry {
     fn new(key: &str, value: &[&[u8]], revision: Revision, created: Revision, splice: Splice) -> Entry {
         let key_len = u16::try_from(key.len()).expect("keys are at most KEY_BYTES_MAX long");
         let bytes = scratch(|bytes| {
+            bytes.reserve_exact(key.len() + value.iter().map(|part| part.len()).sum::<usize>());
             bytes.extend_from_slice(key.as_bytes());
             value.iter().for_each(|part| bytes.extend_from_slice(part));
             Arc::from(bytes.as_slice())
@@ -96,7 +97,8 @@ impl Entry {
         std::str::from_utf8(self.key_bytes()).expect("it was made of a str")
     }
 
-    fn key_bytes(&self) -> &[u8] {
+    /// The key, unread: what only compares keys need not look that they are text.
+    pub(crate) fn key_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.key_len)]
     }
 

@@ -83,13 +83,17 @@ impl Import {
     ///
     /// # Errors
     /// See [`ImportError`].
-    pub fn read(from: &mut dyn io::Read, cluster: &str, bytes_max: u64) -> Result<Import, ImportError> {
+    pub fn read(
+        from: &mut dyn io::Read,
+        cluster: &str,
+        (entries_max, bytes_max): (u64, u64),
+    ) -> Result<Import, ImportError> {
         let cluster = cluster_hash(cluster);
         let is_it = |image: &Image| match image.cluster == cluster {
             true => Ok(()),
             false => Err(format!("expected cluster {cluster:x}, found {:x}", image.cluster)),
         };
-        let image = snapshot::decode(from, bytes_max, is_it).map_err(|fault| match fault {
+        let image = snapshot::decode(from, (entries_max, bytes_max), is_it).map_err(|fault| match fault {
             Fault::Io(source) => ImportError::Read(source),
             Fault::Damaged { offset, what } => ImportError::Damaged { offset, what },
         })?;
@@ -246,7 +250,7 @@ mod tests {
     }
 
     fn refused(bytes: &[u8], bytes_max: u64) -> String {
-        match Import::read(&mut &bytes[..], "blue", bytes_max) {
+        match Import::read(&mut &bytes[..], "blue", (u64::MAX, bytes_max)) {
             Err(ImportError::Damaged { what, .. }) => what,
             Err(error) => panic!("{error}"),
             Ok(_) => panic!("it was taken in"),
@@ -281,7 +285,7 @@ mod tests {
         let large = bytes(image((0..20).map(|n| entry(&format!("k{n:02}"), &value, 1)).collect(), 9));
         assert!(large.len() < 100 << 10, "{}", large.len());
         assert_eq!(refused(&large, 5 << 20), format!("there are more than {} bytes", 5 << 20));
-        assert!(Import::read(&mut &large[..], "blue", 61 << 20).is_ok());
+        assert!(Import::read(&mut &large[..], "blue", (u64::MAX, 61 << 20)).is_ok());
         let mut truncated = framed(1, 1 << 20, &bomb);
         truncated.truncate(200);
         assert!(refused(&truncated, u64::MAX).contains("then the end"), "what is said to come is not waited for");
@@ -290,7 +294,9 @@ mod tests {
     #[test]
     fn a70_an_entry_that_no_store_would_write_is_refused() {
         let good = entry("k", b"v", 3);
-        assert!(Import::read(&mut &bytes(image(vec![good], 9))[..], "blue", 100).is_ok());
+        let one = bytes(image(vec![good], 9));
+        assert!(Import::read(&mut &one[..], "blue", (1, 100)).is_ok());
+        assert!(Import::read(&mut &one[..], "blue", (0, 100)).is_err(), "more entries than there is memory for");
         for (what, wrong) in [
             ("expected a key", image(vec![entry("", b"v", 3)], 9)),
             ("expected a key", image(vec![entry(&"k".repeat(1025), b"v", 3)], 9)),

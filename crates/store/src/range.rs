@@ -91,7 +91,8 @@ impl View {
 
     fn walk<'a>(&'a self, range: &'a Range) -> impl Iterator<Item = &'a Arc<Entry>> {
         let prefix = range.prefix.as_str();
-        let current = self.entries.from(range.start()).take_while(move |entry| entry.key().starts_with(prefix));
+        let current =
+            self.entries.from(range.start()).take_while(move |entry| entry.key_bytes().starts_with(prefix.as_bytes()));
         let undone = self.undone.range::<str, _>((range.start(), Bound::Unbounded));
         Walk { current: current.peekable(), undone: undone.peekable() }
     }
@@ -145,8 +146,8 @@ impl<'a, I: Iterator<Item = &'a Arc<Entry>>> Iterator for Walk<'a, I> {
                 return self.current.next();
             };
             match self.current.peek() {
-                Some(entry) if entry.key() < &***undone_key => return self.current.next(),
-                Some(entry) if entry.key() == &***undone_key => drop(self.current.next()),
+                Some(entry) if entry.key_bytes() < undone_key.as_bytes() => return self.current.next(),
+                Some(entry) if entry.key_bytes() == undone_key.as_bytes() => drop(self.current.next()),
                 Some(_) | None => {}
             }
             if let Some((_, Some(entry))) = self.undone.next() {

@@ -211,22 +211,26 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, applied: LogId, cluster: u64) -
             image.cluster, image.applied
         )),
     };
-    decode(&mut FileReader { file: &*file, at: 0, len }, u64::MAX, is_it).map_err(|fault| match fault {
+    decode(&mut FileReader { file: &*file, at: 0, len }, (u64::MAX, u64::MAX), is_it).map_err(|fault| match fault {
         Fault::Io(error) => io_error("read")(error),
         Fault::Damaged { offset, what } => OpenError::Damaged { path: path.clone(), offset, what },
     })
 }
 
 /// Reads a snapshot's bytes up to its end and looks that none follows. `is_it` says from the header, before anything
-/// large is read, whether this is the one that is wanted; keys and values together take at most `bytes_max`.
+/// large is read, whether this is the one that is wanted; there are at most so many entries, whose keys and values together
+/// take at most so many bytes.
 pub(crate) fn decode(
     from: &mut dyn io::Read,
-    bytes_max: u64,
+    (entries_max, bytes_max): (u64, u64),
     is_it: impl FnOnce(&Image) -> Result<(), String>,
 ) -> Result<Image, Fault> {
     let mut source = Source { from, at: 0 };
     let (mut image, count) = load_header(&mut source)?;
     is_it(&image).map_err(|what| Fault::Damaged { offset: 0, what })?;
+    if count > entries_max {
+        return Err(source.damaged(format!("expected at most {entries_max} entries, and it says that it has {count}")));
+    }
     load_frames(&mut source, &mut image, (count, bytes_max))?;
     if image.entries.len() as u64 != count || !source.is_at_end()? {
         let what = format!("expected {count} entries and no byte after them, found {} entries", image.entries.len());

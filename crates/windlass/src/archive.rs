@@ -100,7 +100,7 @@ impl Archive {
         let keys = part(&mut body, "keys", KEYS_BYTES_MAX)?;
         let keys: KeyFiles = serde_json::from_slice(&keys).map_err(|error| anyhow::anyhow!("its keys: {error}"))?;
         keys.check().context("its keys cannot be used")?;
-        let state = Import::read(&mut body, &manifest.cluster, manifest.bytes)?;
+        let state = Import::read(&mut body, &manifest.cluster, (manifest.entries, manifest.bytes))?;
         ensure!(
             (state.revision(), state.entries().len() as u64, state.bytes())
                 == (manifest.revision, manifest.entries, manifest.bytes),

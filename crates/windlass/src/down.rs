@@ -30,7 +30,7 @@ pub fn run(place: &Place, purge: bool) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     // Before their processes are killed with the rest: other runtimes would keep what they know of them.
     let troubles = runtime.block_on(end_all_of_other_runtimes(&place.data, &place.instance));
-    let troubles = troubles.context("cannot end what other runtimes have")?;
+    let troubles = troubles.unwrap_or_else(|error| vec![error.to_string()]);
     Runtime::destroy_all(&place.runtime()).context("cannot remove the containers")?;
     runtime.block_on(Network::sweep(&place.instance, &place.network_run())).context("cannot remove the network")?;
     let kubelet = place.kubelet();
@@ -46,16 +46,17 @@ pub fn run(place: &Place, purge: bool) -> Result<()> {
         remove(&kubelet.join(lent))?;
     }
     remove(&place.run)?;
-    if !troubles.is_empty() {
-        let instance = &place.instance;
-        bail!(
-            "everything is down, but a runtime may still list sandboxes with the label windlass.instance={instance}; start it and say down again: {}",
-            troubles.join("; ")
-        );
-    }
     if purge {
         remove(&place.data)?;
         remove(&kubelet)?;
+    }
+    if !troubles.is_empty() {
+        let instance = &place.instance;
+        let advice = if purge { "remove them there" } else { "start it and say down again" };
+        bail!(
+            "everything is down, but a runtime may still list sandboxes with the label windlass.instance={instance}; {advice}: {}",
+            troubles.join("; ")
+        );
     }
     println!("down: no process, mount, namespace, cgroup, rule or interface of {} is left", place.instance);
     Ok(())

@@ -47,6 +47,12 @@ pub fn run(place: &Place, flags: &RestoreFlags) -> Result<()> {
     };
     let read = Archive::read(from, memory_free_bytes()?, accept);
     let archive = read.with_context(|| format!("{} is refused, and nothing was changed", flags.file.display()))?;
+    // It may have taken long: somebody may have started a cluster here meanwhile.
+    drop(there);
+    let there = if flags.check { There::default() } else { There::look(place, flags.replace)? };
+    if let Some(other) = there.cluster().filter(|cluster| **cluster != archive.manifest.cluster) {
+        bail!("cluster {other} has come to be here meanwhile, and nothing was changed");
+    }
     let manifest = archive.manifest.clone();
     let said = format!(
         "cluster {} as it was at {} (revision {}, {} entries, windlass {})",

@@ -5,6 +5,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 /// Longest time or duration looked at.
 const TEXT_BYTES_MAX: usize = 128;
@@ -16,7 +17,8 @@ pub(super) fn canonical_time(text: &str, digits: u8) -> Option<String> {
         && !text.contains('[')
         && text.as_bytes().get(4).is_some_and(|byte| *byte == b'-');
     let time: Timestamp = shaped.then(|| text.parse().ok())??;
-    Some(show_time(time, digits))
+    // Another zone's year 0 may be the year before in UTC, which has no such text.
+    (0..=9999).contains(&time.to_zoned(TimeZone::UTC).year()).then(|| show_time(time, digits))
 }
 
 pub(super) fn show_time(time: Timestamp, digits: u8) -> String {
@@ -126,6 +128,7 @@ mod tests {
             "2026-01-02T03:04:05",
             "2026-01-02T03:04:05Z[UTC]",
             "20260102T030405Z",
+            "0000-01-01T00:00:00+10:00",
         ] {
             assert_eq!(canonical_time(text, 0), None, "{text}");
         }

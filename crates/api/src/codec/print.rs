@@ -172,7 +172,7 @@ impl Out {
         let body = text.trim_end_matches('\n');
         match text.len() - body.len() {
             0 => self.text.push('-'),
-            1 => {}
+            1 if !body.is_empty() => {}
             _ => self.text.push('+'),
         }
         let shown = text.strip_suffix('\n').unwrap_or(text);
@@ -337,8 +337,12 @@ fn escape(character: char) -> Option<String> {
 pub fn natural(one: &str, other: &str) -> Ordering {
     let (a, b): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
     let Some(at) = a.iter().zip(&b).position(|(x, y)| x != y) else { return a.len().cmp(&b.len()) };
+    // Behind a digit a letter ends the number, which is then the smaller one; elsewhere letters come last.
+    let in_number = at > 0 && a[at - 1].is_ascii_digit();
     match (a[at].is_alphabetic(), b[at].is_alphabetic()) {
         (true, true) => return a[at].cmp(&b[at]),
+        (true, false) if in_number => return Ordering::Less,
+        (false, true) if in_number => return Ordering::Greater,
         (true, false) => return Ordering::Greater,
         (false, true) => return Ordering::Less,
         (false, false) => {}
@@ -349,8 +353,9 @@ pub fn natural(one: &str, other: &str) -> Ordering {
     let run = |text: &[char]| {
         let digits: Vec<char> = text[at..].iter().copied().take_while(char::is_ascii_digit).collect();
         let start = u64::from(begun);
-        let number =
-            digits.iter().fold(start, |sum, digit| sum.saturating_mul(10) + u64::from(digit.to_digit(10).unwrap_or(0)));
+        let number = digits.iter().fold(start, |sum, digit| {
+            sum.saturating_mul(10).saturating_add(u64::from(digit.to_digit(10).unwrap_or(0)))
+        });
         (number, digits.len())
     };
     run(&a).cmp(&run(&b)).then(a[at].cmp(&b[at]))
@@ -360,6 +365,22 @@ pub fn natural(one: &str, other: &str) -> Ordering {
 mod tests {
     use super::{natural, print};
     use serde_json::json;
+
+    /// Sorting may end the program where it is none.
+    #[test]
+    fn r1_is_an_order() {
+        let parts = ["", "0", "1", "9", "12", "01", "a", "b", "A", "-", ".", "é", "99999999999999999999999"];
+        let keys: Vec<String> =
+            parts.iter().flat_map(|one| parts.iter().map(move |other| format!("{one}{other}"))).collect();
+        for a in &keys {
+            for b in &keys {
+                assert_eq!(natural(a, b), natural(b, a).reverse(), "{a} {b}");
+                for c in &keys {
+                    assert!(!(natural(a, b).is_lt() && natural(b, c).is_lt()) || natural(a, c).is_lt(), "{a} {b} {c}");
+                }
+            }
+        }
+    }
     use std::cmp::Ordering;
 
     fn check(value: serde_json::Value, expected: &str) {
@@ -405,6 +426,7 @@ mod tests {
         check(json!("a\nb\n"), "|\n  a\n  b");
         check(json!("a\n\nb"), "|-\n  a\n\n  b");
         check(json!("a\n\n"), "|+\n  a\n");
+        check(json!("\n"), "|2+\n");
         check(json!("a \nb"), "\"a \\nb\"");
         check(json!(" a\nb"), "|2-\n   a\n  b");
     }

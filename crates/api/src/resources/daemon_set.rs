@@ -63,7 +63,10 @@ impl Rules for DaemonSet {
     }
 
     fn prepare_create(&self, object: &mut Value) {
-        workload::start(object);
+        workload::start_counting(
+            object,
+            &["currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"],
+        );
     }
 
     fn prepare_update(&self, object: &mut Value, old: &Value) {

@@ -38,7 +38,7 @@ struct PodDisruptionBudget;
 
 impl Rules for PodDisruptionBudget {
     fn prepare_create(&self, object: &mut Value) {
-        workload::start(object);
+        workload::start_counting(object, &["currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"]);
     }
 
     fn prepare_update(&self, object: &mut Value, old: &Value) {

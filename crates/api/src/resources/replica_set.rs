@@ -38,7 +38,7 @@ impl Rules for ReplicaSet {
     }
 
     fn prepare_create(&self, object: &mut Value) {
-        workload::start(object);
+        workload::start_counting(object, &["replicas"]);
     }
 
     fn prepare_update(&self, object: &mut Value, old: &Value) {
@@ -89,7 +89,7 @@ mod tests {
             "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "a"}]}}}});
         ReplicaSet.default(&mut set);
         ReplicaSet.prepare_create(&mut set);
-        assert_eq!((&set["spec"]["replicas"], &set["status"]), (&json!(1), &json!({})));
+        assert_eq!((&set["spec"]["replicas"], &set["status"]), (&json!(1), &json!({"replicas": 0})));
         assert_eq!(set["spec"].get("strategy"), None);
         let mut errors = Errors::new();
         ReplicaSet.validate(&set, &mut errors);

@@ -54,7 +54,7 @@ impl Rules for ReplicationController {
     }
 
     fn prepare_create(&self, object: &mut Value) {
-        workload::start(object);
+        workload::start_counting(object, &["replicas"]);
     }
 
     fn prepare_update(&self, object: &mut Value, old: &Value) {

@@ -76,7 +76,7 @@ impl Rules for StatefulSet {
     }
 
     fn prepare_create(&self, object: &mut Value) {
-        workload::start(object);
+        workload::start_counting(object, &["replicas", "availableReplicas"]);
     }
 
     fn prepare_update(&self, object: &mut Value, old: &Value) {

@@ -177,7 +177,12 @@ pub(super) fn warnings_at(object: &Value, old: Option<&Value>, template: &[&str]
 
 /// The status that a workload starts with: nothing is known yet.
 pub(super) fn start(object: &mut Value) {
+    start_counting(object, &[]);
+}
+
+/// The same, with the counts that clients expect whatever they are.
+pub(super) fn start_counting(object: &mut Value, counts: &[&str]) {
     if object.is_object() {
-        object["status"] = Value::Object(serde_json::Map::new());
+        object["status"] = counts.iter().map(|count| ((*count).to_owned(), Value::from(0))).collect();
     }
 }

@@ -32,12 +32,20 @@ pub(crate) async fn create(call: Call<'_>, body: &Bytes) -> Result<Answer, ApiEr
 }
 
 /// The same, where the binding itself says which pod of the namespace it is about.
-pub(crate) async fn create_named(call: Call<'_>, binding: Value) -> Result<Answer, ApiError> {
+pub(crate) async fn create_named(call: Call<'_>, mut binding: Value) -> Result<Answer, ApiError> {
+    let kind = &call.target.resource.kind;
+    write::check_kind(kind, &mut binding)?;
+    write::check_place(kind, &call.target.namespace, "", &mut binding)?;
     let name = text(&binding["metadata"], "name").to_owned();
     if name.is_empty() {
         let mut errors = Errors::new();
         errors.required(&Path::new("metadata").child("name"), "name or generateName is required");
-        return Err(ApiError::invalid(&call.target.resource.kind, "", &errors));
+        return Err(ApiError::invalid(kind, "", &errors));
+    }
+    if name.contains('/') {
+        let mut errors = Errors::new();
+        errors.invalid(&Path::new("metadata").child("name"), json!(name), "may not contain '/'");
+        return Err(ApiError::invalid(kind, &name, &errors));
     }
     let pods = call.server.config.registry.get("", "v1", "pods").expect("pods are a built-in kind");
     let target = Target { resource: pods.clone(), name, sub: Some(Subresource::Binding), ..call.target.clone() };

@@ -52,7 +52,8 @@ async fn r1_a_manifest_says_what_follows_and_it_is_of_one_moment() {
     let manifest: Manifest = serde_json::from_slice(&bytes[..end]).expect("a manifest");
     assert_eq!((manifest.revision, manifest.entries, manifest.schema), (revision, entries, SCHEMA));
     assert_eq!(manifest.cluster, api.store.cluster());
-    let state = Import::read(&mut &bytes[end + 1..], &manifest.cluster, manifest.bytes).expect("whole");
+    let state =
+        Import::read(&mut &bytes[end + 1..], &manifest.cluster, (manifest.entries, manifest.bytes)).expect("whole");
     assert_eq!((state.revision(), state.bytes()), (revision, manifest.bytes));
     assert!(state.entries().all(|entry| what_is_wrong(entry).is_none()));
     let has = |name: &str| state.entries().any(|entry| entry.key().ends_with(name));

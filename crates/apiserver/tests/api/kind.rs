@@ -67,6 +67,11 @@ async fn binds_its_pod(api: &Api, resource: &Resource, sample: &Sample) {
     let mut nameless = sample.object.clone();
     nameless["metadata"] = json!({});
     assert_eq!(api.post(&collection, &nameless).await.code, 422);
+    for (field, value, code) in [("name", "a/b", 422), ("namespace", "other", 400)] {
+        let mut elsewhere = sample.object.clone();
+        elsewhere["metadata"][field] = json!(value);
+        assert_eq!(api.post(&collection, &elsewhere).await.code, code, "{field} {value}");
+    }
     assert_eq!(api.delete(&format!("{PODS}/sample?gracePeriodSeconds=0")).await.code, 200);
 }
 

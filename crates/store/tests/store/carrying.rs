@@ -27,7 +27,7 @@ fn at(time: &str) -> World {
 }
 
 fn read(store: &Store, bytes: &[u8]) -> Result<Import, ImportError> {
-    Import::read(&mut &bytes[..], store.cluster(), u64::MAX)
+    Import::read(&mut &bytes[..], store.cluster(), (u64::MAX, u64::MAX))
 }
 
 fn to(dir: &str, store: &Store) -> Config {
@@ -197,10 +197,10 @@ fn r1_any_flipped_bit_cut_or_added_byte_is_refused() {
             assert!(read(&store, &bytes[..at]).is_err(), "cut at {at}");
         }
         assert!(read(&store, &[&bytes[..], b"\0"].concat()).is_err(), "a byte more");
-        assert!(Import::read(&mut &bytes[..], "another-cluster", u64::MAX).is_err(), "of another cluster");
+        assert!(Import::read(&mut &bytes[..], "another-cluster", (u64::MAX, u64::MAX)).is_err(), "of another cluster");
         let size = store.stats().bytes;
-        assert!(Import::read(&mut &bytes[..], store.cluster(), size).is_ok());
-        assert!(Import::read(&mut &bytes[..], store.cluster(), size - 1).is_err(), "more than was said");
+        assert!(Import::read(&mut &bytes[..], store.cluster(), (u64::MAX, size)).is_ok());
+        assert!(Import::read(&mut &bytes[..], store.cluster(), (u64::MAX, size - 1)).is_err(), "more than was said");
     });
 }
 

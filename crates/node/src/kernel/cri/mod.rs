@@ -272,11 +272,23 @@ async fn end_sandboxes(client: &Client, labels: &BTreeMap<String, String>) -> Re
 /// them. Says which runtimes could not be asked, and why.
 pub async fn end_all(data: &Path, instance: &str) -> Result<Vec<String>, MachineError> {
     let layout = Layout { data: data.to_owned() };
-    let mut sockets: BTreeSet<PathBuf> = told(&layout)?.into_iter().map(|endpoint| endpoint.socket).collect();
-    sockets.extend(records(&layout)?.into_iter().map(|(_, record)| record.endpoint.socket));
-    let labels = BTreeMap::from([(config::INSTANCE.to_owned(), instance.to_owned())]);
     let mut troubles = Vec::new();
-    for socket in sockets {
+    let mut trouble = |error: MachineError| troubles.push(error.to_string());
+    let has: BTreeSet<PathBuf> = match records(&layout) {
+        Ok(records) => records.into_iter().map(|(_, record)| record.endpoint.socket).collect(),
+        Err(error) => {
+            trouble(error);
+            BTreeSet::new()
+        }
+    };
+    let told = told(&layout).unwrap_or_else(|error| {
+        trouble(error);
+        Vec::new()
+    });
+    // A runtime that is not on this machine any more, and had no pod, has nothing.
+    let told = told.into_iter().map(|endpoint| endpoint.socket).filter(|socket| socket.exists());
+    let labels = BTreeMap::from([(config::INSTANCE.to_owned(), instance.to_owned())]);
+    for socket in has.iter().cloned().chain(told).collect::<BTreeSet<PathBuf>>() {
         let client = Client::new(&socket);
         let ended = async {
             end_sandboxes(&client, &labels).await?;
@@ -285,12 +297,10 @@ pub async fn end_all(data: &Path, instance: &str) -> Result<Vec<String>, Machine
             }
             Ok::<(), MachineError>(())
         };
-        if let Err(error) = ended.await {
-            troubles.push(error.to_string());
-        }
+        ended.await.unwrap_or_else(&mut trouble);
     }
     for uid in names(&layout.pods())? {
-        given::remove_parts(&layout.parts(&uid)?)?;
+        given::remove_parts(&layout.parts(&uid)?).unwrap_or_else(&mut trouble);
     }
     Ok(troubles)
 }
