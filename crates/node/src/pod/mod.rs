@@ -535,8 +535,10 @@ impl PodTask {
             Action::Probe(name, kind) => self.probe(name, kind),
             Action::Leave => {
                 if !self.work.is_busy(&Slot::Ground) {
-                    // What is given back must not be borrowed anew meanwhile.
+                    // What is given back must not be borrowed anew meanwhile, nor what is emptied be filled: a token that
+                    // comes late would leave a volume of a pod that is gone.
                     self.work.abandon(&Slot::Lent);
+                    self.work.abandon(&Slot::Volumes);
                     let context = self.context.clone();
                     self.work.begin(Slot::Ground, async move { Outcome::Left(steps::down(&context).await) });
                 }
