@@ -14,18 +14,11 @@ use crate::manifest;
 use crate::node;
 use crate::steps::resources;
 
-/// Ends one pod for the first thing the node says it is short of.
+/// Removes images where the disk fills up, and ends one pod for the first thing the node is short of that has one to end.
 pub(super) async fn relieve(shared: &Arc<Shared>, directory: &PodDirectory) {
     let node = shared.node_facts();
     let (all, free) = (node.facts.disk_bytes, node.facts.disk_free_bytes);
-    let Some(shortage) = node.shortages.first().copied() else {
-        let surplus = shared.config.image_collection.surplus_bytes(all, free);
-        if surplus > 0 {
-            reclaim(shared, surplus).await;
-        }
-        return;
-    };
-    let images = match shortage {
+    let images = node.shortages.iter().map(|shortage| match shortage {
         Shortage::Disk => {
             let wanted = node::disk_free_bytes_min(&shared.config, &node.facts);
             wanted.saturating_add(wanted / 5).saturating_sub(free)
@@ -33,10 +26,23 @@ pub(super) async fn relieve(shared: &Arc<Shared>, directory: &PodDirectory) {
         // How many files an image has nobody counts.
         Shortage::Files => u64::MAX,
         Shortage::Memory | Shortage::Pids => 0,
-    };
-    if images > 0 && reclaim(shared, images).await {
-        return;
+    });
+    let images = images.fold(shared.config.image_collection.surplus_bytes(all, free), u64::max);
+    let has_room = images > 0 && reclaim(shared, images).await;
+    for shortage in node.shortages.iter().copied() {
+        if has_room && matches!(shortage, Shortage::Disk | Shortage::Files) {
+            continue;
+        }
+        if let Some((uid, why)) = choose(shared, directory, shortage).await {
+            tracing::warn!(pod = &*uid, why, "the pod is evicted");
+            directory.evict(&uid, why);
+            return;
+        }
     }
+}
+
+/// The pod that goes for what the node is short of, and what it is told.
+async fn choose(shared: &Arc<Shared>, directory: &PodDirectory, shortage: Shortage) -> Option<(Arc<str>, String)> {
     let mut candidates = Vec::new();
     for entry in directory.list() {
         let Ok(pod) = serde_json::from_slice::<core::Pod>(&entry.shown.json) else { continue };
@@ -54,10 +60,7 @@ pub(super) async fn relieve(shared: &Arc<Shared>, directory: &PodDirectory) {
             Err(error) => tracing::warn!(pod = &*entry.uid, %error, "what a pod uses is not known"),
         }
     }
-    if let Some((uid, why)) = eviction::choose(shortage, &candidates) {
-        tracing::warn!(pod = &*uid, why, "the pod is evicted");
-        directory.evict(&uid, why);
-    }
+    eviction::choose(shortage, &candidates)
 }
 
 /// Removes images that nobody uses; whether there were any.

@@ -24,9 +24,37 @@ impl Kernel {
     }
 }
 
-/// Removes what an agent that ended has left of checkpoints that were not whole.
-pub(super) fn remove_unfinished(kubelet: &Path) -> Result<(), MachineError> {
+/// Removes what an agent that ended has left of checkpoints that were not whole. What cannot be removed takes room, and keeps
+/// no agent from starting.
+pub(super) fn remove_unfinished(kubelet: &Path) {
     let directory = kubelet.join(DIRECTORY);
-    let unfinished = names(&directory)?.into_iter().filter(|name| name.ends_with(".part"));
-    unfinished.map(|name| directory.join(name)).try_for_each(|path| remove_tree(&path))
+    let found = names(&directory).unwrap_or_else(|error| {
+        tracing::warn!(%error, "what checkpoints have left cannot be looked at");
+        Vec::new()
+    });
+    for name in found.iter().filter(|name| name.ends_with(".part")) {
+        if let Err(error) = remove_tree(&directory.join(name)) {
+            tracing::warn!(%error, "what a checkpoint has left stays");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DIRECTORY, remove_unfinished};
+    use std::fs;
+
+    #[test]
+    fn what_a_checkpoint_left_goes_and_what_cannot_be_looked_at_stops_nobody() {
+        let kubelet = std::env::temp_dir().join(format!("windlass-checkpoints-{}", std::process::id()));
+        let directory = kubelet.join(DIRECTORY);
+        fs::create_dir_all(directory.join("a.tar.part/checkpoint")).expect("the temporary directory is writable");
+        fs::write(directory.join("b.tar"), "whole").expect("a file");
+        remove_unfinished(&kubelet);
+        assert!(directory.join("b.tar").exists() && !directory.join("a.tar.part").exists());
+        fs::remove_dir_all(&directory).expect("the directory is ours");
+        fs::write(&directory, "no directory").expect("a file");
+        remove_unfinished(&kubelet);
+        fs::remove_dir_all(&kubelet).expect("the directory is ours");
+    }
 }

@@ -1,8 +1,8 @@
 //! Which images go when room is needed.
 //!
 //! Rules, in order
-//!   C1 in use     an image goes only when no container and no volume of a pod is made of it as a whole; that others share
-//!                 layers with it keeps none
+//!   C1 in use     an image goes only when no container and no volume of a pod is made of it as a whole, whichever runtime
+//!                 runs it; that others share layers with it keeps none
 //!   C2 wanted     one that a pod has asked for a moment ago is for a container that is about to be made, and stays
 //!   C3 imported   what the machine's owner has imported stays: nobody could fetch it again
 //!   C4 age        one that has not been here for long stays: its pods may be on their way
@@ -121,10 +121,12 @@ impl Kernel {
         let (config, layout, images) = (runtime_config(&self.config), self.layout.clone(), self.images.clone());
         let looked = off_the_runtime(move || {
             let records = images.list().map_err(|error| of_image(&error))?;
-            let in_use = in_use(&images, &records, &stacks(&config)?, &shown(&layout)?)?;
+            let in_use = in_use(&images, &records, &stacks(&config)?, &shown(&layout)?);
             Ok((records, in_use))
         });
-        let (records, in_use) = looked.await?;
+        let (records, mut in_use) = looked.await?;
+        // A runtime that does not say what it runs may run anything.
+        in_use.extend(self.cri.images_in_use().await?);
         let now = Instant::now();
         self.uses.see(&records, now);
         in_use.iter().for_each(|id| self.uses.use_now(id, now));
@@ -135,11 +137,15 @@ impl Kernel {
                 break;
             }
             if self.uses.begin_to_go(&id, now, age_min) {
-                let removed = self.images.remove(&id, &BTreeSet::new()).await.map_err(|error| of_image(&error));
+                let removed = self.images.remove(&id, &BTreeSet::new()).await;
                 self.uses.gone(&id);
-                let removed = removed?;
-                tracing::info!(image = id, bytes = removed.bytes, "an image that nobody uses was removed");
-                freed = freed.saturating_add(removed.bytes);
+                match removed {
+                    Ok(removed) => {
+                        tracing::info!(image = id, bytes = removed.bytes, "an image that nobody uses was removed");
+                        freed = freed.saturating_add(removed.bytes);
+                    }
+                    Err(error) => tracing::warn!(image = id, error = %of_image(&error), "an image stays"),
+                }
             }
         }
         Ok(freed)
@@ -165,16 +171,24 @@ fn shown(layout: &Layout) -> Result<BTreeSet<String>, MachineError> {
 }
 
 /// C1. A container whose image is on the list no more keeps all that has any of its layers: they go with the last of these.
+/// An image that cannot be read stays: what is made of it is not known.
 fn in_use(
     images: &Images,
     records: &[ImageRecord],
     stacks: &BTreeSet<Vec<PathBuf>>,
     shown: &BTreeSet<String>,
-) -> Result<BTreeSet<String>, MachineError> {
-    let mut layers = BTreeMap::new();
+) -> BTreeSet<String> {
+    let (mut layers, mut unread) = (BTreeMap::new(), BTreeSet::new());
     for record in records {
-        if let Some(image) = images.find(&record.id).map_err(|error| of_image(&error))? {
-            layers.insert(record.id.clone(), image.layers);
+        match images.find(&record.id) {
+            Ok(Some(image)) => {
+                layers.insert(record.id.clone(), image.layers);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(image = record.id, error = %of_image(&error), "an image cannot be read, and stays");
+                unread.insert(record.id.clone());
+            }
         }
     }
     let listed: BTreeSet<&Vec<PathBuf>> = layers.values().collect();
@@ -182,7 +196,8 @@ fn in_use(
     let is_used = |id: &String, own: &Vec<PathBuf>| {
         shown.contains(id) || stacks.contains(own) || own.iter().any(|layer| orphaned.contains(layer))
     };
-    Ok(layers.iter().filter(|(id, own)| is_used(id, own)).map(|(id, _)| id.clone()).collect())
+    unread.extend(layers.iter().filter(|(id, own)| is_used(id, own)).map(|(id, _)| id.clone()));
+    unread
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ impl Kernel {
             self.end_sandbox(pod).await?;
         }
         if let Some(found) = self.cri.pod(pod) {
-            if self.cri.is_alive(&found).await? {
+            if self.cri.is_kept(&found).await? {
                 return Ok(());
             }
             self.end_sandbox(pod).await?;

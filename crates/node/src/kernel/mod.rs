@@ -179,7 +179,7 @@ impl Kernel {
             csi::make_dir(&directory)?;
         }
         make_private_dir(&config.kubelet.join("dra"))?;
-        checkpoint::remove_unfinished(&config.kubelet)?;
+        checkpoint::remove_unfinished(&config.kubelet);
         // Drivers mount there what pods are to have; not every machine's mounts are shared with those who are to see them.
         windlass_runtime::share(&config.kubelet)
             .map_err(|error| file_error("share the mounts beneath", &config.kubelet, &error))?;

@@ -1,7 +1,7 @@
 //! Walking a directory that somebody else may be changing, however deep it is.
 //!
-//! Guarantees  no link is followed, nothing mounted is entered, nothing outside of the directory is opened; descriptors and
-//!             memory are bounded, whatever is in it
+//! Guarantees  no link is followed, nothing mounted is entered, nothing outside of the directory is opened; descriptors,
+//!             memory and what depth costs are bounded, whatever is in it
 //! Caveats     what is moved while it is walked is seen once, twice or not
 
 use std::ffi::{CStr, CString};
@@ -17,6 +17,8 @@ const OPEN_MAX: usize = 64;
 const LATER_BYTES_MAX: usize = 32 << 20;
 /// What a remembered name costs beside its bytes.
 const NAME_BYTES: usize = 32;
+/// The way to all that is remembered, in directories: each is gone anew, so a chain of them costs the square of its depth.
+const STEPS_MAX: usize = 4_000_000;
 
 /// What becomes of an entry that has been looked at.
 pub(super) enum Next {
@@ -39,11 +41,17 @@ struct Level {
 }
 
 /// Looks at every entry below `root`, a directory before what is in it. Returns whether all was seen.
-pub(super) fn walk(
+pub(super) fn walk(root: &OwnedFd, look: impl FnMut(BorrowedFd<'_>, &CStr) -> io::Result<Next>) -> io::Result<bool> {
+    walk_within(STEPS_MAX, root, look)
+}
+
+fn walk_within(
+    steps_max: usize,
     root: &OwnedFd,
     mut look: impl FnMut(BorrowedFd<'_>, &CStr) -> io::Result<Next>,
 ) -> io::Result<bool> {
     let mut is_whole = true;
+    let mut steps = 0;
     let mut later: Vec<Vec<CString>> = vec![Vec::new()];
     let mut later_bytes = 0;
     while let Some(path) = later.pop() {
@@ -71,6 +79,10 @@ pub(super) fn walk(
                     open.push(Level { entries: Dir::new(inner)?, name: name.to_owned() });
                 }
                 continue;
+            }
+            steps += path.len() + open.len();
+            if steps > steps_max {
+                return Ok(false);
             }
             let own = open.iter().skip(1).map(|level| level.name.clone()).chain([name.to_owned()]);
             let deeper: Vec<CString> = path.iter().cloned().chain(own).collect();
@@ -115,7 +127,7 @@ fn step(here: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<OwnedFd>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Next, OPEN_MAX, walk};
+    use super::{Next, OPEN_MAX, walk, walk_within};
     use rustix::fs::{CWD, FileType, Mode, OFlags, mkdirat, openat, statat};
     use std::os::fd::OwnedFd;
 
@@ -150,6 +162,19 @@ mod tests {
         }
         std::os::unix::fs::symlink("/", top.join("out")).expect("a link");
         assert_eq!(seen(&root), (2 * depth + 1, true));
+        windlass_runtime::remove_tree(&top).expect("the directory is ours");
+    }
+
+    #[test]
+    fn a_walk_of_a_deep_chain_ends_when_the_way_down_has_cost_enough() {
+        let top = std::env::temp_dir().join(format!("windlass-walk-steps-{}", std::process::id()));
+        let deep = (0..OPEN_MAX * 4).fold(top.clone(), |path, _| path.join("d"));
+        std::fs::create_dir_all(deep).expect("the temporary directory is writable");
+        let root = open(&top);
+        // It is begun anew at each 64th directory, at the 64th, the 128th, the 192nd and the last.
+        let cost = OPEN_MAX * (1 + 2 + 3 + 4);
+        let is_whole = |steps_max| walk_within(steps_max, &root, |_, _| Ok(Next::Enter)).expect("it can be walked");
+        assert!(is_whole(cost) && !is_whole(cost - 1));
         windlass_runtime::remove_tree(&top).expect("the directory is ours");
     }
 

@@ -10,13 +10,13 @@ use windlass_api::{Subresource, kinds};
 use windlass_client::{Cache, Patch, Scope};
 use windlass_node::config::ImageCollection;
 use windlass_runtime::image::build::Entry;
-use windlass_runtime::image::{Credentials, Images, PullOptions};
+use windlass_runtime::image::{Credentials, ImageRecord, Images, PullOptions};
 use windlass_stdx::World;
 
 use crate::image::{HOST, Registry};
 use crate::stage::{
-    Cluster, IMAGE, NODE, NOTHING, PATIENCE, READS, WHOLE, condition, make_image_with, on_a_node, shell, status,
-    until_so,
+    Cluster, IMAGE, NODE, NOTHING, PATIENCE, READS, WHOLE, condition, make_image_with, on_a_node, on_containerd, shell,
+    status, until_so,
 };
 
 const STAYS: &str = "trap 'exit 0' TERM; while true; do sleep 0.1; done";
@@ -130,6 +130,52 @@ fn from_the_higher_mark_on_images_that_nobody_uses_go_when_they_are_old_enough()
         assert!(began.elapsed() > Duration::from_secs(3), "it went after {:?}", began.elapsed());
         assert!(has(&cluster, &run) && has(&cluster, &shown) && has(&cluster, IMAGE));
         cluster.delete("runs").await;
+    });
+}
+
+#[test]
+fn c1_an_image_that_a_container_of_another_runtime_is_made_of_stays() {
+    on_containerd(|cluster| async move {
+        let mut cluster = cluster.lock().await;
+        cluster.stop_agent().await;
+        cluster.tune = |config| {
+            let age_min = Duration::from_secs(4);
+            config.image_collection = ImageCollection { high_percent: 0, low_percent: 0, age_min };
+            config.lease_duration = Duration::from_secs(4);
+        };
+        cluster.start_agent().await;
+        let registry = Registry::start(&cluster.dir.clone()).await;
+        let run = pulled(&cluster, &registry, "run").await;
+        cluster.pod("runs", json!({"terminationGracePeriodSeconds": 1, "containers": [made_of(&run)]})).await;
+        cluster.until("runs", |pod| condition(pod, "Ready")).await;
+        // What was there before an agent began was asked for by nobody, and is old.
+        cluster.stop_agent().await;
+        cluster.start_agent().await;
+        let unused = pulled(&cluster, &registry, "unused").await;
+        until_so("the unused image goes", || async { !has(&cluster, &unused) }).await;
+        assert!(has(&cluster, &run), "a container is made of it");
+        cluster.delete("runs").await;
+    });
+}
+
+#[test]
+fn a_node_short_of_memory_and_of_disk_gives_up_images_too() {
+    on_a_node(|cluster| async move {
+        let mut cluster = cluster.lock().await;
+        let registry = Registry::start(&cluster.dir.clone()).await;
+        let unused = pulled(&cluster, &registry, "unused").await;
+        // One that cannot be read keeps no other.
+        let broken = pulled(&cluster, &registry, "broken").await;
+        let found = cluster.kernel().images().find(&broken).expect("a store").expect("it was fetched a line ago");
+        let config = cluster.dir.join("data/images/configs").join(found.id.trim_start_matches("sha256:"));
+        std::fs::remove_file(config).expect("it has one");
+        cluster.stop_agent().await;
+        (cluster.memory_free_bytes_min, cluster.disk_free_bytes_min) = (Some(1 << 50), Some(1 << 60));
+        cluster.start_agent().await;
+        until_so("the unused image goes", || async { !has(&cluster, &unused) }).await;
+        let names = |record: ImageRecord| record.names;
+        let left = cluster.kernel().images().list().expect("a store").into_iter().flat_map(names).collect::<Vec<_>>();
+        assert!(left.contains(&broken), "what is made of it is not known: {left:?}");
     });
 }
 

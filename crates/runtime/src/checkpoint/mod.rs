@@ -12,7 +12,7 @@
 //! Rules
 //!   R1 private   all of it is root's alone: what is in memory is secret
 //!   R2 whole     the archive appears under its name when it is whole, or not at all; what failed leaves nothing
-//!   R3 bounded   no file of it and not the archive is larger than it was allowed
+//!   R3 bounded   no image is larger than it was allowed; nor are images and written files together; nor is the archive
 //!   R4 once      one checkpoint of a container at a time
 //! Caveats     the container goes on while what it has written is read: that may be younger than its memory
 //!
@@ -46,7 +46,7 @@ pub struct CheckpointSpec {
     pub archive: PathBuf,
     /// How long CRIU may take.
     pub timeout: Duration,
-    /// The most that the archive may take, and each of the files that it is made from.
+    /// The most that the archive may take, each image, and all together that it is made from.
     pub bytes_max: u64,
     /// What stands in `config.dump`.
     pub config: Value,
@@ -108,12 +108,12 @@ impl Draft {
     fn pack(&self, subject: &Subject, whole: &Path) -> io::Result<()> {
         let difference = self.directory.join("rootfs-diff.tar");
         let deleted = {
-            let mut out = tar::Builder::new(self.create(&difference)?);
+            let mut out = tar::Builder::new(self.create(&difference, self.left()?)?);
             let deleted = difference::write(&mut out, &subject.data.join("upper"), &subject.spec.layers)?;
             out.into_inner()?.finish()?;
             deleted
         };
-        let mut out = tar::Builder::new(self.create(whole)?);
+        let mut out = tar::Builder::new(self.create(whole, self.spec.bytes_max)?);
         let binds = subject.dir.binds().map_err(io::Error::other)?;
         append(&mut out, "config.dump", pretty(&self.spec.config).as_bytes())?;
         append(&mut out, "spec.dump", pretty(&self.specification(subject)?).as_bytes())?;
@@ -126,9 +126,20 @@ impl Draft {
         out.into_inner()?.finish()
     }
 
-    fn create(&self, path: &Path) -> io::Result<Bounded> {
+    fn create(&self, path: &Path, left: u64) -> io::Result<Bounded> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Bounded { out: BufWriter::new(file), bytes_max: self.spec.bytes_max, left: self.spec.bytes_max })
+        Ok(Bounded { out: BufWriter::new(file), bytes_max: self.spec.bytes_max, left })
+    }
+
+    /// R3: what CRIU's images leave of what there may be.
+    fn left(&self) -> io::Result<u64> {
+        let images = self.directory.join("checkpoint");
+        let mut left = self.spec.bytes_max;
+        for name in layout::names(&images)? {
+            let bytes = fs::symlink_metadata(images.join(name))?.len();
+            left = left.checked_sub(bytes).ok_or_else(|| too_much(self.spec.bytes_max))?;
+        }
+        Ok(left)
     }
 
     /// The runtime configuration with all that the embedded way does without being told by it.
@@ -153,6 +164,10 @@ impl Drop for Draft {
     }
 }
 
+fn too_much(bytes_max: u64) -> io::Error {
+    io::Error::other(format!("it takes more than {bytes_max} bytes"))
+}
+
 /// R3: a file that takes so many bytes and no more.
 struct Bounded {
     out: BufWriter<File>,
@@ -171,7 +186,7 @@ impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.out.write(bytes)?;
         let left = self.left.checked_sub(written as u64);
-        self.left = left.ok_or_else(|| io::Error::other(format!("it takes more than {} bytes", self.bytes_max)))?;
+        self.left = left.ok_or_else(|| too_much(self.bytes_max))?;
         Ok(written)
     }
 

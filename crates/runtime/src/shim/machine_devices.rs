@@ -5,6 +5,8 @@
 //! done, and what was mounted in the first (terminals, shared memory, the file for last words) is put into the second.
 //!
 //! Guarantees  of the machine's `/dev` nothing is removed or changed; what a mount in it needs to be put on is made
+//! Caveats     mounts that a container makes in it are its own, also if they were to be seen outside: its own terminals and
+//!             shared memory would be seen there too
 //! Source: the OCI runtime specification's reference implementation makes no devices and links where `/dev` is a bind.
 
 use std::fs;

@@ -118,6 +118,12 @@ pub(super) fn cut_off(staging: &Path) -> Result<(), String> {
     mount_change(staging, flags).map_err(|error| format!("could not cut {} off: {error}", staging.display()))
 }
 
+/// From now on nothing that is mounted at `staging` is seen elsewhere.
+pub(super) fn keep_within(staging: &Path) -> Result<(), String> {
+    let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change(staging, flags).map_err(|error| format!("could not keep mounts within {}: {error}", staging.display()))
+}
+
 /// Makes what something of the kind of `found` can be mounted on.
 fn make_place(found: &OwnedFd, place: &Path) -> io::Result<()> {
     match FileType::from_raw_mode(fstat(found)?.st_mode) {

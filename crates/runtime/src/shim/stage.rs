@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::create::Job;
 use super::user_namespace::{UserNamespace, meeting_place};
-use super::{oci, rootfs};
+use super::{machine_devices, oci, rootfs};
 use crate::kernel::{self, MountAttributes};
 use crate::mount_table;
 use crate::spec::{Bind, Mount, Propagation};
@@ -103,7 +103,11 @@ fn missing(source: &Path) -> String {
 
 fn stage_bind(bind: &Bind, shared: Option<OwnedFd>, staging: &Path) -> Result<(), String> {
     match (&bind.sub_path, shared) {
-        (_, Some(picked_up)) => return rootfs::put_down(&picked_up, staging),
+        (_, Some(picked_up)) => {
+            rootfs::put_down(&picked_up, staging)?;
+            // What a container has of its own in there must not appear in the machine's.
+            return if machine_devices::is_over(bind) { rootfs::keep_within(staging) } else { Ok(()) };
+        }
         (Some(sub_path), None) => rootfs::stage(&bind.source, sub_path, staging)?,
         (None, None) => rootfs::put_down(&rootfs::pick_up(&bind.source)?, staging)?,
     }

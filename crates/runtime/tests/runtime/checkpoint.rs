@@ -192,7 +192,7 @@ async fn criu_that_hangs_is_ended_and_one_container_is_saved_once_at_a_time() {
     let (sandbox, kept) = (counting(&bench).await, kept(&bench));
     // It holds connections back by a table of its own until it is done, which it never is.
     let criu = script(&bench, "nft add table inet CRIU-$4 && touch hangs; sleep 4243");
-    let wanted = CheckpointSpec { timeout: Duration::from_millis(1500), ..order(&bench, &criu) };
+    let wanted = CheckpointSpec { timeout: Duration::from_secs(10), ..order(&bench, &criu) };
     let first = tokio::spawn({
         let (sandbox, wanted) = (sandbox.clone(), wanted.clone());
         async move { sandbox.checkpoint("c", wanted).await }

@@ -13,6 +13,7 @@ on_each_way! {
     submounts_are_read_only_when_that_is_asked_for,
     later_mounts_are_seen_where_that_is_asked_for,
     the_machines_devices_are_mounted_as_they_are_and_left_as_they_were,
+    nothing_of_a_container_is_mounted_in_the_machines_devices_though_they_are_shared,
 }
 
 fn memory(place: &Path) {
@@ -160,5 +161,36 @@ async fn the_machines_devices_are_mounted_as_they_are_and_left_as_they_were(way:
         fs::remove_file(file).expect("it was left there");
     }
     assert_eq!(look(), before);
+    left_nothing(&bench);
+}
+
+async fn nothing_of_a_container_is_mounted_in_the_machines_devices_though_they_are_shared(way: Way) {
+    let bench = Bench::new(way).await;
+    let devices = bench.dir.join("devices");
+    memory(&devices);
+    mount_change(&devices, MountPropagationFlags::SHARED).expect("ours");
+    let null = std::process::Command::new("mknod").arg(devices.join("null")).args(["c", "1", "3"]).status();
+    assert!(null.expect("mknod is there").success());
+    let mounts = vec![Mount::Bind(Bind { propagation: Propagation::Both, ..bind(&devices, "/dev") })];
+    let sandbox = bench.sandbox("s").await;
+    let spec = ContainerSpec { mounts, privileged: true, ..bench.shell("c", "sleep 1000") };
+    sandbox.create_container(spec).await.expect("create");
+    sandbox.start("c").await.expect("start");
+    let below = || {
+        let table = fs::read_to_string("/proc/self/mountinfo").expect("a table");
+        let points = table.lines().filter_map(|line| line.split(' ').nth(4).map(str::to_owned));
+        points.filter(|point| Path::new(point).starts_with(&devices)).collect::<Vec<_>>()
+    };
+    assert_eq!(below(), [devices.to_str().expect("text")], "only the machine's own");
+    // What the machine mounts is seen.
+    memory(&devices.join("later"));
+    fs::write(devices.join("later/file"), "").expect("a file");
+    let (_, text, error) = exec(&sandbox, "c", "ls /dev/later; mkdir /dev/own; mount -t tmpfs x /dev/own").await;
+    assert_eq!(text, "file\n", "{error}");
+    assert_eq!(below().len(), 2, "{:?}", below());
+    sandbox.stop().await.expect("stop");
+    for place in ["later", ""] {
+        unmount(devices.join(place), UnmountFlags::DETACH).expect("ours");
+    }
     left_nothing(&bench);
 }

@@ -161,10 +161,13 @@ impl Cri {
     }
 }
 
-/// Moves a log that is full out of the way; whether it was.
+/// Moves a log that is full out of the way; whether it is, by now or since an earlier time, and a new one is to be opened.
 fn turn_over(log: &LogSpec) -> Result<bool, MachineError> {
-    if !std::fs::metadata(&log.path).is_ok_and(|found| found.len() > log.bytes_max) {
-        return Ok(false);
+    match std::fs::metadata(&log.path) {
+        // It was moved, and then its runtime did not answer.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Ok(found) if found.len() > log.bytes_max => {}
+        _ => return Ok(false),
     }
     let part = |number: u32| match number {
         0 => log.path.clone(),
@@ -255,6 +258,8 @@ mod tests {
             write(text);
             assert_eq!(turn_over(&log), Ok(true));
         }
+        // Nobody has opened it anew: it is asked for again, and nothing is moved.
+        assert_eq!(turn_over(&log), Ok(true));
         let read = |name: &str| std::fs::read_to_string(directory.join(name)).ok();
         assert_eq!((read("0.log"), read("0.log.1").as_deref()), (None, Some("third")));
         assert_eq!((read("0.log.2").as_deref(), read("0.log.3")), (Some("second"), None));

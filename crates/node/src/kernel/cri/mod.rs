@@ -178,11 +178,23 @@ impl Cri {
         .await?;
         let told = config::sandbox(&pod.record.asked, &self.place(&uid, &self.layout.logs(&uid)?, &parent));
         let made = pod.client.run_sandbox(&told, &pod.record.endpoint.handler).await?;
-        if let Err(error) = self.check_network(&pod, &made).await {
-            pod.client.stop_sandbox(&made).await?;
-            return Err(error);
+        match self.is_in_network(&pod, &made).await {
+            Ok(true) => Ok(()),
+            other => {
+                pod.client.stop_sandbox(&made).await?;
+                Err(other.err().unwrap_or_else(|| self.wrong_network()))
+            }
         }
-        Ok(())
+    }
+
+    /// Whether the pod's sandbox lives and stays. An agent may have ended before it looked at the network (P2).
+    pub async fn is_kept(&self, pod: &CriPod) -> Result<bool, MachineError> {
+        let Some(sandbox) = self.living(pod).await? else { return Ok(false) };
+        if !self.is_in_network(pod, &sandbox).await? {
+            pod.client.stop_sandbox(&sandbox).await?;
+            return Err(self.wrong_network());
+        }
+        Ok(true)
     }
 
     fn place<'a>(&'a self, pod: &'a str, logs: &'a Path, cgroup_parent: &'a str) -> Place<'a> {
@@ -201,26 +213,29 @@ impl Cri {
     }
 
     /// P2.
-    async fn check_network(&self, pod: &CriPod, sandbox: &str) -> Result<(), MachineError> {
-        let Some(network) = &pod.record.network else { return Ok(()) };
+    async fn is_in_network(&self, pod: &CriPod, sandbox: &str) -> Result<bool, MachineError> {
+        let Some(network) = &pod.record.network else { return Ok(true) };
         let pid = pod.client.sandbox_pid(sandbox).await?;
         let identity = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
-        let wanted = identity(&network.namespace).map_err(|error| file_error("look at", &network.namespace, &error))?;
+        let wanted = match identity(&network.namespace) {
+            Ok(wanted) => wanted,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(file_error("look at", &network.namespace, &error)),
+        };
         let found = pid.map(|pid| identity(Path::new(&format!("/proc/{pid}/ns/net"))));
-        match found {
-            Some(Ok(found)) if found == wanted => Ok(()),
-            _ => {
-                let cni = self.layout.cni();
-                let why = format!(
-                    "the runtime has put the sandbox into a network of its own; its CNI configuration must be that of {} \
-                     (conf_dir {}, bin_dir {})",
-                    cni.display(),
-                    cni.join("net.d").display(),
-                    cni.join("bin").display()
-                );
-                Err(refused("check the sandbox's network", why))
-            }
-        }
+        Ok(found.is_some_and(|found| found.is_ok_and(|found| found == wanted)))
+    }
+
+    fn wrong_network(&self) -> MachineError {
+        let cni = self.layout.cni();
+        let why = format!(
+            "the runtime has put the sandbox into a network of its own; its CNI configuration must be that of {} \
+             (conf_dir {}, bin_dir {})",
+            cni.display(),
+            cni.join("net.d").display(),
+            cni.join("bin").display()
+        );
+        refused("check the sandbox's network", why)
     }
 
     /// Ends a pod's sandbox with its containers; logs and volumes stay (P3).
@@ -237,6 +252,17 @@ impl Cri {
         .await?;
         self.pods.lock().expect("nothing panics while holding it").remove(&gone);
         Ok(())
+    }
+
+    /// The images that containers of this node's pods are made of, by id.
+    pub async fn images_in_use(&self) -> Result<BTreeSet<String>, MachineError> {
+        let labels = BTreeMap::from([(config::INSTANCE.to_owned(), self.instance.clone())]);
+        let clients: BTreeSet<Client> = self.all().iter().map(|pod| pod.client.clone()).collect();
+        let mut all = BTreeSet::new();
+        for client in clients {
+            all.extend(client.containers(&labels).await?.into_iter().map(|container| container.image));
+        }
+        Ok(all)
     }
 
     /// Removes images that only this node has given to runtimes and that no container is made of; says how many bytes they
