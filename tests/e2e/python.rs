@@ -145,7 +145,7 @@ from kubernetes import client, config
 
 config.load_kube_config(sys.argv[1])
 namespace = sys.argv[2]
-name = "typed-" + namespace
+name = ("typed-" + namespace)[:40].rstrip("-")
 core, apps, batch, storage = client.CoreV1Api(), client.AppsV1Api(), client.BatchV1Api(), client.StorageV1Api()
 resource, rbac, networking = client.ResourceV1Api(), client.RbacAuthorizationV1Api(), client.NetworkingV1Api()
 
