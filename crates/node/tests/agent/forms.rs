@@ -69,6 +69,7 @@ fn a_job_ends_although_its_sidecar_would_go_on_and_rules_restart_what_they_name(
         assert_eq!(of(&pod, "main")["restartCount"], 1);
         assert_eq!(of(&pod, "main")["state"]["terminated"]["exitCode"], 7);
         assert!(of(&pod, "sidecar")["state"]["terminated"].is_object(), "{pod:#}");
+        cluster.delete("job").await;
     });
 }
 
