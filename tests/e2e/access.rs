@@ -3,7 +3,8 @@
 use windlass_tests::Test;
 use windlass_tests::cluster::must;
 
-const ROLE: &str = r#"apiVersion: v1
+/// An account that may read ConfigMaps.
+pub const ROLE: &str = r#"apiVersion: v1
 kind: ServiceAccount
 metadata: {name: robot}
 ---

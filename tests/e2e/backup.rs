@@ -26,22 +26,6 @@ spec:
     schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {length: {type: integer}}}}}}
 ---
 apiVersion: v1
-kind: ServiceAccount
-metadata: {name: robot}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: reader}
-rules:
-- {apiGroups: [""], resources: [configmaps], verbs: [get, list]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: reader}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
-subjects: [{kind: ServiceAccount, name: robot}]
----
-apiVersion: v1
 kind: ConfigMap
 metadata: {name: settings}
 data: {colour: blue}
@@ -126,7 +110,7 @@ pub fn a_cluster_is_backed_up_while_it_is_written_to_and_comes_back_as_it_was() 
     let mut cluster = Cluster::start(16);
     cluster.import_image();
     let manifest = room.0.join("content.yaml");
-    std::fs::write(&manifest, CONTENT).expect("our own directory");
+    std::fs::write(&manifest, format!("{}---\n{CONTENT}", crate::access::ROLE)).expect("our own directory");
     must(cluster.kubectl_command(&["apply", "-f"]).arg(&manifest));
     let rope = room.0.join("rope.yaml");
     std::fs::write(&rope, "apiVersion: dock.test/v1\nkind: Rope\nmetadata: {name: bow}\nspec: {length: 12}\n")

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use script::{FIRST, MODULES, PODS, SECOND};
+use script::{FIRST, MODULES, SECOND, pods};
 use windlass_tests::cluster::{given, must, tail};
 
 /// An emulated machine is some twenty times slower than this one.
@@ -150,8 +150,7 @@ fn archive(directory: &Path, kernel: &Path) -> PathBuf {
             copy(Path::new(word), to);
         }
     }
-    let texts =
-        [("../init", FIRST.to_owned()), ("second", SECOND.replace("MODULES", MODULES)), ("pods.yaml", PODS.to_owned())];
+    let texts = [("../init", FIRST.to_owned()), ("second", SECOND.replace("MODULES", MODULES)), ("pods.yaml", pods())];
     for (name, text) in texts {
         fs::write(root.join("test").join(name), text).expect("writable");
     }

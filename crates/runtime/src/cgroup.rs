@@ -250,7 +250,7 @@ impl ContainerCgroup {
 
     /// The absolute path, as an OCI spec has it.
     pub fn path(&self) -> String {
-        format!("{}/{}/{}", self.sandbox.all.parent, self.sandbox.name, self.name)
+        format!("{}/{}", self.sandbox.path(), self.name)
     }
 
     /// Whether it is there.

@@ -297,7 +297,7 @@ pub(crate) fn mount_points(process: &str) -> io::Result<Vec<std::path::PathBuf>>
 }
 
 /// mountinfo writes blanks and backslashes as three octal digits.
-fn unescape(field: &str) -> String {
+pub(crate) fn unescape(field: &str) -> String {
     let mut text = field.to_owned();
     for (code, plain) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
         text = text.replace(code, plain);

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
 
+use crate::kernel::unescape;
+
 /// A mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountPoint {
@@ -42,12 +44,12 @@ fn find(table: &str, path: &Path) -> Option<MountPoint> {
     let mut rows: Vec<Row> = table.lines().filter_map(Row::read).collect();
     // Of several at one place the last is on top.
     rows.reverse();
-    let place = rows.iter().map(|row| row.path).filter(|place| path.starts_with(place));
+    let place = rows.iter().map(|row| row.path.as_path()).filter(|place| path.starts_with(place));
     let place = place.max_by_key(|place| place.components().count())?;
     let top = rows.iter().find(|row| row.path == place)?;
     let below = rows.iter().find(|row| row.id == top.parent);
     Some(MountPoint {
-        path: top.path.to_owned(),
+        path: top.path.clone(),
         is_shared: top.is_shared,
         is_own_part: below.is_some_and(|below| below.device == top.device && below.path != top.path) && top.root != "/",
     })
@@ -58,7 +60,7 @@ struct Row<'a> {
     parent: &'a str,
     device: &'a str,
     root: &'a str,
-    path: &'a Path,
+    path: PathBuf,
     is_shared: bool,
 }
 
@@ -68,7 +70,14 @@ impl Row<'_> {
         let [id, parent, device, root, path] = std::array::from_fn(|_| fields.next());
         let more = fields.skip(1).take_while(|field| *field != "-");
         let is_shared = more.into_iter().any(|field| field.starts_with("shared:"));
-        Some(Row { id: id?, parent: parent?, device: device?, root: root?, path: Path::new(path?), is_shared })
+        Some(Row {
+            id: id?,
+            parent: parent?,
+            device: device?,
+            root: root?,
+            path: PathBuf::from(unescape(path?)),
+            is_shared,
+        })
     }
 }
 
@@ -83,6 +92,7 @@ mod tests {
 3 1 254:0 /var/lib/kubelet /var/lib/kubelet rw shared:9 master:2 - ext4 /dev/vda rw
 4 3 0:40 / /var/lib/kubelet/pods/a rw master:4 - tmpfs tmpfs rw
 5 4 0:41 / /var/lib/kubelet/pods/a rw shared:5 - tmpfs tmpfs rw
+6 1 0:42 / /my\\040disk rw shared:6 - tmpfs tmpfs rw
 ";
 
     fn on(path: &str) -> (String, bool, bool) {
@@ -95,6 +105,7 @@ mod tests {
         assert_eq!(on("/var/lib"), ("/".to_owned(), false, false));
         assert_eq!(on("/runner"), ("/".to_owned(), false, false));
         assert_eq!(on("/run/x"), ("/run".to_owned(), true, false));
+        assert_eq!(on("/my disk/x"), ("/my disk".to_owned(), true, false));
         assert_eq!(on("/var/lib/kubelet/plugins"), ("/var/lib/kubelet".to_owned(), true, true));
         assert_eq!(on("/var/lib/kubelet/pods/a/b"), ("/var/lib/kubelet/pods/a".to_owned(), true, false));
     }

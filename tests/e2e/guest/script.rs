@@ -107,50 +107,51 @@ say end
 poweroff -f
 "#;
 
-/// Pods with limits, run in each way, the one that runc runs with a terminal; one that counts in memory; some that take too much.
-pub const PODS: &str = "apiVersion: node.k8s.io/v1
-kind: RuntimeClass
-metadata: {name: runc}
-handler: runc
----
-apiVersion: node.k8s.io/v1
-kind: RuntimeClass
-metadata: {name: crun}
-handler: crun
----
+/// What is run: in each way a pod with limits, the one that runc runs with a terminal, and one that takes too much.
+pub fn pods() -> String {
+    let mut all = PODS.to_owned();
+    for (limited, hog, class, terminal) in [
+        ("limited", "hog", None, false),
+        ("by-runc", "hog-runc", Some("runc"), true),
+        ("by-crun", "hog-crun", Some("crun"), false),
+    ] {
+        if let Some(class) = class {
+            all += &format!(
+                "---\napiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {{name: {class}}}\nhandler: {class}\n"
+            );
+        }
+        let class = class.map(|class| format!("  runtimeClassName: {class}\n")).unwrap_or_default();
+        all += &format!(
+            "---
 apiVersion: v1
 kind: Pod
-metadata: {name: limited, labels: {is: asked-for}}
+metadata: {{name: {limited}, labels: {{is: asked-for}}}}
 spec:
-  terminationGracePeriodSeconds: 1
+{class}  terminationGracePeriodSeconds: 1
   containers:
   - name: main
     image: windlass.local/demo:1
-    resources: {requests: {cpu: 100m, memory: 16Mi}, limits: {cpu: 500m, memory: 48Mi}}
+    tty: {terminal}
+    resources: {{requests: {{cpu: 100m, memory: 16Mi}}, limits: {{cpu: 500m, memory: 48Mi}}}}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: by-runc, labels: {is: asked-for}}
+metadata: {{name: {hog}}}
 spec:
-  runtimeClassName: runc
-  terminationGracePeriodSeconds: 1
+{class}  restartPolicy: Never
   containers:
   - name: main
     image: windlass.local/demo:1
-    tty: true
-    resources: {requests: {cpu: 100m, memory: 16Mi}, limits: {cpu: 500m, memory: 48Mi}}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: by-crun, labels: {is: asked-for}}
-spec:
-  runtimeClassName: crun
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: main
-    image: windlass.local/demo:1
-    resources: {requests: {cpu: 100m, memory: 16Mi}, limits: {cpu: 500m, memory: 48Mi}}
----
+    command: [sh, -c, 'x=$(yes 0123456789abcdef | head -c 64000000); echo survived']
+    resources: {{limits: {{memory: 24Mi}}}}
+"
+        );
+    }
+    all
+}
+
+/// Beside these: one with a CPU and huge pages of its own, one that counts in memory, and some that look at their limits.
+const PODS: &str = "---
 # It has a CPU for itself, and two huge pages.
 apiVersion: v1
 kind: Pod
@@ -169,41 +170,6 @@ spec:
   - name: main
     image: windlass.local/demo:1
     command: [sh, -c, 'touch /tmp/begun; word=a-word-in-memory; i=0; while true; do i=$((i+1)); echo $i; sleep 1; done']
----
-apiVersion: v1
-kind: Pod
-metadata: {name: hog}
-spec:
-  restartPolicy: Never
-  containers:
-  - name: main
-    image: windlass.local/demo:1
-    command: [sh, -c, 'x=$(yes 0123456789abcdef | head -c 64000000); echo survived']
-    resources: {limits: {memory: 24Mi}}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: hog-runc}
-spec:
-  runtimeClassName: runc
-  restartPolicy: Never
-  containers:
-  - name: main
-    image: windlass.local/demo:1
-    command: [sh, -c, 'x=$(yes 0123456789abcdef | head -c 64000000); echo survived']
-    resources: {limits: {memory: 24Mi}}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: hog-crun}
-spec:
-  runtimeClassName: crun
-  restartPolicy: Never
-  containers:
-  - name: main
-    image: windlass.local/demo:1
-    command: [sh, -c, 'x=$(yes 0123456789abcdef | head -c 64000000); echo survived']
-    resources: {limits: {memory: 24Mi}}
 ---
 apiVersion: v1
 kind: Pod

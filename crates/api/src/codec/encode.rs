@@ -199,7 +199,13 @@ fn schema_or(out: &mut Vec<u8>, value: &Value, message: Message) -> Option<Resul
     let field = message.field("schema")?;
     let nested = |item: &Value, tag: u32, out: &mut Vec<u8>| one(out, tag, item, field, message);
     match (message.form(), value) {
-        (_, Value::Object(_)) => Some(nested(value, field.tag, out)),
+        (form, Value::Object(_)) => {
+            if form == Form::SchemaOrBool {
+                // Where there is a schema, what meets it is allowed.
+                number(out, 1, 1);
+            }
+            Some(nested(value, field.tag, out))
+        }
         (Form::SchemaOrArray, Value::Array(items)) => Some(items.iter().try_for_each(|item| nested(item, 2, out))),
         (Form::SchemaOrBool, Value::Bool(flag)) => {
             number(out, 1, i64::from(*flag));

@@ -495,7 +495,7 @@ impl Machine for Kernel {
         let gateway = self.config.cluster_cidr.parse::<Cidr>().ok();
         let handlers = self.runtimes.handlers();
         async move {
-            let listed = images.list().map_err(|error| of_image(&error))?;
+            let listed = off_the_runtime(move || images.list().map_err(|error| of_image(&error))).await?;
             self.uses.see(&listed, Instant::now());
             let facts = off_the_runtime(move || facts::read(listed, &data, gateway)).await?;
             Ok(Facts { handlers, ..facts })

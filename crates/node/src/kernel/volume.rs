@@ -139,10 +139,14 @@ pub fn source(layout: &Layout, pod: &str, name: &str) -> Result<Source, MachineE
 /// Unmounts what volumes have mounted, and what containers that may have mounted in them. The directories go with their
 /// pod's.
 pub fn remove_all(layout: &Layout, pod: &str) -> Result<(), MachineError> {
-    let volumes = layout.volumes(pod)?;
-    let mounted = windlass_runtime::mounts_below(&volumes);
+    unmount_below(&layout.volumes(pod)?)
+}
+
+/// Unmounts what is mounted in a directory.
+pub fn unmount_below(directory: &Path) -> Result<(), MachineError> {
+    let mounted = windlass_runtime::mounts_below(directory);
     mounted
-        .map_err(|error| file_error("look for mounts below", &volumes, &error))?
+        .map_err(|error| file_error("look for mounts below", directory, &error))?
         .iter()
         .try_for_each(|at| unmount(at))
 }

@@ -80,13 +80,7 @@ pub(super) async fn answer(site: &Site, query: &Query, target: Target) -> Result
 
 /// R2. An error with its causes.
 fn of_runtime(error: &RuntimeError) -> Refusal {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    Refusal::internal(text)
+    Refusal::internal(crate::grpc::words(error))
 }
 
 /// R3.

@@ -79,9 +79,11 @@ impl Foreign {
 
 /// Connects to the runtime's server and has the connection made one of SPDY (F1).
 async fn upgrade(url: &str) -> io::Result<TcpStream> {
-    let unexpected = |found: String| io::Error::other(format!("expected an address of the runtime's, found {found}"));
-    let rest = url.strip_prefix("http://").ok_or_else(|| unexpected(format!("{url:?}; only http:// is spoken")))?;
-    let (authority, path) = rest.split_once('/').ok_or_else(|| unexpected(format!("{url:?}")))?;
+    // The address lets whoever has it in once: it is not said.
+    let rest =
+        url.strip_prefix("http://").ok_or_else(|| io::Error::other("the runtime's address is not one of http://"))?;
+    let (authority, path) =
+        rest.split_once('/').ok_or_else(|| io::Error::other("the runtime's address has no path"))?;
     let mut io = TcpStream::connect(authority).await?;
     io.set_nodelay(true)?;
     let request = format!(

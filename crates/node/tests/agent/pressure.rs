@@ -105,18 +105,23 @@ fn a_node_short_of_disk_gives_up_images_before_pods() {
     });
 }
 
+/// Has the agent think of its disk as too full of images, of which those go that nobody uses and that are four seconds old.
+async fn collecting(cluster: &mut Cluster) -> Registry {
+    cluster.stop_agent().await;
+    cluster.tune = |config| {
+        let age_min = Duration::from_secs(4);
+        config.image_collection = ImageCollection { high_percent: 0, low_percent: 0, age_min };
+        config.lease_duration = Duration::from_secs(4);
+    };
+    cluster.start_agent().await;
+    Registry::start(&cluster.dir.clone()).await
+}
+
 #[test]
 fn from_the_higher_mark_on_images_that_nobody_uses_go_when_they_are_old_enough() {
     on_a_node(|cluster| async move {
         let mut cluster = cluster.lock().await;
-        cluster.stop_agent().await;
-        cluster.tune = |config| {
-            let age_min = Duration::from_secs(4);
-            config.image_collection = ImageCollection { high_percent: 0, low_percent: 0, age_min };
-            config.lease_duration = Duration::from_secs(4);
-        };
-        cluster.start_agent().await;
-        let registry = Registry::start(&cluster.dir.clone()).await;
+        let registry = collecting(&mut cluster).await;
         let (shown, run) = (pulled(&cluster, &registry, "shown").await, pulled(&cluster, &registry, "run").await);
         let mut container = made_of(&run);
         container["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
@@ -137,14 +142,7 @@ fn from_the_higher_mark_on_images_that_nobody_uses_go_when_they_are_old_enough()
 fn c1_an_image_that_a_container_of_another_runtime_is_made_of_stays() {
     on_containerd(|cluster| async move {
         let mut cluster = cluster.lock().await;
-        cluster.stop_agent().await;
-        cluster.tune = |config| {
-            let age_min = Duration::from_secs(4);
-            config.image_collection = ImageCollection { high_percent: 0, low_percent: 0, age_min };
-            config.lease_duration = Duration::from_secs(4);
-        };
-        cluster.start_agent().await;
-        let registry = Registry::start(&cluster.dir.clone()).await;
+        let registry = collecting(&mut cluster).await;
         let run = pulled(&cluster, &registry, "run").await;
         cluster.pod("runs", json!({"terminationGracePeriodSeconds": 1, "containers": [made_of(&run)]})).await;
         cluster.until("runs", |pod| condition(pod, "Ready")).await;

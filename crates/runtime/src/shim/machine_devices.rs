@@ -9,7 +9,6 @@
 //!             shared memory would be seen there too
 //! Source: the OCI runtime specification's reference implementation makes no devices and links where `/dev` is a bind.
 
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -46,8 +45,7 @@ pub(super) fn pick_up(spec: &ContainerSpec, staged: &Staged) -> Result<Option<Ow
 
 /// Puts it over the own one, in the container's first process.
 pub(super) fn put_over(tree: &OwnedFd) -> io::Result<()> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let own: Vec<(PathBuf, OwnedFd)> = mounted_in(Path::new(PLACE), &table)
+    let own: Vec<(PathBuf, OwnedFd)> = mounted_in(Path::new(PLACE), kernel::mount_points("self")?)
         .into_iter()
         .map(|path| kernel::clone_tree(&path).map(|tree| (path, tree)))
         .collect::<io::Result<_>>()?;
@@ -62,10 +60,9 @@ pub(super) fn put_over(tree: &OwnedFd) -> io::Result<()> {
 }
 
 /// What is mounted in a directory, each once, without what is mounted in that.
-fn mounted_in(directory: &Path, table: &str) -> Vec<PathBuf> {
+fn mounted_in(directory: &Path, points: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-    for point in points.filter(|point| point.starts_with(directory) && point != directory) {
+    for point in points.into_iter().filter(|point| point.starts_with(directory) && point != directory) {
         if !found.iter().any(|outer| point.starts_with(outer)) {
             found.retain(|inner| !inner.starts_with(&point));
             found.push(point);
@@ -77,14 +74,12 @@ fn mounted_in(directory: &Path, table: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::mounted_in;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     #[test]
     fn what_is_mounted_in_a_mount_comes_with_it() {
-        let line = |point: &str| format!("1 2 0:1 / {point} rw - tmpfs tmpfs rw\n");
         let points = ["/", "/dev", "/dev/a/b", "/dev/pts", "/dev/pts", "/device", "/dev/a", "/dev/a/c"];
-        let table: String = points.into_iter().map(line).collect();
-        let found = mounted_in(Path::new("/dev"), &table);
+        let found = mounted_in(Path::new("/dev"), points.map(PathBuf::from).to_vec());
         assert_eq!(found, [Path::new("/dev/pts"), Path::new("/dev/a")]);
     }
 }

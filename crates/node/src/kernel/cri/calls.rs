@@ -45,7 +45,6 @@ pub struct ListedSandbox {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListedContainer {
     pub id: String,
-    pub sandbox: String,
     pub stage: i64,
     pub labels: BTreeMap<String, String>,
     pub image: String,
@@ -209,7 +208,6 @@ impl Client {
             while let Some((tag, wire)) = reader.field()? {
                 match tag {
                     1 => found.id = wire.text()?,
-                    2 => found.sandbox = wire.text()?,
                     5 => found.image = wire.text()?,
                     6 => found.stage = wire.number()?,
                     8 => found.labels.extend([wire.pair()?]),

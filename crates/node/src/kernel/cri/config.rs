@@ -147,17 +147,19 @@ pub struct GivenDevice {
 
 /// C1: what no runtime can be asked for.
 pub fn check(wanted: &Container) -> Result<(), MachineError> {
-    let refuse = |what: &str| {
-        let why = format!("a runtime that is spoken to by CRI v1 cannot be asked for {what}");
-        Err(refused(&format!("make container {}", wanted.id), why))
-    };
     if wanted.image_groups == ImageGroups::Strict {
-        return refuse("supplementalGroupsPolicy Strict");
+        return refuse(wanted, "supplementalGroupsPolicy Strict");
     }
     if wanted.mounts.iter().any(|mount| mount.recursive) {
-        return refuse("recursive read-only mounts");
+        return refuse(wanted, "recursive read-only mounts");
     }
     Ok(())
+}
+
+/// Fails the container by the name of what is asked for.
+pub fn refuse<T>(wanted: &Container, what: &str) -> Result<T, MachineError> {
+    let why = format!("a runtime that is spoken to by CRI v1 cannot be asked for {what}");
+    Err(refused(&format!("make container {}", wanted.id), why))
 }
 
 /// `ContainerConfig`.

@@ -12,13 +12,13 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, fstat};
-use rustix::mount::{UnmountFlags, mount_bind_recursive, unmount};
+use rustix::mount::mount_bind_recursive;
 use windlass_runtime::Device as RuntimeDevice;
 
 use super::super::device::cdi;
 use super::super::volume::Source;
 use super::super::{container as words, file_error, make_private_dir, refused, seccomp};
-use super::config::{Given, GivenDevice, GivenMount};
+use super::config::{Given, GivenDevice, GivenMount, refuse};
 use super::{Layout, remove_tree, volume};
 use crate::machine::{Container, DeviceSource, MachineError, MountSource, Propagation, Seccomp};
 
@@ -112,12 +112,6 @@ fn described(cdi_dirs: &[PathBuf], wanted: &Container, given: &mut Given) -> Res
     Ok(())
 }
 
-/// V3.
-fn refuse<T>(wanted: &Container, what: &str) -> Result<T, MachineError> {
-    let why = format!("a runtime that is spoken to by CRI v1 cannot be asked for {what}");
-    Err(refused(&format!("make container {}", wanted.id), why))
-}
-
 /// V2.
 fn there(path: PathBuf) -> Result<PathBuf, MachineError> {
     match std::fs::metadata(&path) {
@@ -144,13 +138,7 @@ fn part_of(source: &Path, part: &str, place: &Path) -> Result<PathBuf, MachineEr
 
 /// Unmounts and removes the parts of volumes below this directory.
 pub fn remove_parts(directory: &Path) -> Result<(), MachineError> {
-    let mounted = windlass_runtime::mounts_below(directory);
-    for at in mounted.map_err(|error| file_error("look for mounts below", directory, &error))? {
-        match unmount(&at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
-            Err(error) => return Err(file_error("unmount", &at, &std::io::Error::from(error))),
-        }
-    }
+    volume::unmount_below(directory)?;
     remove_tree(directory)
 }
 

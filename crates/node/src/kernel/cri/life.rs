@@ -40,9 +40,7 @@ impl Cri {
         config::check(wanted)?;
         let sandbox = self.living(pod).await?;
         let sandbox = sandbox.ok_or_else(|| MachineError::NotFound { what: "sandbox", id: pod.uid.clone() })?;
-        while let Some(found) = self.find(pod, &wanted.id).await? {
-            pod.client.remove(&found.id).await?;
-        }
+        self.remove(pod, &wanted.id).await?;
         self.giver.give(&pod.client, &wanted.image).await?;
         let (layout, cdi, uid, own) = (self.layout.clone(), self.cdi.clone(), pod.uid.clone(), wanted.clone());
         let mut given = off_the_runtime(move || given::of(&layout, &cdi, &uid, &own)).await?;

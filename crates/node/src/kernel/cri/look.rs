@@ -6,7 +6,7 @@
 //!   S2 unknown   what the runtime does not say is not made up: a pod whose runtime does not answer has no state, not an end
 //!   S3 logs      a log is turned over at the size, and as often, as every other container's
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -58,6 +58,8 @@ pub async fn watch(cri: Weak<Cri>) {
                 Err(error) => tracing::warn!(%error, "a runtime does not say what it has"),
             }
         }
+        let there: BTreeSet<&String> = before.values().flat_map(BTreeMap::values).flatten().map(|(id, _)| id).collect();
+        cri.seen.lock().expect("nothing panics while holding it").retain(|id, _| there.contains(id));
     }
 }
 
@@ -74,9 +76,6 @@ impl Cri {
             picture.entry(own(labels)).or_default().push((id.clone(), *stage));
         }
         picture.values_mut().for_each(|all| all.sort());
-        let mut seen = self.seen.lock().expect("nothing panics while holding it");
-        seen.retain(|id, _| containers.iter().any(|container| container.id == *id));
-        drop(seen);
         Ok((picture, containers))
     }
 
